@@ -1,0 +1,84 @@
+//! Every limit of the broker, with its unit in its name.
+
+use std::time::Duration;
+
+/// Bounds on what peers may ask for. One value serves a whole broker; the configuration may change each.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest message body, assembled.
+    pub message_bytes_max: usize,
+    /// Largest AMQP frame offered in `connection.tune`.
+    pub amqp_frame_bytes_max: u32,
+    /// Channels per AMQP connection.
+    pub channels_max: u16,
+    /// Heartbeat offered to AMQP clients.
+    pub heartbeat: Duration,
+    /// Most unsettled deliveries per consumer, where the client asks for no limit in a bounded field.
+    pub prefetch_max: u16,
+    /// Time from accepting a connection to a finished login.
+    pub login_timeout: Duration,
+    /// Largest frame or packet before login.
+    pub login_frame_bytes_max: usize,
+    /// Bytes a peer may send before it has logged in.
+    pub login_bytes_max: usize,
+    /// Depth of nested tables and lists.
+    pub nesting_max: usize,
+    /// Entries of a header table, user properties of a packet.
+    pub table_entries_max: usize,
+    /// Levels of a topic.
+    pub topic_levels_max: usize,
+    /// Bytes of a topic.
+    pub topic_bytes_max: usize,
+    /// Connections in total.
+    pub connections_max: usize,
+    /// Unsent events a connection may hold before consumers on it are skipped.
+    pub outbox_bytes_max: usize,
+    /// Encoded bytes waiting for the socket before the outbox is left alone.
+    pub output_bytes_max: usize,
+    /// Bytes published and not yet confirmed before reading from the publisher pauses.
+    pub unconfirmed_bytes_max: usize,
+    /// Bytes of one AMQP transaction.
+    pub transaction_bytes_max: usize,
+    /// Largest client id of MQTT.
+    pub client_id_bytes_max: usize,
+    /// Longest MQTT keep-alive the server allows, 0 for no bound.
+    pub keep_alive_max_secs: u16,
+    /// Longest MQTT session expiry the server allows.
+    pub session_expiry_max_secs: u32,
+    /// Topic aliases a client may use towards us.
+    pub topic_alias_max: u16,
+    /// Unacknowledged QoS 1 and 2 publishes a client may have towards us.
+    pub receive_max: u16,
+    /// Subscriptions of one MQTT client.
+    pub subscriptions_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 16 * 1024 * 1024,
+            amqp_frame_bytes_max: 131_072,
+            channels_max: 2047,
+            heartbeat: Duration::from_secs(60),
+            prefetch_max: 65_535,
+            login_timeout: Duration::from_secs(10),
+            login_frame_bytes_max: 8 * 1024,
+            login_bytes_max: 16 * 1024,
+            nesting_max: 32,
+            table_entries_max: 1024,
+            topic_levels_max: 200,
+            topic_bytes_max: 65_535,
+            connections_max: 50_000,
+            outbox_bytes_max: 1024 * 1024,
+            output_bytes_max: 256 * 1024,
+            unconfirmed_bytes_max: 1024 * 1024,
+            transaction_bytes_max: 64 * 1024 * 1024,
+            client_id_bytes_max: 65_535,
+            keep_alive_max_secs: 0,
+            session_expiry_max_secs: u32::MAX,
+            topic_alias_max: 32,
+            receive_max: 1024,
+            subscriptions_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Topics, their two texts, and patterns.
