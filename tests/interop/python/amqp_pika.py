@@ -1,0 +1,618 @@
+"""pika's blocking and asynchronous connections."""
+
+import threading
+from datetime import datetime, timezone
+from decimal import Decimal
+
+import pika
+from pika import exceptions
+from cases import AMQP_HOST, AMQP_PORT, AMQP_URL, case, ctl, equal, eventually, main, within
+
+
+def connect(**changes):
+    parameters = pika.URLParameters(AMQP_URL)
+    for name, value in changes.items():
+        setattr(parameters, name, value)
+    return pika.BlockingConnection(parameters)
+
+
+def take(channel, queue, count, auto_ack=False, timeout=10):
+    """The next `count` deliveries, in order."""
+    taken = []
+    for method, properties, body in channel.consume(
+        queue, auto_ack=auto_ack, inactivity_timeout=timeout
+    ):
+        if method is None:
+            raise AssertionError(f"only {len(taken)} of {count} messages came from {queue}")
+        taken.append((method, properties, body))
+        if len(taken) == count:
+            break
+    return taken
+
+
+def expect_close(connection, code, action):
+    """The action closes its channel with `code`; the connection goes on."""
+    channel = connection.channel()
+    try:
+        action(channel)
+    except exceptions.ChannelClosedByBroker as closed:
+        equal(closed.reply_code, code, "reply code")
+    else:
+        raise AssertionError(f"no channel error, {code} expected")
+    again = connection.channel()
+    name = again.queue_declare("", exclusive=True).method.queue
+    again.basic_publish("", name, b"still here")
+    equal(take(again, name, 1)[0][2], b"still here", "message on a new channel")
+    again.close()
+
+
+@case
+def publish_consume_and_confirm():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("work", durable=True)
+        for number in range(50):
+            channel.basic_publish(
+                "", "work", b"message %d" % number,
+                pika.BasicProperties(delivery_mode=2), mandatory=True,
+            )
+        channel.basic_qos(prefetch_count=10)
+        for number, (method, _, body) in enumerate(_acked(channel, "work", 50)):
+            equal(body, b"message %d" % number, "order")
+            equal(method.redelivered, False, "redelivered")
+        equal(channel.queue_declare("work", passive=True).method.message_count, 0, "left over")
+        channel.queue_delete("work")
+
+
+def _acked(channel, queue, count):
+    taken = 0
+    for method, properties, body in channel.consume(queue, inactivity_timeout=10):
+        assert method is not None, "deliveries stopped"
+        channel.basic_ack(method.delivery_tag)
+        yield method, properties, body
+        taken += 1
+        if taken == count:
+            channel.cancel()
+            return
+
+
+@case
+def all_properties_and_header_types_come_back():
+    headers = {
+        "text": "käse", "yes": True, "small": 5, "big": 1 << 40, "minus": -7, "void": None,
+        "decimal": Decimal("12.50"), "bytes": b"\x00\xff",
+        "time": datetime(2024, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+        "list": [1, "two", [3]], "table": {"inner": {"deep": False}},
+    }
+    sent = pika.BasicProperties(
+        content_type="application/json", content_encoding="gzip", headers=headers,
+        delivery_mode=2, priority=4, correlation_id="c-1", reply_to="answers",
+        expiration="60000", message_id="m-1", timestamp=1700000000, type="order",
+        user_id="guest", app_id="shop",
+    )
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("", name, b'{"a":1}', sent)
+        _, found, body = take(channel, name, 1)[0]
+        equal(body, b'{"a":1}')
+        for field in ("content_type", "content_encoding", "delivery_mode", "priority",
+                      "correlation_id", "reply_to", "expiration", "message_id", "timestamp",
+                      "type", "user_id", "app_id"):
+            equal(getattr(found, field), getattr(sent, field), field)
+        time = found.headers.pop("time")
+        equal(time.replace(tzinfo=timezone.utc), headers.pop("time"), "time")
+        # pika reads a byte array as text where it can; compare its bytes.
+        raw = found.headers.pop("bytes")
+        equal(raw if isinstance(raw, bytes) else raw.encode("latin-1"), headers.pop("bytes"))
+        equal(found.headers, headers, "headers")
+
+
+@case
+def large_and_empty_bodies():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        large = bytes(range(256)) * 8192
+        for body in (large, b"", b"x"):
+            channel.basic_publish("", name, body)
+        equal([body for _, _, body in take(channel, name, 3)], [large, b"", b"x"])
+
+
+@case
+def unroutable_mandatory_message_is_returned_and_confirmed():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        try:
+            channel.basic_publish("", "no such queue", b"lost?", mandatory=True)
+        except exceptions.UnroutableError as error:
+            equal(error.messages[0].method.reply_code, 312, "reply code")
+            equal(error.messages[0].method.reply_text, "NO_ROUTE", "reply text")
+            equal(error.messages[0].body, b"lost?", "body")
+        else:
+            raise AssertionError("not returned")
+        channel.basic_publish("", "no such queue", b"not mandatory")
+
+
+@case
+def full_queue_with_reject_publish_nacks():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        name = channel.queue_declare(
+            "", exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        ).method.queue
+        channel.basic_publish("", name, b"fits")
+        try:
+            channel.basic_publish("", name, b"too much")
+        except exceptions.NackError:
+            return
+        raise AssertionError("not refused")
+
+
+@case
+def get_takes_one_or_says_empty():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        equal(channel.basic_get(name), (None, None, None), "empty queue")
+        channel.confirm_delivery()
+        channel.basic_publish("", name, b"one")
+        channel.basic_publish("", name, b"two")
+        method, _, body = channel.basic_get(name)
+        equal((body, method.message_count), (b"one", 1))
+        channel.basic_reject(method.delivery_tag, requeue=True)
+        method, _, body = channel.basic_get(name, auto_ack=True)
+        equal((body, method.redelivered), (b"one", True))
+
+
+@case
+def nack_multiple_requeues_in_order():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", name, body)
+        taken = take(channel, name, 3)
+        channel.basic_nack(taken[-1][0].delivery_tag, multiple=True, requeue=True)
+        channel.cancel()
+        again = take(channel, name, 3)
+        equal([body for _, _, body in again], [b"1", b"2", b"3"])
+        equal([method.redelivered for method, _, _ in again], [True] * 3)
+
+
+@case
+def recover_gives_unacknowledged_messages_again():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        channel.confirm_delivery()
+        channel.basic_publish("", name, b"again")
+        assert channel.basic_get(name)[2] == b"again"
+        channel.basic_recover(requeue=True)
+        method, _, body = take(channel, name, 1)[0]
+        equal((body, method.redelivered), (b"again", True))
+
+
+@case
+def rejected_and_expired_messages_are_dead_lettered():
+    with connect() as connection:
+        channel = connection.channel()
+        dead = channel.queue_declare("", exclusive=True).method.queue
+        name = channel.queue_declare("", exclusive=True, arguments={
+            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead,
+        }).method.queue
+        channel.basic_publish("", name, b"bad")
+        channel.basic_reject(take(channel, name, 1)[0][0].delivery_tag, requeue=False)
+        channel.cancel()
+        method, properties, body = take(channel, dead, 1)[0]
+        equal((method.routing_key, body), (dead, b"bad"))
+        death = properties.headers["x-death"][0]
+        equal((death["reason"], death["queue"], death["count"]), ("rejected", name, 1))
+        equal(properties.headers["x-first-death-reason"], "rejected")
+        channel.cancel()
+
+        channel.basic_publish("", name, b"late", pika.BasicProperties(expiration="30"))
+        _, properties, body = take(channel, dead, 1)[0]
+        equal((body, properties.headers["x-death"][0]["reason"]), (b"late", "expired"))
+        equal(properties.expiration, None, "expiration after death")
+
+
+@case
+def exchange_types_route():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+
+        def queue(exchange, key="", arguments=None):
+            name = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(name, exchange, key, arguments)
+            return name
+
+        def count(name):
+            return channel.queue_declare(name, passive=True).method.message_count
+
+        channel.exchange_declare("logs", "topic", auto_delete=True)
+        errors, shop, everything = (queue("logs", k) for k in ("*.error", "shop.#", "#"))
+        for key in ("shop.error", "shop", "bank.error", ""):
+            channel.basic_publish("logs", key, b"x")
+        equal([count(q) for q in (errors, shop, everything)], [2, 2, 4], "topic")
+
+        first, second = queue("amq.fanout"), queue("amq.fanout", "ignored")
+        channel.basic_publish("amq.fanout", "any", b"x")
+        equal([count(first), count(second)], [1, 1], "fanout")
+
+        a, b = queue("amq.direct", "a"), queue("amq.direct", "b")
+        channel.basic_publish("amq.direct", "a", b"x")
+        equal([count(a), count(b)], [1, 0], "direct")
+
+        both = queue("amq.headers", "", {"x-match": "all", "size": 1, "colour": "red"})
+        either = queue("amq.headers", "", {"x-match": "any", "size": 1, "colour": "red"})
+        for headers in ({"size": 1, "colour": "red"}, {"size": 1}, {"size": 2}):
+            channel.basic_publish("amq.headers", "", b"x", pika.BasicProperties(headers=headers))
+        equal([count(both), count(either)], [1, 2], "headers")
+
+        channel.exchange_declare("inner", "fanout", internal=True, auto_delete=True)
+        channel.exchange_bind("inner", "logs", "to.inner")
+        behind = queue("inner")
+        channel.basic_publish("logs", "to.inner", b"x")
+        equal(count(behind), 1, "exchange to exchange")
+        channel.exchange_unbind("inner", "logs", "to.inner")
+        channel.basic_publish("logs", "to.inner", b"x")
+        equal(count(behind), 1, "after unbind")
+
+        channel.exchange_declare("main", "direct", auto_delete=False,
+                                 arguments={"alternate-exchange": "amq.fanout"})
+        channel.basic_publish("main", "nobody", b"x")
+        equal(count(first), 2, "alternate exchange")
+        channel.exchange_delete("main")
+
+
+@case
+def missing_things_are_404():
+    with connect() as connection:
+        expect_close(connection, 404, lambda c: c.queue_declare("missing", passive=True))
+        expect_close(connection, 404, lambda c: c.exchange_declare("missing", passive=True))
+        expect_close(connection, 404, lambda c: c.basic_consume("missing", print))
+        expect_close(connection, 404, lambda c: c.queue_bind("missing", "amq.direct", "k"))
+        expect_close(connection, 404, lambda c: c.basic_get("missing"))
+
+        def publish(channel):
+            channel.confirm_delivery()
+            channel.basic_publish("missing", "k", b"x")
+
+        expect_close(connection, 404, publish)
+
+
+@case
+def contradictions_are_406():
+    with connect() as connection:
+        keeper = connection.channel()
+        keeper.queue_declare("fixed", durable=True)
+        expect_close(connection, 406, lambda c: c.queue_declare("fixed", durable=False))
+        expect_close(connection, 406, lambda c: c.queue_declare(
+            "fixed", durable=True, arguments={"x-message-ttl": 1000}))
+        expect_close(connection, 406, lambda c: c.queue_declare(
+            "bad", arguments={"x-message-ttl": -1}))
+        expect_close(connection, 406, lambda c: c.exchange_declare("amq.topic", "direct",
+                                                                   durable=True))
+        keeper.basic_publish("", "fixed", b"x")
+        eventually(lambda: keeper.queue_declare("fixed", passive=True).method.message_count,
+                   "the message arrives")
+        expect_close(connection, 406, lambda c: c.queue_delete("fixed", if_empty=True))
+
+        def unknown_tag(channel):
+            channel.basic_ack(99)
+            channel.queue_declare("", exclusive=True)
+
+        expect_close(connection, 406, unknown_tag)
+
+        def confirm_in_transaction(channel):
+            channel.tx_select()
+            channel.confirm_delivery()
+
+        expect_close(connection, 406, confirm_in_transaction)
+        keeper.queue_delete("fixed")
+
+
+@case
+def reserved_names_and_exclusive_consumers_are_403():
+    with connect() as connection:
+        expect_close(connection, 403, lambda c: c.queue_declare("amq.mine"))
+        expect_close(connection, 403, lambda c: c.exchange_declare("amq.mine", "direct"))
+        expect_close(connection, 403, lambda c: c.queue_bind("x", "", "x"))
+        keeper = connection.channel()
+        name = keeper.queue_declare("", auto_delete=True).method.queue
+        keeper.basic_consume(name, print, exclusive=True)
+        expect_close(connection, 403, lambda c: c.basic_consume(name, print))
+
+
+@case
+def exclusive_queue_is_405_for_others_and_ends_with_its_connection():
+    with connect() as connection:
+        with connect() as owner:
+            owner.channel().queue_declare("mine", exclusive=True)
+            expect_close(connection, 405, lambda c: c.queue_declare("mine", passive=True))
+            expect_close(connection, 405, lambda c: c.basic_get("mine"))
+        channel = connection.channel()
+        channel.queue_declare("mine", exclusive=True)
+
+
+@case
+def prefetch_in_bytes_is_540():
+    connection = connect()
+    try:
+        connection.channel().basic_qos(prefetch_size=1000)
+    except exceptions.ConnectionClosedByBroker as closed:
+        equal(closed.reply_code, 540, "reply code")
+    else:
+        raise AssertionError("accepted")
+
+
+@case
+def wrong_password_and_unknown_vhost_are_refused():
+    wrong = pika.PlainCredentials("guest", "wrong")
+    try:
+        connect(credentials=wrong)
+    except exceptions.ProbableAuthenticationError as error:
+        assert "403" in str(error), error
+    else:
+        raise AssertionError("the wrong password was accepted")
+    try:
+        connect(virtual_host="nowhere")
+    except (exceptions.ConnectionClosedByBroker, exceptions.ProbableAccessDeniedError) as error:
+        assert "530" in str(error), error
+    else:
+        raise AssertionError("the unknown vhost was accepted")
+
+
+@case
+def transactions_commit_and_roll_back():
+    with connect() as connection:
+        channel = connection.channel()
+        watcher = connection.channel()
+        name = channel.queue_declare("", exclusive=True).method.queue
+        channel.tx_select()
+        channel.basic_publish("", name, b"dropped")
+        channel.tx_rollback()
+        channel.basic_publish("", name, b"kept")
+        equal(watcher.basic_get(name), (None, None, None), "before commit")
+        channel.tx_commit()
+        method, _, body = channel.basic_get(name)
+        equal(body, b"kept")
+        channel.basic_ack(method.delivery_tag)
+        channel.tx_commit()
+        equal(watcher.queue_purge(name).method.message_count, 0)
+
+
+@case
+def direct_reply_to_answers_a_request():
+    with connect() as client, connect() as server:
+        ask, answer = client.channel(), server.channel()
+        answer.queue_declare("service", auto_delete=True)
+        replies = []
+        ask.basic_consume("amq.rabbitmq.reply-to", lambda *a: replies.append(a), auto_ack=True)
+        ask.basic_publish("", "service", b"2+2", pika.BasicProperties(
+            reply_to="amq.rabbitmq.reply-to", correlation_id="7"))
+        _, request, body = take(answer, "service", 1)[0]
+        equal(body, b"2+2")
+        assert request.reply_to.startswith("amq.rabbitmq.reply-to."), request.reply_to
+        answer.basic_publish("", request.reply_to, b"4",
+                             pika.BasicProperties(correlation_id=request.correlation_id))
+        while not replies:
+            client.process_data_events(time_limit=1)
+        equal((replies[0][3], replies[0][2].correlation_id), (b"4", "7"))
+        expect_close(client, 406, lambda c: c.basic_publish("", "q", b"", pika.BasicProperties(
+            reply_to="amq.rabbitmq.reply-to")) or c.queue_declare("", exclusive=True))
+
+
+@case
+def consumer_hears_that_its_queue_is_gone():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", auto_delete=True).method.queue
+        cancelled = []
+        channel.add_on_cancel_callback(cancelled.append)
+        tag = channel.basic_consume(name, print)
+        connection.channel().queue_delete(name)
+        while not cancelled:
+            connection.process_data_events(time_limit=1)
+        equal(cancelled[0].method.consumer_tag, tag)
+
+
+@case
+def priorities_and_lengths_are_kept():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", exclusive=True,
+                                     arguments={"x-max-priority": 5}).method.queue
+        for priority in (1, 5, 3):
+            channel.basic_publish("", name, b"%d" % priority,
+                                  pika.BasicProperties(priority=priority))
+        channel.queue_declare(name, passive=True)
+        equal([b for _, _, b in take(channel, name, 3)], [b"5", b"3", b"1"], "priority order")
+        channel.cancel()
+        short = channel.queue_declare("", exclusive=True,
+                                      arguments={"x-max-length": 2}).method.queue
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", short, body)
+        equal([b for _, _, b in take(channel, short, 2)], [b"2", b"3"], "drop head")
+
+
+@case
+def prefetch_bounds_what_is_sent():
+    with connect() as connection:
+        channel, other = connection.channel(), connection.channel()
+        name = channel.queue_declare("", auto_delete=True).method.queue
+        for number in range(5):
+            other.basic_publish("", name, b"%d" % number)
+        channel.basic_qos(prefetch_count=2)
+        got = []
+        channel.basic_consume(name, lambda c, method, p, body: got.append((method, body)))
+        while len(got) < 2:
+            connection.process_data_events(time_limit=1)
+        equal(other.queue_declare(name, passive=True).method.message_count, 3, "not sent")
+        channel.basic_ack(got[0][0].delivery_tag)
+        while len(got) < 3:
+            connection.process_data_events(time_limit=1)
+        equal([body for _, body in got], [b"0", b"1", b"2"])
+
+
+@case
+def auto_delete_queue_ends_with_its_last_consumer():
+    with connect() as connection:
+        channel = connection.channel()
+        name = channel.queue_declare("", auto_delete=True).method.queue
+        assert name.startswith("amq.gen-"), name
+        channel.basic_cancel(channel.basic_consume(name, print))
+        expect_close(connection, 404, lambda c: c.queue_declare(name, passive=True))
+
+
+@case
+def heartbeats_keep_an_idle_connection():
+    with connect(heartbeat=1) as connection:
+        # Longer than two intervals: either side would have given up without heartbeats.
+        connection.process_data_events(time_limit=3.2)
+        channel = connection.channel()
+        channel.queue_declare("", exclusive=True)
+
+
+@case
+def secret_can_be_updated():
+    with connect() as connection:
+        connection.update_secret("guest", "rotation")
+        connection.channel().queue_declare("", exclusive=True)
+
+
+@case
+def asynchronous_connection_gets_confirms():
+    wanted, state = 200, {"acked": 0, "error": None}
+    parameters = pika.ConnectionParameters(AMQP_HOST, AMQP_PORT)
+
+    def on_confirm(frame):
+        method = frame.method
+        assert isinstance(method, pika.spec.Basic.Ack), method
+        state["acked"] = max(state["acked"], method.delivery_tag)
+        if state["acked"] == wanted:
+            connection.close()
+
+    def on_declared(frame):
+        for number in range(wanted):
+            channel.basic_publish("", frame.method.queue, b"%d" % number,
+                                  pika.BasicProperties(delivery_mode=2))
+
+    def on_channel(opened):
+        nonlocal channel
+        channel = opened
+        channel.confirm_delivery(on_confirm)
+        channel.queue_declare("", exclusive=True, callback=on_declared)
+
+    channel = None
+    connection = pika.SelectConnection(
+        parameters,
+        on_open_callback=lambda c: c.channel(on_open_callback=on_channel),
+        on_open_error_callback=lambda c, error: state.update(error=error) or c.ioloop.stop(),
+        on_close_callback=lambda c, reason: c.ioloop.stop(),
+    )
+    connection.ioloop.start()
+    equal((state["acked"], state["error"]), (wanted, None))
+
+
+@case
+def cut_connection_returns_its_deliveries():
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare("returning", durable=True)
+    channel.confirm_delivery()
+    channel.basic_publish("", "returning", b"in flight", pika.BasicProperties(delivery_mode=2))
+    equal(take(channel, "returning", 1)[0][2], b"in flight")
+    ctl("cut")
+    try:
+        connection.process_data_events(time_limit=5)
+    except exceptions.AMQPError:
+        pass
+    with connect() as again:
+        channel = again.channel()
+        method, _, body = take(channel, "returning", 1)[0]
+        equal((body, method.redelivered), (b"in flight", True))
+        channel.basic_ack(method.delivery_tag)
+        channel.queue_delete("returning")
+
+
+@case
+def killed_broker_keeps_what_it_confirmed():
+    connection = connect()
+    channel = connection.channel()
+    channel.exchange_declare("kept", "topic", durable=True)
+    channel.queue_declare("kept", durable=True, arguments={"x-max-priority": 3})
+    channel.queue_bind("kept", "kept", "a.#")
+    channel.queue_declare("gone", durable=False, auto_delete=True)
+    channel.confirm_delivery()
+    for number in range(100):
+        channel.basic_publish("kept", "a.b", b"%d" % number, pika.BasicProperties(
+            delivery_mode=2, headers={"number": number}), mandatory=True)
+    channel.basic_publish("kept", "a.b", b"transient", pika.BasicProperties(delivery_mode=1))
+    ctl("kill")
+    try:
+        connection.process_data_events(time_limit=5)
+        raise AssertionError("the connection outlived the broker")
+    except exceptions.AMQPError:
+        pass
+    with connect() as again:
+        channel = again.channel()
+        channel.exchange_declare("kept", passive=True)
+        for number, (method, properties, body) in enumerate(_acked(channel, "kept", 100)):
+            equal((body, properties.headers), (b"%d" % number, {"number": number}))
+            equal(method.routing_key, "a.b")
+        equal(channel.basic_get("kept"), (None, None, None), "the transient message")
+        expect_close(again, 404, lambda c: c.queue_declare("gone", passive=True))
+
+
+@case
+def clean_restart_forgets_acknowledged_messages():
+    with connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare("ledger", durable=True)
+        channel.confirm_delivery()
+        for number in range(10):
+            channel.basic_publish("", "ledger", b"%d" % number,
+                                  pika.BasicProperties(delivery_mode=2))
+        for _ in _acked(channel, "ledger", 4):
+            pass
+        channel.queue_declare("ledger", passive=True)
+    ctl("restart")
+    with connect() as connection:
+        channel = connection.channel()
+        bodies = [body for _, _, body in _acked(channel, "ledger", 6)]
+        equal(bodies, [b"%d" % number for number in range(4, 10)])
+        equal(channel.basic_get("ledger"), (None, None, None), "left over")
+
+
+@case
+def many_connections_from_threads():
+    errors = []
+
+    def worker(number):
+        try:
+            with connect() as connection:
+                channel = connection.channel()
+                channel.confirm_delivery()
+                name = channel.queue_declare("", exclusive=True).method.queue
+                for _ in range(20):
+                    channel.basic_publish("", name, b"x")
+                within(len(take(channel, name, 20, auto_ack=True)), 20, 20)
+        except Exception as error:
+            errors.append(f"{number}: {error!r}")
+
+    threads = [threading.Thread(target=worker, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    equal(errors, [])
+
+
+main()

@@ -1,0 +1,163 @@
+//! How each broker is started: PolyMQ, and the two whose behaviour the scripts are checked against.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Speaks,
+    broker::{Ports, await_port, first_json_line, free_port, spawn_logged},
+    target_dir,
+};
+
+/// The broker under test, chosen by `INTEROP_PEER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Ours: `POLYMQ_BIN`, else the release build in the target directory.
+    Polymq,
+    /// Debian's `rabbitmq-server`, with its MQTT plugin.
+    Rabbitmq,
+    /// Debian's `mosquitto`.
+    Mosquitto,
+}
+
+impl Peer {
+    pub(crate) fn chosen() -> Result<Self> {
+        match env::var("INTEROP_PEER").as_deref() {
+            Err(_) | Ok("" | "polymq") => Ok(Self::Polymq),
+            Ok("rabbitmq") => Ok(Self::Rabbitmq),
+            Ok("mosquitto") => Ok(Self::Mosquitto),
+            Ok(other) => bail!("INTEROP_PEER is `{other}`; use polymq, rabbitmq or mosquitto"),
+        }
+    }
+
+    /// The word scripts know this peer by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Polymq => "polymq",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Mosquitto => "mosquitto",
+        }
+    }
+
+    pub(crate) fn can_speak(self, speaks: Speaks) -> bool {
+        match self {
+            Self::Polymq => true,
+            // Its MQTT of this version has neither QoS 2 nor MQTT 5; Mosquitto is the oracle.
+            Self::Rabbitmq => speaks != Speaks::Mqtt,
+            Self::Mosquitto => speaks == Speaks::Mqtt,
+        }
+    }
+
+    pub(crate) fn launch(self, dir: &Path) -> Result<(Vec<Child>, Ports)> {
+        match self {
+            Self::Polymq => launch_polymq(dir),
+            Self::Rabbitmq => launch_rabbitmq(dir),
+            Self::Mosquitto => launch_mosquitto(dir),
+        }
+    }
+}
+
+fn launch_polymq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
+    let program = env::var_os("POLYMQ_BIN")
+        .map_or_else(|| target_dir().join("release/polymq"), PathBuf::from);
+    let mut command = Command::new(&program);
+    command.args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"]);
+    command.arg(dir.join("data"));
+    let mut child = spawn_logged(&mut command, dir, Stdio::piped())
+        .context("build it with `cargo build --release -p polymq-server`")?;
+    let ports = ready_ports(&mut child);
+    if ports.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    Ok((vec![child], ports?))
+}
+
+fn ready_ports(child: &mut Child) -> Result<Ports> {
+    let line = first_json_line(child, Duration::from_secs(20))?;
+    let port = |name: &str| {
+        line.get(name)
+            .and_then(serde_json::Value::as_u64)
+            .and_then(|port| u16::try_from(port).ok())
+            .with_context(|| format!("no `{name}` in {line}"))
+    };
+    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")? })
+}
+
+/// A node with its own name, port mapper, cookie and database, so nothing of the machine's is used.
+fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
+    let ports = Ports { amqp: free_port()?, mqtt: free_port()? };
+    let (mapper, distribution) = (free_port()?, free_port()?);
+    let home = dir.join("home");
+    fs::create_dir_all(&home)?;
+    fs::write(dir.join("enabled_plugins"), "[rabbitmq_mqtt].\n")?;
+    fs::write(
+        dir.join("rabbitmq.conf"),
+        format!(
+            "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{}\n\
+             mqtt.allow_anonymous = true\nlog.console = true\nlog.console.level = info\n",
+            ports.amqp, ports.mqtt
+        ),
+    )?;
+    let mut epmd = Command::new("epmd");
+    epmd.args(["-address", "127.0.0.1", "-port"]).arg(mapper.to_string());
+    let epmd = spawn_logged(&mut epmd, dir, Stdio::null())?;
+
+    let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    command
+        .env("HOME", &home)
+        .env("ERL_EPMD_PORT", mapper.to_string())
+        // The node's name is part of its data's path, so it must outlive a restart.
+        .env("RABBITMQ_NODENAME", "interop@localhost")
+        .env("RABBITMQ_DIST_PORT", distribution.to_string())
+        .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
+        .env("RABBITMQ_LOG_BASE", dir.join("log"))
+        .env("RABBITMQ_LOGS", "-")
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
+        .env("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq"))
+        .env("RABBITMQ_PID_FILE", dir.join("pid"))
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
+    let log = fs::File::create(dir.join("rabbitmq.out"))?;
+    let mut children = vec![epmd];
+    children.push(spawn_logged(&mut command, dir, log.into())?);
+    for port in [ports.amqp, ports.mqtt] {
+        if let Some(node) = children.last_mut() {
+            await_port(port, node, Duration::from_secs(60))?;
+        }
+    }
+    Ok((children, ports))
+}
+
+fn launch_mosquitto(dir: &Path) -> Result<(Vec<Child>, Ports)> {
+    let ports = Ports { amqp: 0, mqtt: free_port()? };
+    let passwords = dir.join("passwords");
+    if !passwords.exists() {
+        fs::write(&passwords, "guest:guest\n")?;
+        let hashed = Command::new("mosquitto_passwd").arg("-U").arg(&passwords).status()?;
+        if !hashed.success() {
+            bail!("mosquitto_passwd ended with {hashed}");
+        }
+    }
+    // It runs as root here; without `user root` it would drop to a user who cannot read the folder.
+    let config = format!(
+        "user root\nlistener {} 127.0.0.1\nallow_anonymous true\npassword_file {}\n\
+         persistence true\npersistence_location {}/\nautosave_on_changes true\n\
+         autosave_interval 1\nmax_queued_messages 10000\nset_tcp_nodelay true\n",
+        ports.mqtt,
+        passwords.display(),
+        dir.display()
+    );
+    fs::write(dir.join("mosquitto.conf"), config)?;
+    let mut command = Command::new("/usr/sbin/mosquitto");
+    command.arg("-c").arg(dir.join("mosquitto.conf"));
+    let mut child = spawn_logged(&mut command, dir, Stdio::null())?;
+    await_port(ports.mqtt, &mut child, Duration::from_secs(10))?;
+    Ok((vec![child], ports))
+}

@@ -1,0 +1,74 @@
+//! One test per client script.
+
+use anyhow::Result;
+use polymq_interop::{Client, Speaks, run_script};
+
+#[test]
+fn python_pika() -> Result<()> {
+    run_script(Client::Python("amqp_pika.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_aio_pika() -> Result<()> {
+    run_script(Client::Python("amqp_aio_pika.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_celery() -> Result<()> {
+    run_script(Client::Python("amqp_celery.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_paho_3_1_1() -> Result<()> {
+    run_script(Client::Python("mqtt_paho_311.py"), Speaks::Mqtt)
+}
+
+#[test]
+fn python_paho_5() -> Result<()> {
+    run_script(Client::Python("mqtt_paho_5.py"), Speaks::Mqtt)
+}
+
+#[test]
+fn python_aiomqtt() -> Result<()> {
+    run_script(Client::Python("mqtt_aiomqtt.py"), Speaks::Mqtt)
+}
+
+#[test]
+fn python_cross_protocol() -> Result<()> {
+    run_script(Client::Python("cross_protocol.py"), Speaks::Both)
+}
+
+#[test]
+fn python_kill_both_protocols() -> Result<()> {
+    run_script(Client::Python("cross_kill.py"), Speaks::Both)
+}
+
+#[test]
+fn node_amqplib() -> Result<()> {
+    run_script(Client::Node("amqp_amqplib.js"), Speaks::Amqp)
+}
+
+#[test]
+fn node_mqtt_js() -> Result<()> {
+    run_script(Client::Node("mqtt_mqttjs.js"), Speaks::Mqtt)
+}
+
+#[test]
+fn go_amqp091() -> Result<()> {
+    run_script(Client::Go("amqp091"), Speaks::Amqp)
+}
+
+#[test]
+fn go_paho_3_1_1() -> Result<()> {
+    run_script(Client::Go("paho3"), Speaks::Mqtt)
+}
+
+#[test]
+fn go_paho_5() -> Result<()> {
+    run_script(Client::Go("paho5"), Speaks::Mqtt)
+}
+
+#[test]
+fn java_amqp_client() -> Result<()> {
+    run_script(Client::Java("RabbitClient"), Speaks::Amqp)
+}
