@@ -1,1 +1,37 @@
+//! What a protocol and the broker say to each other, and the door between a connection's task and the rest.
+//!
+//! Here is no I/O, no runtime, no routing and no protocol: only the words. A [`ProtocolSession`] turns bytes into
+//! [`Command`]s and [`Event`]s into bytes; a [`Broker`] turns commands into events; the driver moves bytes.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod answer;
+pub mod broadcast;
+pub mod broker;
+pub mod command;
+pub mod effects;
+pub mod event;
+pub mod login;
+pub mod outbox;
+pub mod output;
+pub mod peer;
+pub mod protocol;
+pub mod refusal;
+pub mod subscription;
+
+pub use answer::{Answer, OpenedClientSession};
+pub use broadcast::Broadcast;
+pub use broker::{Broker, Connection, DisconnectCause};
+pub use command::{
+    Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
+    DeliveryRange, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
+};
+pub use effects::{Close, Effects};
+pub use event::{CancelReason, Delivery, Event, EventBatch, PublishOutcome};
+pub use login::{Login, Secret};
+pub use outbox::Outbox;
+pub use output::Output;
+pub use peer::{Peer, TlsPeer, Transport};
+pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
+pub use refusal::{Refusal, RefusalKind};
+pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};

@@ -1,0 +1,89 @@
+//! Answers to commands that carry a request.
+
+use polymq_model::{QueueName, Seq, UserName};
+
+use crate::{
+    event::Delivery,
+    subscription::{InFlight, Subscription},
+};
+
+/// What a command with a request is answered with when it succeeded.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The login is complete.
+    Authenticated {
+        /// Who it is.
+        user: UserName,
+        /// The user may send messages in the name of others.
+        impersonator: bool,
+        /// Last server message of SCRAM; empty for other mechanisms.
+        server_final: Vec<u8>,
+    },
+    /// The next message of a login that takes several steps; answer it with another `Authenticate`.
+    Challenge(Vec<u8>),
+    /// The virtual host is open.
+    VhostOpened,
+    /// Done; there is nothing to say.
+    Done,
+    /// The queue exists.
+    QueueDeclared {
+        /// Its name, made by the broker when the command named none.
+        queue: QueueName,
+        /// Ready messages.
+        messages: u64,
+        /// Consumers.
+        consumers: u32,
+    },
+    /// The queue is gone.
+    QueueDeleted {
+        /// Ready messages that went with it.
+        messages: u64,
+    },
+    /// The queue's ready messages are gone.
+    QueuePurged {
+        /// How many.
+        messages: u64,
+    },
+    /// The consumer is registered.
+    Consuming {
+        /// For `amq.rabbitmq.reply-to`: the name that answers are sent to.
+        reply_name: Option<String>,
+    },
+    /// The answer to `Get`.
+    Got {
+        /// The message, if there was one.
+        delivery: Option<Box<Delivery>>,
+        /// Ready messages that remain.
+        remaining: u64,
+    },
+    /// The client session is open.
+    ClientSession(Box<OpenedClientSession>),
+    /// The subscription stands.
+    Subscribed {
+        /// True when the same filter had been subscribed before.
+        existed: bool,
+    },
+    /// The subscription is gone.
+    Unsubscribed {
+        /// False when there was no such subscription.
+        existed: bool,
+    },
+}
+
+/// What a client session remembers when it is opened.
+#[derive(Debug, Clone)]
+pub struct OpenedClientSession {
+    /// The client id, made by the broker when the client gave none.
+    pub client_id: String,
+    /// True when an earlier session goes on.
+    pub present: bool,
+    /// Its subscriptions. Those of topics are live already; those of queues and shares are to be subscribed again
+    /// by the protocol session with `resume`.
+    pub subscriptions: Vec<Subscription>,
+    /// Deliveries the client had not finished, in the order in which they were sent.
+    pub in_flight: Vec<InFlight>,
+    /// Packet ids of received messages of quality of service 2 that the client has not released.
+    pub received: Vec<u16>,
+    /// Session queue's first position of this connection: earlier ones are redeliveries.
+    pub next_seq: Seq,
+}

@@ -1,0 +1,326 @@
+//! What a connection asks of the broker.
+
+use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table};
+
+use crate::{
+    login::Login,
+    subscription::{InFlight, Subscription},
+};
+
+/// Arguments of a declare, bind or consume.
+pub type Arguments = Table;
+
+/// An order to the broker. Commands of one connection are executed in order.
+///
+/// A command with a `request` is answered by [`crate::Event::Answered`], at once or when the disk has what it promises.
+#[derive(Debug)]
+pub enum Command {
+    /// Publishes a message.
+    Publish(Publish),
+    /// Settles deliveries.
+    Settle(Settlement),
+    /// A step of logging in.
+    Authenticate {
+        /// Answered with `Authenticated` or `Challenge`.
+        request: RequestId,
+        /// The step.
+        login: Box<Login>,
+    },
+    /// Opens a virtual host for the user.
+    OpenVhost {
+        /// Answered with `VhostOpened`.
+        request: RequestId,
+        /// Its name; `None` takes the listener's.
+        vhost: Option<String>,
+    },
+    /// Declares an exchange.
+    DeclareExchange(Box<DeclareExchange>),
+    /// Deletes an exchange; one that is missing counts as deleted.
+    DeleteExchange {
+        /// Answered with `Done`.
+        request: RequestId,
+        /// Its name.
+        exchange: String,
+        /// Refuse when bindings lead from it.
+        if_unused: bool,
+    },
+    /// Binds an exchange to an exchange.
+    BindExchange(Box<BindExchange>),
+    /// Removes such a binding.
+    UnbindExchange(Box<BindExchange>),
+    /// Declares a queue.
+    DeclareQueue(Box<DeclareQueue>),
+    /// Deletes a queue; one that is missing counts as deleted.
+    DeleteQueue {
+        /// Answered with `QueueDeleted`.
+        request: RequestId,
+        /// Its name.
+        queue: String,
+        /// Refuse when it has consumers.
+        if_unused: bool,
+        /// Refuse when it has ready messages.
+        if_empty: bool,
+    },
+    /// Removes the ready messages of a queue.
+    PurgeQueue {
+        /// Answered with `QueuePurged`.
+        request: RequestId,
+        /// Its name.
+        queue: String,
+    },
+    /// Binds a queue to an exchange.
+    BindQueue(Box<BindQueue>),
+    /// Removes such a binding; one that is missing counts as removed.
+    UnbindQueue(Box<BindQueue>),
+    /// Starts a consumer.
+    Consume(Box<Consume>),
+    /// Stops a consumer; its unsettled deliveries stay with the connection.
+    Cancel {
+        /// Answered with `Done`.
+        request: RequestId,
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// Stops consumers and gives their unsettled deliveries back as failed: a channel has closed.
+    Release {
+        /// The consumers, cancelled ones and those of `Get` included.
+        consumers: Vec<ConsumerId>,
+    },
+    /// Gives all unsettled deliveries of consumers back to their places, to be delivered again: `basic.recover`.
+    Recover {
+        /// The consumers, cancelled ones and those of `Get` included.
+        consumers: Vec<ConsumerId>,
+    },
+    /// Takes one message.
+    Get {
+        /// Answered with `Got`.
+        request: RequestId,
+        /// The queue.
+        queue: String,
+        /// Settled when sent.
+        no_ack: bool,
+        /// A fresh consumer number, under which the delivery is settled as number 1.
+        consumer: ConsumerId,
+    },
+    /// Bounds the unsettled deliveries of all consumers of a group together; 0 for no bound.
+    SetGroupPrefetch {
+        /// The group: a channel in AMQP, 0 in MQTT.
+        group: u32,
+        /// The bound.
+        prefetch: u32,
+    },
+    /// Executes publishes and settlements together.
+    Commit(Box<Transaction>),
+    /// Opens or resumes the client session of this connection, taking it over from another connection.
+    OpenClientSession(Box<OpenClientSession>),
+    /// Adds or replaces a subscription. Matching retained messages follow the answer.
+    Subscribe {
+        /// Answered with `Subscribed`.
+        request: RequestId,
+        /// The subscription.
+        subscription: Box<Subscription>,
+        /// It came back from [`crate::OpenedClientSession`]: no retained messages.
+        resume: bool,
+    },
+    /// Removes a subscription by its filter.
+    Unsubscribe {
+        /// Answered with `Unsubscribed`.
+        request: RequestId,
+        /// The filter as the client wrote it.
+        filter: String,
+    },
+    /// The client has released a received packet of quality of service 2.
+    ReleaseReceived {
+        /// The packet id.
+        packet_id: u16,
+    },
+    /// The connection leaves its client session.
+    CloseClientSession {
+        /// What the client has not finished, in the order of sending.
+        in_flight: Vec<InFlight>,
+        /// Publish the will.
+        will: bool,
+        /// A new expiry in seconds, `u32::MAX` for never.
+        expiry_secs: Option<u32>,
+    },
+}
+
+/// One message to publish.
+#[derive(Debug)]
+pub struct Publish {
+    /// Which of the connection's publishers it is.
+    pub publisher: PublisherId,
+    /// Number of the publish, counting from 1 for each publisher; 0 asks for no confirm.
+    pub number: u64,
+    /// Return the message when no queue takes it.
+    pub mandatory: bool,
+    /// Packet id of a publish of quality of service 2, remembered in the same batch so that a repeat is known.
+    pub received: Option<u16>,
+    /// The message.
+    pub message: Message,
+}
+
+/// Numbers of deliveries of one consumer, both inclusive. Those already settled are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryRange {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done with.
+    Accepted,
+    /// Back to its place; counts as acquired.
+    Returned,
+    /// Back to its place as a failed delivery.
+    Failed,
+    /// Dead-lettered or dropped.
+    Rejected,
+    /// Dead-lettered or dropped because the client's packet limit does not allow it.
+    TooLarge,
+}
+
+/// Settles deliveries of one consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// Which of its deliveries.
+    pub deliveries: DeliveryRange,
+    /// How they end.
+    pub outcome: Outcome,
+}
+
+/// Declares an exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclareExchange {
+    /// Answered with `Done`.
+    pub request: RequestId,
+    /// Its name.
+    pub exchange: String,
+    /// Its type, as `direct`.
+    pub kind: String,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Clients may not publish to it.
+    pub internal: bool,
+    /// Arguments, `alternate-exchange` among them.
+    pub arguments: Arguments,
+}
+
+/// Binds `source` to the exchange `destination`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BindExchange {
+    /// Answered with `Done`.
+    pub request: RequestId,
+    /// Where messages go.
+    pub destination: String,
+    /// Where messages come from.
+    pub source: String,
+    /// Binding key.
+    pub key: String,
+    /// Arguments.
+    pub arguments: Arguments,
+}
+
+/// Declares a queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclareQueue {
+    /// Answered with `QueueDeclared`.
+    pub request: RequestId,
+    /// Its name; empty for one made by the broker.
+    pub queue: String,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to this connection and goes with it.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Arguments.
+    pub arguments: Arguments,
+}
+
+/// Binds `queue` to `exchange`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BindQueue {
+    /// Answered with `Done`.
+    pub request: RequestId,
+    /// Where messages go.
+    pub queue: String,
+    /// Where messages come from.
+    pub exchange: String,
+    /// Binding key.
+    pub key: String,
+    /// Arguments.
+    pub arguments: Arguments,
+}
+
+/// Starts a consumer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Consume {
+    /// Answered with `Consuming`.
+    pub request: RequestId,
+    /// Chosen by the session.
+    pub consumer: ConsumerId,
+    /// The queue, or `amq.rabbitmq.reply-to`.
+    pub queue: String,
+    /// Deliveries are settled when sent.
+    pub no_ack: bool,
+    /// No other consumer may be on the queue.
+    pub exclusive: bool,
+    /// Unsettled deliveries allowed; 0 for no bound.
+    pub prefetch: u32,
+    /// The group whose bound counts as well.
+    pub group: u32,
+    /// The consumer's name, for people.
+    pub tag: String,
+    /// Arguments, `x-priority` among them.
+    pub arguments: Arguments,
+}
+
+/// Publishes and settlements that belong together.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Answered with `Done` when everything is stored.
+    pub request: RequestId,
+    /// Messages to publish.
+    pub publishes: Vec<Publish>,
+    /// Deliveries to settle.
+    pub settlements: Vec<Settlement>,
+}
+
+/// Opens or resumes a client session.
+#[derive(Debug)]
+pub struct OpenClientSession {
+    /// Answered with `ClientSession`.
+    pub request: RequestId,
+    /// The client's id; `None` asks the broker to make one.
+    pub client_id: Option<String>,
+    /// Forget what an earlier session remembers.
+    pub clean_start: bool,
+    /// Seconds the session outlives its connection; 0 for not at all, `u32::MAX` for ever.
+    pub expiry_secs: u32,
+    /// Unfinished deliveries of quality of service 1 and 2 the client accepts.
+    pub receive_max: u16,
+    /// Message to publish when the connection is lost.
+    pub will: Option<Will>,
+}
+
+/// A message to publish when a client is lost.
+#[derive(Debug, Clone)]
+pub struct Will {
+    /// The message.
+    pub message: Message,
+    /// Seconds to wait for the client to come back.
+    pub delay_secs: u32,
+}

@@ -1,0 +1,181 @@
+//! What the broker tells a connection, in order, through its outbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Seq};
+
+use crate::{
+    answer::Answer,
+    broadcast::Broadcast,
+    refusal::{Refusal, RefusalKind},
+    subscription::Matched,
+};
+
+/// A message on its way to a consumer.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// The message has been delivered before.
+    pub redelivered: bool,
+    /// Earlier deliveries; shown as `x-acquired-count` when above zero.
+    pub acquired: u16,
+    /// Failed deliveries; shown as `x-delivery-count` when above zero.
+    pub failed: u16,
+    /// Number of this delivery for this consumer, counting from 1 without gaps; what [`crate::Command::Settle`] names.
+    /// 0 when nothing is to be settled.
+    pub number: u64,
+    /// Position in the queue.
+    pub seq: Seq,
+    /// What the matching subscriptions say.
+    pub matched: Matched,
+    /// The message.
+    pub message: Message,
+}
+
+/// How a publish with a confirm ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// At least one queue or subscriber took it, and what was promised holds.
+    Routed,
+    /// Nobody was there to take it.
+    Unrouted,
+    /// It was refused.
+    Refused(RefusalKind),
+}
+
+/// Why a consumer ends without having asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelReason {
+    /// Its queue was deleted.
+    QueueDeleted,
+    /// It did not settle a delivery in time.
+    Timeout,
+    /// The user lost the right to read.
+    Denied,
+}
+
+/// A fact for a connection.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A message of a queue.
+    Delivered(Delivery),
+    /// Messages for a direct subscription, shared with its other subscribers.
+    Broadcast {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What the matching subscriptions say.
+        matched: Matched,
+        /// The messages.
+        batch: Arc<Broadcast>,
+    },
+    /// Publishes `first` to `last` of a publisher have ended alike.
+    Confirmed {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Number of the first publish.
+        first: u64,
+        /// Number of the last publish.
+        last: u64,
+        /// How they ended.
+        outcome: PublishOutcome,
+    },
+    /// A mandatory message found no queue. Comes before its confirm.
+    Returned {
+        /// The publisher.
+        publisher: PublisherId,
+        /// The message.
+        message: Message,
+    },
+    /// A publish broke a rule: missing exchange, no permission, bad field. It gets no `Confirmed`.
+    PublishRefused {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Its number, 0 when it asked for no confirm.
+        number: u64,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// The answer to a command with a request. Answers come in the order of their commands.
+    Answered {
+        /// The request.
+        request: RequestId,
+        /// What came of it.
+        answer: Box<Result<Answer, Refusal>>,
+    },
+    /// A consumer has ended. Nothing is delivered under it after this.
+    ConsumerCancelled {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// Publishes wait until `Unblocked`.
+    Blocked {
+        /// For the client: what is full, and its mark.
+        reason: Box<str>,
+    },
+    /// Publishes go on.
+    Unblocked,
+    /// Another connection has taken the client session.
+    TakenOver,
+    /// The broker closes this connection: it stops, or an administrator wants it.
+    Closing {
+        /// For the client.
+        reason: Box<str>,
+        /// True when the whole server goes away.
+        shutdown: bool,
+    },
+}
+
+impl Event {
+    /// What the event weighs in the outbox's byte budget.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Delivered(delivery) => delivery.message.size(),
+                Self::Broadcast { batch, .. } => batch.bytes(),
+                Self::Returned { message, .. } => message.size(),
+                Self::Confirmed { .. }
+                | Self::PublishRefused { .. }
+                | Self::Answered { .. }
+                | Self::ConsumerCancelled { .. }
+                | Self::Blocked { .. }
+                | Self::Unblocked
+                | Self::TakenOver
+                | Self::Closing { .. } => 0,
+            }
+    }
+}
+
+/// Events taken out of an outbox, front first. A session may leave the rest when its output is full.
+#[derive(Debug, Default)]
+pub struct EventBatch {
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) weight: usize,
+}
+
+impl EventBatch {
+    /// Takes the next event.
+    pub fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.weight += event.weight();
+        Some(event)
+    }
+
+    /// Events left.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// True when nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Puts an event at the end; for tests of sessions.
+    pub fn push(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}

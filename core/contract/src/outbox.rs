@@ -1,0 +1,133 @@
+//! Where a connection's events wait for its task: the only door between tasks.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    task::Waker,
+};
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::event::{Event, EventBatch};
+
+/// Events of one connection, in order, under one short lock, with one wake-up per sleep.
+#[derive(Debug)]
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    /// Weight of the events that wait here or were taken and are not yet encoded.
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    stalled: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: VecDeque<Event>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Outbox {
+    /// An outbox that has room while less than `bytes_max` waits.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            inner: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            stalled: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds an event and wakes the task when it sleeps.
+    pub fn push(&self, event: Event) {
+        self.push_all(std::iter::once(event));
+    }
+
+    /// Adds events and wakes the task when it sleeps. Events for a closed connection are dropped.
+    pub fn push_all(&self, events: impl IntoIterator<Item = Event>) {
+        let mut weight = 0;
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return;
+        }
+        for event in events {
+            weight += event.weight();
+            inner.events.push_back(event);
+        }
+        self.bytes.fetch_add(weight, Ordering::Relaxed);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// False when so much waits that consumers of this connection are to be skipped.
+    pub fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.bytes_max
+    }
+
+    /// Notes that a consumer was skipped; the task then calls `Connection::on_room` once there is room.
+    ///
+    /// Returns true when there is room after all, so that no wake-up is lost between look and note.
+    pub fn note_stalled(&self) -> bool {
+        self.stalled.store(true, Ordering::SeqCst);
+        self.bytes.load(Ordering::SeqCst) < self.bytes_max
+    }
+
+    /// Moves what waits into `batch`, which must be empty or is appended to.
+    pub fn take(&self, batch: &mut EventBatch) {
+        let mut inner = self.inner.lock();
+        if batch.events.is_empty() {
+            std::mem::swap(&mut batch.events, &mut inner.events);
+        } else {
+            batch.events.append(&mut inner.events);
+        }
+    }
+
+    /// Gives back the weight of the events that the session has taken from `batch`.
+    ///
+    /// Returns true when a skipped consumer waits for this room: the caller then calls `Connection::on_room`.
+    pub fn release(&self, batch: &mut EventBatch) -> bool {
+        let weight = std::mem::take(&mut batch.weight);
+        let before = self.bytes.fetch_sub(weight, Ordering::SeqCst);
+        let room = before - weight < self.bytes_max / 2;
+        room && self.stalled.load(Ordering::SeqCst) && self.stalled.swap(false, Ordering::SeqCst)
+    }
+
+    /// True when events wait; otherwise keeps `waker`, to be woken by the next event.
+    pub fn poll(&self, waker: &Waker) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.events.is_empty() {
+            return true;
+        }
+        if inner.waker.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
+            inner.waker = Some(waker.clone());
+        }
+        false
+    }
+
+    /// Drops what waits, and everything that comes later.
+    pub fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        inner.waker = None;
+        let events = std::mem::take(&mut inner.events);
+        drop(inner);
+        drop(events);
+    }
+
+    /// Frees the memory of an empty outbox; for connections that go idle.
+    pub fn shrink(&self) {
+        let mut inner = self.inner.lock();
+        if inner.events.is_empty() {
+            inner.events = VecDeque::new();
+        }
+    }
+
+    /// Weight of what waits.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}

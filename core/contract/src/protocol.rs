@@ -1,0 +1,59 @@
+//! What a protocol brings: a way to recognise its clients, and a state machine per connection.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+use polymq_model::{Format, Limits, Now};
+
+use crate::{broker::DisconnectCause, effects::Effects, event::EventBatch, peer::Peer};
+
+/// What the first bytes of a connection say about its protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognised {
+    /// It is this protocol.
+    Yes,
+    /// It is another one.
+    No,
+    /// More bytes are needed to tell.
+    Unsure,
+}
+
+/// A protocol: made once, shared by all its connections.
+pub trait Protocol: Send + Sync {
+    /// Short name in configuration, metrics and logs: `amqp`, `mqtt`.
+    fn name(&self) -> &'static str;
+    /// Looks at the first bytes of a connection, for ports that serve several protocols.
+    fn recognise(&self, first: &[u8]) -> Recognised;
+    /// The native forms its messages come in.
+    fn formats(&self) -> Vec<&'static Format>;
+    /// A session for a new connection.
+    fn session(&self, peer: &Arc<Peer>, limits: &Arc<Limits>, now: Now)
+    -> Box<dyn ProtocolSession>;
+}
+
+/// When a session wants to be called again, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// When.
+    pub at: Instant,
+    /// For logs: `heartbeat`, `keep_alive`, `login`.
+    pub reason: &'static str,
+}
+
+/// Protocol state of one client connection. Does no I/O and never reads the clock.
+pub trait ProtocolSession: Send {
+    /// Takes every whole frame from the front of `input`; leaves a partial frame in place.
+    ///
+    /// While `effects.waiting` is set after the call, the driver reads no further bytes and calls again, with what
+    /// was left, after the next events.
+    fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects);
+    /// Takes what the broker has to say, in order. May stop early when `effects.out` has grown beyond the output
+    /// limit; it is called again when the output has drained.
+    fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects);
+    /// The time of [`ProtocolSession::next_timeout`] has come.
+    fn on_timeout(&mut self, now: Now, effects: &mut Effects);
+    /// When to call `on_timeout` next, and why.
+    fn next_timeout(&self) -> Option<Timeout>;
+    /// The connection is gone or about to close: last commands only; output is no longer written.
+    fn on_disconnect(&mut self, cause: DisconnectCause, effects: &mut Effects);
+}

@@ -1,0 +1,67 @@
+//! Why the broker says no. Each protocol maps [`RefusalKind`] to its own codes in exactly one table.
+
+/// The kinds of refusal; each is a row of the table that every protocol publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// The object does not exist.
+    NotFound,
+    /// The user may not do this.
+    Denied,
+    /// The object exists and differs, or its state does not allow this.
+    Conflict,
+    /// An argument has a wrong type, value or combination.
+    Invalid,
+    /// The object belongs to another connection.
+    Locked,
+    /// A limit of connections, queues, channels or a quota is reached.
+    Limit,
+    /// A queue is full and refuses publishes.
+    Full,
+    /// A message is larger than allowed.
+    TooLarge,
+    /// The feature is planned and not there yet.
+    NotAvailable,
+    /// The store failed, or the outcome of a write is unknown.
+    StoreFailed,
+    /// The login was wrong. All wrong logins look alike.
+    LoginFailed,
+    /// A name is reserved: access to it is refused by rule, not by permission.
+    Reserved,
+}
+
+impl RefusalKind {
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::Locked => "locked",
+            Self::Limit => "limit",
+            Self::Full => "full",
+            Self::TooLarge => "too_large",
+            Self::NotAvailable => "not_available",
+            Self::StoreFailed => "store_failed",
+            Self::LoginFailed => "login_failed",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
+/// A refusal: its kind, and a sentence that names the object, the value found and the value allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// What kind of no this is.
+    pub kind: RefusalKind,
+    /// Lower-case sentence for the client.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal of `kind` that says `text`.
+    pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+}
