@@ -1,1 +1,28 @@
+//! The ports to disk: what the broker asks of a storage engine, the encoding of stored records,
+//! and the committer that groups what many publishers write into few batches.
+//!
+//! This crate does no I/O, starts no thread and reads no clock; it does not know what the
+//! properties and the body of a message mean, nor what a queue is.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod batch;
+mod committer;
+mod error;
+mod ids;
+mod port;
+pub mod record;
+pub mod state;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+pub use batch::{BatchWriter, PubRef};
+pub use committer::{CommitStats, Committer, SYNC_BUCKETS_NANOS};
+pub use error::StoreError;
+pub use ids::{CursorId, Epoch, OwnerId, ShardBatch, ShardId};
+pub use polymq_model::{LogId, Seq};
+pub use port::{
+    Batch, Capabilities, Close, CursorState, Durability, Health, MessageRef, Opened, OpenedLog,
+    Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
+};
+pub use state::{Held, Hold};

@@ -1,0 +1,1 @@
+//! Rules every engine must keep.

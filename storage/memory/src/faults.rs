@@ -1,0 +1,107 @@
+//! Misbehaviour on request.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+
+use polymq_store::{Batch, Reply, ShardBatch, StoreError};
+
+/// What the store does wrong from now on. Submissions are counted from 1, over all openings.
+#[derive(Default)]
+pub struct Faults {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    submits: u64,
+    fail_at: BTreeMap<u64, (StoreError, bool)>,
+    fail_all: Option<StoreError>,
+    is_delaying: bool,
+    delayed: VecDeque<(Batch, Reply<ShardBatch>)>,
+}
+
+pub(crate) enum Plan {
+    Commit(Batch, Reply<ShardBatch>),
+    CommitAndFail(Batch, StoreError, Reply<ShardBatch>),
+    Fail(StoreError, Reply<ShardBatch>),
+    Delayed,
+}
+
+impl Faults {
+    /// Answers the `nth` submission from now (1 is the next) with `error`, and keeps nothing of it.
+    pub fn fail_submit(&self, nth: u64, error: StoreError) {
+        let mut inner = self.inner.lock();
+        let at = inner.submits.saturating_add(nth);
+        inner.fail_at.insert(at, (error, false));
+    }
+
+    /// Keeps the `nth` submission from now, and answers it with `error` nevertheless.
+    pub fn fail_after_commit(&self, nth: u64, error: StoreError) {
+        let mut inner = self.inner.lock();
+        let at = inner.submits.saturating_add(nth);
+        inner.fail_at.insert(at, (error, true));
+    }
+
+    /// Answers every submission with `error`, until called with `None`.
+    pub fn fail_all(&self, error: Option<StoreError>) {
+        self.inner.lock().fail_all = error;
+    }
+
+    /// Holds back every submission until [`MemoryStore::release`](crate::MemoryStore::release).
+    ///
+    /// A batch that is held back is not kept yet.
+    pub fn delay_replies(&self, delay: bool) {
+        self.inner.lock().is_delaying = delay;
+    }
+
+    /// Forgets the batches that are held back, like a crash before the sync. Their callers see
+    /// an engine that went away.
+    pub fn lose_delayed(&self) {
+        let lost = std::mem::take(&mut self.inner.lock().delayed);
+        drop(lost);
+    }
+
+    /// How many batches are held back.
+    pub fn delayed(&self) -> usize {
+        self.inner.lock().delayed.len()
+    }
+
+    /// How many batches were submitted so far.
+    pub fn submits(&self) -> u64 {
+        self.inner.lock().submits
+    }
+
+    pub(crate) fn take_delayed(&self) -> Option<(Batch, Reply<ShardBatch>)> {
+        self.inner.lock().delayed.pop_front()
+    }
+
+    pub(crate) fn plan(&self, batch: Batch, reply: Reply<ShardBatch>) -> Plan {
+        let mut inner = self.inner.lock();
+        inner.submits += 1;
+        let now = inner.submits;
+        match inner.fail_at.remove(&now) {
+            Some((error, true)) => return Plan::CommitAndFail(batch, error, reply),
+            Some((error, false)) => return Plan::Fail(error, reply),
+            None => {}
+        }
+        if let Some(error) = inner.fail_all.clone() {
+            return Plan::Fail(error, reply);
+        }
+        if inner.is_delaying || !inner.delayed.is_empty() {
+            inner.delayed.push_back((batch, reply));
+            return Plan::Delayed;
+        }
+        Plan::Commit(batch, reply)
+    }
+}
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.inner.lock();
+        f.debug_struct("Faults")
+            .field("submits", &inner.submits)
+            .field("delayed", &inner.delayed.len())
+            .finish_non_exhaustive()
+    }
+}
