@@ -11,6 +11,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod names;
+pub mod persistent;
 pub mod properties;
 pub mod topic;
 pub mod value;
@@ -20,5 +21,6 @@ pub use ids::{ClientNumber, ConnectionId, ConsumerId, LogId, Now, PublisherId, R
 pub use limits::Limits;
 pub use message::{Annotations, Body, Death, Message, NewMessage};
 pub use names::{BadName, ExchangeName, QueueName, UserName, VhostName};
+pub use persistent::PersistentMap;
 pub use properties::{Ident, Properties};
 pub use value::{Table, Value};
