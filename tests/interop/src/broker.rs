@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{Peer, Relay};
+use crate::{Peer, Relay, last_lines};
 
 /// What a test wants to talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +114,7 @@ impl Broker {
     #[must_use]
     pub fn log_tail(&self) -> String {
         let log = fs::read(self.dir.path().join("broker.log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        last_lines(&String::from_utf8_lossy(&log), 60)
     }
 
     fn launch(&mut self) -> Result<()> {

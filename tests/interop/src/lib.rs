@@ -37,3 +37,9 @@ pub fn clients_are_required() -> bool {
     env::var("CI").is_ok_and(|value| value == "true")
         || env::var("POLYMQ_INTEROP_REQUIRED").is_ok_and(|value| value == "1")
 }
+
+/// The end of a long text, which is where the reason of a failure stands.
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -20,7 +20,7 @@ use rustix::process::{Signal, kill_process_group};
 use crate::{
     Broker, Peer, Speaks,
     broker::{pid_of, wait_at_most},
-    clients_are_required, target_dir,
+    clients_are_required, last_lines, target_dir,
 };
 
 /// One client script and how it is started.
@@ -156,6 +156,7 @@ impl Run {
             return Ok(());
         }
         let talk = self.talk.recv_timeout(Duration::from_secs(2)).unwrap_or_default();
+        let talk = last_lines(&talk, 60);
         bail!(
             "{client:?} against {:?}: {}, ended with {status:?}\n{}\n--- its stderr\n{talk}\n\
              --- end of the broker's log\n{}",
