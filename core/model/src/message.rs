@@ -139,7 +139,7 @@ impl NewMessage<'_> {
 }
 
 /// What the broker itself knows about a message. Clients cannot write it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Annotations {
     /// Dead-letter record, newest first, one entry per queue and reason.
     pub deaths: Vec<Death>,
@@ -150,7 +150,7 @@ pub struct Annotations {
 }
 
 /// One entry of the dead-letter record.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Death {
     /// The queue in which the message died.
     pub queue: String,

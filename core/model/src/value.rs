@@ -4,7 +4,7 @@
 pub type Table = Vec<(String, Value)>;
 
 /// A header value. Its type never depends on the length of what it holds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Value {
     /// No value.
     Null,

@@ -266,10 +266,11 @@ impl Pattern {
     /// Adds the positions reached when a [`Level::Many`] takes no level.
     fn skip_many(&self, at: &mut Positions) {
         for (index, level) in self.levels.iter().enumerate() {
-            if *level == Level::Many && at.get(index) == Some(&true) {
-                if let Some(after) = at.get_mut(index + 1) {
-                    *after = true;
-                }
+            if *level == Level::Many
+                && at.get(index) == Some(&true)
+                && let Some(after) = at.get_mut(index + 1)
+            {
+                *after = true;
             }
         }
     }

@@ -235,7 +235,7 @@ impl<T: Clone> Node<T> {
                 Level::One => node.one.get_or_insert_with(|| Arc::new(Self::new(None))),
                 Level::Many => {
                     let between = first_many.and_then(|first| pattern.get(first..index));
-                    first_many = first_many.or(index.checked_add(1));
+                    first_many = first_many.or(Some(index + 1));
                     let between = between.map(Arc::from);
                     node.many.get_or_insert_with(|| Arc::new(Self::new(between)))
                 }
