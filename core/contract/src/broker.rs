@@ -54,7 +54,7 @@ pub trait Connection: Send {
     /// False while publishers of this connection must wait: too much is unconfirmed, or an alarm stands. Asked before
     /// each read; an event follows when it turns true again.
     fn may_read(&self) -> bool;
-    /// The outbox has room again after a consumer was skipped for lack of it.
+    /// The outbox has room again after a consumer was skipped for lack of it, or the outbox was nudged.
     fn on_room(&mut self, now: Now);
     /// The connection is gone: unsettled deliveries return, exclusive queues go. Called once, after the session's last
     /// commands were executed.

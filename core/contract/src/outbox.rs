@@ -19,6 +19,8 @@ pub struct Outbox {
     bytes: AtomicUsize,
     bytes_max: usize,
     stalled: AtomicBool,
+    nudged: AtomicBool,
+    evicted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,8 @@ impl Outbox {
             bytes: AtomicUsize::new(0),
             bytes_max,
             stalled: AtomicBool::new(false),
+            nudged: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +72,11 @@ impl Outbox {
         self.bytes.load(Ordering::Relaxed) < self.bytes_max
     }
 
+    /// Bytes that may still be added before consumers of this connection are to be skipped.
+    pub fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes.load(Ordering::Relaxed))
+    }
+
     /// Notes that a consumer was skipped; the task then calls `Connection::on_room` once there is room.
     ///
     /// Returns true when there is room after all, so that no wake-up is lost between look and note.
@@ -96,10 +105,40 @@ impl Outbox {
         room && self.stalled.load(Ordering::SeqCst) && self.stalled.swap(false, Ordering::SeqCst)
     }
 
-    /// True when events wait; otherwise keeps `waker`, to be woken by the next event.
+    /// Asks the task to call `Connection::on_room`: something its broker side waits for may have come.
+    pub fn nudge(&self) {
+        self.nudged.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// True once after a nudge; the task asks at each turn.
+    pub fn take_nudge(&self) -> bool {
+        self.nudged.load(Ordering::SeqCst) && self.nudged.swap(false, Ordering::SeqCst)
+    }
+
+    /// Ends the connection without waiting for its output: the peer may have stopped reading.
+    pub fn evict(&self) {
+        self.evicted.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// True once the connection is to end at once; the task asks at each turn.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::SeqCst)
+    }
+
+    fn wake(&self) {
+        let waker = self.inner.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// True when there is something to do; otherwise keeps `waker`, to be woken by the next event.
     pub fn poll(&self, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        if !inner.events.is_empty() {
+        let asked = self.nudged.load(Ordering::SeqCst) || self.evicted.load(Ordering::SeqCst);
+        if asked || !inner.events.is_empty() {
             return true;
         }
         if inner.waker.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
