@@ -3,6 +3,8 @@
 mod mqtt;
 mod percent;
 
+pub(crate) use percent::decode as decode_percent;
+
 pub use mqtt::{BadDestination, MqttDestination};
 
 #[cfg(test)]

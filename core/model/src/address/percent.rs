@@ -35,7 +35,7 @@ pub(super) fn decode_strict(text: &str) -> Option<String> {
 }
 
 /// Decodes every escape; a `%` that begins none is text. `None` when the bytes are no text.
-pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

@@ -1,0 +1,67 @@
+//! What the broker knows about a message, as headers and as stored bytes.
+
+use super::text::value_to_text;
+use crate::{
+    message::{Annotations, Death},
+    value::{Table, Value},
+};
+
+/// First of the stored bytes; the rest is JSON.
+const STORED_VERSION: u8 = 1;
+
+/// The headers that show a dead-letter record, typed as AMQP clients expect them.
+pub fn annotation_headers(annotations: &Annotations) -> Table {
+    let mut headers = Table::new();
+    if !annotations.deaths.is_empty() {
+        let deaths = annotations.deaths.iter().map(death).collect();
+        headers.push(("x-death".to_owned(), Value::List(deaths)));
+    }
+    for (which, record) in [("first", &annotations.first_death), ("last", &annotations.last_death)]
+    {
+        let Some((queue, reason, exchange)) = record else { continue };
+        for (what, text) in [("queue", queue), ("reason", reason), ("exchange", exchange)] {
+            headers.push((format!("x-{which}-death-{what}"), Value::String(text.clone())));
+        }
+    }
+    headers
+}
+
+/// The same headers for protocols whose headers are text; the record itself is JSON.
+pub fn annotation_text_headers(annotations: &Annotations) -> Vec<(String, String)> {
+    let headers = annotation_headers(annotations);
+    headers.into_iter().map(|(name, value)| (name, value_to_text(&value, |_| false).0)).collect()
+}
+
+fn death(death: &Death) -> Value {
+    let text = |text: &str| Value::String(text.to_owned());
+    let time = i64::try_from(death.time_ms).unwrap_or(i64::MAX);
+    Value::Map(vec![
+        ("count".to_owned(), Value::I64(i64::try_from(death.count).unwrap_or(i64::MAX))),
+        ("reason".to_owned(), text(&death.reason)),
+        ("queue".to_owned(), text(&death.queue)),
+        // Whole seconds, because that is all a timestamp of AMQP can say.
+        ("time".to_owned(), Value::Timestamp(time - time % 1000)),
+        ("exchange".to_owned(), text(&death.exchange)),
+        (
+            "routing-keys".to_owned(),
+            Value::List(death.routing_keys.iter().map(|key| text(key)).collect()),
+        ),
+    ])
+}
+
+/// The bytes that [`Message::from_stored`](crate::Message::from_stored) gives back.
+pub fn encode_annotations(annotations: &Annotations) -> Vec<u8> {
+    let mut out = vec![STORED_VERSION];
+    // Writing to memory cannot fail, and there is no map whose keys could be no strings.
+    let _ = serde_json::to_writer(&mut out, annotations);
+    out
+}
+
+/// Reads stored annotations; `None` when they are empty, of a later version, or damaged.
+pub fn decode_annotations(bytes: &[u8]) -> Option<Annotations> {
+    let (version, json) = bytes.split_first()?;
+    if *version != STORED_VERSION {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
