@@ -297,11 +297,11 @@ fn typed<'a>(raw: &Raw<'a>) -> Result<Record<'a>, &'static str> {
             first: u32_at(raw.props, 0).ok_or("the offset of the body is cut")?,
             own: u32_at(raw.props, 4).ok_or("the offset of the record is cut")?,
         },
-        kind::ACK if raw.body.len() % 16 == 0 => {
+        kind::ACK if raw.body.len().is_multiple_of(16) => {
             Record::Ack { log, cursor: CursorId(aux), ranges: Ranges(raw.body) }
         }
         kind::ACK => return Err("the ranges are cut"),
-        kind::HOLD if raw.body.len() % 24 == 0 => {
+        kind::HOLD if raw.body.len().is_multiple_of(24) => {
             Record::Hold { log, cursor: CursorId(aux), entries: HeldEntries(raw.body) }
         }
         kind::HOLD => return Err("the held messages are cut"),

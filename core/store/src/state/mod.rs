@@ -4,7 +4,7 @@
 //! The state keeps one place per live message and nothing of its content; what a place is, an
 //! engine says.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use bytes::Bytes;
 
@@ -148,6 +148,18 @@ impl<V: Place> ShardState<V> {
     /// Every log, in the order of the ids.
     pub fn logs(&self) -> impl Iterator<Item = (LogId, &LogState<V>)> {
         self.logs.iter().map(|(id, log)| (*id, log))
+    }
+
+    /// The logs whose ids are `first` or higher.
+    pub fn logs_from(&self, first: LogId) -> impl Iterator<Item = (LogId, &LogState<V>)> {
+        self.logs.range(first..).map(|(id, log)| (*id, log))
+    }
+
+    /// The definitions behind `key`, all of them without a key.
+    pub fn metas_after(&self, key: Option<&str>) -> impl Iterator<Item = (&str, &Meta)> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let metas = self.metas.range::<str, _>((start, Bound::Unbounded));
+        metas.map(|(key, meta)| (key.as_str(), meta))
     }
 
     /// One log.

@@ -1,0 +1,485 @@
+//! The log without threads: open, commit, close. One caller at a time; what happens depends on
+//! nothing but the calls and the disk.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use parking_lot::Mutex;
+
+use polymq_store::{Batch, Epoch, OwnerId, ShardBatch, record::crc32c, state::Admission};
+
+use crate::{
+    checkpoint::Checkpoint,
+    clock::Clock,
+    disk::{Disk, DiskFile, Lock},
+    error::{Failure, fatal_at, io_at},
+    format::{BatchHeader, FileHeader, HEADER, PAGE, StoreUuid, stride},
+    manifest::{self, Manifest},
+    names::{BASE_DIR, QUARANTINE_DIR, WAL_DIR, wal_name},
+    place::Shared,
+    recovery::{self, Recovered, WalFile, apply},
+    sweep,
+};
+
+/// Sizes of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogConfig {
+    /// Files of the log are prepared with this size.
+    pub wal_file_bytes: u64,
+    /// The first file after a start, which is prepared while the broker waits for it.
+    pub first_file_bytes: u64,
+    /// Live messages are rewritten when the files take more than this, and more than twice what
+    /// lives.
+    pub rewrite_above_bytes: u64,
+    /// How much is rewritten between two batches.
+    pub rewrite_step_bytes: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            wal_file_bytes: 64 * MIB,
+            first_file_bytes: 4 * MIB,
+            rewrite_above_bytes: 256 * MIB,
+            rewrite_step_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// What everything that touches files needs.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: LogConfig,
+    pub(crate) uuid: StoreUuid,
+}
+
+/// The file batches are appended to.
+struct Head {
+    number: NonZeroU32,
+    file: Arc<dyn DiskFile>,
+    bytes: u64,
+    end: u64,
+    /// The header is on its way with the first batch.
+    has_header: bool,
+}
+
+/// An empty file with zeros, synced with its directory entry.
+pub(crate) struct Prepared {
+    pub(crate) number: NonZeroU32,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) bytes: u64,
+}
+
+pub(crate) struct LogCore {
+    pub(crate) home: Home,
+    pub(crate) shared: Arc<Mutex<Shared>>,
+    pub(crate) manifest: Manifest,
+    pub(crate) checkpoint: Checkpoint,
+    /// Files that count before the head, oldest first.
+    pub(crate) sealed: Vec<WalFile>,
+    head: Head,
+    pub(crate) wal_seq: u64,
+    pub(crate) prev_crc: u32,
+    prepared: Option<Prepared>,
+    next_file: u32,
+    failed: Option<String>,
+    _lock: Box<dyn Send>,
+}
+
+impl LogCore {
+    /// Takes the directory, recovers what it holds, and begins a new epoch.
+    ///
+    /// Errors: [`Failure::Held`], [`Failure::TooNew`] and [`Failure::Damaged`] leave every file as
+    /// it was.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: LogConfig,
+        me: OwnerId,
+        progress: &dyn Fn(u8),
+    ) -> Result<Self, Failure> {
+        disk.make_dir("").map_err(io_at("making the data directory"))?;
+        let owner = format!("process {}", std::process::id());
+        let lock = match disk.lock("LOCK", &owner).map_err(io_at("locking the data directory"))? {
+            Lock::Taken(lock) => lock,
+            Lock::HeldBy(owner) => return Err(Failure::Held(owner)),
+        };
+        let uuid = own_store(&*disk, &*clock, me)?;
+        let home = Home { disk, clock, config, uuid };
+        let mut manifest = own_manifest(&home)?;
+        let recovered = recovery::recover(&*home.disk, uuid, &manifest, progress)?;
+        manifest.epoch = recovered.epoch + 1;
+        Self::begin(home, manifest, recovered, lock)
+    }
+
+    /// Writes what is not proven once more into a new file, and makes the new epoch durable.
+    fn begin(
+        home: Home,
+        mut manifest: Manifest,
+        mut recovered: Recovered,
+        lock: Box<dyn Send>,
+    ) -> Result<Self, Failure> {
+        let batches: u64 = recovered.unproven.iter().map(|batch| batch.header.stride()).sum();
+        let bytes = home.config.first_file_bytes.max(PAGE + batches).next_multiple_of(PAGE);
+        let number = file_number(recovered.next_file)?;
+        let file = prepare(&home, number, bytes, Fill::Zeros, &|| false)?.file;
+        let (prev_wal_seq, prev_crc) = (recovered.wal_seq, recovered.prev_crc);
+        let mut head = Head { number, file, bytes, end: PAGE, has_header: true };
+        let (mut wal_seq, mut crc) = (prev_wal_seq, prev_crc);
+        for batch in recovered.unproven.drain(..) {
+            let header = BatchHeader { prev_crc: crc, ..batch.header };
+            let offset = head.end;
+            crc = write_batch(&home, &mut head, &header, &batch.payload)?;
+            wal_seq = header.wal_seq;
+            let state = &mut recovered.shared.state;
+            apply(state, header.shard_batch, number, offset, &batch.payload)
+                .ok_or_else(|| Failure::Damaged("the last batch has bad records".into()))?;
+        }
+        // Until the header is there this file does not count, and the old copies do.
+        sync(&*head.file, number)?;
+        let header = file_header(&home, &head, prev_wal_seq, prev_crc);
+        head.file.write_at(&[&header], 0).map_err(fatal_at("beginning a log file"))?;
+        sync(&*head.file, number)?;
+
+        sweep::remove_unused(&home, recovered.unused)?;
+        sweep::sweep(&home, &manifest)?;
+        manifest.clean_close = 0;
+        manifest.next_file = number.get() + 1;
+        manifest::write_manifest(&*home.disk, home.uuid, &mut manifest)?;
+
+        let mut shared = recovered.shared;
+        shared.state.set_epoch(Epoch(manifest.epoch));
+        shared.files.insert(number.get(), head.file.clone());
+        Ok(Self {
+            next_file: manifest.next_file,
+            home,
+            shared: Arc::new(Mutex::new(shared)),
+            manifest,
+            checkpoint: Checkpoint::default(),
+            sealed: recovered.files,
+            head,
+            wal_seq,
+            prev_crc: crc,
+            prepared: None,
+            failed: None,
+            _lock: lock,
+        })
+    }
+
+    /// Writes a batch and syncs it.
+    ///
+    /// Errors: after [`Failure::Fatal`] nothing can be written any more.
+    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+        if let Some(why) = &self.failed {
+            return Err(Failure::Fatal(why.clone()));
+        }
+        let admission = self.shared.lock().state.admit(batch.epoch, batch.number);
+        let result = match admission {
+            Admission::Next => self.write(batch),
+            Admission::Kept => Ok(()),
+            Admission::Fenced => Err(Failure::Fenced),
+            Admission::Gap => {
+                Err(Failure::Fatal(format!("a batch before {} was left out", batch.number)))
+            }
+        };
+        self.poison(result)
+    }
+
+    /// True when the file batches go to is so full that the next one should be prepared.
+    pub(crate) fn wants_prepared(&self) -> bool {
+        let is_small = self.head.bytes < self.home.config.wal_file_bytes;
+        self.prepared.is_none() && (is_small || self.head.end > self.head.bytes / 2)
+    }
+
+    /// The number of the file batches go to.
+    pub(crate) fn head_number(&self) -> u32 {
+        self.head.number.get()
+    }
+
+    pub(crate) fn is_base(&self, file: u32) -> bool {
+        self.manifest.bases.iter().any(|base| base.file_seq == file)
+    }
+
+    /// A number no file had before.
+    pub(crate) fn take_file_number(&mut self) -> Result<NonZeroU32, Failure> {
+        let number = file_number(self.next_file)?;
+        self.next_file += 1;
+        Ok(number)
+    }
+
+    /// The number the next file would get.
+    pub(crate) fn next_file(&self) -> u32 {
+        self.next_file
+    }
+
+    /// The bytes of all files that count, without room that was only prepared.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().map(|file| file.bytes).sum();
+        let bases: u64 = self.manifest.bases.iter().map(|base| base.bytes).sum();
+        sealed + bases + self.head.end
+    }
+
+    /// Remembers a failure after which nobody knows what the disk holds.
+    pub(crate) fn poison<T>(&mut self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(Failure::Fatal(why)) = &result {
+            self.failed = Some(why.clone());
+        }
+        result
+    }
+
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Marks that everything is there.
+    pub(crate) fn close_clean(&mut self) -> Result<(), Failure> {
+        if let Some(why) = &self.failed {
+            return Err(Failure::Fatal(why.clone()));
+        }
+        self.manifest.clean_close = self.wal_seq;
+        self.manifest.next_file = self.next_file;
+        self.write_manifest()
+    }
+
+    pub(crate) fn write_manifest(&mut self) -> Result<(), Failure> {
+        let home = &self.home;
+        manifest::write_manifest(&*home.disk, home.uuid, &mut self.manifest)
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let payload = &batch.payload;
+        let payload_len = u32::try_from(payload.len())
+            .map_err(|_| Failure::Fatal("a batch is longer than 4 GiB".into()))?;
+        if self.head.end + stride(payload.len()) > self.head.bytes {
+            self.roll(stride(payload.len()))?;
+        }
+        let header = BatchHeader {
+            wal_seq: self.wal_seq + 1,
+            epoch: batch.epoch.0,
+            last_durable: self.wal_seq,
+            shard_batch: batch.number.0,
+            shard: batch.shard.0,
+            payload_len,
+            records: batch.records,
+            prev_crc: self.prev_crc,
+            payload_crc: crc32c(payload),
+        };
+        let offset = self.head.end;
+        if !self.head.has_header {
+            let header = file_header(&self.home, &self.head, self.wal_seq, self.prev_crc);
+            self.head.file.write_at(&[&header], 0).map_err(io_at("beginning a log file"))?;
+            self.head.has_header = true;
+        }
+        let crc = match write_batch(&self.home, &mut self.head, &header, payload) {
+            Ok(crc) => crc,
+            Err(failure @ (Failure::Full(_) | Failure::ReadOnly(_))) => {
+                self.cut(offset)?;
+                return Err(failure);
+            }
+            Err(failure) => return Err(failure),
+        };
+        sync(&*self.head.file, self.head.number)?;
+        self.wal_seq = header.wal_seq;
+        self.prev_crc = crc;
+        let state = &mut self.shared.lock().state;
+        apply(state, batch.number.0, self.head.number, offset, payload)
+            .ok_or_else(|| Failure::Fatal(format!("batch {} has bad records", batch.number)))
+    }
+
+    /// Takes back the beginning of a batch the disk had no room for.
+    fn cut(&self, offset: u64) -> Result<(), Failure> {
+        let blank = [0; HEADER];
+        self.head.file.write_at(&[&blank], offset).map_err(fatal_at("cutting a refused batch"))
+    }
+
+    /// A file to go on with when this one is full.
+    pub(crate) fn offer(&mut self, prepared: Prepared) {
+        // Files of the log are in the order of their numbers, so a late one is of no use.
+        if prepared.number > self.head.number && self.prepared.is_none() {
+            self.prepared = Some(prepared);
+        } else {
+            self.discard(&prepared);
+        }
+    }
+
+    pub(crate) fn discard(&self, prepared: &Prepared) {
+        // What stays behind is blank and goes at the next start.
+        let _ = self.home.disk.remove(&wal_name(prepared.number.get()));
+    }
+
+    /// Goes on with a new file that has room for `bytes`.
+    pub(crate) fn roll(&mut self, bytes: u64) -> Result<(), Failure> {
+        let wanted = PAGE + bytes;
+        let prepared = match self.prepared.take() {
+            Some(prepared) if prepared.bytes >= wanted => prepared,
+            unfit => {
+                if let Some(unfit) = unfit {
+                    self.discard(&unfit);
+                }
+                let number = self.take_file_number()?;
+                let bytes = wanted.max(self.home.config.wal_file_bytes);
+                let bytes = bytes.next_multiple_of(PAGE);
+                prepare(&self.home, number, bytes, Fill::Reserved, &|| false)?
+            }
+        };
+        let Prepared { number, file, bytes } = prepared;
+        self.shared.lock().files.insert(number.get(), file.clone());
+        let next = Head { number, file, bytes, end: PAGE, has_header: false };
+        let old = std::mem::replace(&mut self.head, next);
+        self.sealed.push(WalFile { number: old.number.get(), bytes: old.end });
+        Ok(())
+    }
+
+    /// Makes sure that the file batches go to counts, and names it.
+    pub(crate) fn settle_head(&mut self) -> Result<u32, Failure> {
+        if !self.head.has_header {
+            let header = file_header(&self.home, &self.head, self.wal_seq, self.prev_crc);
+            self.head.file.write_at(&[&header], 0).map_err(io_at("beginning a log file"))?;
+            self.head.has_header = true;
+            sync(&*self.head.file, self.head.number)?;
+        }
+        Ok(self.head.number.get())
+    }
+
+    /// True when no batch stands in the file they go to.
+    pub(crate) fn is_head_empty(&self) -> bool {
+        self.head.end == PAGE
+    }
+
+    pub(crate) fn last_batch(&self) -> ShardBatch {
+        self.shared.lock().state.last_batch()
+    }
+}
+
+/// The store's uuid; makes the directory a store when it is nobody's.
+fn own_store(disk: &dyn Disk, clock: &dyn Clock, me: OwnerId) -> Result<StoreUuid, Failure> {
+    disk.sync_dir("").map_err(io_at("opening the data directory"))?;
+    if let Some(uuid) = manifest::read_store(disk)? {
+        for dir in [WAL_DIR, BASE_DIR, QUARANTINE_DIR] {
+            disk.make_dir(dir).map_err(io_at("making the data directory"))?;
+        }
+        return Ok(uuid);
+    }
+    for dir in [WAL_DIR, BASE_DIR, QUARANTINE_DIR] {
+        disk.make_dir(dir).map_err(io_at("making the data directory"))?;
+    }
+    for dir in [WAL_DIR, BASE_DIR] {
+        if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
+            return Err(Failure::Damaged(format!("{dir} has files, but STORE is missing")));
+        }
+    }
+    let uuid = StoreUuid(me.0.to_le_bytes());
+    manifest::write_store(disk, uuid, clock.unix_ms())?;
+    Ok(uuid)
+}
+
+fn own_manifest(home: &Home) -> Result<Manifest, Failure> {
+    let disk = &*home.disk;
+    if let Some(manifest) = manifest::read_manifest(disk, home.uuid)? {
+        return Ok(manifest);
+    }
+    for dir in [WAL_DIR, BASE_DIR] {
+        if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
+            return Err(Failure::Damaged(format!("{dir} has files, but CURRENT is missing")));
+        }
+    }
+    let mut manifest = Manifest { first_wal: 1, next_file: 1, ..Manifest::default() };
+    manifest::write_manifest(disk, home.uuid, &mut manifest)?;
+    Ok(manifest)
+}
+
+fn file_number(number: u32) -> Result<NonZeroU32, Failure> {
+    NonZeroU32::new(number)
+        .filter(|number| number.get() < u32::MAX)
+        .ok_or_else(|| Failure::Fatal("the store has used up its file numbers".into()))
+}
+
+fn file_header(home: &Home, head: &Head, prev_wal_seq: u64, prev_crc: u32) -> [u8; HEADER] {
+    let header = FileHeader {
+        flags: 0,
+        file_seq: head.number.get(),
+        prev_wal_seq,
+        prev_crc,
+        created_ms: home.clock.unix_ms(),
+        size: head.bytes,
+    };
+    header.encode(home.uuid)
+}
+
+/// Writes a batch behind the last one of `head`; returns the checksum of its header.
+fn write_batch(
+    home: &Home,
+    head: &mut Head,
+    header: &BatchHeader,
+    payload: &[u8],
+) -> Result<u32, Failure> {
+    const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+    let (bytes, crc) = header.encode(home.uuid, head.number.get());
+    let padding = usize::try_from(header.stride()).unwrap_or(0) - HEADER - payload.len();
+    head.file
+        .write_at(&[&bytes, payload, &ZEROS[..padding]], head.end)
+        .map_err(io_at("writing to the log"))?;
+    head.end += header.stride();
+    Ok(crc)
+}
+
+fn sync(file: &dyn DiskFile, number: NonZeroU32) -> Result<(), Failure> {
+    file.sync_data()
+        .map_err(|error| Failure::Fatal(format!("syncing {}: {error}", wal_name(number.get()))))
+}
+
+/// How a new file gets its space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Written once, so that a sync of data later has no metadata to write.
+    Zeros,
+    /// Only reserved: at once, but each sync is slower.
+    Reserved,
+}
+
+/// Creates a file of the log; nothing is left behind when there is no room.
+pub(crate) fn prepare(
+    home: &Home,
+    number: NonZeroU32,
+    bytes: u64,
+    fill: Fill,
+    stop: &dyn Fn() -> bool,
+) -> Result<Prepared, Failure> {
+    let name = wal_name(number.get());
+    let doing = "preparing a log file";
+    let file = home.disk.create(&name).map_err(io_at(doing))?;
+    let filled = file.allocate(bytes).map_err(io_at(doing)).and_then(|()| match fill {
+        Fill::Zeros => write_zeros(&*file, bytes, stop),
+        Fill::Reserved => Ok(()),
+    });
+    if let Err(failure) = filled {
+        // What stays behind is blank and goes at the next start.
+        let _ = home.disk.remove(&name);
+        return Err(failure);
+    }
+    file.sync_all().map_err(fatal_at(doing))?;
+    home.disk.sync_dir(WAL_DIR).map_err(fatal_at(doing))?;
+    Ok(Prepared { number, file, bytes })
+}
+
+/// Syncs every few MiB, so that a batch that is synced meanwhile does not queue behind it all.
+fn write_zeros(file: &dyn DiskFile, bytes: u64, stop: &dyn Fn() -> bool) -> Result<(), Failure> {
+    const CHUNK: u64 = 1024 * 1024;
+    let zeros = vec![0; usize::try_from(CHUNK.min(bytes)).unwrap_or(0)];
+    let mut at = 0;
+    while at < bytes {
+        if stop() {
+            return Err(Failure::Closed);
+        }
+        let len = CHUNK.min(bytes - at);
+        let part = &zeros[..usize::try_from(len).unwrap_or(0)];
+        file.write_at(&[part], at).map_err(io_at("preparing a log file"))?;
+        at += len;
+        if at % (4 * CHUNK) == 0 {
+            file.sync_data().map_err(fatal_at("preparing a log file"))?;
+        }
+    }
+    Ok(())
+}

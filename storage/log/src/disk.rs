@@ -1,0 +1,182 @@
+//! The disk as the log sees it, so that a simulated one fits.
+//!
+//! Paths are relative to the data directory and use `/`. One directory level is all there is.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// A directory tree that survives the process.
+pub trait Disk: Send + Sync {
+    /// Creates a file that must not exist.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading and writing.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// The names of the files in a directory, `""` for the top, in ascending order.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Moves a file, over an existing one if need be.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes a directory unless it exists. `""` is the top.
+    fn make_dir(&self, dir: &str) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Takes the lock file, and writes `owner` into it.
+    fn lock(&self, path: &str, owner: &str) -> io::Result<Lock>;
+}
+
+/// One open file.
+pub trait DiskFile: Send + Sync {
+    /// Its length in bytes.
+    fn byte_len(&self) -> io::Result<u64>;
+    /// Fills `buf` from `offset`; the file must be long enough.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes `parts` one behind the other from `offset`.
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// Makes the contents durable; the length too where reading needs it.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes contents and attributes durable.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Reserves space for `len` bytes that read as zeros.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+}
+
+/// The answer to taking a lock file.
+pub enum Lock {
+    /// Taken, until this is dropped.
+    Taken(Box<dyn Send>),
+    /// Somebody else has it; what they wrote into it.
+    HeldBy(String),
+}
+
+/// A directory of the machine.
+#[derive(Debug, Clone)]
+pub struct RealDisk {
+    root: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory at `root`; created when the store is opened.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+}
+
+impl Disk for RealDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path(path);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(path))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.path(dir))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        let path = self.path(dir);
+        std::fs::create_dir_all(&path)?;
+        // The entry of the new directory stands in its parent.
+        match path.parent() {
+            Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.path(dir))?.sync_all()
+    }
+
+    fn lock(&self, path: &str, owner: &str) -> io::Result<Lock> {
+        let path = self.path(path);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.write_all(owner.as_bytes())?;
+                Ok(Lock::Taken(Box::new(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                Ok(Lock::HeldBy(std::fs::read_to_string(&path)?.trim().to_owned()))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn byte_len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        let mut slices: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            let written = match rustix::io::pwritev(&self.0, rest, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            offset += written as u64;
+            io::IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            // Some file systems cannot reserve; then a full disk shows at the write.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
+            result => Ok(result?),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What the files say at start: nothing here changes a file, so that a directory this program
+//! must refuse stays untouched.
+
+use std::{collections::VecDeque, num::NonZeroU32};
+
+use bytes::Bytes;
+
+use polymq_store::{
+    ShardBatch,
+    record::Checks,
+    state::{Found, ShardState},
+};
+
+use crate::{
+    disk::Disk,
+    error::{Failure, io_at},
+    format::{BatchHeader, FLAG_BASE, HEADER, PAGE, StoreUuid},
+    manifest::{BaseFile, Manifest},
+    names::{BASE_DIR, WAL_DIR, base_name, file_seq, wal_name},
+    place::{Loc, Shared},
+    scan::{Scan, Scanned},
+};
+
+/// A batch that was found whole, but of which nothing says that it was synced.
+pub(crate) struct Unproven {
+    pub(crate) header: BatchHeader,
+    pub(crate) payload: Bytes,
+}
+
+/// A file of the log that counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalFile {
+    pub(crate) number: u32,
+    pub(crate) bytes: u64,
+}
+
+/// What recovery found.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    pub(crate) shared: Shared,
+    /// Files that count, oldest first.
+    pub(crate) files: Vec<WalFile>,
+    /// Files that were prepared, or begun and never finished.
+    pub(crate) unused: Vec<Scanned>,
+    /// To be written once more before anybody sees them.
+    pub(crate) unproven: VecDeque<Unproven>,
+    /// The last proven batch and the checksum of its header.
+    pub(crate) wal_seq: u64,
+    pub(crate) prev_crc: u32,
+    pub(crate) epoch: u64,
+    pub(crate) next_file: u32,
+}
+
+struct Replay {
+    out: Recovered,
+    /// The last batch read, which may be unproven.
+    wal_seq: u64,
+    crc: u32,
+    shard_batch: u64,
+    /// Where unproven batches stand until they are proven.
+    pending: VecDeque<Pending>,
+}
+
+struct Pending {
+    file: NonZeroU32,
+    offset: u64,
+    scan: Scan,
+}
+
+/// Reads base files and log.
+///
+/// Errors: [`Failure::Damaged`] when something is missing that was durable.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    uuid: StoreUuid,
+    manifest: &Manifest,
+    progress: &dyn Fn(u8),
+) -> Result<Recovered, Failure> {
+    disk.sync_dir(BASE_DIR).map_err(io_at("opening the base files"))?;
+    disk.sync_dir(WAL_DIR).map_err(io_at("opening the log"))?;
+    let mut out = Recovered { next_file: manifest.next_file.max(1), ..Recovered::default() };
+    for base in &manifest.bases {
+        load_base(disk, uuid, manifest, base, &mut out.shared)?;
+        out.next_file = out.next_file.max(base.file_seq.saturating_add(1));
+    }
+    out.shared.state.set_last_batch(ShardBatch(manifest.base_batch));
+    out.epoch = manifest.epoch;
+    let replay = Replay {
+        out,
+        wal_seq: manifest.prev_wal_seq,
+        crc: manifest.prev_crc,
+        shard_batch: manifest.base_batch,
+        pending: VecDeque::new(),
+    };
+    replay.run(disk, uuid, manifest, progress)
+}
+
+fn load_base(
+    disk: &dyn Disk,
+    uuid: StoreUuid,
+    manifest: &Manifest,
+    base: &BaseFile,
+    shared: &mut Shared,
+) -> Result<(), Failure> {
+    let name = base_name(base.file_seq);
+    let damaged = |at: u64| Failure::Damaged(format!("{name} is not readable from byte {at} on"));
+    let number = NonZeroU32::new(base.file_seq).ok_or_else(|| damaged(0))?;
+    let file = disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+    let scanned = Scanned::open(name.clone(), number, file, uuid)?;
+    if scanned.header.is_none_or(|header| header.flags & FLAG_BASE == 0) {
+        return Err(damaged(0));
+    }
+    let (mut offset, mut crc, mut batches) = (PAGE, 0, 0);
+    while offset < base.bytes {
+        let scan = scanned.batch_at(offset)?.ok_or_else(|| damaged(offset))?;
+        if scan.header.prev_crc != crc {
+            return Err(damaged(offset));
+        }
+        apply(&mut shared.state, manifest.base_batch, number, offset, &scan.payload)
+            .ok_or_else(|| damaged(offset))?;
+        crc = scan.crc;
+        batches += 1;
+        offset += scan.header.stride();
+    }
+    if offset != base.bytes || crc != base.last_crc || batches != base.batches {
+        return Err(damaged(offset));
+    }
+    shared.files.insert(base.file_seq, scanned.file);
+    Ok(())
+}
+
+/// Applies a payload whose checksum was right; `None` when it is nonsense nevertheless.
+pub(crate) fn apply(
+    state: &mut ShardState<Loc>,
+    number: u64,
+    file: NonZeroU32,
+    batch_offset: u64,
+    payload: &[u8],
+) -> Option<()> {
+    let start = batch_offset + HEADER as u64;
+    let place = |found: &Found<'_>| Loc::of(found, file, start);
+    state.apply(ShardBatch(number), payload, Checks::LengthsOnly, place).ok()
+}
+
+impl Replay {
+    fn run(
+        mut self,
+        disk: &dyn Disk,
+        uuid: StoreUuid,
+        manifest: &Manifest,
+        progress: &dyn Fn(u8),
+    ) -> Result<Recovered, Failure> {
+        let (mut files, unused) = log_files(disk, uuid, manifest)?;
+        if let Some(last) = files.iter().chain(&unused).map(|file| file.number.get()).max() {
+            self.out.next_file = self.out.next_file.max(last.saturating_add(1));
+        }
+        let count = files.len().max(1);
+        // Where the next file says that its predecessor ends.
+        let mut ends: VecDeque<_> = files.iter().skip(1).map(prev_wal_seq).collect();
+        for (index, file) in files.drain(..).enumerate() {
+            progress(u8::try_from(index * 100 / count).unwrap_or(99));
+            let end = ends.pop_front();
+            let tail_offset = self.replay_file(&file, end)?;
+            self.out.files.push(WalFile { number: file.number.get(), bytes: tail_offset });
+            if end.is_none() {
+                self.refuse_damage(&file, tail_offset, manifest)?;
+            }
+            self.out.shared.files.insert(file.number.get(), file.file.clone());
+        }
+        for file in &unused {
+            self.refuse_damage(file, PAGE, manifest)?;
+        }
+        if self.wal_seq < manifest.clean_close {
+            let what = format!(
+                "batches {} to {} of the log are missing; they were there at the last clean stop",
+                self.wal_seq + 1,
+                manifest.clean_close
+            );
+            return Err(Failure::Damaged(what));
+        }
+        self.proven(manifest.clean_close)?;
+        self.out.unused = unused;
+        let pending = self.pending.into_iter();
+        self.out.unproven =
+            pending.map(|p| Unproven { header: p.scan.header, payload: p.scan.payload }).collect();
+        Ok(self.out)
+    }
+
+    /// Replays one file, to batch `end` when the next file says where this one ends. Returns where
+    /// the first byte stands that does not count.
+    fn replay_file(&mut self, file: &Scanned, end: Option<u64>) -> Result<u64, Failure> {
+        let continues = file.header.is_some_and(|header| {
+            header.prev_wal_seq == self.wal_seq && header.prev_crc == self.crc
+        });
+        if !continues {
+            return Err(self.damaged(file, PAGE, self.wal_seq + 1));
+        }
+        let mut offset = PAGE;
+        while end.is_none_or(|end| self.wal_seq < end) {
+            let scan = file.batch_at(offset)?.filter(|scan| self.follows(&scan.header));
+            let Some(scan) = scan else {
+                match end {
+                    Some(end) => return Err(self.damaged(file, offset, end)),
+                    None => break,
+                }
+            };
+            self.proven(scan.header.last_durable)?;
+            self.wal_seq = scan.header.wal_seq;
+            self.shard_batch = scan.header.shard_batch;
+            self.crc = scan.crc;
+            self.out.epoch = self.out.epoch.max(scan.header.epoch);
+            let batch_offset = offset;
+            offset += scan.header.stride();
+            self.pending.push_back(Pending { file: file.number, offset: batch_offset, scan });
+        }
+        // The next file was begun after this batch had been synced.
+        self.proven(end.unwrap_or(0))?;
+        Ok(offset)
+    }
+
+    fn follows(&self, header: &BatchHeader) -> bool {
+        header.wal_seq == self.wal_seq + 1
+            && header.prev_crc == self.crc
+            && header.shard_batch == self.shard_batch + 1
+    }
+
+    /// Batches up to `wal_seq` are known to be on the disk: apply them.
+    fn proven(&mut self, wal_seq: u64) -> Result<(), Failure> {
+        while let Some(pending) = self.pending.pop_front_if(|p| p.scan.header.wal_seq <= wal_seq) {
+            let Pending { file, offset, scan } = pending;
+            let state = &mut self.out.shared.state;
+            apply(state, scan.header.shard_batch, file, offset, &scan.payload).ok_or_else(
+                || {
+                    let name = wal_name(file.get());
+                    Failure::Damaged(format!(
+                        "the batch at byte {offset} of {name} has bad records"
+                    ))
+                },
+            )?;
+            self.out.wal_seq = scan.header.wal_seq;
+            self.out.prev_crc = scan.crc;
+        }
+        if self.pending.is_empty() {
+            self.out.wal_seq = self.wal_seq;
+            self.out.prev_crc = self.crc;
+        }
+        Ok(())
+    }
+
+    /// The log ends at `offset` of `file`. That is a torn tail, unless something says that more
+    /// was durable.
+    fn refuse_damage(
+        &self,
+        file: &Scanned,
+        offset: u64,
+        manifest: &Manifest,
+    ) -> Result<(), Failure> {
+        let proven = file.proven_behind(offset)?.max(manifest.clean_close);
+        if proven > self.wal_seq {
+            return Err(self.damaged(file, offset, proven));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, file: &Scanned, offset: u64, last: u64) -> Failure {
+        Failure::Damaged(format!(
+            "{} is not readable from byte {offset} on: confirmed batches {} to {last} are lost; \
+             restore a backup, or ask for help before starting again",
+            file.name,
+            self.wal_seq + 1
+        ))
+    }
+}
+
+fn prev_wal_seq(file: &Scanned) -> u64 {
+    file.header.map_or(0, |header| header.prev_wal_seq)
+}
+
+/// The files of the log in order, and those whose header is not valid.
+fn log_files(
+    disk: &dyn Disk,
+    uuid: StoreUuid,
+    manifest: &Manifest,
+) -> Result<(Vec<Scanned>, Vec<Scanned>), Failure> {
+    let names = disk.list(WAL_DIR).map_err(io_at("listing the log"))?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| file_seq(name, "wal")).collect();
+    numbers.sort_unstable();
+    let (mut files, mut unused) = (Vec::new(), Vec::new());
+    for number in numbers.into_iter().filter(|number| *number >= manifest.first_wal) {
+        let Some(number) = NonZeroU32::new(number) else { continue };
+        let name = wal_name(number.get());
+        let file = disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+        let scanned = Scanned::open(name, number, file, uuid)?;
+        if scanned.header.is_some() {
+            files.push(scanned);
+        } else {
+            unused.push(scanned);
+        }
+    }
+    Ok((files, unused))
+}

@@ -1,0 +1,462 @@
+//! A simulated disk: what was not synced is lost in a power cut, in part, in any order.
+//!
+//! Per file it keeps what is durable and what was written since, in sectors; per directory the
+//! entries that were changed since its last sync. One seed, one run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Clock,
+    disk::{Disk, DiskFile, Lock},
+};
+
+const SECTOR: usize = 512;
+
+/// A clock that stands still.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SimClock;
+
+impl Clock for SimClock {
+    fn unix_ms(&self) -> u64 {
+        1_800_000_000_000
+    }
+}
+
+/// Small random numbers from a seed.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Starts a sequence.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
+    }
+
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which must not be 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.number() % bound
+    }
+
+    /// True `percent` times of 100.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A disk of one machine. Clones are the same disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    rng: Rng,
+    inodes: BTreeMap<u64, Inode>,
+    /// What a process sees, by path.
+    entries: BTreeMap<String, u64>,
+    durable_entries: BTreeMap<String, u64>,
+    changes: Vec<Change>,
+    dirs: BTreeSet<String>,
+    next_inode: u64,
+    /// Counts up with each power cut; handles of an older boot are dead.
+    boot: u64,
+    is_locked: bool,
+    operations: u64,
+    cut_at: Option<u64>,
+    fail_sync_at: Option<u64>,
+    syncs: u64,
+    capacity: Option<u64>,
+}
+
+#[derive(Default, Clone)]
+struct Inode {
+    durable: Vec<u8>,
+    present: Vec<u8>,
+    /// Sectors written since the last sync.
+    dirty: BTreeSet<usize>,
+}
+
+enum Change {
+    Add(String, u64),
+    Remove(String),
+    Rename(String, String, u64),
+}
+
+impl Change {
+    fn dir(&self) -> &str {
+        match self {
+            Self::Add(path, _) | Self::Remove(path) | Self::Rename(_, path, _) => dir_of(path),
+        }
+    }
+}
+
+fn dir_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                rng: Rng::new(seed),
+                inodes: BTreeMap::new(),
+                entries: BTreeMap::new(),
+                durable_entries: BTreeMap::new(),
+                changes: Vec::new(),
+                dirs: BTreeSet::from([String::new()]),
+                next_inode: 1,
+                boot: 1,
+                is_locked: false,
+                operations: 0,
+                cut_at: None,
+                fail_sync_at: None,
+                syncs: 0,
+                capacity: None,
+            })),
+        }
+    }
+
+    /// Cuts the power during the `nth` operation from now that changes the disk.
+    pub fn cut_after(&self, nth: u64) {
+        let mut inner = self.inner.lock();
+        inner.cut_at = Some(inner.operations + nth);
+    }
+
+    /// True when the power is off.
+    pub fn is_off(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.cut_at.is_some_and(|at| inner.operations >= at)
+    }
+
+    /// Fails the `nth` sync from now with an I/O error. Its sectors count as clean afterwards, and
+    /// are on the disk or not.
+    pub fn fail_sync_after(&self, nth: u64) {
+        let mut inner = self.inner.lock();
+        inner.fail_sync_at = Some(inner.syncs + nth);
+    }
+
+    /// The bytes all files may take together.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.inner.lock().capacity = bytes;
+    }
+
+    /// The bytes all files take.
+    pub fn used(&self) -> u64 {
+        self.inner.lock().used()
+    }
+
+    /// Brings the power back: of what was not synced some sectors and entries are there.
+    pub fn power_cycle(&self) {
+        let mut guard = self.inner.lock();
+        let Inner { rng, inodes, entries, durable_entries, changes, .. } = &mut *guard;
+        for change in changes.drain(..) {
+            if rng.chance(50) {
+                apply_change(durable_entries, &change);
+            }
+        }
+        entries.clone_from(durable_entries);
+        inodes.retain(|inode, _| entries.values().any(|used| used == inode));
+        for inode in inodes.values_mut() {
+            inode.lose_unsynced(rng);
+        }
+        guard.boot += 1;
+        guard.is_locked = false;
+        guard.cut_at = None;
+        guard.fail_sync_at = None;
+    }
+
+    /// Ends the process: the page cache stays.
+    pub fn kill_process(&self) {
+        let mut inner = self.inner.lock();
+        inner.boot += 1;
+        inner.is_locked = false;
+    }
+
+    /// Flips bits of a byte of a file, durably.
+    pub fn damage(&self, path: &str, offset: usize) {
+        let mut inner = self.inner.lock();
+        let Some(inode) = inner.entries.get(path).copied() else { return };
+        if let Some(inode) = inner.inodes.get_mut(&inode) {
+            for image in [&mut inode.present, &mut inode.durable] {
+                if let Some(byte) = image.get_mut(offset) {
+                    *byte ^= 0x5A;
+                }
+            }
+        }
+    }
+
+    /// Every file and its contents, as a process sees them.
+    pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+        let inner = self.inner.lock();
+        let contents = |(path, inode): (&String, &u64)| {
+            let present = inner.inodes.get(inode).map(|inode| inode.present.clone());
+            (path.clone(), present.unwrap_or_default())
+        };
+        inner.entries.iter().map(contents).collect()
+    }
+}
+
+impl Inode {
+    fn lose_unsynced(&mut self, rng: &mut Rng) {
+        let keeps_length = self.present.len() == self.durable.len() || rng.chance(50);
+        let len = if keeps_length { self.present.len() } else { self.durable.len() };
+        self.durable.resize(len, 0);
+        // Some cuts lose everything, some nothing, most something in between.
+        let percent = [0, 10, 50, 90, 100][usize::try_from(rng.below(5)).unwrap_or(0)];
+        for sector in std::mem::take(&mut self.dirty) {
+            let start = (sector * SECTOR).min(len);
+            let end = (start + SECTOR).min(len).min(self.present.len());
+            if start < end && rng.chance(percent) {
+                let torn = if rng.chance(5) { start + (end - start) / 2 } else { end };
+                self.durable[start..torn].copy_from_slice(&self.present[start..torn]);
+            }
+        }
+        self.present.clone_from(&self.durable);
+    }
+}
+
+fn apply_change(entries: &mut BTreeMap<String, u64>, change: &Change) {
+    match change {
+        Change::Add(path, inode) => {
+            entries.insert(path.clone(), *inode);
+        }
+        Change::Remove(path) => {
+            entries.remove(path);
+        }
+        Change::Rename(from, to, inode) => {
+            entries.remove(from);
+            entries.insert(to.clone(), *inode);
+        }
+    }
+}
+
+impl Inner {
+    /// Counts an operation that changes the disk; at the cut it happens in part, or not.
+    fn operate(&mut self) -> io::Result<bool> {
+        if self.cut_at.is_some_and(|at| self.operations >= at) {
+            return Err(power_is_off());
+        }
+        self.operations += 1;
+        Ok(self.cut_at.is_some_and(|at| self.operations >= at))
+    }
+
+    fn change(&mut self, change: Change) -> io::Result<()> {
+        let is_last = self.operate()?;
+        if !is_last || self.rng.chance(50) {
+            apply_change(&mut self.entries, &change);
+            self.changes.push(change);
+        }
+        if is_last { Err(power_is_off()) } else { Ok(()) }
+    }
+
+    fn used(&self) -> u64 {
+        self.entries
+            .values()
+            .filter_map(|inode| self.inodes.get(inode))
+            .map(|inode| inode.present.len() as u64)
+            .sum()
+    }
+}
+
+impl Disk for SimDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.inner.lock();
+        if inner.entries.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !inner.dirs.contains(dir_of(path)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inode = inner.next_inode;
+        inner.next_inode += 1;
+        inner.inodes.insert(inode, Inode::default());
+        inner.change(Change::Add(path.to_owned(), inode))?;
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, boot: inner.boot }))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = self.inner.lock();
+        let inode = *inner.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, boot: inner.boot }))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let inner = self.inner.lock();
+        if !inner.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = inner.entries.keys().filter(|path| dir_of(path) == dir);
+        Ok(inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        if !inner.entries.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.change(Change::Remove(path.to_owned()))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        let inode = *inner.entries.get(from).ok_or(io::ErrorKind::NotFound)?;
+        inner.change(Change::Rename(from.to_owned(), to.to_owned(), inode))
+    }
+
+    fn make_dir(&self, dir: &str) -> io::Result<()> {
+        self.inner.lock().dirs.insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        if inner.operate()? {
+            return Err(power_is_off());
+        }
+        let (done, rest) = std::mem::take(&mut inner.changes)
+            .into_iter()
+            .partition::<Vec<_>, _>(|change| change.dir() == dir);
+        inner.changes = rest;
+        for change in done {
+            apply_change(&mut inner.durable_entries, &change);
+        }
+        Ok(())
+    }
+
+    fn lock(&self, _path: &str, _owner: &str) -> io::Result<Lock> {
+        let mut inner = self.inner.lock();
+        if inner.is_locked {
+            return Ok(Lock::HeldBy("process 1".to_owned()));
+        }
+        inner.is_locked = true;
+        Ok(Lock::Taken(Box::new(SimLock { disk: self.clone(), boot: inner.boot })))
+    }
+}
+
+struct SimLock {
+    disk: SimDisk,
+    boot: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut inner = self.disk.inner.lock();
+        if inner.boot == self.boot {
+            inner.is_locked = false;
+        }
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    boot: u64,
+}
+
+impl SimFile {
+    fn with<T>(&self, act: impl FnOnce(&mut Inner, &mut Inode) -> io::Result<T>) -> io::Result<T> {
+        let mut inner = self.disk.inner.lock();
+        if inner.boot != self.boot {
+            return Err(power_is_off());
+        }
+        let mut inode = inner.inodes.remove(&self.inode).unwrap_or_default();
+        let result = act(&mut inner, &mut inode);
+        inner.inodes.insert(self.inode, inode);
+        result
+    }
+}
+
+impl DiskFile for SimFile {
+    fn byte_len(&self) -> io::Result<u64> {
+        self.with(|_, inode| Ok(inode.present.len() as u64))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.with(|_, inode| {
+            let start = usize::try_from(offset).map_err(io::Error::other)?;
+            let from = inode.present.get(start..).and_then(|rest| rest.get(..buf.len()));
+            buf.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.with(|inner, inode| {
+            let is_last = inner.operate()?;
+            let mut bytes = parts.concat();
+            if is_last {
+                let len = bytes.len() as u64 + 1;
+                bytes.truncate(usize::try_from(inner.rng.below(len)).unwrap_or(0));
+            }
+            let start = usize::try_from(offset).map_err(io::Error::other)?;
+            let end = start + bytes.len();
+            let grows = end.saturating_sub(inode.present.len()) as u64;
+            // The inode is taken out while it is written to.
+            let used = inner.used() + inode.present.len() as u64;
+            if inner.capacity.is_some_and(|capacity| grows > 0 && used + grows > capacity) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if end > inode.present.len() {
+                inode.present.resize(end, 0);
+            }
+            inode.present[start..end].copy_from_slice(&bytes);
+            inode.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
+            if is_last { Err(power_is_off()) } else { Ok(()) }
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|inner, inode| {
+            if inner.operate()? {
+                return Err(power_is_off());
+            }
+            inner.syncs += 1;
+            if inner.fail_sync_at.is_some_and(|at| inner.syncs == at) {
+                let present = inode.present.clone();
+                inode.lose_unsynced(&mut inner.rng);
+                inode.present = present;
+                return Err(io::Error::other("the disk did not answer"));
+            }
+            let len = inode.present.len();
+            inode.durable.resize(len, 0);
+            for sector in std::mem::take(&mut inode.dirty) {
+                let (start, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(len));
+                inode.durable[start..end].copy_from_slice(&inode.present[start..end]);
+            }
+            Ok(())
+        })
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let present = self.byte_len()?;
+        if len > present {
+            let zeros = vec![0; usize::try_from(len - present).map_err(io::Error::other)?];
+            self.write_at(&[&zeros], present)?;
+        }
+        Ok(())
+    }
+}

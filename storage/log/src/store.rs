@@ -1,0 +1,214 @@
+//! The log behind the port of `core/store`: a thread that writes, one that reads.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+
+use polymq_store::{
+    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, LogId, MessageRef,
+    Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
+};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    core::LogConfig,
+    disk::{Disk, RealDisk},
+    error::Failure,
+    place::Shared,
+    preparer::Preparer,
+    read,
+    writer::{Command, Status, Writer},
+};
+
+/// What the process should exit with after a failed write or sync (`EX_IOERR`).
+pub const EXIT_CODE_STORE_FAILED: i32 = 74;
+
+/// The file log.
+///
+/// Every durability class is served as [`Durability::Sync`]. The store's secret name comes from
+/// the first [`OwnerId`] it is opened with, so that must be random.
+pub struct LogStore {
+    commands: Option<Sender<Command>>,
+    reads: Sender<Read>,
+    status: Arc<Status>,
+    writer: Option<JoinHandle<()>>,
+}
+
+enum Read {
+    From(LogId, Seq, ReadLimit, Reply<Page>),
+    At(Vec<MessageRef>, Reply<Page>),
+    Cursor(CursorId, Reply<CursorState>),
+}
+
+impl LogStore {
+    /// A store in the directory at `path`; nothing is touched until it is opened.
+    ///
+    /// `on_fatal` is called once, on the thread that writes, when a write or a sync has failed:
+    /// the process should end there with [`EXIT_CODE_STORE_FAILED`].
+    ///
+    /// Errors: when no thread can be started.
+    pub fn at(
+        path: impl Into<PathBuf>,
+        config: LogConfig,
+        on_fatal: impl FnOnce(&str) + Send + 'static,
+    ) -> io::Result<Self> {
+        let disk = Arc::new(RealDisk::new(path));
+        Self::on(disk, Arc::new(SystemClock), config, on_fatal)
+    }
+
+    /// A store on this disk.
+    ///
+    /// Errors: when no thread can be started.
+    pub fn on(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: LogConfig,
+        on_fatal: impl FnOnce(&str) + Send + 'static,
+    ) -> io::Result<Self> {
+        let status = Arc::new(Status { health: Mutex::new(Health::Ok), shared: Mutex::new(None) });
+        let (commands, incoming) = channel();
+        let (reads, incoming_reads) = channel();
+        let writer = Writer {
+            disk,
+            clock,
+            config,
+            status: status.clone(),
+            on_fatal: Some(Box::new(on_fatal)),
+            preparer: Preparer::start()?,
+            core: None,
+            requested_at: 0,
+        };
+        let writer = thread::Builder::new()
+            .name("polymq-log-write".into())
+            .spawn(move || writer.run(&incoming))?;
+        let read_status = status.clone();
+        thread::Builder::new()
+            .name("polymq-log-read".into())
+            .spawn(move || serve_reads(&incoming_reads, &read_status))?;
+        Ok(Self { commands: Some(commands), reads, status, writer: Some(writer) })
+    }
+
+    fn send(&self, command: Command) {
+        let lost = match &self.commands {
+            Some(commands) => commands.send(command).err().map(|lost| lost.0),
+            None => Some(command),
+        };
+        match lost {
+            None => {}
+            Some(Command::Open(_, reply)) => reply(Err(StoreError::Closed)),
+            Some(Command::Submit(_, reply)) => reply(Err(StoreError::Closed)),
+            Some(Command::Outcome(_, reply)) => reply(Err(StoreError::Closed)),
+            Some(Command::Close(_, reply)) => reply(Err(StoreError::Closed)),
+        }
+    }
+
+    fn send_read(&self, read: Read) {
+        match self.reads.send(read) {
+            Ok(()) => {}
+            Err(lost) => match lost.0 {
+                Read::From(.., reply) | Read::At(_, reply) => reply(Err(StoreError::Closed)),
+                Read::Cursor(_, reply) => reply(Err(StoreError::Closed)),
+            },
+        }
+    }
+}
+
+fn serve_reads(reads: &Receiver<Read>, status: &Status) {
+    for read in reads {
+        let shared = status.shared.lock().clone();
+        // A panic of whoever asked must not stop the reads of the others.
+        let served = catch_unwind(AssertUnwindSafe(|| serve(read, shared.as_deref())));
+        if served.is_err() {
+            tracing::error!("the answer to a read panicked");
+        }
+    }
+}
+
+fn serve(read: Read, shared: Option<&Mutex<Shared>>) {
+    let page = |result: Option<Result<Page, Failure>>| match result {
+        Some(result) => result.map_err(StoreError::from),
+        None => Err(StoreError::Closed),
+    };
+    match read {
+        Read::From(log, from, limit, reply) => {
+            reply(page(shared.map(|shared| read::read(shared, log, from, limit))));
+        }
+        Read::At(messages, reply) => {
+            reply(page(shared.map(|shared| read::read_at(shared, &messages))));
+        }
+        Read::Cursor(cursor, reply) => {
+            let state = shared.map(|shared| {
+                let id = u32::try_from(cursor.0).ok().map(LogId);
+                let shared = shared.lock();
+                let log = id.and_then(|id| shared.state.log(id));
+                log.map(polymq_store::state::LogState::cursor).unwrap_or_default()
+            });
+            reply(state.ok_or(StoreError::Closed));
+        }
+    }
+}
+
+impl Store for LogStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durable: true, batch_bytes_max: u64::from(u32::MAX) }
+    }
+
+    fn open(&self, _shard: ShardId, me: OwnerId, reply: Reply<Opened>) {
+        self.send(Command::Open(me, reply));
+    }
+
+    fn submit(&self, batch: Batch, _wanted: Durability, reply: Reply<ShardBatch>) {
+        self.send(Command::Submit(batch, reply));
+    }
+
+    fn outcome(&self, _shard: ShardId, number: ShardBatch, reply: Reply<Outcome>) {
+        self.send(Command::Outcome(number, reply));
+    }
+
+    fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
+        self.send_read(Read::From(log, from, limit, reply));
+    }
+
+    fn read_at(&self, messages: &[MessageRef], reply: Reply<Page>) {
+        self.send_read(Read::At(messages.to_vec(), reply));
+    }
+
+    fn cursor(&self, cursor: CursorId, reply: Reply<CursorState>) {
+        self.send_read(Read::Cursor(cursor, reply));
+    }
+
+    fn health(&self) -> Health {
+        self.status.health.lock().clone()
+    }
+
+    fn close(&self, how: Close, reply: Reply<()>) {
+        self.send(Command::Close(how, reply));
+    }
+}
+
+impl Drop for LogStore {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(writer) = self.writer.take() {
+            // The last owner may be a callback on that very thread.
+            if writer.thread().id() != thread::current().id() {
+                let _ = writer.join();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogStore").field("health", &self.health()).finish_non_exhaustive()
+    }
+}

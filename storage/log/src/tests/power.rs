@@ -1,0 +1,150 @@
+//! Power cuts at every point: what was answered is there, nothing else is, and recovery can be
+//! cut as well.
+
+use polymq_store::Epoch;
+
+use super::{model::Model, open};
+use crate::{
+    core::{Fill, LogCore, prepare},
+    sim::{Rng, SimDisk},
+};
+
+/// Seeds of the fast run; `POLYMQ_SIM_SEEDS` asks for more, `POLYMQ_SIM_SEED` for one.
+const SEEDS: u64 = 2_000;
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match (number("POLYMQ_SIM_SEED"), number("POLYMQ_SIM_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(SEEDS),
+    }
+}
+
+/// How a life of the process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    PowerCut,
+    Kill,
+    FailedSync,
+    CleanClose,
+}
+
+struct World {
+    seed: u64,
+    disk: SimDisk,
+    rng: Rng,
+    /// What was answered, and what was on its way when the lights went out.
+    kept: Model,
+    maybe: Option<Model>,
+}
+
+impl World {
+    fn check(&mut self, core: &LogCore, what: &str) {
+        let found = Model::of(core);
+        let next_log = self.kept.next_log.max(self.maybe.as_ref().map_or(0, |m| m.next_log));
+        if !found.agrees(&self.kept) {
+            let is_maybe = self.maybe.as_ref().is_some_and(|maybe| found.agrees(maybe));
+            assert!(
+                is_maybe,
+                "seed {}, {what}: found batch {}, answered {}",
+                self.seed, found.last_batch, self.kept.last_batch
+            );
+        }
+        self.kept = Model { next_log, ..found };
+        self.maybe = None;
+    }
+
+    /// Commits until the end comes.
+    fn live(&mut self, mut core: LogCore) {
+        let end = [End::PowerCut, End::PowerCut, End::Kill, End::FailedSync, End::CleanClose]
+            [usize::try_from(self.rng.below(5)).unwrap()];
+        match end {
+            End::PowerCut => self.disk.cut_after(1 + self.rng.below(120)),
+            End::FailedSync => self.disk.fail_sync_after(1 + self.rng.below(40)),
+            End::Kill | End::CleanClose => {}
+        }
+        let epoch = Epoch(core.manifest.epoch);
+        for _ in 0..self.rng.below(25) {
+            let (batch, next) = self.kept.random_batch(&mut self.rng, epoch);
+            match core.commit(&batch) {
+                Ok(()) => self.kept = next,
+                Err(_) => {
+                    self.maybe = Some(next);
+                    break;
+                }
+            }
+            if self.background(&mut core).is_err() {
+                break;
+            }
+        }
+        match end {
+            End::CleanClose if core.failed().is_none() => core.close_clean().unwrap(),
+            End::PowerCut | End::FailedSync | End::Kill | End::CleanClose => {}
+        }
+        if end == End::PowerCut || self.rng.chance(20) {
+            self.disk.power_cycle();
+        } else {
+            self.disk.kill_process();
+            self.disk.fail_sync_after(u64::MAX / 2);
+        }
+    }
+
+    fn background(&mut self, core: &mut LogCore) -> Result<(), crate::error::Failure> {
+        if core.wants_prepared() && self.rng.chance(30) {
+            let number = core.take_file_number()?;
+            let bytes = core.home.config.wal_file_bytes;
+            let prepared = prepare(&core.home, number, bytes, Fill::Zeros, &|| false)?;
+            core.offer(prepared);
+        }
+        for _ in 0..self.rng.below(4) {
+            core.tidy()?;
+        }
+        Ok(())
+    }
+
+    /// Recovers, possibly with power cuts in between.
+    fn recover(&mut self) -> LogCore {
+        for _ in 0..self.rng.below(3) {
+            self.disk.cut_after(1 + self.rng.below(40));
+            match open(&self.disk) {
+                Ok(core) => {
+                    self.check(&core, "recovery");
+                    drop(core);
+                }
+                Err(failure) => assert!(self.disk.is_off(), "seed {}: {failure}", self.seed),
+            }
+            self.disk.power_cycle();
+        }
+        let core = open(&self.disk).unwrap_or_else(|failure| {
+            panic!("seed {}: {failure}", self.seed);
+        });
+        self.check(&core, "recovery");
+        core
+    }
+}
+
+fn run(seed: u64) {
+    let mut world = World {
+        seed,
+        disk: SimDisk::new(seed),
+        rng: Rng::new(!seed),
+        kept: Model::default(),
+        maybe: None,
+    };
+    for _ in 0..4 {
+        let core = world.recover();
+        world.live(core);
+    }
+    let core = world.recover();
+    drop(core);
+    world.disk.power_cycle();
+    let core = world.recover();
+    world.check(&core, "second recovery");
+}
+
+#[test]
+fn answered_batches_survive_every_power_cut() {
+    for seed in seeds() {
+        run(seed);
+    }
+}

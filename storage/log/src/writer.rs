@@ -1,0 +1,182 @@
+//! The thread that writes: one command at a time, and what keeps the disk small in between.
+
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, TryRecvError},
+};
+
+use parking_lot::Mutex;
+
+use polymq_store::{Batch, Close, Health, Opened, Outcome, OwnerId, Reply, ShardBatch, StoreError};
+
+use crate::{
+    clock::Clock,
+    core::{LogConfig, LogCore},
+    disk::Disk,
+    error::Failure,
+    place::Shared,
+    preparer::Preparer,
+};
+
+pub(crate) enum Command {
+    Open(OwnerId, Reply<Opened>),
+    Submit(Batch, Reply<ShardBatch>),
+    Outcome(ShardBatch, Reply<Outcome>),
+    Close(Close, Reply<()>),
+}
+
+/// What other threads see of the writer.
+pub(crate) struct Status {
+    pub(crate) health: Mutex<Health>,
+    /// Present while the store is open.
+    pub(crate) shared: Mutex<Option<Arc<Mutex<Shared>>>>,
+}
+
+/// Called with the reason before the broker is told; it may end the process.
+pub(crate) type OnFatal = Box<dyn FnOnce(&str) + Send>;
+
+pub(crate) struct Writer {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: LogConfig,
+    pub(crate) status: Arc<Status>,
+    pub(crate) on_fatal: Option<OnFatal>,
+    pub(crate) preparer: Preparer,
+    pub(crate) core: Option<LogCore>,
+    /// The file during which a next one was requested already.
+    pub(crate) requested_at: u32,
+}
+
+impl Writer {
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        let mut is_busy = false;
+        loop {
+            let command = if is_busy {
+                match commands.try_recv() {
+                    Ok(command) => Some(command),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            } else {
+                match commands.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => break,
+                }
+            };
+            if let Some(command) = command {
+                self.execute(command);
+            }
+            is_busy = self.tidy();
+        }
+        self.leave();
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Open(me, reply) => {
+                let opened = self.open(me);
+                reply(opened.map_err(StoreError::from));
+            }
+            Command::Submit(batch, reply) => self.submit(batch, reply),
+            Command::Outcome(number, reply) => {
+                let last = self.core.as_ref().map(LogCore::last_batch);
+                reply(last.ok_or(StoreError::Closed).map(|last| {
+                    if number <= last { Outcome::Committed } else { Outcome::NotCommitted }
+                }));
+            }
+            Command::Close(how, reply) => {
+                let closed = match (&mut self.core, how) {
+                    (None, _) => Err(Failure::Closed),
+                    (Some(core), Close::Clean) => core.close_clean(),
+                    (Some(_), Close::Abandon) => Ok(()),
+                };
+                self.leave();
+                reply(closed.map_err(StoreError::from));
+            }
+        }
+    }
+
+    fn open(&mut self, me: OwnerId) -> Result<Opened, Failure> {
+        self.leave();
+        let status = self.status.clone();
+        let progress = move |percent| *status.health.lock() = Health::Recovering(percent);
+        progress(0);
+        let opened =
+            LogCore::open(self.disk.clone(), self.clock.clone(), self.config, me, &progress);
+        match opened {
+            Ok(core) => {
+                let opened = core.shared.lock().state.opened();
+                *self.status.shared.lock() = Some(core.shared.clone());
+                *self.status.health.lock() = Health::Ok;
+                self.core = Some(core);
+                self.requested_at = 0;
+                Ok(opened)
+            }
+            Err(failure) => {
+                *self.status.health.lock() = Health::Failed(failure.to_string());
+                Err(failure)
+            }
+        }
+    }
+
+    fn submit(&mut self, batch: Batch, reply: Reply<ShardBatch>) {
+        let Some(core) = &mut self.core else { return reply(Err(StoreError::Closed)) };
+        if let Some(prepared) = self.preparer.take() {
+            core.offer(prepared);
+        }
+        let number = batch.number;
+        let result = core.commit(&batch);
+        // The committer fills this buffer again when nobody else holds it.
+        drop(batch);
+        self.note(&result);
+        reply(result.map(|()| number).map_err(StoreError::from));
+    }
+
+    /// Keeps health true, and ends the process when nobody knows what the disk holds.
+    fn note(&mut self, result: &Result<(), Failure>) {
+        let health = match result {
+            Ok(()) | Err(Failure::Fenced) => Health::Ok,
+            Err(Failure::Full(_)) => Health::NearFull,
+            Err(Failure::ReadOnly(why)) => Health::ReadOnly(why.clone()),
+            Err(failure) => Health::Failed(failure.to_string()),
+        };
+        *self.status.health.lock() = health;
+        if let Err(Failure::Fatal(why)) = result
+            && let Some(on_fatal) = self.on_fatal.take()
+        {
+            tracing::error!(%why, "the store failed; the next start decides what was kept");
+            on_fatal(why);
+        }
+    }
+
+    /// One step of background work; true when there is more.
+    fn tidy(&mut self) -> bool {
+        let Some(core) = &mut self.core else { return false };
+        if core.wants_prepared()
+            && !self.preparer.is_under_way()
+            && self.requested_at != core.head_number()
+            && let Ok(number) = core.take_file_number()
+        {
+            self.requested_at = core.head_number();
+            self.preparer.request(core.home.clone(), number);
+        }
+        match core.tidy() {
+            Ok(has_more) => has_more,
+            Err(failure) => {
+                self.note(&Err(failure));
+                false
+            }
+        }
+    }
+
+    /// Lets go of the directory.
+    fn leave(&mut self) {
+        *self.status.shared.lock() = None;
+        if let Some(core) = &mut self.core
+            && let Some(prepared) = self.preparer.finish()
+        {
+            core.discard(&prepared);
+        }
+        self.core = None;
+    }
+}
