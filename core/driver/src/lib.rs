@@ -1,1 +1,27 @@
+//! The only crate that owns sockets: listeners, TLS, detection of protocols, and the connection loop.
+//!
+//! [`Listener::bind`] takes a port, [`Driver::start`] serves it. Each connection is one task that moves bytes between
+//! its socket and its `ProtocolSession`, and commands and events between the session and the broker. The driver knows
+//! no protocol by name and nothing of what the broker does.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod arrival;
+mod certificate;
+mod clock;
+mod counters;
+mod driver;
+mod ending;
+mod gate;
+mod input;
+mod link;
+mod listener;
+mod parting;
+mod timer;
+mod tls;
+
+pub use certificate::CertificateField;
+pub use counters::{CounterValues, DriverCounters};
+pub use driver::Driver;
+pub use listener::{Bind, Listener, ListenerError, ListenerSpec};
+pub use tls::{ClientCertificates, Tls, TlsError, server_config};

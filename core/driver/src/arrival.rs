@@ -1,0 +1,193 @@
+//! From an accepted socket to its session, under the limits of strangers, and to its end.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use polymq_contract::{Outbox, Peer, Protocol, Recognised};
+
+use crate::{
+    clock,
+    ending::Ending,
+    gate::Ticket,
+    input::Input,
+    link::{Link, Parts},
+    parting::part,
+    timer::Timer,
+};
+
+/// A connection on its way to a login, and what bounds it.
+pub(crate) struct Arrival {
+    pub(crate) ticket: Ticket,
+    timer: Timer,
+    deadline: Instant,
+}
+
+impl Arrival {
+    pub(crate) fn new(ticket: Ticket) -> Self {
+        let deadline = clock::now().instant + ticket.gate.limits.login_timeout;
+        Self { ticket, timer: Timer::default(), deadline }
+    }
+
+    /// Counts and logs an arrival that came to nothing.
+    pub(crate) fn fail(&self, ending: &Ending) {
+        self.ticket.gate.counters.ended(ending);
+        tracing::debug!(cause = ending.word(), "a connection ended before it had a session");
+    }
+
+    /// Runs a step until the deadline of the login or the stop of the server.
+    pub(crate) async fn bounded<F: Future + Unpin>(
+        &mut self,
+        mut step: F,
+    ) -> Result<F::Output, Ending> {
+        let mut is_registered = false;
+        poll_fn(|cx| {
+            if !is_registered {
+                self.ticket.register(cx.waker());
+                is_registered = true;
+            }
+            if self.ticket.gate.is_draining() {
+                return Poll::Ready(Err(Ending::Shutdown));
+            }
+            if let Poll::Ready(done) = Pin::new(&mut step).poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if self.timer.poll(Some(self.deadline), clock::now().instant, cx) {
+                return Poll::Ready(Err(Ending::LoginTimeout));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for the first bytes, finds out who speaks, and serves the connection to its end.
+    ///
+    /// Clients speak first in every protocol, so a connection that is silent has no session yet and costs little.
+    pub(crate) async fn serve<S>(
+        mut self,
+        mut socket: S,
+        protocols: &[Arc<dyn Protocol>],
+        peer: Peer,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let gate = Arc::clone(&self.ticket.gate);
+        let mut input = Input::default();
+        let mut detection = Detection { protocols, bytes_max: gate.limits.login_frame_bytes_max };
+        let found = self
+            .bounded(poll_fn(|cx| detection.poll(&mut socket, &mut input, cx)))
+            .await
+            .unwrap_or_else(Err);
+        let protocol = match found {
+            Ok(protocol) => protocol,
+            Err(ending) => return self.fail(&ending),
+        };
+        let mut link = match self.link(socket, input, protocol, peer) {
+            Ok(link) => link,
+            Err(ending) => return self.fail(&ending),
+        };
+        let ending = poll_fn(|cx| link.poll(cx)).await;
+        gate.counters.ended(&ending);
+        tracing::debug!(cause = ending.word(), protocol = protocol.name(), "a connection ended");
+        let (socket, out) = link.end(&ending);
+        if matches!(ending, Ending::Session(_)) {
+            part(socket, out, &gate).await;
+        }
+    }
+
+    fn link<S>(
+        &mut self,
+        socket: S,
+        input: Input,
+        protocol: &Arc<dyn Protocol>,
+        peer: Peer,
+    ) -> Result<Link<S>, Ending>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let gate = Arc::clone(&self.ticket.gate);
+        let outbox = Arc::new(Outbox::new(gate.limits.outbox_bytes_max));
+        let peer = Arc::new(peer);
+        let now = clock::now();
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let connection = gate.broker.connect(protocol.name(), &peer, &outbox)?;
+            Ok((connection, protocol.session(&peer, &gate.limits, now)))
+        }));
+        let (connection, session) = match made {
+            Ok(Ok(made)) => made,
+            Ok(Err(refusal)) => {
+                let refusal: polymq_contract::Refusal = refusal;
+                tracing::debug!(%refusal, "the broker took no further connection");
+                return Err(Ending::Refused);
+            }
+            Err(_) => return Err(Ending::Panic),
+        };
+        Ok(Link::new(Parts {
+            socket,
+            session,
+            connection,
+            outbox,
+            gate,
+            input,
+            timer: std::mem::take(&mut self.timer),
+            login_deadline: self.deadline,
+        }))
+    }
+}
+
+/// Reads the first bytes until it is clear who speaks.
+struct Detection<'a> {
+    protocols: &'a [Arc<dyn Protocol>],
+    bytes_max: usize,
+}
+
+impl<'a> Detection<'a> {
+    fn poll<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        input: &mut Input,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<&'a Arc<dyn Protocol>, Ending>> {
+        loop {
+            let bytes_max = self.bytes_max.saturating_sub(input.bytes().len());
+            if bytes_max == 0 {
+                return Poll::Ready(Err(Ending::Unrecognised));
+            }
+            match input.poll_read(socket, bytes_max, cx) {
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(Err(Ending::PeerGone)),
+                Poll::Pending => {
+                    input.rest();
+                    return Poll::Pending;
+                }
+            }
+            if let Some(found) = self.find(input.bytes()) {
+                return Poll::Ready(found.ok_or(Ending::Unrecognised));
+            }
+        }
+    }
+
+    /// `None` while it is unclear; the inner `None` when nobody knows these bytes.
+    fn find(&self, first: &[u8]) -> Option<Option<&'a Arc<dyn Protocol>>> {
+        // The only protocol of a port tells a stranger itself what is wrong.
+        if let [only] = self.protocols {
+            return Some(Some(only));
+        }
+        let mut is_unsure = false;
+        for protocol in self.protocols {
+            match protocol.recognise(first) {
+                Recognised::Yes => return Some(Some(protocol)),
+                Recognised::Unsure => is_unsure = true,
+                Recognised::No => {}
+            }
+        }
+        (!is_unsure).then_some(None)
+    }
+}

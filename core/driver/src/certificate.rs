@@ -1,0 +1,50 @@
+//! Which user a client certificate stands for.
+
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    prelude::{FromDer, X509Error},
+};
+
+/// The part of a client certificate that names its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateField {
+    /// The common name of the subject.
+    CommonName,
+    /// The DNS name among the alternative names.
+    DnsName,
+    /// The mail address among the alternative names.
+    Email,
+    /// The URI among the alternative names.
+    Uri,
+}
+
+impl CertificateField {
+    /// The user in a verified certificate; `None` when the field is missing, or is there more than once, so that
+    /// nobody has to guess which one counts.
+    pub(crate) fn user_in(self, der: &[u8]) -> Option<String> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let mut values = self.values(&certificate).ok()?.into_iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) if !value.is_empty() => Some(value),
+            _ => None,
+        }
+    }
+
+    fn values(self, certificate: &X509Certificate<'_>) -> Result<Vec<String>, X509Error> {
+        if self == Self::CommonName {
+            let names = certificate.subject().iter_common_name();
+            return names.map(|name| name.as_str().map(str::to_owned)).collect();
+        }
+        let Some(alternatives) = certificate.subject_alternative_name()? else {
+            return Ok(Vec::new());
+        };
+        let of_kind = |name: &GeneralName<'_>| match (self, name) {
+            (Self::DnsName, GeneralName::DNSName(value))
+            | (Self::Email, GeneralName::RFC822Name(value))
+            | (Self::Uri, GeneralName::URI(value)) => Some((*value).to_owned()),
+            _ => None,
+        };
+        Ok(alternatives.value.general_names.iter().filter_map(of_kind).collect())
+    }
+}

@@ -1,0 +1,97 @@
+//! The driver as the server sees it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout_at},
+};
+
+use polymq_contract::{Broker, Peer, Protocol};
+use polymq_model::Limits;
+
+use crate::{arrival::Arrival, counters::DriverCounters, gate::Gate, listener::Listener};
+
+/// How long connections that were told to go may take to notice, after the time for draining is over.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves listeners until [`Driver::shutdown`]. Dropping it stops nothing.
+pub struct Driver {
+    gate: Arc<Gate>,
+}
+
+impl Driver {
+    /// A driver of `broker` that serves no port yet.
+    pub fn new(broker: Arc<dyn Broker>, limits: Arc<Limits>) -> Self {
+        Self { gate: Arc::new(Gate::new(broker, limits)) }
+    }
+
+    /// Serves these listeners. Needs a tokio runtime with I/O and time.
+    ///
+    /// Errors: the runtime does not take a socket.
+    pub fn start(
+        broker: Arc<dyn Broker>,
+        limits: Arc<Limits>,
+        listeners: Vec<Listener>,
+    ) -> std::io::Result<Self> {
+        let driver = Self::new(broker, limits);
+        for listener in listeners {
+            driver.serve(listener)?;
+        }
+        Ok(driver)
+    }
+
+    /// Serves one more listener from now on.
+    ///
+    /// Errors: the runtime does not take the socket.
+    pub fn serve(&self, listener: Listener) -> std::io::Result<()> {
+        listener.serve(&self.gate)
+    }
+
+    /// Serves a stream that somebody else has accepted, as an upgraded HTTP connection. It counts like any other;
+    /// when there are too many, or the driver stops, it is dropped.
+    pub fn adopt<S>(&self, socket: S, protocols: Vec<Arc<dyn Protocol>>, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(ticket) = self.gate.enter() else {
+            return;
+        };
+        tokio::spawn(async move { Arrival::new(ticket).serve(socket, &protocols, peer).await });
+    }
+
+    /// The counters, for metrics.
+    pub fn counters(&self) -> &Arc<DriverCounters> {
+        &self.gate.counters
+    }
+
+    /// Closes the listeners and cuts the connections that have not logged in; the others go on.
+    pub fn stop_accepting(&self) {
+        self.gate.drain();
+    }
+
+    /// Ends everything: stops accepting, gives connections up to `drain_timeout` to send what waits and close, cuts the
+    /// rest. Returns when no connection is left.
+    ///
+    /// Before this, tell the connections why: the broker sends each of them `Event::Closing`.
+    pub async fn shutdown(&self, drain_timeout: Duration) {
+        self.gate.drain();
+        if !self.emptied(drain_timeout).await {
+            self.gate.cut();
+            self.emptied(CUT_TIMEOUT).await;
+        }
+    }
+
+    async fn emptied(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        loop {
+            let empty = self.gate.empty.notified();
+            if self.gate.counters.open() == 0 {
+                return true;
+            }
+            if timeout_at(deadline, empty).await.is_err() {
+                return self.gate.counters.open() == 0;
+            }
+        }
+    }
+}

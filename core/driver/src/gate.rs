@@ -1,0 +1,116 @@
+//! What all connections of a driver share, and the signal that stops them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+use polymq_contract::Broker;
+use polymq_model::Limits;
+
+use crate::counters::DriverCounters;
+
+/// TLS handshakes that run at once; further ones wait, within their time limit.
+const HANDSHAKES_MAX: usize = 64;
+
+const SERVING: u8 = 0;
+const DRAINING: u8 = 1;
+const CUT: u8 = 2;
+
+/// Shared by the driver, its listeners and its connections.
+pub(crate) struct Gate {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) counters: Arc<DriverCounters>,
+    pub(crate) handshakes: Semaphore,
+    phase: AtomicU8,
+    next_id: AtomicU64,
+    wakers: Mutex<HashMap<u64, Waker>>,
+    /// Told when the last connection has gone.
+    pub(crate) empty: Notify,
+    /// Told when listeners are to stop.
+    pub(crate) closing: Notify,
+}
+
+impl Gate {
+    pub(crate) fn new(broker: Arc<dyn Broker>, limits: Arc<Limits>) -> Self {
+        Self {
+            broker,
+            limits,
+            counters: Arc::default(),
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            phase: AtomicU8::new(SERVING),
+            next_id: AtomicU64::new(0),
+            wakers: Mutex::default(),
+            empty: Notify::new(),
+            closing: Notify::new(),
+        }
+    }
+
+    /// True when nobody new is let in and who has not logged in goes.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= DRAINING
+    }
+
+    /// True when everybody goes, whatever is unsent.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == CUT
+    }
+
+    pub(crate) fn drain(&self) {
+        self.advance(DRAINING);
+        self.closing.notify_waiters();
+    }
+
+    pub(crate) fn cut(&self) {
+        self.advance(CUT);
+    }
+
+    fn advance(&self, phase: u8) {
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+        for waker in self.wakers.lock().values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Lets a connection in; `None` when there are too many.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Ticket> {
+        let ticket =
+            Ticket { gate: Arc::clone(self), id: self.next_id.fetch_add(1, Ordering::Relaxed) };
+        let open = self.counters.opened();
+        if usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max) {
+            return Some(ticket);
+        }
+        self.counters.refused();
+        None
+    }
+}
+
+/// An open connection: counted until it is dropped.
+pub(crate) struct Ticket {
+    pub(crate) gate: Arc<Gate>,
+    id: u64,
+}
+
+impl Ticket {
+    /// Keeps the waker of the connection's task for the stop signal. A task's waker never changes, so once is enough.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.gate.wakers.lock().insert(self.id, waker.clone());
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.gate.wakers.lock().remove(&self.id);
+        if self.gate.counters.closed() == 0 {
+            self.gate.empty.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The connection loop: moves bytes between a socket and a session, and words between the session and the broker.
+
+use std::{
+    ops::ControlFlow::{self, Break, Continue},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use polymq_contract::{
+    Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, ProtocolSession,
+};
+use polymq_model::Now;
+
+use crate::{clock, ending::Ending, gate::Gate, input::Input, parting::poll_output, timer::Timer};
+
+/// Turns before other tasks get their turn.
+const TURNS_MAX: usize = 16;
+/// Times that answers of the broker are handed to the session in one turn, should each make it ask again.
+const ROUNDS_MAX: usize = 8;
+/// Idle time after which buffers are freed.
+const WARM: Duration = Duration::from_secs(2);
+/// Bytes moved before they are added to the shared counters.
+const COUNTED_BYTES_MIN: u64 = 256 * 1024;
+
+/// One connection whose protocol is known.
+pub(crate) struct Link<S> {
+    socket: S,
+    session: Box<dyn ProtocolSession>,
+    connection: Box<dyn Connection>,
+    outbox: Arc<Outbox>,
+    gate: Arc<Gate>,
+    input: Input,
+    batch: EventBatch,
+    effects: Effects,
+    timer: Timer,
+    login_deadline: Instant,
+    login_bytes: usize,
+    /// The session is to see the left-over input again, with no new bytes needed.
+    resume: bool,
+    /// Bytes are inside the transport (TLS) that have not reached the socket.
+    unflushed: bool,
+    /// When the buffers are to be freed; `None` when they are.
+    warm_until: Option<Instant>,
+    uncounted: (u64, u64),
+}
+
+/// What a link is made of.
+pub(crate) struct Parts<S> {
+    pub(crate) socket: S,
+    pub(crate) session: Box<dyn ProtocolSession>,
+    pub(crate) connection: Box<dyn Connection>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) gate: Arc<Gate>,
+    /// The first bytes, read to tell the protocol.
+    pub(crate) input: Input,
+    pub(crate) timer: Timer,
+    pub(crate) login_deadline: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    pub(crate) fn new(mut parts: Parts<S>) -> Self {
+        Self {
+            login_bytes: parts.input.bytes().len(),
+            socket: parts.socket,
+            session: parts.session,
+            connection: parts.connection,
+            outbox: parts.outbox,
+            gate: parts.gate,
+            input: parts.input,
+            batch: EventBatch::default(),
+            effects: Effects::default(),
+            timer: parts.timer,
+            login_deadline: parts.login_deadline,
+            resume: true,
+            unflushed: false,
+            warm_until: None,
+            uncounted: (0, 0),
+        }
+    }
+
+    /// Runs until nothing moves, or others are due; then the task sleeps until bytes, the outbox, room to write, the
+    /// timer or the stop signal wake it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        let turns = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..TURNS_MAX {
+                match self.turn(cx) {
+                    Continue(true) => {}
+                    Continue(false) => return Poll::Pending,
+                    Break(ending) => return Poll::Ready(ending),
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }));
+        turns.unwrap_or(Poll::Ready(Ending::Panic))
+    }
+
+    /// One turn; true when something moved, so that another one is worth it.
+    fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<Ending, bool> {
+        let now = clock::now();
+        if self.gate.is_cut() || (!self.effects.logged_in && self.gate.is_draining()) {
+            return Break(Ending::Shutdown);
+        }
+        if self.outbox.is_evicted() {
+            return Break(Ending::Evicted);
+        }
+        let mut moved = self.on_time(now)?;
+        if self.outbox.take_nudge() {
+            self.connection.on_room(now);
+            moved = true;
+        }
+        moved |= self.on_events(now);
+        if self.read(cx, now)? {
+            moved = true;
+            self.on_events(now);
+        }
+        moved |= self.write(cx)?;
+        if let Some(close) = self.effects.close.take() {
+            return Break(Ending::Session(close));
+        }
+        if moved {
+            self.warm_until = Some(now.instant + WARM);
+            return Continue(true);
+        }
+        Continue(self.has_more(cx, now))
+    }
+
+    fn on_time(&mut self, now: Now) -> ControlFlow<Ending, bool> {
+        if !self.effects.logged_in && now.instant >= self.login_deadline {
+            return Break(Ending::LoginTimeout);
+        }
+        let due = self.session.next_timeout().is_some_and(|timeout| timeout.at <= now.instant);
+        if due {
+            self.session.on_timeout(now, &mut self.effects);
+            self.execute(now);
+        }
+        Continue(due)
+    }
+
+    /// Hands events to the session, and left-over input to a session that waited for them.
+    fn on_events(&mut self, now: Now) -> bool {
+        let mut moved = false;
+        for _ in 0..ROUNDS_MAX {
+            if self.effects.close.is_some() || self.is_full() {
+                break;
+            }
+            let mut step = self.take_events(now);
+            if self.resume && self.effects.close.is_none() {
+                self.on_bytes(now);
+                step = true;
+            }
+            if !step {
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn take_events(&mut self, now: Now) -> bool {
+        if self.batch.is_empty() {
+            self.outbox.take(&mut self.batch);
+        }
+        let before = self.batch.len();
+        if before == 0 {
+            return false;
+        }
+        self.session.on_events(&mut self.batch, now, &mut self.effects);
+        let room = self.outbox.release(&mut self.batch);
+        self.execute(now);
+        if room {
+            self.connection.on_room(now);
+        }
+        let moved = self.batch.len() < before;
+        self.resume |= moved && self.effects.waiting;
+        moved
+    }
+
+    fn on_bytes(&mut self, now: Now) {
+        self.resume = false;
+        self.effects.waiting = false;
+        self.session.on_bytes(self.input.bytes(), now, &mut self.effects);
+        self.execute(now);
+    }
+
+    fn execute(&mut self, now: Now) {
+        if !self.effects.commands.is_empty() {
+            self.connection.execute(&mut self.effects.commands, now);
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
+        let held = self.effects.waiting || self.resume || self.effects.close.is_some();
+        if held || self.is_full() || !self.connection.may_read() {
+            return Continue(false);
+        }
+        let bytes_max = if self.effects.logged_in {
+            usize::MAX
+        } else {
+            self.gate.limits.login_bytes_max.saturating_sub(self.login_bytes)
+        };
+        if bytes_max == 0 {
+            return Break(Ending::LoginBytes);
+        }
+        match self.input.poll_read(&mut self.socket, bytes_max, cx) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.login_bytes = self.login_bytes.saturating_add(count);
+                self.uncounted.0 += count as u64;
+                self.on_bytes(now);
+                Continue(true)
+            }
+            Poll::Ready(_) => Break(Ending::PeerGone),
+            Poll::Pending => Continue(false),
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> ControlFlow<Ending, bool> {
+        let mut moved = false;
+        while !self.effects.out.is_empty() {
+            match poll_output(&mut self.socket, &mut self.effects.out, cx) {
+                Poll::Ready(Ok(count)) => {
+                    self.uncounted.1 += count as u64;
+                    self.unflushed = true;
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) => return Break(Ending::PeerGone),
+                Poll::Pending => return Continue(moved),
+            }
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => return Break(Ending::PeerGone),
+                Poll::Pending => {}
+            }
+        }
+        Continue(moved)
+    }
+
+    /// False when the task may sleep: everything that can wake it knows its waker.
+    fn has_more(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let waker = cx.waker();
+        let called =
+            if self.is_full() { self.outbox.poll_asked(waker) } else { self.outbox.poll(waker) };
+        if called {
+            return true;
+        }
+        self.input.rest();
+        if self.warm_until.is_some_and(|until| until <= now.instant) {
+            self.cool();
+        }
+        let login = (!self.effects.logged_in).then_some(self.login_deadline);
+        let session = self.session.next_timeout().map(|timeout| timeout.at);
+        let next = [login, session, self.warm_until].into_iter().flatten().min();
+        if self.uncounted.0 + self.uncounted.1 >= COUNTED_BYTES_MIN {
+            self.count();
+        }
+        self.timer.poll(next, now.instant, cx)
+    }
+
+    /// Frees the buffers of a connection that has gone idle.
+    fn cool(&mut self) {
+        self.warm_until = None;
+        self.effects.out.shrink();
+        if self.effects.commands.is_empty() {
+            self.effects.commands = Vec::new();
+        }
+        if self.batch.is_empty() {
+            self.batch = EventBatch::default();
+        }
+        self.outbox.shrink();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let (bytes_in, bytes_out) = std::mem::take(&mut self.uncounted);
+        self.gate.counters.moved(bytes_in, bytes_out);
+    }
+
+    fn is_full(&self) -> bool {
+        self.effects.out.len() >= self.gate.limits.output_bytes_max
+    }
+
+    /// Parts from session and broker. What the peer is still to see comes back with the socket.
+    pub(crate) fn end(mut self, ending: &Ending) -> (S, Output) {
+        self.count();
+        let out = std::mem::take(&mut self.effects.out);
+        let cause = ending.cause();
+        let now = clock::now();
+        let mut panicked = cause == DisconnectCause::Panic;
+        if !panicked {
+            panicked = catch_unwind(AssertUnwindSafe(|| {
+                self.session.on_disconnect(cause, &mut self.effects);
+                self.execute(now);
+            }))
+            .is_err();
+        }
+        self.outbox.close();
+        panicked |=
+            catch_unwind(AssertUnwindSafe(|| self.connection.disconnect(cause, now))).is_err();
+        if panicked {
+            tracing::error!("a session or the broker panicked; its connection is closed");
+        }
+        if let Ending::Session(Close { cause, detail }) = ending {
+            tracing::debug!(cause, detail, "the session closed its connection");
+        }
+        (self.socket, out)
+    }
+}

@@ -1,0 +1,266 @@
+//! Listeners: a port or a Unix socket, the protocols spoken there, and the loop that accepts.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use polymq_contract::{Peer, Protocol, Transport};
+use polymq_model::VhostName;
+
+use crate::{
+    arrival::Arrival,
+    gate::{Gate, Ticket},
+    tls::Tls,
+};
+
+/// Connections that the system keeps ready for us to accept.
+const BACKLOG: i32 = 4096;
+/// Pause after the system refused to accept, as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener serves, and where.
+#[derive(Clone)]
+pub struct ListenerSpec {
+    /// Name in the configuration, logs and metrics.
+    pub name: Arc<str>,
+    /// Protocols spoken here; with several, the first bytes of a connection decide, and earlier ones are asked first.
+    pub protocols: Vec<Arc<dyn Protocol>>,
+    /// Where.
+    pub bind: Bind,
+    /// Set to speak TLS from the first byte.
+    pub tls: Option<Arc<Tls>>,
+    /// Virtual host of clients that name none.
+    pub vhost: VhostName,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// A TCP port; 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket. A file that nobody listens on any more is replaced.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name:?} cannot listen on {bind}: {error}")]
+pub struct ListenerError {
+    /// Name of the listener.
+    pub name: Arc<str>,
+    /// Where it was to listen.
+    pub bind: Bind,
+    /// What the system said.
+    #[source]
+    pub error: io::Error,
+}
+
+/// A listener that holds its address; connections wait in the system's backlog until it is served.
+pub struct Listener {
+    spec: ListenerSpec,
+    socket: BoundSocket,
+    bound: Bind,
+}
+
+enum BoundSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Listener {
+    /// Takes the address.
+    pub fn bind(spec: ListenerSpec) -> Result<Self, ListenerError> {
+        let bound = match &spec.bind {
+            Bind::Tcp(address) => bind_tcp(*address),
+            Bind::Unix(path) => bind_unix(path),
+        };
+        match bound {
+            Ok((socket, bound)) => Ok(Self { spec, socket, bound }),
+            Err(error) => Err(ListenerError { name: spec.name, bind: spec.bind, error }),
+        }
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Bind {
+        &self.bound
+    }
+
+    /// Its TCP address; `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self.bound {
+            Bind::Tcp(address) => Some(address),
+            Bind::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<()> {
+        let gate = Arc::clone(gate);
+        let spec = Arc::new(self.spec);
+        match self.socket {
+            BoundSocket::Tcp(socket) => {
+                let socket = TcpListener::from_std(socket)?;
+                tokio::spawn(async move { accept_tcp(&socket, &spec, &gate).await });
+            }
+            BoundSocket::Unix(socket) => {
+                let socket = UnixListener::from_std(socket)?;
+                tokio::spawn(async move {
+                    accept_unix(&socket, &spec, &gate).await;
+                    if let Bind::Unix(path) = &spec.bind {
+                        let _ = std::fs::remove_file(path);
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(BoundSocket, Bind)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let socket = std::net::TcpListener::from(socket);
+    let bound = socket.local_addr()?;
+    Ok((BoundSocket::Tcp(socket), Bind::Tcp(bound)))
+}
+
+fn bind_unix(path: &Path) -> io::Result<(BoundSocket, Bind)> {
+    use std::os::unix::{fs::FileTypeExt, net};
+
+    let is_socket = path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket());
+    if is_socket
+        && net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok((BoundSocket::Unix(socket.into()), Bind::Unix(path.to_owned())))
+}
+
+async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+    while let Some((socket, address)) = next(gate, || listener.accept()).await {
+        let Some(ticket) = gate.enter() else {
+            continue;
+        };
+        // Fails only on a socket that is broken already, which the connection's first read finds out.
+        let _ = socket.set_nodelay(true);
+        let peer = Peer {
+            address: Some(address),
+            local: socket.local_addr().ok(),
+            is_loopback: address.ip().to_canonical().is_loopback(),
+            tls: None,
+            transport: Transport::Stream,
+            listener: Arc::clone(&spec.name),
+            vhost: spec.vhost.clone(),
+        };
+        let spec = Arc::clone(spec);
+        if spec.tls.is_some() {
+            tokio::spawn(serve_tls(ticket, socket, spec, peer));
+        } else {
+            tokio::spawn(async move {
+                Arrival::new(ticket).serve(socket, &spec.protocols, peer).await;
+            });
+        }
+    }
+}
+
+async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+    while let Some((socket, _)) = next(gate, || listener.accept()).await {
+        let Some(ticket) = gate.enter() else {
+            continue;
+        };
+        let peer = Peer {
+            address: None,
+            local: None,
+            is_loopback: true,
+            tls: None,
+            transport: Transport::Stream,
+            listener: Arc::clone(&spec.name),
+            vhost: spec.vhost.clone(),
+        };
+        tokio::spawn(serve_unix(ticket, socket, Arc::clone(spec), peer));
+    }
+}
+
+/// The next connection; `None` once the driver accepts no more.
+async fn next<T, F>(gate: &Gate, mut accept: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    loop {
+        let mut closing = pin!(gate.closing.notified());
+        if gate.is_draining() {
+            return None;
+        }
+        let accepted = tokio::select! {
+            () = &mut closing => return None,
+            accepted = accept() => accepted,
+        };
+        match accepted {
+            Ok(connection) => return Some(connection),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                gate.counters.accept_failed();
+                tracing::warn!(%error, "cannot accept connections, trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Errors that speak of the connection which was to be accepted, and not of us.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
+    Arrival::new(ticket).serve(socket, &spec.protocols, peer).await;
+}
+
+async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
+    let Some(tls) = &spec.tls else {
+        return;
+    };
+    let mut arrival = Arrival::new(ticket);
+    let permit_of = Arc::clone(&arrival.ticket.gate);
+    let handshake = Box::pin(async {
+        let _permit = permit_of.handshakes.acquire().await;
+        tls.accept(socket).await
+    });
+    match arrival.bounded(handshake).await {
+        Ok(Ok((socket, facts))) => {
+            peer.tls = Some(Arc::new(facts));
+            arrival.serve(socket, &spec.protocols, peer).await;
+        }
+        Ok(Err(ending)) | Err(ending) => arrival.fail(&ending),
+    }
+}

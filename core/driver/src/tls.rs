@@ -1,0 +1,142 @@
+//! TLS: its settings, which can be replaced while connections run, and the handshake.
+
+use std::{io, sync::Arc};
+
+use parking_lot::RwLock;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use polymq_contract::TlsPeer;
+
+use crate::{certificate::CertificateField, ending::Ending};
+
+/// TLS settings of a listener, shared with who reloads them.
+pub struct Tls {
+    config: RwLock<Arc<ServerConfig>>,
+    user_field: Option<CertificateField>,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientCertificates<'a> {
+    /// They are not asked.
+    Ignored,
+    /// A client may show one; it must then be signed by these authorities (PEM).
+    Optional(&'a [u8]),
+    /// Each client must show one signed by these authorities (PEM).
+    Required(&'a [u8]),
+}
+
+/// TLS settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM text holds no such thing, or is broken.
+    #[error("cannot read the {what}: {error}")]
+    Pem {
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong.
+        error: pem::Error,
+    },
+    /// A PEM text holds no certificate.
+    #[error("there is no certificate in the {0}")]
+    Empty(&'static str),
+    /// Certificate and key do not fit, or the authorities cannot be used.
+    #[error("the TLS settings do not work: {0}")]
+    Settings(String),
+}
+
+/// Settings for [`Tls`] from PEM texts: TLS 1.2 and 1.3, no early data.
+pub fn server_config(
+    certificates_pem: &[u8],
+    key_pem: &[u8],
+    clients: ClientCertificates<'_>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(certificates_pem, "certificate chain")?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|error| TlsError::Pem { what: "private key", error })?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Settings(error.to_string()))?;
+    let authorities = match clients {
+        ClientCertificates::Ignored => None,
+        ClientCertificates::Optional(pem) | ClientCertificates::Required(pem) => Some(pem),
+    };
+    let builder = match authorities {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(pem, "client authorities")? {
+                roots.add(authority).map_err(|error| TlsError::Settings(error.to_string()))?;
+            }
+            let mut verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            if matches!(clients, ClientCertificates::Optional(_)) {
+                verifier = verifier.allow_unauthenticated();
+            }
+            let verifier =
+                verifier.build().map_err(|error| TlsError::Settings(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    builder
+        .with_single_cert(chain, key)
+        .map(Arc::new)
+        .map_err(|error| TlsError::Settings(error.to_string()))
+}
+
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Pem { what, error })?;
+    if found.is_empty() { Err(TlsError::Empty(what)) } else { Ok(found) }
+}
+
+impl Tls {
+    /// TLS with these settings. `user_field` names the part of a client certificate that is its user, if any.
+    pub fn new(config: Arc<ServerConfig>, user_field: Option<CertificateField>) -> Self {
+        Self { config: RwLock::new(config), user_field }
+    }
+
+    /// Uses other settings for all handshakes from now on; connections that stand keep theirs.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.config.write() = config;
+    }
+
+    pub(crate) async fn accept(
+        &self,
+        socket: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, TlsPeer), Ending> {
+        let config = Arc::clone(&self.config.read());
+        let stream =
+            TlsAcceptor::from(config).accept(socket).await.map_err(|error: io::Error| {
+                tracing::debug!(%error, "a TLS handshake failed");
+                Ending::Handshake
+            })?;
+        let facts = self.facts(&stream);
+        Ok((stream, facts))
+    }
+
+    fn facts(&self, stream: &TlsStream<TcpStream>) -> TlsPeer {
+        let (_, session) = stream.get_ref();
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "",
+        };
+        let cipher = session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or_default();
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let certificate_user = self.user_field.zip(certificate).and_then(|(f, c)| f.user_in(c));
+        TlsPeer { version: version.to_owned(), cipher: cipher.to_owned(), certificate_user }
+    }
+}
