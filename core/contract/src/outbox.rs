@@ -27,6 +27,8 @@ pub struct Outbox {
 struct Inner {
     events: VecDeque<Event>,
     waker: Option<Waker>,
+    /// New events are no reason to wake the task: it is awake, or its output is full.
+    hushed: bool,
     closed: bool,
 }
 
@@ -60,7 +62,7 @@ impl Outbox {
             inner.events.push_back(event);
         }
         self.bytes.fetch_add(weight, Ordering::Relaxed);
-        let waker = inner.waker.take();
+        let waker = if inner.hushed { None } else { inner.waker.take() };
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -85,9 +87,11 @@ impl Outbox {
         self.bytes.load(Ordering::SeqCst) < self.bytes_max
     }
 
-    /// Moves what waits into `batch`, which must be empty or is appended to.
+    /// Moves what waits into `batch`, which must be empty or is appended to. Events wake nobody from now on until the
+    /// next [`Outbox::poll`].
     pub fn take(&self, batch: &mut EventBatch) {
         let mut inner = self.inner.lock();
+        inner.hushed = true;
         if batch.events.is_empty() {
             std::mem::swap(&mut batch.events, &mut inner.events);
         } else {
@@ -137,14 +141,27 @@ impl Outbox {
     /// True when there is something to do; otherwise keeps `waker`, to be woken by the next event.
     pub fn poll(&self, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        let asked = self.nudged.load(Ordering::SeqCst) || self.evicted.load(Ordering::SeqCst);
-        if asked || !inner.events.is_empty() {
+        if self.is_asked() || !inner.events.is_empty() {
             return true;
         }
-        if inner.waker.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
-            inner.waker = Some(waker.clone());
-        }
+        inner.hushed = false;
+        inner.keep(waker);
         false
+    }
+
+    /// As [`Outbox::poll`] for a task whose output is full: only a nudge or an eviction counts.
+    pub fn poll_asked(&self, waker: &Waker) -> bool {
+        let mut inner = self.inner.lock();
+        if self.is_asked() {
+            return true;
+        }
+        inner.hushed = true;
+        inner.keep(waker);
+        false
+    }
+
+    fn is_asked(&self) -> bool {
+        self.nudged.load(Ordering::SeqCst) || self.is_evicted()
     }
 
     /// Drops what waits, and everything that comes later.
@@ -168,5 +185,13 @@ impl Outbox {
     /// Weight of what waits.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, waker: &Waker) {
+        if self.waker.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
     }
 }
