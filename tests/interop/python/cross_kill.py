@@ -19,21 +19,22 @@ def lasting(client_id, **more):
 
 @case
 def confirmed_messages_of_both_protocols_survive():
-    with connect() as connection:
-        channel = connection.channel()
-        channel.queue_declare("both", durable=True)
-        channel.queue_bind("both", "amq.topic", "both.#")
-        lasting("both").connect().disconnect()
-        sleeper = lasting("both").connect()
-        sleeper.subscribe("both/#", 1)
-        sleeper.disconnect()
-        channel.confirm_delivery()
-        with Client("p", VERSION) as publisher:
-            for number in range(50):
-                channel.basic_publish("amq.topic", "both.amqp", b"a%d" % number, PERSISTENT)
-                publisher.publish("both/mqtt", b"m%d" % number, 1)
-            publisher.publish("both/state", b"retained", 1, retain=True)
-        ctl("kill")
+    # The connection dies with the broker, so it is not closed in order.
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare("both", durable=True)
+    channel.queue_bind("both", "amq.topic", "both.#")
+    lasting("both").connect().disconnect()
+    sleeper = lasting("both").connect()
+    sleeper.subscribe("both/#", 1)
+    sleeper.disconnect()
+    channel.confirm_delivery()
+    with Client("p", VERSION) as publisher:
+        for number in range(50):
+            channel.basic_publish("amq.topic", "both.amqp", b"a%d" % number, PERSISTENT)
+            publisher.publish("both/mqtt", b"m%d" % number, 1)
+        publisher.publish("both/state", b"retained", 1, retain=True)
+    ctl("kill")
     expected = [b"%c%d" % (kind, n) for n in range(50) for kind in b"am"] + [b"retained"]
     with connect() as connection:
         found = [body for _, _, body in acked(connection.channel(), "both", 101)]
@@ -41,6 +42,8 @@ def confirmed_messages_of_both_protocols_survive():
     with lasting("both") as again:
         equal(again.session_present, True)
         equal(again.payloads(101), expected, "session")
+    if PEER == "rabbitmq":
+        return  # its retained messages are on disk only some time later
     with Client("late", VERSION) as late:
         late.subscribe("both/state", 1)
         message = late.receive()

@@ -49,7 +49,8 @@ def amqp_key_is_an_mqtt_topic():
                                           mandatory=True)
                     message = subscriber.receive()
                     equal((message.topic, message.payload), ("sensors/kitchen", b"21"))
-                    equal(message.qos, mode - 1, "QoS of the delivery mode")
+                    if PEER == "polymq":
+                        equal(message.qos, mode - 1, "QoS of the delivery mode")
 
 
 @case
@@ -292,12 +293,12 @@ def missing_queue_is_declared_by_mqtt():
 
 
 @case
-def mqtt_rejects_into_the_dead_letter_exchange():
+def dead_letter_of_mqtt_tells_why():
     only_for("polymq")
     with connect() as connection, Client() as client:
         channel = connection.channel()
         dead = channel.queue_declare("", exclusive=True).method.queue
-        channel.queue_declare("strict", auto_delete=False, arguments={
+        channel.queue_declare("strict", arguments={
             "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead,
             "x-message-ttl": 100})
         # Without a consumer the message expires; the death is told in AMQP's way.

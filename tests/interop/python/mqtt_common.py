@@ -222,7 +222,6 @@ def cases_for(protocol, refused):
             client.disconnect()
             for number in range(50):
                 publisher.publish("kept/n", b"%d" % number, 1 + number % 2)
-        if_mosquitto_wait_for_its_file()
         ctl("kill")
         with lasting(protocol, "survivor") as again:
             equal(again.session_present, protocol != V31)
@@ -253,11 +252,3 @@ def cases_for(protocol, refused):
             equal(again.receive().payload, b"waiting")
             again.publish("restart", b"end")
             equal(again.receive().payload, b"end", "nothing came twice")
-
-
-def if_mosquitto_wait_for_its_file():
-    """Mosquitto saves after changes but not before its answers, so its kill is a clean stop."""
-    if PEER == "mosquitto":
-        ctl("restart")
-
-

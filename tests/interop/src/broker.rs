@@ -96,9 +96,12 @@ impl Broker {
 
     /// SIGKILL, then a start on the same data.
     ///
+    /// Only ours promises to survive this: Mosquitto saves after it has answered, and RabbitMQ
+    /// may forget a queue declared just before. The peers are therefore asked to stop.
+    ///
     /// Errors: as [`Broker::start`].
     pub fn kill_and_restart(&mut self) -> Result<()> {
-        self.end(Signal::KILL)?;
+        self.end(if self.peer == Peer::Polymq { Signal::KILL } else { Signal::TERM })?;
         self.launch()
     }
 
