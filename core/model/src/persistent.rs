@@ -13,6 +13,9 @@ use std::{
 
 use smallvec::SmallVec;
 
+#[cfg(test)]
+mod tests;
+
 /// Bits of the hash that choose a slot of one branch.
 const BITS: u32 = 5;
 /// Branches on the way to any entry, at most.
