@@ -24,3 +24,14 @@ pub use names::{BadName, ExchangeName, QueueName, UserName, VhostName};
 pub use persistent::PersistentMap;
 pub use properties::{Ident, Properties};
 pub use value::{Table, Value};
+
+/// Property tests replay: one seed, unless `PROPTEST_RNG_SEED` in the environment asks for another.
+#[cfg(test)]
+fn test_config(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    match config.rng_seed {
+        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(1), ..config },
+        RngSeed::Fixed(_) => config,
+    }
+}

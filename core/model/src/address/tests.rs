@@ -130,6 +130,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(crate::test_config(500))]
+
     #[test]
     fn every_address_survives_its_texts(name in text(), key in text(), kind in 0..4) {
         let address = match kind {

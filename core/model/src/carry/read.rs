@@ -48,11 +48,14 @@ pub fn from_text_headers(
     lift(table, props, dropped);
 }
 
-fn lift(table: Table, props: &mut Properties, dropped: Dropped<'_>) {
+fn lift(mut table: Table, props: &mut Properties, dropped: Dropped<'_>) {
+    let types = table.iter().find(|(name, _)| name == Field::Types.key());
+    if let Some(types) = types.and_then(|(_, value)| value.as_str()).map(str::to_owned) {
+        restore_types(&mut table, &types);
+    }
     let mut headers = Table::with_capacity(table.len());
     let mut kind = None;
-    let (mut types, mut names, mut extra) = (None, None, None);
-    let mut ttl = None;
+    let (mut names, mut extra, mut ttl) = (None, None, None);
     for (name, value) in table {
         if is_reserved(&name) {
             dropped("header", Outcome::Reserved);
@@ -63,7 +66,7 @@ fn lift(table: Table, props: &mut Properties, dropped: Dropped<'_>) {
             None => lift_header(&name, &value, props),
             Some(Field::Ttl) => set(&mut ttl, value.as_i64().and_then(|v| u64::try_from(v).ok())),
             Some(Field::CorrelationKind) => set(&mut kind, text.map(str::to_owned)),
-            Some(Field::Types) => set(&mut types, text.map(str::to_owned)),
+            Some(Field::Types) => text.is_some(),
             Some(Field::Multi) => set(&mut names, text.and_then(decode_names)),
             Some(Field::Extra) => set(&mut extra, text.and_then(extra_from_json)),
             Some(field) => lift_field(field, &value, props),
@@ -81,9 +84,6 @@ fn lift(table: Table, props: &mut Properties, dropped: Dropped<'_>) {
             }
             Ident::Uuid(_) | Ident::Ulong(_) => ident,
         });
-    }
-    if let Some(types) = types {
-        restore_types(&mut headers, &types);
     }
     props.headers = restore_order(headers, extra.unwrap_or_default(), names);
 }
@@ -186,7 +186,7 @@ fn ident(value: &Value) -> Option<Ident> {
     }
 }
 
-/// Gives texts back the types they had; what does not fit its type stays as it is.
+/// Gives headers back the types they had; what does not fit its type stays as it is.
 fn restore_types(headers: &mut Table, types: &str) {
     let mut codes: HashMap<String, VecDeque<&str>> = HashMap::new();
     for (name, code) in decode_types(types) {

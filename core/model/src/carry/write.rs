@@ -105,16 +105,23 @@ pub fn to_text_headers(
         types.add(name, code);
         out.push((name.clone(), text));
     }
+    let mut text_of = |name, value: &Value| {
+        let (text, code) = value_to_text(value, target.forbids);
+        let is_string = matches!(value, Value::String(_));
+        types.add(name, code.filter(|_| is_string));
+        text
+    };
     if let Some(group) = &props.group_id {
-        out.push((GROUP_ID.to_owned(), group.clone()));
+        out.push((GROUP_ID.to_owned(), text_of(GROUP_ID, &Value::String(group.clone()))));
     }
-    let lacks = |field| (target.lacks)(props, field, writing);
-    let order = order(props, holds, false);
-    for (field, value) in carried(props, lacks, writing, order, &types, holds) {
-        let (text, _) = value_to_text(&value, |_| false);
+    let mut carried: Vec<_> = fields(props, |field| (target.lacks)(props, field, writing), writing)
+        .map(|(field, value)| (field, text_of(field.key(), &value)))
+        .collect();
+    carried.extend(about_headers(props, holds, false, &types));
+    for (field, text) in carried {
         if writing.carry == Carry::None {
             dropped(field.label(), Outcome::CarryOff);
-        } else if text.len() > target.bytes_max || !holds(&text) {
+        } else if text.len() > target.bytes_max {
             dropped(field.label(), Outcome::TooLong);
         } else {
             out.push((field.key().to_owned(), text));
@@ -156,9 +163,9 @@ pub fn to_table_headers(props: &Properties, writing: &Writing<'_>, dropped: Drop
         let long = ident.as_ref().map(ident_to_text).filter(|text| text.len() > SHORT_BYTES_MAX);
         out.extend(long.map(|text| (name.to_owned(), Value::String(text))));
     }
-    let order = order(props, holds, true);
-    let lacks = |field| amqp_lacks(props, field);
-    for (field, value) in carried(props, lacks, writing, order, &types, holds) {
+    let about = about_headers(props, holds, true, &types);
+    let about = about.into_iter().map(|(field, text)| (field, Value::String(text)));
+    for (field, value) in fields(props, |field| amqp_lacks(props, field), writing).chain(about) {
         if writing.carry == Carry::None {
             dropped(field.label(), Outcome::CarryOff);
         } else {
@@ -168,18 +175,23 @@ pub fn to_table_headers(props: &Properties, writing: &Writing<'_>, dropped: Drop
     out
 }
 
-/// The fields that the target lacks and the message has, with the headers about its headers last.
-fn carried(
+/// The fields that the target lacks and the message has, except those that are about its headers.
+fn fields(
     props: &Properties,
     lacks: impl Fn(Field) -> bool,
     writing: &Writing<'_>,
-    order: Option<String>,
-    types: &Types<'_>,
+) -> impl Iterator<Item = (Field, Value)> {
+    let lacking = Field::ALL.iter().copied().filter(move |field| lacks(*field));
+    lacking.filter_map(|field| Some((field, field_value(props, field, writing)?)))
+}
+
+/// The carry keys about headers: their order, their types, and those that the target cannot hold.
+fn about_headers(
+    props: &Properties,
     holds: impl Fn(&str) -> bool,
-) -> Vec<(Field, Value)> {
-    let fields = Field::ALL.iter().copied().filter(|field| lacks(*field));
-    let mut out: Vec<_> =
-        fields.filter_map(|field| Some((field, field_value(props, field, writing)?))).collect();
+    groups: bool,
+    types: &Types<'_>,
+) -> Vec<(Field, String)> {
     let extra: Vec<_> = props
         .headers
         .iter()
@@ -187,12 +199,11 @@ fn carried(
         .map(|(name, value)| (name.as_str(), value))
         .collect();
     let extra = (!extra.is_empty()).then(|| extra_to_json(&extra));
-    for (field, text) in
-        [(Field::Multi, order), (Field::Types, types.text()), (Field::Extra, extra)]
-    {
-        out.extend(text.map(|text| (field, Value::String(text))));
-    }
-    out
+    let order = order(props, holds, groups);
+    [(Field::Multi, order), (Field::Types, types.text()), (Field::Extra, extra)]
+        .into_iter()
+        .filter_map(|(field, text)| Some((field, text?)))
+        .collect()
 }
 
 /// What the carry key of a field says, when the message has the field.
@@ -218,7 +229,7 @@ fn field_value(props: &Properties, field: Field, writing: &Writing<'_>) -> Optio
             Some(Value::String(kind.to_owned()))
         }
         Field::ReplyTo => props.reply_to.as_ref().map(|a| Value::String(a.to_text())),
-        // The first three are made from all headers together, the others stay among them.
+        // The first three are about all headers together, the others stay among them.
         Field::Multi
         | Field::Types
         | Field::Extra

@@ -72,6 +72,8 @@ fn replay<S: BuildHasher + Default + Clone>(steps: &[(u16, u8)]) -> Result<(), T
 }
 
 proptest! {
+    #![proptest_config(crate::test_config(200))]
+
     #[test]
     fn the_map_and_its_snapshots_agree_with_a_plain_map(
         steps in vec((0..200_u16, 0..10_u8), 0..300),

@@ -221,7 +221,7 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(crate::test_config(1000))]
 
         #[test]
         fn levels_join_to_the_key_and_are_never_one_empty_level(key in nasty()) {
