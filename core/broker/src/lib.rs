@@ -1,1 +1,32 @@
+//! The broker: routing, exchanges, queues, retained messages, client sessions, permissions.
+//!
+//! It knows no protocol and no storage engine, opens no socket and no file, and reads no clock: the present and random
+//! bytes are handed in. Commands of connections come in by plain calls and events leave by their outboxes.
 #![forbid(unsafe_code)]
+
+pub mod access;
+mod broker;
+mod client_session;
+mod connection;
+mod core;
+mod counters;
+mod declare;
+mod definitions;
+mod login;
+mod publishing;
+mod queue;
+mod recover;
+mod retained;
+mod routing;
+mod stored_message;
+mod tick;
+mod topology;
+mod vhost;
+
+pub use access::{Access, PermissionRecord, UserRecord};
+pub use broker::{BrokerHandle, QueueView};
+pub use core::{Entropy, Parts};
+pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
+pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
+pub use queue::QueueCounts;
+pub use recover::Recovered;

@@ -1,0 +1,210 @@
+//! The broker as the server sees it.
+
+use std::sync::Arc;
+
+use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
+use polymq_model::{Now, QueueName, UserName, VhostName};
+use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
+
+use crate::{
+    access::{Access, PermissionRecord, UserRecord},
+    connection::BrokerConnection,
+    core::{ConnectionRecord, Core, Parts},
+    counters::{Counters, add},
+    definitions::{self, kind},
+    queue::QueueCounts,
+    recover::Recovered,
+    tick::STATISTICS_EVERY_MS,
+};
+
+/// The broker. Cloning shares it.
+#[derive(Clone)]
+pub struct BrokerHandle(Arc<Core>);
+
+/// A queue and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueView {
+    /// Its virtual host.
+    pub vhost: VhostName,
+    /// Its name.
+    pub name: QueueName,
+    /// It survives a restart.
+    pub durable: bool,
+    /// What it holds.
+    pub counts: QueueCounts,
+}
+
+impl BrokerHandle {
+    /// A broker without anything in it.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Core::new(parts)))
+    }
+
+    /// Rebuilds everything from an opened store. Blocks; call it before serving.
+    ///
+    /// Errors: those of reading messages.
+    pub fn recover(
+        &self,
+        opened: &Opened,
+        store: &Arc<dyn Store>,
+        now: Now,
+    ) -> Result<Recovered, StoreError> {
+        self.0.recover(opened, store, now.unix_ms)
+    }
+
+    /// Creates a virtual host unless it exists.
+    pub fn create_vhost(&self, name: VhostName) {
+        self.0.create_vhost(name);
+    }
+
+    /// Creates or replaces a user. One that is not `kept` is forgotten at the next start.
+    pub fn put_user(&self, name: UserName, record: UserRecord, kept: bool) {
+        if kept {
+            let key = definitions::key(&[kind::USER, name.as_str()]);
+            let value = definitions::encode(&record);
+            self.0.committer.append(|writer| writer.meta_put(&key, &value));
+        }
+        self.0.access.put_user(name, record);
+    }
+
+    /// Removes a user and its permissions.
+    pub fn remove_user(&self, name: &UserName) {
+        let vhosts = self.0.all_vhosts();
+        self.0.committer.append(|writer| {
+            writer.meta_delete(&definitions::key(&[kind::USER, name.as_str()]));
+            for vhost in &vhosts {
+                writer.meta_delete(&definitions::key(&[
+                    kind::PERMISSION,
+                    vhost.name.as_str(),
+                    name.as_str(),
+                ]));
+            }
+        });
+        self.0.access.remove_user(name);
+    }
+
+    /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next start.
+    ///
+    /// Errors: kind `Invalid` when an expression is no regular expression.
+    pub fn put_permission(
+        &self,
+        vhost: VhostName,
+        user: UserName,
+        record: PermissionRecord,
+        kept: bool,
+    ) -> Result<(), Refusal> {
+        let key = definitions::key(&[kind::PERMISSION, vhost.as_str(), user.as_str()]);
+        let value = definitions::encode(&record);
+        self.0.access.put_permission(vhost, user, record)?;
+        if kept {
+            self.0.committer.append(|writer| writer.meta_put(&key, &value));
+        }
+        Ok(())
+    }
+
+    /// Users and permissions.
+    pub fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    /// What is written to.
+    pub fn committer(&self) -> &Arc<Committer> {
+        &self.0.committer
+    }
+
+    /// Monotonic counters.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// The last batch with anything in it, for callers that wait until it is durable.
+    pub fn last_batch(&self) -> ShardBatch {
+        self.0.committer.append(|_| ()).0
+    }
+
+    /// Does what is due with time. Call it about every 100 ms.
+    pub fn tick(&self, now: Now) {
+        self.0.tick(now);
+    }
+
+    /// Milliseconds between two calls of [`BrokerHandle::publish_statistics`].
+    pub fn statistics_every_ms(&self) -> u64 {
+        STATISTICS_EVERY_MS
+    }
+
+    /// Publishes the `$SYS` topics and forgets expired retained messages.
+    pub fn publish_statistics(&self, uptime_secs: u64, version: &str, now: Now) {
+        self.0.publish_statistics(uptime_secs, version, now);
+        self.0.expire_retained(now);
+    }
+
+    /// Makes publishers wait, with a reason for them; `None` lets them go on.
+    pub fn set_alarm(&self, reason: Option<&str>) {
+        self.0.set_alarm(reason.map(Arc::from));
+    }
+
+    /// The alarm that stands, if one does.
+    pub fn alarm(&self) -> Option<Arc<str>> {
+        self.0.alarm.read().clone()
+    }
+
+    /// Tells every connection that the server stops, and accepts no more.
+    pub fn announce_stop(&self, reason: &str) {
+        self.0.announce_stop(reason);
+    }
+
+    /// Open connections by protocol.
+    pub fn connections(&self) -> Vec<(&'static str, usize)> {
+        let mut counts: Vec<(&'static str, usize)> = Vec::new();
+        for record in self.0.connections.lock().values() {
+            match counts.iter_mut().find(|(name, _)| *name == record.protocol) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((record.protocol, 1)),
+            }
+        }
+        counts.sort_unstable();
+        counts
+    }
+
+    /// All queues, by virtual host and name.
+    pub fn queues(&self) -> Vec<QueueView> {
+        let mut views = Vec::new();
+        for vhost in self.0.all_vhosts() {
+            let topology = vhost.topology.load_full();
+            views.extend(topology.queues.values().map(|queue| QueueView {
+                vhost: vhost.name.clone(),
+                name: queue.name.clone(),
+                durable: queue.settings.durable,
+                counts: queue.counts(),
+            }));
+        }
+        views.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+        views
+    }
+
+    /// Client sessions and retained messages, over all virtual hosts.
+    pub fn session_counts(&self) -> (usize, usize) {
+        self.0.all_vhosts().iter().fold((0, 0), |(sessions, retained), vhost| {
+            (sessions + vhost.clients.lock().len(), retained + vhost.retained.lock().len())
+        })
+    }
+}
+
+impl Broker for BrokerHandle {
+    fn connect(
+        &self,
+        protocol: &'static str,
+        peer: &Arc<Peer>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Box<dyn Connection>, Refusal> {
+        self.0.check_connection_count()?;
+        let id = self.0.next_connection();
+        let record =
+            ConnectionRecord { protocol, outbox: outbox.clone(), user: None, publishes: false };
+        self.0.connections.lock().insert(id, record);
+        add(&self.0.counters.protocol(protocol).connections_opened, 1);
+        let connection =
+            BrokerConnection::new(self.0.clone(), id, protocol, peer.clone(), outbox.clone());
+        Ok(Box::new(connection))
+    }
+}

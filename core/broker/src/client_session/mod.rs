@@ -1,0 +1,112 @@
+//! Client sessions: what MQTT remembers of a client beyond its connection. They live here and outlive connections.
+
+mod lifecycle;
+mod stored;
+mod subscriptions;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use polymq_contract::{Broadcast, Event, InFlight, Matched, Outbox, Subscription, Will};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, UserName};
+
+use crate::queue::Queue;
+pub(crate) use lifecycle::{Closing, Opened, client_binding};
+pub(crate) use subscriptions::session_queue_name;
+
+/// The consumer under which deliveries of the session's queue arrive.
+pub(crate) const SESSION_QUEUE: ConsumerId = ConsumerId(0);
+/// The consumer under which direct deliveries arrive.
+pub(crate) const DIRECT: ConsumerId = ConsumerId(1);
+
+/// The part of a client session that routing knows.
+pub(crate) struct ClientEndpoint {
+    pub(crate) number: ClientNumber,
+    /// The connection, while there is one.
+    outbox: ArcSwapOption<Outbox>,
+    /// The session's queue, once a subscription asks for more than quality of service 0.
+    queue: ArcSwapOption<Queue>,
+}
+
+impl ClientEndpoint {
+    pub(crate) fn new(number: ClientNumber) -> Arc<Self> {
+        Arc::new(Self { number, outbox: ArcSwapOption::empty(), queue: ArcSwapOption::empty() })
+    }
+
+    pub(crate) fn queue(&self) -> Option<Arc<Queue>> {
+        self.queue.load_full()
+    }
+
+    pub(crate) fn set_queue(&self, queue: Option<Arc<Queue>>) {
+        self.queue.store(queue);
+    }
+
+    /// Hands over messages at most once. Returns how many were taken: all, or none when the client is away or slow.
+    pub(crate) fn send(&self, matched: &Matched, batch: &Arc<Broadcast>) -> Sent {
+        let outbox = self.outbox.load();
+        let Some(outbox) = outbox.as_ref() else { return Sent::Away };
+        if !outbox.has_room() {
+            return Sent::Slow;
+        }
+        outbox.push(Event::Broadcast {
+            consumer: DIRECT,
+            matched: matched.clone(),
+            batch: batch.clone(),
+        });
+        Sent::Taken
+    }
+}
+
+impl std::fmt::Debug for ClientEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ClientEndpoint").field(&self.number).finish()
+    }
+}
+
+/// What came of a direct delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Taken,
+    Slow,
+    Away,
+}
+
+/// A client session.
+pub(crate) struct ClientSession {
+    pub(crate) client_id: String,
+    pub(crate) owner: UserName,
+    pub(crate) endpoint: Arc<ClientEndpoint>,
+    pub(crate) state: Mutex<SessionState>,
+}
+
+/// What changes in a client session.
+#[derive(Default)]
+pub(crate) struct SessionState {
+    /// The connection that has it.
+    pub(crate) connected: Option<(ConnectionId, Arc<Outbox>)>,
+    /// A connection that waits for it; nudged when it is free.
+    pub(crate) waiting: Option<(ConnectionId, Arc<Outbox>)>,
+    /// Since when somebody waits, in wall ms.
+    pub(crate) waiting_since_ms: u64,
+    pub(crate) expiry_secs: u32,
+    /// When it ends if nobody comes back; 0 while connected, or for never.
+    pub(crate) ends_at_ms: u64,
+    pub(crate) subscriptions: BTreeMap<String, Subscription>,
+    pub(crate) in_flight: Vec<InFlight>,
+    pub(crate) received: BTreeSet<u16>,
+    pub(crate) will: Option<Will>,
+    /// When the will is published; 0 for not scheduled.
+    pub(crate) will_at_ms: u64,
+    pub(crate) ended: bool,
+}
+
+impl SessionState {
+    /// Kept in the store: it outlives its connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.expiry_secs > 0
+    }
+}

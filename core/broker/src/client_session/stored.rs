@@ -1,0 +1,83 @@
+//! Client sessions in the store.
+
+use polymq_contract::Will;
+use polymq_store::ShardBatch;
+
+use super::{ClientSession, SessionState};
+use crate::{
+    core::Core,
+    definitions::{
+        self, StoredClient, StoredSubscription, in_flight_from_stored, in_flight_to_stored, kind,
+    },
+    stored_message,
+    vhost::Vhost,
+};
+
+impl Core {
+    /// Writes what the session must remember over a restart; nothing for one that ends with its connection.
+    pub(super) fn store_client_session(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &SessionState,
+    ) -> Option<ShardBatch> {
+        if !state.is_durable() {
+            return None;
+        }
+        let stored = StoredClient {
+            owner: session.owner.as_str().to_owned(),
+            expiry_secs: state.expiry_secs,
+            ends_at_ms: state.ends_at_ms,
+            has_queue: session.endpoint.queue().is_some(),
+            subscriptions: state.subscriptions.values().map(StoredSubscription::of).collect(),
+            in_flight: in_flight_to_stored(&state.in_flight),
+            will: state
+                .will
+                .as_ref()
+                .map(|will| (stored_message::to_definition(&will.message), will.delay_secs)),
+        };
+        let key = key_of(vhost, session);
+        let value = definitions::encode(&stored);
+        Some(self.committer.append(|writer| writer.meta_put(&key, &value)).0)
+    }
+
+    pub(super) fn delete_stored_client_session(&self, vhost: &Vhost, session: &ClientSession) {
+        let key = key_of(vhost, session);
+        self.committer.append(|writer| writer.meta_delete(&key));
+    }
+
+    /// Rebuilds the state of a session from the store. Its bindings and queue are restored by the caller.
+    pub(crate) fn restored_client_state(&self, stored: StoredClient, now_ms: u64) -> SessionState {
+        let will = stored.will.as_ref().and_then(|(message, delay_secs)| {
+            let message = stored_message::from_definition(message, &self.formats)?;
+            Some(Will { message, delay_secs: *delay_secs })
+        });
+        let expires_ms = u64::from(stored.expiry_secs) * 1000;
+        let ends_at_ms = match (stored.ends_at_ms, stored.expiry_secs) {
+            (_, 0 | u32::MAX) => 0,
+            // The broker stopped while the client was connected: its connection was lost just now.
+            (0, _) => now_ms + expires_ms,
+            (known, _) => known,
+        };
+        let will_at_ms = will.as_ref().map_or(0, |will| {
+            (now_ms + (u64::from(will.delay_secs) * 1000).min(expires_ms)).max(1)
+        });
+        let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
+            let subscription = subscription.into_subscription();
+            (subscription.filter.clone(), subscription)
+        });
+        SessionState {
+            expiry_secs: stored.expiry_secs,
+            ends_at_ms,
+            subscriptions: subscriptions.collect(),
+            in_flight: in_flight_from_stored(&stored.in_flight),
+            will,
+            will_at_ms,
+            ..SessionState::default()
+        }
+    }
+}
+
+fn key_of(vhost: &Vhost, session: &ClientSession) -> String {
+    definitions::key(&[kind::CLIENT, vhost.name.as_str(), &session.client_id])
+}

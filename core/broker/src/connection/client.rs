@@ -1,0 +1,292 @@
+//! Client sessions and subscriptions, as MQTT asks for them.
+
+use std::sync::Arc;
+
+use polymq_contract::{
+    Answer, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription, SubscriptionTarget,
+};
+use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
+
+use super::{BrokerConnection, publish::cannot_route, routes::Cached};
+use crate::{
+    access::{Configure, Read, Write},
+    client_session::{Closing, Opened, SESSION_QUEUE},
+    declare::bad_name,
+    queue::{ConsumerSpec, Queue, QueueSettings},
+    routing::{Route, Routing, Target},
+    topology::{Binding, Destination},
+    vhost::Vhost,
+};
+
+impl BrokerConnection {
+    pub(super) fn open_client_session(&mut self, mut open: Box<OpenClientSession>, now: Now) {
+        let request = open.request;
+        let (vhost, who) = match (self.vhost.clone(), self.identity.principal()) {
+            (Some(vhost), Some(who)) => (vhost, who),
+            _ => {
+                let refusal = Refusal::new(RefusalKind::Denied, "nobody has logged in");
+                return self.answer(request, Err(refusal), None);
+            }
+        };
+        if open.client_id.as_deref().unwrap_or_default().is_empty() {
+            open.client_id = Some(self.core.random_name("auto-"));
+        }
+        self.group(0).set_limit(u32::from(open.receive_max));
+        let me = (self.id, self.outbox.clone());
+        match self.core.open_client_session(&vhost, &who, me, &open, now) {
+            Ok(Opened::Later) => self.opening = Some(open),
+            Ok(Opened::Now(session)) => {
+                self.number = session.endpoint.number;
+                let queue = session.endpoint.queue();
+                self.client = Some(session);
+                if let Some(queue) = queue {
+                    self.attach_session_queue(&vhost, queue, now);
+                }
+            }
+            Err(refusal) => self.answer(request, Err(refusal), None),
+        }
+    }
+
+    fn attach_session_queue(&mut self, vhost: &Arc<Vhost>, queue: Arc<Queue>, now: Now) {
+        if self.consumers.contains_key(&SESSION_QUEUE) {
+            return;
+        }
+        let spec = self.subscriber_spec(SESSION_QUEUE);
+        self.attach(vhost, queue, spec, None, now);
+    }
+
+    fn subscriber_spec(&mut self, consumer: ConsumerId) -> ConsumerSpec {
+        ConsumerSpec {
+            consumer,
+            outbox: self.outbox.clone(),
+            no_ack: false,
+            exclusive: false,
+            prefetch: 0,
+            group: self.group(0),
+            priority: 0,
+        }
+    }
+
+    pub(super) fn close_client_session(&mut self, closing: Closing, now: Now) {
+        let (Some(client), Some(vhost)) = (self.client.take(), self.vhost.clone()) else { return };
+        let consumers: Vec<_> = self.consumers.keys().copied().collect();
+        self.release_as(&consumers, Outcome::Returned, now);
+        self.core.close_client_session(&vhost, &client, self.id, closing, now);
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        request: RequestId,
+        subscription: &Subscription,
+        resume: bool,
+        now: Now,
+    ) {
+        let done = match &subscription.target {
+            SubscriptionTarget::Topic { exchange, pattern } => {
+                self.subscribe_topic(request, subscription, (exchange, pattern), resume, now)
+            }
+            SubscriptionTarget::Share { queue, exchange, pattern } => {
+                self.subscribe_share(request, subscription, queue, (exchange, pattern), now)
+            }
+            SubscriptionTarget::Queue { queue } => {
+                self.subscribe_queue(request, subscription, queue, now)
+            }
+        };
+        if let Err(refusal) = done {
+            self.answer(request, Err(refusal), None);
+        }
+    }
+
+    fn subscribe_topic(
+        &mut self,
+        request: RequestId,
+        subscription: &Subscription,
+        (exchange, pattern): (&str, &str),
+        resume: bool,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_host()?;
+        let client = self.client.clone().ok_or_else(no_session)?;
+        let permit = self.permit::<Read>(&vhost, "exchange", exchange)?;
+        let done = self.core.subscribe_topic(
+            &permit,
+            &vhost,
+            &client,
+            subscription,
+            (exchange, pattern),
+        )?;
+        let existed = done.existed;
+        self.answer(request, Ok(Answer::Subscribed { existed }), done.batch);
+        if let Some(queue) = done.new_queue {
+            self.attach_session_queue(&vhost, queue, now);
+        }
+        let wanted = match subscription.retain_handling {
+            0 => true,
+            1 => !existed,
+            _ => false,
+        };
+        if wanted && !resume && exchange == crate::publishing::TOPIC_EXCHANGE {
+            self.core.send_retained(&vhost, &client, subscription, pattern, now);
+        }
+        Ok(())
+    }
+
+    fn subscribe_share(
+        &mut self,
+        request: RequestId,
+        subscription: &Subscription,
+        queue: &str,
+        (exchange, pattern): (&str, &str),
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_host()?;
+        let client = self.client.clone().ok_or_else(no_session)?;
+        let permits = (
+            crate::access::Access::own::<Write>(),
+            self.permit::<Read>(&vhost, "exchange", exchange)?,
+        );
+        let name = QueueName::new(queue).map_err(bad_name)?;
+        let arguments: Table = vec![(
+            "x-expires".to_owned(),
+            Value::I64(i64::try_from(self.core.share_expiry_ms).unwrap_or(i64::MAX)),
+        )];
+        let mut settings = QueueSettings::parse(arguments)?;
+        settings.durable = true;
+        let existing = vhost.topology.load().queue(queue).cloned();
+        let queue = match existing {
+            Some(queue) => queue,
+            None => self.core.create_queue(&vhost, name, settings).0,
+        };
+        let binding = Binding {
+            destination: Destination::Queue(queue.clone()),
+            key: pattern.into(),
+            arguments: Arc::new(vec![(
+                "x-topic-syntax".to_owned(),
+                Value::String("mqtt".to_owned()),
+            )]),
+        };
+        self.core.bind(&permits, &vhost, exchange, binding)?;
+        self.subscribe_to(request, subscription, &vhost, &client, queue, now)
+    }
+
+    fn subscribe_queue(
+        &mut self,
+        request: RequestId,
+        subscription: &Subscription,
+        name: &str,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.open_host()?;
+        let client = self.client.clone().ok_or_else(no_session)?;
+        self.permit::<Read>(&vhost, "queue", name)?;
+        let queue = match self.core.find_queue(&vhost, name, self.id) {
+            Ok(queue) => queue,
+            Err(missing) if missing.kind == RefusalKind::NotFound => {
+                self.permit::<Configure>(&vhost, "queue", name)?;
+                if name.starts_with("amq.") {
+                    return Err(missing);
+                }
+                let name = QueueName::new(name).map_err(bad_name)?;
+                let settings = QueueSettings { durable: true, ..QueueSettings::default() };
+                self.core.create_queue(&vhost, name, settings).0
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.subscribe_to(request, subscription, &vhost, &client, queue, now)
+    }
+
+    /// Consumes from a real queue for a subscription, and remembers it in the client session.
+    fn subscribe_to(
+        &mut self,
+        request: RequestId,
+        subscription: &Subscription,
+        vhost: &Arc<Vhost>,
+        client: &Arc<crate::client_session::ClientSession>,
+        queue: Arc<Queue>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (existed, batch) = self.core.remember_subscription(vhost, client, subscription)?;
+        if let Some(held) = self.consumers.get(&subscription.consumer)
+            && Arc::ptr_eq(&held.queue, &queue)
+        {
+            self.answer(request, Ok(Answer::Subscribed { existed }), batch);
+            return Ok(());
+        }
+        self.answer(request, Ok(Answer::Subscribed { existed }), batch);
+        let spec = self.subscriber_spec(subscription.consumer);
+        self.attach(vhost, queue, spec, None, now);
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, request: RequestId, filter: &str, now: Now) {
+        let (Some(vhost), Some(client)) = (self.vhost.clone(), self.client.clone()) else {
+            return self.answer(request, Err(no_session()), None);
+        };
+        let Some((subscription, batch)) = self.core.forget_subscription(&vhost, &client, filter)
+        else {
+            return self.answer(request, Ok(Answer::Unsubscribed { existed: false }), None);
+        };
+        if matches!(
+            subscription.target,
+            SubscriptionTarget::Share { .. } | SubscriptionTarget::Queue { .. }
+        ) {
+            self.release_as(&[subscription.consumer], Outcome::Returned, now);
+        }
+        self.answer(request, Ok(Answer::Unsubscribed { existed: true }), batch);
+    }
+
+    pub(super) fn release_received(&mut self, packet_id: u16) {
+        if let (Some(vhost), Some(client)) = (&self.vhost, &self.client) {
+            self.core.release_received(vhost, client, packet_id);
+        }
+    }
+
+    /// The route of a reserved key on the default exchange: a direct reply, or an address.
+    pub(super) fn special_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
+        let key = message.key();
+        if let Some(target) = vhost.replies.lock().get(key) {
+            let targets = [Target::Reply(target.clone())].into_iter().collect();
+            return Some(Ok(Arc::new(Route { targets, cacheable: false })));
+        }
+        let text = key.strip_prefix("amq.address:")?;
+        let address = polymq_model::address::Address::parse(text);
+        let routed = self.route_to(vhost, &address, message);
+        Some(match routed {
+            Ok(route) => Ok(Arc::new(route)),
+            Err(refusal) => Err(Arc::new(refusal)),
+        })
+    }
+
+    /// Routes to an address with the permissions of publishing there directly.
+    fn route_to(
+        &self,
+        vhost: &Arc<Vhost>,
+        address: &polymq_model::address::Address,
+        message: &Message,
+    ) -> Result<Route, Refusal> {
+        use polymq_model::address::Address;
+        let (exchange, key) = match address {
+            Address::Queue(queue) => ("", queue.as_str()),
+            Address::Exchange { exchange, key } => {
+                (exchange.as_str(), key.as_deref().unwrap_or_default())
+            }
+            Address::Jid(_) | Address::Opaque(_) => {
+                return Err(cannot_route("that address is not of this broker"));
+            }
+        };
+        self.permit::<Write>(vhost, "exchange", exchange)?;
+        let topology = vhost.topology.load();
+        if !exchange.is_empty() && topology.exchange(exchange).is_none() {
+            return Err(cannot_route(&format!("no exchange '{exchange}'")));
+        }
+        let routing =
+            Routing { topology: &topology, publisher: self.number, message: Some(message) };
+        let mut route = routing.route(exchange, [key]);
+        route.cacheable = false;
+        Ok(route)
+    }
+}
+
+fn no_session() -> Refusal {
+    Refusal::new(RefusalKind::Conflict, "no client session is open on this connection")
+}

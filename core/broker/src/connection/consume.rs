@@ -1,0 +1,277 @@
+//! Consuming, getting and settling.
+
+use std::sync::Arc;
+
+use polymq_contract::{Answer, Consume, Event, Outcome, Refusal, RefusalKind, Settlement};
+use polymq_model::{ConsumerId, Now, RequestId, value::find};
+
+use super::BrokerConnection;
+use crate::{
+    access::Read,
+    queue::{ConsumerSpec, Departed, Group, Queue},
+    vhost::{ReplyTarget, Vhost},
+};
+
+/// The pseudo queue of direct replies.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// A consumer of this connection.
+pub(super) struct Held {
+    pub(super) queue: Arc<Queue>,
+    pub(super) slot: usize,
+    pub(super) group: Arc<Group>,
+    pub(super) active: bool,
+}
+
+impl BrokerConnection {
+    pub(super) fn group(&mut self, number: u32) -> Arc<Group> {
+        self.groups.entry(number).or_default().clone()
+    }
+
+    pub(super) fn consume(&mut self, consume: Consume, now: Now) {
+        if consume.queue == REPLY_TO {
+            return self.consume_replies(&consume);
+        }
+        let found = (|| {
+            let vhost = self.open_host()?;
+            self.permit::<Read>(&vhost, "queue", &consume.queue)?;
+            let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
+            let priority = match find(&consume.arguments, "x-priority") {
+                None => 0,
+                Some(value) => {
+                    value.as_i64().and_then(|v| i32::try_from(v).ok()).ok_or_else(|| {
+                        crate::queue::invalid("x-priority", value, "a whole number of 32 bits")
+                    })?
+                }
+            };
+            Ok((vhost, queue, priority))
+        })();
+        let (vhost, queue, priority) = match found {
+            Ok(found) => found,
+            Err(refusal) => return self.answer(consume.request, Err(refusal), None),
+        };
+        let spec = ConsumerSpec {
+            consumer: consume.consumer,
+            outbox: self.outbox.clone(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch: consume.prefetch,
+            group: self.group(consume.group),
+            priority,
+        };
+        let answer = Answer::Consuming { reply_name: None };
+        self.attach(&vhost, queue, spec, Some((consume.request, answer)), now);
+    }
+
+    /// Registers a consumer at a queue. The answer goes out before its first delivery.
+    pub(super) fn attach(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        queue: Arc<Queue>,
+        spec: ConsumerSpec,
+        request: Option<(RequestId, Answer)>,
+        now: Now,
+    ) {
+        let (consumer, group) = (spec.consumer, spec.group.clone());
+        let mut departed = Vec::new();
+        let number = request.as_ref().map(|(request, _)| *request);
+        let first = request
+            .map(|(request, answer)| Event::Answered { request, answer: Box::new(Ok(answer)) });
+        match queue.add_consumer(spec, first, now.unix_ms, &mut departed) {
+            Ok(slot) => {
+                let held = Held { queue: queue.clone(), slot, group, active: true };
+                self.consumers.insert(consumer, held);
+            }
+            Err(refusal) => {
+                if let Some(request) = number {
+                    self.answer(request, Err(refusal), None);
+                }
+            }
+        }
+        self.core.after_departure(vhost, &queue, departed, now);
+    }
+
+    fn consume_replies(&mut self, consume: &Consume) {
+        let vhost = match self.open_host() {
+            Ok(vhost) => vhost,
+            Err(refusal) => return self.answer(consume.request, Err(refusal), None),
+        };
+        if !consume.no_ack {
+            let text = "reply consumer cannot acknowledge";
+            let refusal = Refusal::new(RefusalKind::Conflict, text);
+            return self.answer(consume.request, Err(refusal), None);
+        }
+        let name = self.core.random_name(&format!("{REPLY_TO}."));
+        let target = ReplyTarget { outbox: self.outbox.clone(), consumer: consume.consumer };
+        vhost.replies.lock().insert(name.clone(), target);
+        self.reply_names.push(name.clone());
+        self.answer(consume.request, Ok(Answer::Consuming { reply_name: Some(name) }), None);
+    }
+
+    pub(super) fn cancel(&mut self, request: RequestId, consumer: ConsumerId, now: Now) {
+        if let Some(held) = self.consumers.get_mut(&consumer) {
+            let was_active = std::mem::replace(&mut held.active, false);
+            let queue = held.queue.clone();
+            let left = queue.cancel(held.slot, now.unix_ms);
+            if was_active {
+                self.delete_if_auto(&queue, left);
+            }
+        } else if let Some(vhost) = self.vhost.clone() {
+            let mut replies = vhost.replies.lock();
+            self.reply_names.retain(|name| {
+                let ours = replies.get(name).is_some_and(|target| target.consumer == consumer);
+                if ours {
+                    replies.remove(name);
+                }
+                !ours
+            });
+        }
+        self.answer(request, Ok(Answer::Done), None);
+    }
+
+    pub(super) fn release(&mut self, consumers: &[ConsumerId], now: Now) {
+        self.release_as(consumers, Outcome::Failed, now);
+    }
+
+    pub(super) fn release_as(&mut self, consumers: &[ConsumerId], outcome: Outcome, now: Now) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        for consumer in consumers {
+            let Some(held) = self.consumers.remove(consumer) else { continue };
+            let mut departed = Vec::new();
+            let left = held.queue.release(held.slot, outcome, now.unix_ms, &mut departed);
+            self.core.after_departure(&vhost, &held.queue, departed, now);
+            if held.active {
+                self.delete_if_auto(&held.queue, left);
+            }
+        }
+        let mut replies = vhost.replies.lock();
+        self.reply_names.retain(|name| {
+            let ours = replies.get(name).is_some_and(|t| consumers.contains(&t.consumer));
+            if ours {
+                replies.remove(name);
+            }
+            !ours
+        });
+    }
+
+    /// An auto-delete queue goes with its last consumer.
+    fn delete_if_auto(&mut self, queue: &Arc<Queue>, consumers_left: usize) {
+        if queue.settings.auto_delete
+            && consumers_left == 0
+            && let Some(vhost) = self.vhost.clone()
+        {
+            self.core.remove_queue(&vhost, queue, true, false).ok();
+            self.exclusive.retain(|other| !Arc::ptr_eq(other, queue));
+        }
+    }
+
+    pub(super) fn recover(&mut self, consumers: &[ConsumerId], now: Now) {
+        let everything = polymq_contract::DeliveryRange { first: 0, last: u64::MAX };
+        for consumer in consumers {
+            self.settle(
+                Settlement {
+                    consumer: *consumer,
+                    deliveries: everything,
+                    outcome: Outcome::Returned,
+                },
+                now,
+            );
+        }
+    }
+
+    pub(super) fn get(
+        &mut self,
+        request: RequestId,
+        queue: &str,
+        no_ack: bool,
+        consumer: ConsumerId,
+        now: Now,
+    ) {
+        let found = (|| {
+            let vhost = self.open_host()?;
+            self.permit::<Read>(&vhost, "queue", queue)?;
+            let queue = self.core.find_queue(&vhost, queue, self.id)?;
+            Ok((vhost, queue))
+        })();
+        let (vhost, queue) = match found {
+            Ok(found) => found,
+            Err(refusal) => return self.answer(request, Err(refusal), None),
+        };
+        let spec = ConsumerSpec {
+            consumer,
+            outbox: self.outbox.clone(),
+            no_ack,
+            exclusive: false,
+            prefetch: 1,
+            group: Arc::default(),
+            priority: 0,
+        };
+        let group = spec.group.clone();
+        let mut departed: Vec<Departed> = Vec::new();
+        let (got, remaining) = queue.get(spec, now.unix_ms, &mut departed);
+        self.core.after_departure(&vhost, &queue, departed, now);
+        let delivery = got.map(|(delivery, slot)| {
+            self.tally.delivered += 1;
+            if let Some(slot) = slot {
+                self.consumers.insert(consumer, Held { queue, slot, group, active: false });
+            }
+            Box::new(delivery)
+        });
+        self.answer(request, Ok(Answer::Got { delivery, remaining }), None);
+    }
+
+    pub(super) fn set_group_prefetch(&mut self, group: u32, prefetch: u32, now: Now) {
+        self.group(group).set_limit(prefetch);
+        self.dispatch_all(now);
+    }
+
+    /// Lets the queues of all consumers look again.
+    pub(super) fn dispatch_all(&mut self, now: Now) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        for held in self.consumers.values().filter(|held| held.active) {
+            let mut departed = Vec::new();
+            held.queue.dispatch(now.unix_ms, &mut departed);
+            self.core.after_departure(&vhost, &held.queue, departed, now);
+        }
+    }
+
+    pub(super) fn settle(&mut self, settlement: Settlement, now: Now) {
+        let Some(held) = self.consumers.get(&settlement.consumer) else { return };
+        let Some(vhost) = &self.vhost else { return };
+        let mut departed = Vec::new();
+        let (range, outcome) = (settlement.deliveries, settlement.outcome);
+        let count = range.last.saturating_sub(range.first).saturating_add(1);
+        match outcome {
+            Outcome::Accepted => self.tally.acknowledged += count,
+            Outcome::Returned | Outcome::Failed => self.tally.returned += 1,
+            Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
+        }
+        // Dead letters are of this moment and must find what was published before.
+        let done = held.queue.settle(held.slot, range, outcome, now.unix_ms, &mut departed);
+        if !departed.is_empty() {
+            let (core, vhost, queue) = (self.core.clone(), vhost.clone(), held.queue.clone());
+            core.after_departure(&vhost, &queue, departed, now);
+        }
+        let bounded = held.group.is_bounded();
+        let group = held.group.clone();
+        let queue = held.queue.clone();
+        if done {
+            self.consumers.remove(&settlement.consumer);
+        }
+        if bounded {
+            self.dispatch_group(&group, &queue, now);
+        }
+    }
+
+    /// Room in a group lets its other queues go on.
+    fn dispatch_group(&mut self, group: &Arc<Group>, but: &Arc<Queue>, now: Now) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        for held in self.consumers.values() {
+            if held.active && Arc::ptr_eq(&held.group, group) && !Arc::ptr_eq(&held.queue, but) {
+                let mut departed = Vec::new();
+                held.queue.dispatch(now.unix_ms, &mut departed);
+                self.core.after_departure(&vhost, &held.queue, departed, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Logging in, and opening a virtual host.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use polymq_contract::{Answer, Event, Login, Refusal, RefusalKind};
+use polymq_model::RequestId;
+
+use super::BrokerConnection;
+use crate::{access::Principal, counters::add, login::LoginStep};
+
+/// Who the connection is, set once by whichever thread finishes the login.
+#[derive(Default)]
+pub(super) struct Identity(ArcSwapOption<Principal>);
+
+impl Identity {
+    pub(super) fn principal(&self) -> Option<Arc<Principal>> {
+        self.0.load_full()
+    }
+}
+
+impl BrokerConnection {
+    pub(super) fn authenticate(&mut self, request: RequestId, login: Login) {
+        let (core, identity) = (self.core.clone(), self.identity.clone());
+        let (outbox, protocol, peer) = (self.outbox.clone(), self.protocol, self.peer.clone());
+        let id = self.id;
+        let reply = Box::new(move |step: Result<LoginStep, Refusal>| {
+            let counters = core.counters.at(protocol);
+            let answer = match step {
+                Ok(LoginStep::Challenge(bytes)) => Ok(Answer::Challenge(bytes)),
+                Ok(LoginStep::Done { user, server_final }) => {
+                    let record = core.access.user(user.as_str());
+                    let loopback_only = record.as_ref().is_some_and(|r| r.loopback_only);
+                    let same = identity.principal().is_none_or(|who| who.user == user);
+                    if (loopback_only && !peer.is_loopback) || !same {
+                        let text = format!("user '{user}' can only connect via localhost");
+                        Err(Refusal::new(RefusalKind::LoginFailed, text))
+                    } else {
+                        let impersonator =
+                            record.is_some_and(|r| r.tags.iter().any(|tag| tag == "impersonator"));
+                        identity
+                            .0
+                            .store(Some(Arc::new(Principal { user: user.clone(), impersonator })));
+                        if let Some(record) = core.connections.lock().get_mut(&id) {
+                            record.user = Some(user.clone());
+                        }
+                        Ok(Answer::Authenticated { user, impersonator, server_final })
+                    }
+                }
+                Err(refusal) => Err(refusal),
+            };
+            match &answer {
+                Ok(Answer::Authenticated { .. }) => add(&counters.logins, 1),
+                Ok(_) => {}
+                Err(refusal) => {
+                    add(&counters.logins_failed, 1);
+                    let from = peer.address.map(|a| a.to_string()).unwrap_or_default();
+                    tracing::warn!(event = "login_failed", %from, reason = %refusal.text);
+                }
+            }
+            outbox.push(Event::Answered { request, answer: Box::new(answer) });
+        });
+        self.core.authenticator.step(&self.conversation, login, &self.peer, reply);
+    }
+
+    pub(super) fn open_vhost(&mut self, request: RequestId, name: Option<String>) {
+        let name = name.unwrap_or_else(|| self.peer.vhost.as_str().to_owned());
+        let opened = match self.identity.principal() {
+            None => Err(Refusal::new(RefusalKind::LoginFailed, "nobody has logged in")),
+            Some(who) => self.core.vhost(&name).and_then(|vhost| {
+                if self.core.access.may_open(&vhost.name, &who.user) {
+                    return Ok(vhost);
+                }
+                let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
+                Err(Refusal::new(RefusalKind::Denied, text))
+            }),
+        };
+        let answer = match opened {
+            Ok(vhost) => {
+                self.vhost = Some(vhost);
+                Ok(Answer::VhostOpened)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(request, answer, None);
+    }
+}

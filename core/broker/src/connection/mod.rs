@@ -1,0 +1,283 @@
+//! The broker's side of one connection: one line per command, each operation in the file of its subject.
+
+mod client;
+mod consume;
+mod login;
+mod publish;
+mod routes;
+mod topology;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use polymq_contract::{
+    Answer, Command, Connection, DisconnectCause, Event, OpenClientSession, Outbox, Peer, Refusal,
+    RefusalKind,
+};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, RequestId};
+use polymq_store::ShardBatch;
+
+use crate::{
+    access::{Action, Permit},
+    client_session::{ClientSession, Closing},
+    core::Core,
+    counters::{add, protocol_index},
+    login::Conversation,
+    queue::{Group, Queue},
+    vhost::Vhost,
+};
+use consume::Held;
+use login::Identity;
+use publish::{Ended, Run};
+use routes::RouteCache;
+
+/// The broker's side of one connection.
+pub(crate) struct BrokerConnection {
+    core: Arc<Core>,
+    id: ConnectionId,
+    /// Tells "mine" for no-local: that of the client session, once there is one.
+    number: ClientNumber,
+    protocol: usize,
+    peer: Arc<Peer>,
+    outbox: Arc<Outbox>,
+    identity: Arc<Identity>,
+    conversation: Arc<Conversation>,
+    vhost: Option<Arc<Vhost>>,
+    consumers: HashMap<ConsumerId, Held>,
+    groups: HashMap<u32, Arc<Group>>,
+    exclusive: Vec<Arc<Queue>>,
+    reply_names: Vec<String>,
+    client: Option<Arc<ClientSession>>,
+    opening: Option<Box<OpenClientSession>>,
+    routes: RouteCache,
+    run: Run,
+    ended: Vec<Ended>,
+    /// Answers wait for this batch: those before them do.
+    wait_for: Option<ShardBatch>,
+    answered_up_to: Option<ShardBatch>,
+    unconfirmed: Arc<AtomicUsize>,
+    unconfirmed_new: usize,
+    publishes: bool,
+    tally: Tally,
+    gone: bool,
+}
+
+/// Counts of one call of `execute`, added to the shared counters at its end.
+#[derive(Default)]
+struct Tally {
+    received: u64,
+    received_bytes: u64,
+    confirmed: u64,
+    delivered: u64,
+    acknowledged: u64,
+    returned: u64,
+    rejected: u64,
+    unrouted: u64,
+    refused: u64,
+}
+
+impl BrokerConnection {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        id: ConnectionId,
+        protocol: &'static str,
+        peer: Arc<Peer>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
+        let number = ClientNumber(core.next_client());
+        Self {
+            core,
+            id,
+            number,
+            protocol: protocol_index(protocol),
+            peer,
+            outbox,
+            identity: Arc::default(),
+            conversation: Arc::default(),
+            vhost: None,
+            consumers: HashMap::new(),
+            groups: HashMap::new(),
+            exclusive: Vec::new(),
+            reply_names: Vec::new(),
+            client: None,
+            opening: None,
+            routes: RouteCache::default(),
+            run: Run::default(),
+            ended: Vec::new(),
+            wait_for: None,
+            answered_up_to: None,
+            unconfirmed: Arc::default(),
+            unconfirmed_new: 0,
+            publishes: false,
+            tally: Tally::default(),
+            gone: false,
+        }
+    }
+
+    fn run_command(&mut self, command: Command, now: Now) {
+        if let Command::Publish(publish) = command {
+            return self.publish(publish, now);
+        }
+        if let Command::Settle(settlement) = command {
+            return self.settle(settlement, now);
+        }
+        // Everything else sees the world after the publishes before it.
+        self.finish_run(now);
+        match command {
+            Command::Publish(_) | Command::Settle(_) => {}
+            Command::Authenticate { request, login } => self.authenticate(request, *login),
+            Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
+            Command::DeclareExchange(declare) => self.declare_exchange(&declare),
+            Command::DeleteExchange { request, exchange, if_unused } => {
+                self.delete_exchange(request, &exchange, if_unused);
+            }
+            Command::BindExchange(bind) => self.bind_exchange(&bind, true),
+            Command::UnbindExchange(bind) => self.bind_exchange(&bind, false),
+            Command::DeclareQueue(declare) => self.declare_queue(*declare, now),
+            Command::DeleteQueue { request, queue, if_unused, if_empty } => {
+                self.delete_queue(request, &queue, if_unused, if_empty);
+            }
+            Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
+            Command::BindQueue(bind) => self.bind_queue(&bind, true),
+            Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
+            Command::Consume(consume) => self.consume(*consume, now),
+            Command::Cancel { request, consumer } => self.cancel(request, consumer, now),
+            Command::Release { consumers } => self.release(&consumers, now),
+            Command::Recover { consumers } => self.recover(&consumers, now),
+            Command::Get { request, queue, no_ack, consumer } => {
+                self.get(request, &queue, no_ack, consumer, now);
+            }
+            Command::SetGroupPrefetch { group, prefetch } => {
+                self.set_group_prefetch(group, prefetch, now);
+            }
+            Command::Commit(transaction) => self.commit(*transaction, now),
+            Command::OpenClientSession(open) => self.open_client_session(open, now),
+            Command::Subscribe { request, subscription, resume } => {
+                self.subscribe(request, &subscription, resume, now);
+            }
+            Command::Unsubscribe { request, filter } => self.unsubscribe(request, &filter, now),
+            Command::ReleaseReceived { packet_id } => self.release_received(packet_id),
+            Command::CloseClientSession { in_flight, will, expiry_secs } => {
+                let closing = Closing { in_flight: Some(in_flight), will, expiry_secs };
+                self.close_client_session(closing, now);
+            }
+        }
+    }
+
+    /// Answers a request, once `batch` is durable and everything before has been answered.
+    fn answer(
+        &mut self,
+        request: RequestId,
+        answer: Result<Answer, Refusal>,
+        batch: Option<ShardBatch>,
+    ) {
+        let event = Event::Answered { request, answer: Box::new(answer) };
+        let durable = self.core.committer.durable();
+        let batch = batch.max(self.answered_up_to).filter(|batch| *batch > durable);
+        self.answered_up_to = batch;
+        let Some(batch) = batch else { return self.outbox.push(event) };
+        self.wait_for = self.wait_for.max(Some(batch));
+        let outbox = self.outbox.clone();
+        self.core.committer.when_durable(batch, move |result| match result {
+            Ok(()) => outbox.push(event),
+            Err(error) => outbox.push(Event::Answered {
+                request,
+                answer: Box::new(Err(Refusal::new(
+                    RefusalKind::StoreFailed,
+                    format!("the store did not take it: {error}"),
+                ))),
+            }),
+        });
+    }
+
+    /// Asks for a permit, once somebody has logged in.
+    fn permit<A: Action>(
+        &self,
+        vhost: &Vhost,
+        kind: &str,
+        name: &str,
+    ) -> Result<Permit<A>, Refusal> {
+        match self.identity.principal() {
+            Some(who) => self.core.access.permit(&who, &vhost.name, kind, name),
+            None => Err(not_open()),
+        }
+    }
+
+    fn open_host(&self) -> Result<Arc<Vhost>, Refusal> {
+        self.vhost.clone().ok_or_else(not_open)
+    }
+
+    fn add_tally(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        let counters = self.core.counters.at(self.protocol);
+        add(&counters.messages_received, tally.received);
+        add(&counters.bytes_received, tally.received_bytes);
+        add(&counters.messages_confirmed, tally.confirmed);
+        add(&counters.messages_delivered, tally.delivered);
+        add(&counters.messages_acknowledged, tally.acknowledged);
+        add(&counters.messages_returned, tally.returned);
+        add(&counters.messages_rejected, tally.rejected);
+        add(&counters.messages_unrouted, tally.unrouted);
+        add(&counters.publishes_refused, tally.refused);
+    }
+}
+
+fn not_open() -> Refusal {
+    Refusal::new(RefusalKind::Denied, "no virtual host is open on this connection")
+}
+
+impl Connection for BrokerConnection {
+    fn execute(&mut self, commands: &mut Vec<Command>, now: Now) {
+        for command in commands.drain(..) {
+            self.run_command(command, now);
+        }
+        self.finish_run(now);
+        self.settle_confirms();
+        if self.wait_for.take().is_some() {
+            self.core.committer.kick();
+        }
+        self.add_tally();
+    }
+
+    fn may_read(&self) -> bool {
+        let unconfirmed = self.unconfirmed.load(Ordering::SeqCst);
+        unconfirmed < self.core.limits.unconfirmed_bytes_max
+            && !(self.publishes && self.core.alarmed.load(Ordering::Relaxed))
+    }
+
+    fn on_room(&mut self, now: Now) {
+        if let Some(open) = self.opening.take() {
+            self.open_client_session(open, now);
+        }
+        self.dispatch_all(now);
+    }
+
+    fn disconnect(&mut self, cause: DisconnectCause, now: Now) {
+        if std::mem::replace(&mut self.gone, true) {
+            return;
+        }
+        self.finish_run(now);
+        tracing::debug!(event = "disconnected", connection = self.id.0, cause = cause.as_str());
+        self.close_client_session(Closing { in_flight: None, will: true, expiry_secs: None }, now);
+        let consumers: Vec<_> = self.consumers.keys().copied().collect();
+        self.release(&consumers, now);
+        if let Some(vhost) = self.vhost.clone() {
+            let mut replies = vhost.replies.lock();
+            for name in self.reply_names.drain(..) {
+                replies.remove(&name);
+            }
+            drop(replies);
+            for queue in std::mem::take(&mut self.exclusive) {
+                self.core.remove_queue(&vhost, &queue, false, false).ok();
+            }
+        }
+        self.core.connections.lock().remove(&self.id);
+        self.add_tally();
+        add(&self.core.counters.at(self.protocol).connections_closed, 1);
+    }
+}

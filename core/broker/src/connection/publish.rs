@@ -1,0 +1,283 @@
+//! Publishing: consecutive messages of one route are handed over together.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
+use polymq_model::{Message, Now, PublisherId};
+use polymq_store::ShardBatch;
+
+use super::{
+    BrokerConnection,
+    routes::{Cached, Versions},
+};
+use crate::{
+    access::Write,
+    routing::{Route, Routing},
+    vhost::Vhost,
+};
+
+/// Messages that follow each other to the same place.
+#[derive(Default)]
+pub(super) struct Run {
+    route: Option<Arc<Route>>,
+    messages: Vec<Message>,
+    /// The publisher and number of each message that wants a confirm, in order.
+    numbers: Vec<(PublisherId, u64)>,
+    /// Durable bytes that count as unconfirmed.
+    bytes: usize,
+    /// A batch that holds something the confirms also depend on.
+    batch: Option<ShardBatch>,
+}
+
+/// A range of publishes that ended alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    publisher: PublisherId,
+    first: u64,
+    last: u64,
+    outcome: PublishOutcome,
+    /// Told when this is durable.
+    batch: Option<ShardBatch>,
+}
+
+/// Messages of one run at most, so that consumers start while the rest is still parsed.
+const RUN_MAX: usize = 512;
+
+impl BrokerConnection {
+    pub(super) fn publish(&mut self, publish: Publish, now: Now) {
+        self.tally.received += 1;
+        self.tally.received_bytes += publish.message.body().len() as u64;
+        self.mark_publisher();
+        let Some(vhost) = self.vhost.clone() else {
+            return self
+                .refuse_publish(&publish, Refusal::new(RefusalKind::Denied, "no vhost is open"));
+        };
+        let route = match self.route_of(&vhost, &publish.message) {
+            Ok(route) => route,
+            Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
+        };
+        if let Some(packet_id) = publish.received
+            && let Some(client) = &self.client
+        {
+            let batch = self.core.remember_received(&vhost, client, packet_id);
+            self.run.batch = self.run.batch.max(batch);
+        }
+        if publish.message.retain() {
+            self.run.batch = self.run.batch.max(self.core.retain(&vhost, &publish.message));
+        }
+        let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
+        if !same || self.run.messages.len() >= RUN_MAX {
+            self.finish_run(now);
+            self.run.route = Some(route.clone());
+        }
+        if route.targets.is_empty() {
+            self.tally.unrouted += 1;
+            if publish.mandatory {
+                let (publisher, message) = (publish.publisher, publish.message.clone());
+                self.outbox.push(Event::Returned { publisher, message });
+            }
+        }
+        if publish.number > 0 {
+            self.run.numbers.push((publish.publisher, publish.number));
+            self.run.bytes += publish.message.size();
+        }
+        self.run.messages.push(publish.message);
+    }
+
+    /// The route of a message, from the cache or made anew with the permission to publish there.
+    fn route_of(&mut self, vhost: &Arc<Vhost>, message: &Message) -> Cached {
+        let topology = vhost.topology.load();
+        let versions = Versions { topology: topology.version, rights: self.core.access.version() };
+        self.routes.check(versions);
+        let plain = message.extra_keys().is_empty();
+        if plain && let Some(cached) = self.routes.get(message) {
+            return cached;
+        }
+        let exchange = message.exchange();
+        let permitted = self.permit::<Write>(vhost, "exchange", exchange).and_then(|_| {
+            match topology.exchange(exchange) {
+                None if !exchange.is_empty() => {
+                    let text = format!("no exchange '{exchange}' in vhost '{}'", vhost.name);
+                    Err(Refusal::new(RefusalKind::NotFound, text))
+                }
+                Some(found) if found.spec.internal => {
+                    let text = format!(
+                        "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                        vhost.name
+                    );
+                    Err(Refusal::new(RefusalKind::Reserved, text))
+                }
+                Some(_) | None => Ok(()),
+            }
+        });
+        if let Err(refusal) = permitted {
+            let cached = Err(Arc::new(refusal));
+            if plain {
+                self.routes.put(message, cached.clone());
+            }
+            return cached;
+        }
+        let special = exchange.is_empty() && message.key().starts_with("amq.");
+        if special && let Some(route) = self.special_route(vhost, message) {
+            return route;
+        }
+        let routing =
+            Routing { topology: &topology, publisher: self.number, message: Some(message) };
+        let keys =
+            std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
+        let route = routing.route(exchange, keys);
+        let cacheable = route.cacheable && plain;
+        let cached = Ok(Arc::new(route));
+        if cacheable {
+            self.routes.put(message, cached.clone());
+        }
+        cached
+    }
+
+    /// Hands the run over and notes how its publishes ended.
+    pub(super) fn finish_run(&mut self, now: Now) {
+        let Some(route) = self.run.route.take() else { return };
+        let Some(vhost) = self.vhost.clone() else { return };
+        let count = self.run.messages.len();
+        let handed = self.core.hand_over(&vhost, &route.targets, &mut self.run.messages, now);
+        self.run.messages.clear();
+        if self.run.messages.capacity() > RUN_MAX {
+            self.run.messages = Vec::new();
+        }
+        self.tally.delivered += handed.direct;
+        let batch = handed.batch.max(self.run.batch.take());
+        let numbered = self.run.numbers.len();
+        if numbered == 0 {
+            self.run.bytes = 0;
+            return;
+        }
+        let outcome = match route.targets.is_empty() {
+            true => PublishOutcome::Unrouted,
+            false => PublishOutcome::Routed,
+        };
+        // Numbers are those of the last messages of the run, or of all of them.
+        let accepted = numbered.saturating_sub(handed.refused.min(count));
+        for (index, (publisher, number)) in self.run.numbers.drain(..).enumerate() {
+            let full = index >= accepted;
+            let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
+            let ended = Ended { publisher, first: number, last: number, outcome, batch };
+            match self.ended.last_mut() {
+                Some(last)
+                    if last.publisher == publisher
+                        && last.last + 1 == number
+                        && last.outcome == outcome
+                        && last.batch == batch =>
+                {
+                    last.last = number;
+                }
+                Some(_) | None => self.ended.push(ended),
+            }
+        }
+        if let Some(batch) = batch {
+            self.unconfirmed_new += std::mem::take(&mut self.run.bytes);
+            self.wait_for = self.wait_for.max(Some(batch));
+        }
+        self.run.bytes = 0;
+    }
+
+    /// Tells what is known about confirms, and asks to be told about the rest.
+    pub(super) fn settle_confirms(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let ended = std::mem::take(&mut self.ended);
+        let confirmed: u64 = ended.iter().map(|e| e.last - e.first + 1).sum();
+        self.tally.confirmed += confirmed;
+        let durable = self.core.committer.durable();
+        let at_once = ended.iter().all(|e| e.batch.is_none_or(|batch| batch <= durable));
+        if at_once {
+            self.outbox.push_all(ended.iter().map(Ended::event));
+            self.ended = ended;
+            self.ended.clear();
+            self.unconfirmed_new = 0;
+            return;
+        }
+        let bytes = std::mem::take(&mut self.unconfirmed_new);
+        self.unconfirmed.fetch_add(bytes, Ordering::SeqCst);
+        let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
+        // Those without a batch are told with the others: an order within a publisher costs nothing then.
+        let batch = ended.iter().filter_map(|e| e.batch).max().unwrap_or_default();
+        self.core.committer.when_durable(batch, move |result| {
+            unconfirmed.fetch_sub(bytes, Ordering::SeqCst);
+            match result {
+                Ok(()) => outbox.push_all(ended.iter().map(Ended::event)),
+                Err(error) => {
+                    tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
+                    outbox.push_all(ended.iter().map(Ended::failed));
+                }
+            }
+        });
+    }
+
+    fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
+        self.tally.refused += 1;
+        self.outbox.push(Event::PublishRefused {
+            publisher: publish.publisher,
+            number: publish.number,
+            refusal: Box::new(refusal),
+        });
+    }
+
+    /// Executes a transaction: all its publishes, then all its settlements, answered when both are stored.
+    pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
+        self.finish_run(now);
+        self.wait_for = None;
+        for publish in transaction.publishes {
+            self.publish(publish, now);
+        }
+        self.finish_run(now);
+        for settlement in transaction.settlements {
+            self.settle(settlement, now);
+        }
+        let appended = self.core.committer.append(|_| ()).0;
+        let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));
+        self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
+    }
+
+    /// Counts this connection among those that alarms block.
+    fn mark_publisher(&mut self) {
+        if self.publishes {
+            return;
+        }
+        self.publishes = true;
+        if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
+            record.publishes = true;
+        }
+        if let Some(reason) = self.core.alarm.read().as_deref() {
+            self.outbox.push(Event::Blocked { reason: reason.into() });
+        }
+    }
+}
+
+/// An address that leads nowhere.
+pub(super) fn cannot_route(text: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, text)
+}
+
+impl Ended {
+    fn event(&self) -> Event {
+        Event::Confirmed {
+            publisher: self.publisher,
+            first: self.first,
+            last: self.last,
+            outcome: self.outcome,
+        }
+    }
+
+    fn failed(&self) -> Event {
+        Event::Confirmed {
+            publisher: self.publisher,
+            first: self.first,
+            last: self.last,
+            outcome: match self.batch {
+                Some(_) => PublishOutcome::Refused(RefusalKind::StoreFailed),
+                None => self.outcome,
+            },
+        }
+    }
+}

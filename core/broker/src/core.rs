@@ -1,0 +1,176 @@
+//! The state that all connections share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use polymq_contract::{Event, Outbox, Refusal, RefusalKind};
+use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
+use polymq_store::Committer;
+
+use crate::{
+    access::Access,
+    counters::Counters,
+    definitions::{self, StoredVhost, kind},
+    login::Authenticator,
+    vhost::Vhost,
+};
+
+/// Fills a buffer with random bytes.
+pub type Entropy = Box<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// What the broker is built from.
+pub struct Parts {
+    /// Where durable things are written.
+    pub committer: Arc<Committer>,
+    /// Native forms of the protocols that are part of this broker.
+    pub formats: Formats,
+    /// Bounds.
+    pub limits: Arc<Limits>,
+    /// Checks logins.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Fills a buffer with random bytes, for names that must not be guessed.
+    pub entropy: Entropy,
+    /// Settings of MQTT that the broker itself needs.
+    pub share_expiry_ms: u64,
+}
+
+/// The state that all connections share.
+pub(crate) struct Core {
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) formats: Formats,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) entropy: Entropy,
+    pub(crate) share_expiry_ms: u64,
+    pub(crate) access: Access,
+    pub(crate) counters: Counters,
+    pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
+    pub(crate) connections: Mutex<HashMap<ConnectionId, ConnectionRecord>>,
+    pub(crate) stopping: AtomicBool,
+    /// Set while publishers must wait: memory or disk is short.
+    pub(crate) alarm: RwLock<Option<Arc<str>>>,
+    pub(crate) alarmed: AtomicBool,
+    next_connection: AtomicU64,
+    next_client: AtomicU64,
+    next_log: AtomicU32,
+}
+
+/// A connection, for administration and shutdown.
+#[derive(Clone)]
+pub(crate) struct ConnectionRecord {
+    pub(crate) protocol: &'static str,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) user: Option<UserName>,
+    pub(crate) publishes: bool,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            committer: parts.committer,
+            formats: parts.formats,
+            limits: parts.limits,
+            authenticator: parts.authenticator,
+            entropy: parts.entropy,
+            share_expiry_ms: parts.share_expiry_ms,
+            access: Access::default(),
+            counters: Counters::default(),
+            vhosts: RwLock::default(),
+            connections: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            alarm: RwLock::new(None),
+            alarmed: AtomicBool::new(false),
+            next_connection: AtomicU64::new(1),
+            next_client: AtomicU64::new(1),
+            next_log: AtomicU32::new(1),
+        }
+    }
+
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_client(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_log(&self) -> LogId {
+        LogId(self.next_log.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Never gives a number at or below `used` again.
+    pub(crate) fn reserve_log(&self, used: LogId) {
+        self.next_log.fetch_max(used.0.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The virtual host.
+    ///
+    /// Errors: kind `NotFound`.
+    pub(crate) fn vhost(&self, name: &str) -> Result<Arc<Vhost>, Refusal> {
+        self.vhosts
+            .read()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("vhost '{name}' not found")))
+    }
+
+    /// Creates a virtual host unless it exists.
+    pub(crate) fn create_vhost(&self, name: VhostName) -> Arc<Vhost> {
+        let mut vhosts = self.vhosts.write();
+        if let Some(vhost) = vhosts.get(&name) {
+            return vhost.clone();
+        }
+        let vhost = Arc::new(Vhost::new(name.clone()));
+        vhosts.insert(name.clone(), vhost.clone());
+        drop(vhosts);
+        let key = definitions::key(&[kind::VHOST, name.as_str()]);
+        let value = definitions::encode(&StoredVhost::default());
+        self.committer.append(|writer| writer.meta_put(&key, &value));
+        vhost
+    }
+
+    pub(crate) fn all_vhosts(&self) -> Vec<Arc<Vhost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// A name that nobody can guess: `prefix` and 22 characters.
+    pub(crate) fn random_name(&self, prefix: &str) -> String {
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        let mut bytes = [0; 16];
+        (self.entropy)(&mut bytes);
+        format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    /// Tells every connection that the server stops.
+    pub(crate) fn announce_stop(&self, reason: &str) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for record in self.connections.lock().values() {
+            record.outbox.push(Event::Closing { reason: reason.into(), shutdown: true });
+        }
+    }
+
+    /// Blocks publishers with a reason, or lets them go on.
+    pub(crate) fn set_alarm(&self, reason: Option<Arc<str>>) {
+        let before = self.alarmed.swap(reason.is_some(), Ordering::SeqCst);
+        let raised = reason.is_some();
+        self.alarm.write().clone_from(&reason);
+        if before == raised {
+            return;
+        }
+        for record in self.connections.lock().values() {
+            match &reason {
+                Some(reason) if record.publishes => {
+                    record.outbox.push(Event::Blocked { reason: (&**reason).into() });
+                }
+                Some(_) => {}
+                None => record.outbox.push(Event::Unblocked),
+            }
+        }
+    }
+}

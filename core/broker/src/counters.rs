@@ -1,0 +1,109 @@
+//! Monotonic counters. Rates are derived by whoever reads them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The protocols that have counters of their own; anything else counts as the last.
+pub const PROTOCOLS: [&str; 6] = ["amqp", "mqtt", "stomp", "xmpp", "http", "other"];
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: AtomicU64,)*
+        }
+
+        impl $name {
+            /// Names and values, in a fixed order.
+            pub fn read(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Counters of one protocol.
+    ProtocolCounters {
+        /// Connections accepted.
+        connections_opened,
+        /// Connections gone.
+        connections_closed,
+        /// Messages published by clients.
+        messages_received,
+        /// Bytes of their bodies.
+        bytes_received,
+        /// Publishes confirmed.
+        messages_confirmed,
+        /// Messages handed to clients, direct ones included.
+        messages_delivered,
+        /// Deliveries acknowledged.
+        messages_acknowledged,
+        /// Deliveries returned.
+        messages_returned,
+        /// Deliveries rejected.
+        messages_rejected,
+        /// Messages no queue or subscriber took.
+        messages_unrouted,
+        /// Publishes refused.
+        publishes_refused,
+        /// Logins that succeeded.
+        logins,
+        /// Logins that failed.
+        logins_failed,
+    }
+}
+
+counters! {
+    /// Counters of the whole broker.
+    TotalCounters {
+        /// Messages dropped because they expired.
+        dropped_expired,
+        /// Messages dropped because a queue was full.
+        dropped_maxlen,
+        /// Messages rejected by consumers and not dead-lettered.
+        dropped_rejected,
+        /// Direct deliveries dropped because the subscriber was too slow.
+        dropped_slow_consumer,
+        /// Dead letters that no queue took.
+        dead_letter_unroutable,
+        /// Messages dead-lettered.
+        dead_lettered,
+        /// Queues declared.
+        queues_created,
+        /// Queues deleted.
+        queues_deleted,
+        /// Wills published.
+        wills_published,
+    }
+}
+
+/// All counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    protocols: [ProtocolCounters; PROTOCOLS.len()],
+    /// Counters of the whole broker.
+    pub total: TotalCounters,
+}
+
+impl Counters {
+    /// The counters of a protocol.
+    pub fn protocol(&self, name: &str) -> &ProtocolCounters {
+        &self.protocols[protocol_index(name)]
+    }
+
+    pub(crate) fn at(&self, index: usize) -> &ProtocolCounters {
+        &self.protocols[index.min(PROTOCOLS.len() - 1)]
+    }
+}
+
+pub(crate) fn protocol_index(name: &str) -> usize {
+    PROTOCOLS.iter().position(|known| *known == name).unwrap_or(PROTOCOLS.len() - 1)
+}
+
+/// Adds when there is something to add, so that idle counters stay out of the cache.
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,170 @@
+//! Exchanges.
+
+use std::sync::Arc;
+
+use polymq_contract::{DeclareExchange, Refusal, RefusalKind};
+use polymq_model::{ExchangeName, Table, Value, value::find};
+use polymq_store::ShardBatch;
+
+use super::{bad_name, check_not_reserved};
+use crate::{
+    access::{Configure, Permit},
+    core::Core,
+    definitions::{self, StoredExchange, kind},
+    topology::{Destination, Exchange, ExchangeKind, ExchangeSpec, Topology},
+    vhost::{Destinations, Vhost},
+};
+
+impl Core {
+    /// Declares an exchange. Returns the batch to wait for, if something durable was made.
+    ///
+    /// Errors: `Conflict` when it exists and differs, `Reserved`, `Invalid`, `NotAvailable`.
+    pub(crate) fn declare_exchange(
+        &self,
+        _permit: &Permit<Configure>,
+        vhost: &Arc<Vhost>,
+        declare: &DeclareExchange,
+    ) -> Result<Option<ShardBatch>, Refusal> {
+        let name = ExchangeName::new(&declare.exchange).map_err(bad_name)?;
+        let kind = ExchangeKind::parse(&declare.kind)?;
+        let spec = ExchangeSpec {
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            alternate: alternate(&declare.arguments)?,
+            arguments: declare.arguments.clone(),
+        };
+        if name.as_str().is_empty() {
+            let text = "operation not permitted on the default exchange";
+            return Err(Refusal::new(RefusalKind::Reserved, text));
+        }
+        vhost.edit(|topology, _| {
+            if let Some(existing) = topology.exchange(name.as_str()) {
+                return match existing.spec.difference(&spec) {
+                    None => Ok(None),
+                    Some(difference) => Err(Refusal::new(
+                        RefusalKind::Conflict,
+                        format!(
+                            "inequivalent arg for exchange '{name}' in vhost '{}': {difference}",
+                            vhost.name
+                        ),
+                    )),
+                };
+            }
+            check_not_reserved("exchange", name.as_str())?;
+            let exchange = Exchange::new(name.clone(), spec);
+            topology.exchanges.insert(name.clone(), Arc::new(exchange));
+            Ok(declare.durable.then(|| self.store_exchange(vhost, declare, kind)))
+        })
+    }
+
+    /// Errors: kind `NotFound`.
+    pub(crate) fn find_exchange(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
+        if name.is_empty() || vhost.topology.load().exchange(name).is_some() {
+            return Ok(());
+        }
+        Err(no_exchange(vhost, name))
+    }
+
+    /// Deletes an exchange; one that is missing counts as deleted.
+    ///
+    /// Errors: `Conflict` when it is in use and must not be, `Reserved` for built-in ones.
+    pub(crate) fn delete_exchange(
+        &self,
+        _permit: &Permit<Configure>,
+        vhost: &Arc<Vhost>,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Option<ShardBatch>, Refusal> {
+        if name.is_empty() {
+            let text = "operation not permitted on the default exchange";
+            return Err(Refusal::new(RefusalKind::Reserved, text));
+        }
+        check_not_reserved("exchange", name)?;
+        vhost.edit(|topology, destinations| {
+            let Some(exchange) = topology.exchange(name).cloned() else { return Ok(None) };
+            if if_unused && !exchange.bindings.is_empty() {
+                let text = format!("exchange '{name}' in vhost '{}' in use", vhost.name);
+                return Err(Refusal::new(RefusalKind::Conflict, text));
+            }
+            Ok(self.drop_exchange(vhost, topology, destinations, &exchange))
+        })
+    }
+
+    /// Takes an exchange out of the topology, with all bindings from it and to it.
+    pub(super) fn drop_exchange(
+        &self,
+        vhost: &Vhost,
+        topology: &mut Topology,
+        destinations: &mut Destinations,
+        exchange: &Exchange,
+    ) -> Option<ShardBatch> {
+        let mut batch = None;
+        for binding in exchange.bindings.iter() {
+            destinations.remove(&exchange.name, binding);
+            batch = self.unstore_binding(vhost, topology, exchange, binding).or(batch);
+        }
+        topology.exchanges.remove(exchange.name.as_str());
+        if exchange.spec.durable {
+            let key =
+                definitions::key(&[kind::EXCHANGE, vhost.name.as_str(), exchange.name.as_str()]);
+            batch = Some(self.committer.append(|writer| writer.meta_delete(&key)).0);
+        }
+        let own = Destination::Exchange(exchange.name.clone());
+        self.drop_bindings_to(vhost, topology, destinations, &own).or(batch)
+    }
+
+    fn store_exchange(
+        &self,
+        vhost: &Vhost,
+        declare: &DeclareExchange,
+        kind: ExchangeKind,
+    ) -> ShardBatch {
+        let key = definitions::key(&[kind::EXCHANGE, vhost.name.as_str(), &declare.exchange]);
+        let value = definitions::encode(&StoredExchange {
+            kind,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments.clone(),
+        });
+        self.committer.append(|writer| writer.meta_put(&key, &value)).0
+    }
+
+    /// Puts an exchange read from the store into the topology.
+    pub(crate) fn restore_exchange(
+        &self,
+        vhost: &Vhost,
+        name: ExchangeName,
+        stored: StoredExchange,
+    ) {
+        let spec = ExchangeSpec {
+            kind: stored.kind,
+            durable: true,
+            auto_delete: stored.auto_delete,
+            internal: stored.internal,
+            alternate: alternate(&stored.arguments).unwrap_or(None),
+            arguments: stored.arguments,
+        };
+        let restored: Result<(), Refusal> = vhost.edit(|topology, _| {
+            topology.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec)));
+            Ok(())
+        });
+        debug_assert!(restored.is_ok(), "restoring an exchange cannot be refused");
+    }
+}
+
+pub(super) fn no_exchange(vhost: &Vhost, name: &str) -> Refusal {
+    let text = format!("no exchange '{name}' in vhost '{}'", vhost.name);
+    Refusal::new(RefusalKind::NotFound, text)
+}
+
+fn alternate(arguments: &Table) -> Result<Option<String>, Refusal> {
+    let found =
+        find(arguments, "alternate-exchange").or_else(|| find(arguments, "x-alternate-exchange"));
+    match found {
+        None => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name.clone())),
+        Some(other) => Err(crate::queue::invalid("alternate-exchange", other, "text")),
+    }
+}

@@ -1,0 +1,199 @@
+//! How topology, users and client sessions are written to the store: one `META` record each, JSON with a version.
+
+use polymq_contract::{InFlight, Subscription, SubscriptionTarget};
+use polymq_model::{ConsumerId, Seq, Table};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::topology::ExchangeKind;
+
+/// Version of the JSON that this broker writes.
+const VERSION: u32 = 1;
+
+/// Separates the parts of a key; no name can hold it.
+const SEPARATOR: char = '\0';
+
+/// The kinds of definitions, as the first part of their keys.
+pub(crate) mod kind {
+    pub(crate) const VHOST: &str = "vhost";
+    pub(crate) const USER: &str = "user";
+    pub(crate) const PERMISSION: &str = "permission";
+    pub(crate) const EXCHANGE: &str = "exchange";
+    pub(crate) const QUEUE: &str = "queue";
+    pub(crate) const BINDING: &str = "binding";
+    pub(crate) const RETAINED: &str = "retained";
+    pub(crate) const CLIENT: &str = "client";
+    pub(crate) const RECEIVED: &str = "received";
+}
+
+/// The key of a definition.
+pub(crate) fn key(parts: &[&str]) -> String {
+    parts.join(&SEPARATOR.to_string())
+}
+
+/// The parts of a key.
+pub(crate) fn parts(key: &str) -> Vec<&str> {
+    key.split(SEPARATOR).collect()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    value: T,
+}
+
+/// The bytes of a definition.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(&Versioned { v: VERSION, value }).unwrap_or_default()
+}
+
+/// Reads a definition.
+///
+/// Errors: why, as text, when the bytes are of a later version or damaged.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let versioned: Versioned<T> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if versioned.v > VERSION {
+        return Err(format!("it has version {}, this broker knows {VERSION}", versioned.v));
+    }
+    Ok(versioned.value)
+}
+
+/// A virtual host.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StoredVhost {}
+
+/// An exchange.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredExchange {
+    pub(crate) kind: ExchangeKind,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: Table,
+}
+
+/// A queue.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredQueue {
+    pub(crate) log: u32,
+    pub(crate) auto_delete: bool,
+    pub(crate) of_client: bool,
+    pub(crate) arguments: Table,
+}
+
+/// A binding to a queue or an exchange.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredBinding {
+    pub(crate) source: String,
+    pub(crate) to_queue: bool,
+    pub(crate) destination: String,
+    pub(crate) key: String,
+    pub(crate) arguments: Table,
+}
+
+/// A message outside a queue: retained, or a will.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredMessage {
+    pub(crate) deadline_ms: u64,
+    /// Envelope and tail, in base64.
+    pub(crate) props: String,
+    /// Body, in base64.
+    pub(crate) body: String,
+}
+
+/// A client session.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredClient {
+    pub(crate) owner: String,
+    pub(crate) expiry_secs: u32,
+    /// When it ends if nobody comes back; 0 while connected or for never.
+    pub(crate) ends_at_ms: u64,
+    pub(crate) has_queue: bool,
+    pub(crate) subscriptions: Vec<StoredSubscription>,
+    pub(crate) in_flight: Vec<(u16, u32, u64, bool)>,
+    pub(crate) will: Option<(StoredMessage, u32)>,
+}
+
+/// A subscription of a client session.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredSubscription {
+    filter: String,
+    qos: u8,
+    no_local: bool,
+    retain_as_published: bool,
+    retain_handling: u8,
+    id: Option<u32>,
+    consumer: u32,
+    #[serde(default)]
+    exchange: String,
+    #[serde(default)]
+    pattern: String,
+    /// The queue of a share or of a plain queue; empty for topics.
+    #[serde(default)]
+    queue: String,
+}
+
+impl StoredSubscription {
+    pub(crate) fn of(subscription: &Subscription) -> Self {
+        let (exchange, pattern, queue) = match &subscription.target {
+            SubscriptionTarget::Topic { exchange, pattern } => {
+                (exchange.clone(), pattern.clone(), String::new())
+            }
+            SubscriptionTarget::Share { queue, exchange, pattern } => {
+                (exchange.clone(), pattern.clone(), queue.clone())
+            }
+            SubscriptionTarget::Queue { queue } => (String::new(), String::new(), queue.clone()),
+        };
+        Self {
+            filter: subscription.filter.clone(),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            retain_handling: subscription.retain_handling,
+            id: subscription.id,
+            consumer: subscription.consumer.0,
+            exchange,
+            pattern,
+            queue,
+        }
+    }
+
+    pub(crate) fn into_subscription(self) -> Subscription {
+        let target = match (self.queue.is_empty(), self.exchange.is_empty()) {
+            (true, _) => {
+                SubscriptionTarget::Topic { exchange: self.exchange, pattern: self.pattern }
+            }
+            (false, true) => SubscriptionTarget::Queue { queue: self.queue },
+            (false, false) => SubscriptionTarget::Share {
+                queue: self.queue,
+                exchange: self.exchange,
+                pattern: self.pattern,
+            },
+        };
+        Subscription {
+            filter: self.filter,
+            target,
+            qos: self.qos,
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            retain_handling: self.retain_handling,
+            id: self.id,
+            consumer: ConsumerId(self.consumer),
+        }
+    }
+}
+
+/// Unfinished deliveries as they are stored.
+pub(crate) fn in_flight_to_stored(in_flight: &[InFlight]) -> Vec<(u16, u32, u64, bool)> {
+    in_flight.iter().map(|f| (f.packet_id, f.consumer.0, f.seq.0, f.released)).collect()
+}
+
+/// The reverse of [`in_flight_to_stored`].
+pub(crate) fn in_flight_from_stored(stored: &[(u16, u32, u64, bool)]) -> Vec<InFlight> {
+    let each = |(packet_id, consumer, seq, released): &(u16, u32, u64, bool)| InFlight {
+        packet_id: *packet_id,
+        consumer: ConsumerId(*consumer),
+        seq: Seq(*seq),
+        released: *released,
+    };
+    stored.iter().map(each).collect()
+}

@@ -1,0 +1,218 @@
+//! From a route to its targets; messages that the broker itself publishes; dead letters.
+
+use std::sync::Arc;
+
+use polymq_contract::{Broadcast, Delivery, Event, Matched};
+use polymq_model::{Annotations, ClientNumber, Death, Message, Now, Seq};
+use polymq_store::ShardBatch;
+
+use crate::{
+    client_session::{ClientSession, Sent},
+    core::Core,
+    counters::add,
+    definitions::{self, kind},
+    queue::{DeadLetterTo, Departed, Queue},
+    routing::{Routing, Target},
+    stored_message,
+    vhost::{ReplyTarget, Vhost},
+};
+
+/// The exchange whose topics have last values.
+pub(crate) const TOPIC_EXCHANGE: &str = "amq.topic";
+
+/// What handing messages to their targets came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Handed {
+    /// The latest batch that holds any of them.
+    pub(crate) batch: Option<ShardBatch>,
+    /// How many, from the end, some queue refused because it is full.
+    pub(crate) refused: usize,
+    /// Direct deliveries made.
+    pub(crate) direct: u64,
+}
+
+impl Core {
+    /// Hands messages of one route to all its targets and leaves `messages` empty or as it was.
+    pub(crate) fn hand_over(
+        &self,
+        vhost: &Arc<Vhost>,
+        targets: &[Target],
+        messages: &mut Vec<Message>,
+        now: Now,
+    ) -> Handed {
+        let mut handed = Handed::default();
+        let mut refs = Vec::new();
+        let mut departed = Vec::new();
+        for target in targets {
+            let Target::Queue(queue, matched) = target else { continue };
+            refs.resize(messages.len(), None);
+            let pushed = queue.push(messages, matched, &mut refs, now.unix_ms, &mut departed);
+            handed.batch = handed.batch.max(pushed.batch);
+            handed.refused = handed.refused.max(pushed.refused);
+            if !departed.is_empty() {
+                self.after_departure(vhost, queue, std::mem::take(&mut departed), now);
+            }
+        }
+        for target in targets {
+            let Target::Reply(reply) = target else { continue };
+            let deliveries =
+                messages.iter().map(|message| Event::Delivered(reply_of(reply, message)));
+            reply.outbox.push_all(deliveries);
+            handed.direct += messages.len() as u64;
+        }
+        let mut batch = None;
+        let mut count = 0;
+        for target in targets {
+            let Target::Direct(endpoint, matched) = target else { continue };
+            let batch = batch.get_or_insert_with(|| {
+                count = messages.len() as u64;
+                Arc::new(Broadcast::new(std::mem::take(messages)))
+            });
+            match endpoint.send(matched, batch) {
+                Sent::Taken => handed.direct += count,
+                Sent::Slow => add(&self.counters.total.dropped_slow_consumer, count),
+                Sent::Away => {}
+            }
+        }
+        handed
+    }
+
+    /// Publishes a message of the broker's own: a will, a statistic.
+    pub(crate) fn publish_own(
+        &self,
+        vhost: &Arc<Vhost>,
+        message: Message,
+        publisher: ClientNumber,
+        now: Now,
+    ) -> Option<ShardBatch> {
+        let retained = self.retain(vhost, &message);
+        let topology = vhost.topology.load();
+        let routing = Routing { topology: &topology, publisher, message: Some(&message) };
+        let route = routing.route(message.exchange(), [message.key()]);
+        let handed = self.hand_over(vhost, &route.targets, &mut vec![message], now);
+        handed.batch.max(retained)
+    }
+
+    /// Keeps a message as the last value of its topic, if it asks for that.
+    pub(crate) fn retain(&self, vhost: &Vhost, message: &Message) -> Option<ShardBatch> {
+        if !message.retain() || message.exchange_bytes() != TOPIC_EXCHANGE.as_bytes() {
+            return None;
+        }
+        let mut retained = vhost.retained.lock();
+        retained.put(message);
+        // Statistics of the broker are made anew at each start.
+        if message.key_bytes().starts_with(b"$SYS") {
+            return None;
+        }
+        let key = definitions::key(&[kind::RETAINED, vhost.name.as_str(), message.key()]);
+        let write = |writer: &mut polymq_store::BatchWriter<'_>| {
+            if message.body().is_empty() {
+                writer.meta_delete(&key);
+            } else {
+                let value = definitions::encode(&stored_message::to_definition(message));
+                writer.meta_put(&key, &value);
+            }
+        };
+        Some(self.committer.append(write).0)
+    }
+
+    /// Publishes a will as its client.
+    pub(crate) fn publish_will(
+        &self,
+        vhost: &Arc<Vhost>,
+        session: &ClientSession,
+        message: Message,
+        now: Now,
+    ) {
+        let who = crate::access::Principal { user: session.owner.clone(), impersonator: false };
+        let exchange = message.exchange().to_owned();
+        let allowed = self
+            .access
+            .permit::<crate::access::Write>(&who, &vhost.name, "exchange", &exchange)
+            .is_ok();
+        if allowed {
+            self.publish_own(vhost, message, session.endpoint.number, now);
+            add(&self.counters.total.wills_published, 1);
+        }
+    }
+
+    /// Publishes a dead letter to the queue's dead-letter exchange.
+    pub(crate) fn dead_letter(
+        &self,
+        vhost: &Arc<Vhost>,
+        queue: &Arc<Queue>,
+        to: &DeadLetterTo,
+        departed: &Departed,
+        now: Now,
+    ) {
+        let message = &departed.message;
+        let annotations = with_death(message, queue.name.as_str(), departed.reason, now);
+        let key = to.key.as_deref().unwrap_or_else(|| message.key());
+        let letter = message.readdressed(&to.exchange, key, annotations);
+        let topology = vhost.topology.load();
+        let routing =
+            Routing { topology: &topology, publisher: ClientNumber(0), message: Some(&letter) };
+        let mut targets = routing.route(&to.exchange, [key]).targets;
+        targets.retain(|target| match target {
+            Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
+            Target::Direct(..) | Target::Reply(_) => true,
+        });
+        let counter = if targets.is_empty() {
+            &self.counters.total.dead_letter_unroutable
+        } else {
+            &self.counters.total.dead_lettered
+        };
+        add(counter, 1);
+        self.hand_over(vhost, &targets, &mut vec![letter], now);
+    }
+}
+
+/// The message's annotations with one more death.
+fn with_death(message: &Message, queue: &str, reason: &str, now: Now) -> Annotations {
+    let mut annotations = message.annotations().cloned().unwrap_or_default();
+    let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
+    let mut death = match place {
+        Some(at) => annotations.deaths.remove(at),
+        None => Death {
+            queue: queue.to_owned(),
+            reason: reason.to_owned(),
+            count: 0,
+            time_ms: 0,
+            exchange: message.exchange().to_owned(),
+            routing_keys: std::iter::once(message.key())
+                .chain(message.extra_keys().iter().map(|key| &**key))
+                .map(str::to_owned)
+                .collect(),
+        },
+    };
+    death.count += 1;
+    death.time_ms = now.unix_ms;
+    let latest = (queue.to_owned(), reason.to_owned(), message.exchange().to_owned());
+    annotations.first_death.get_or_insert_with(|| latest.clone());
+    annotations.last_death = Some(latest);
+    annotations.deaths.insert(0, death);
+    annotations
+}
+
+/// A message does not enter a queue it died in before, unless a consumer rejected it since.
+fn is_cycle(letter: &Message, queue: &str) -> bool {
+    let Some(annotations) = letter.annotations() else { return false };
+    let until = annotations.deaths.iter().position(|d| d.queue == queue);
+    until.is_some_and(|at| {
+        annotations.deaths.iter().take(at + 1).all(|death| death.reason != "rejected")
+    })
+}
+
+/// A direct reply on its way.
+fn reply_of(reply: &ReplyTarget, message: &Message) -> Delivery {
+    Delivery {
+        consumer: reply.consumer,
+        redelivered: false,
+        acquired: 0,
+        failed: 0,
+        number: 0,
+        seq: Seq(0),
+        matched: Matched { qos: 2, ..Matched::default() },
+        message: message.clone(),
+    }
+}

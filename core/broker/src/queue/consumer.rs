@@ -1,0 +1,128 @@
+//! A consumer as its queue sees it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use polymq_contract::{Event, Outbox};
+use polymq_model::ConsumerId;
+
+use super::unsettled::Unsettled;
+
+/// Bounds the unsettled deliveries of several consumers together.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    limit: AtomicU32,
+    used: AtomicU32,
+}
+
+impl Group {
+    /// Sets the bound; 0 for none.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// True when there is a bound.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) != 0
+    }
+
+    fn has_room(&self, staged: u32) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit == 0 || self.used.load(Ordering::Relaxed).saturating_add(staged) < limit
+    }
+
+    pub(super) fn take_one(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_back(&self, count: u32) {
+        self.used.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+/// What a connection says about a consumer it registers.
+#[derive(Debug, Clone)]
+pub(crate) struct ConsumerSpec {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) no_ack: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) prefetch: u32,
+    pub(crate) group: Arc<Group>,
+    pub(crate) priority: i32,
+}
+
+#[derive(Debug)]
+pub(super) struct QueueConsumer {
+    pub(super) spec: ConsumerSpec,
+    /// False once cancelled: only its unsettled deliveries are left.
+    pub(super) active: bool,
+    pub(super) next_number: u64,
+    pub(super) unsettled: Unsettled,
+    /// Deliveries of the dispatch that is under way.
+    pub(super) staged: Vec<Event>,
+    staged_acked: u32,
+    /// Bytes the outbox still takes in the dispatch that is under way.
+    room: usize,
+}
+
+impl QueueConsumer {
+    pub(super) fn new(spec: ConsumerSpec, active: bool) -> Self {
+        Self {
+            spec,
+            active,
+            next_number: 1,
+            unsettled: Unsettled::default(),
+            staged: Vec::new(),
+            staged_acked: 0,
+            room: 0,
+        }
+    }
+
+    /// Looks how much the connection takes; called once at the start of a dispatch.
+    ///
+    /// When there is no room, the connection's task is asked to come back once there is.
+    pub(super) fn look_for_room(&mut self) {
+        self.room = self.spec.outbox.room();
+        if self.active && self.room == 0 && self.spec.outbox.note_stalled() {
+            self.room = self.spec.outbox.room();
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.active
+            && self.room > 0
+            && (self.spec.no_ack
+                || ((self.spec.prefetch == 0
+                    || self.unsettled.len() < self.spec.prefetch as usize)
+                    && self.spec.group.has_room(self.staged_acked)))
+    }
+
+    pub(super) fn stage(&mut self, event: Event, weight: usize) {
+        self.room = self.room.saturating_sub(weight);
+        if self.room == 0 {
+            // What is staged fills the outbox: its task is to come back when that has been sent.
+            self.spec.outbox.note_stalled();
+        }
+        if !self.spec.no_ack {
+            self.staged_acked += 1;
+        }
+        self.staged.push(event);
+    }
+
+    pub(super) fn send_staged(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        if self.staged_acked > 0 {
+            self.spec.group.used.fetch_add(self.staged_acked, Ordering::Relaxed);
+            self.staged_acked = 0;
+        }
+        self.spec.outbox.push_all(self.staged.drain(..));
+        if self.staged.capacity() > 1024 {
+            self.staged = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Queues: a pure machine of messages and consumers behind one short lock.
+
+mod consumer;
+mod dispatch;
+mod durable;
+mod settings;
+mod state;
+#[cfg(test)]
+pub(crate) mod tests;
+mod unsettled;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use polymq_contract::{
+    Delivery, DeliveryRange, Event, Matched, Outbox, Outcome, Refusal, RefusalKind,
+};
+use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName, Seq};
+use polymq_store::{Committer, PubRef, ShardBatch};
+
+pub(crate) use consumer::{ConsumerSpec, Group};
+pub(crate) use settings::{DeadLetterTo, QueueSettings, invalid};
+use state::State;
+
+/// A message in a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) seq: Seq,
+    /// The earlier of the message's own deadline and that of the queue, in ms since 1970; 0 for none.
+    pub(crate) deadline_ms: u64,
+    pub(crate) acquired: u16,
+    pub(crate) failed: u16,
+    pub(crate) matched: Matched,
+    pub(crate) message: Message,
+}
+
+/// A message that left its queue without having been accepted; the caller dead-letters it after the lock is free.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    pub(crate) message: Message,
+    pub(crate) reason: &'static str,
+}
+
+/// What a push came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// The batch that holds the durable ones, if any.
+    pub(crate) batch: Option<ShardBatch>,
+    /// How many of the messages, from the end, were refused because the queue is full.
+    pub(crate) refused: usize,
+}
+
+/// A consumer that a deletion has ended.
+pub(crate) struct Ended {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+/// Numbers of a queue, for people and for `queue.declare-ok`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unsettled: u64,
+    /// Consumers.
+    pub consumers: u32,
+    /// Bytes of ready messages in memory.
+    pub bytes: u64,
+}
+
+/// A queue. Shared by the routing snapshot, connections and client sessions.
+pub(crate) struct Queue {
+    /// Its name.
+    pub(crate) name: QueueName,
+    pub(crate) settings: QueueSettings,
+    pub(crate) log: LogId,
+    /// True when the queue survives a restart: it is durable and not exclusive.
+    stored: bool,
+    committer: Arc<Committer>,
+    state: Mutex<State>,
+}
+
+impl Queue {
+    pub(crate) fn new(
+        name: QueueName,
+        settings: QueueSettings,
+        log: LogId,
+        stored: bool,
+        committer: Arc<Committer>,
+    ) -> Arc<Self> {
+        Arc::new(Self { name, settings, log, stored, committer, state: Mutex::default() })
+    }
+
+    /// Adds messages at the tail and hands them on to consumers with room.
+    ///
+    /// `refs` holds one place per message and remembers where a body stands in the open batch, so that the next
+    /// queue of a fan-out points to it instead of writing it again.
+    pub(crate) fn push(
+        &self,
+        messages: &[Message],
+        matched: &Matched,
+        refs: &mut [Option<PubRef>],
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> Pushed {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Pushed { batch: None, refused: 0 };
+        }
+        let accepted = state.room_for(messages, &self.settings);
+        let (taken, refused) = messages.split_at_checked(accepted).unwrap_or((messages, &[]));
+        let first = Seq(state.next_seq);
+        let batch = self.stored.then(|| self.store(taken, first, refs, now_ms)).flatten();
+        state.append(taken, matched, &self.settings, now_ms);
+        state.drop_head_over_limit(&self.settings, departed);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+        Pushed { batch, refused: refused.len() }
+    }
+
+    /// Puts messages read back from the store into their places; only before the broker serves.
+    pub(crate) fn restore(&self, entries: Vec<Entry>, next_seq: Seq) {
+        self.state.lock().restore(entries, next_seq);
+    }
+
+    /// Registers a consumer and hands it what waits, after the event `first`.
+    ///
+    /// Errors: kind `Denied` when the queue has an exclusive consumer, or this one wants to be and is not alone.
+    pub(crate) fn add_consumer(
+        &self,
+        spec: ConsumerSpec,
+        first: Option<Event>,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> Result<usize, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.missing());
+        }
+        if state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0) {
+            return Err(Refusal::new(
+                RefusalKind::Denied,
+                format!("queue '{}' in exclusive use", self.name),
+            ));
+        }
+        if let Some(first) = first {
+            spec.outbox.push(first);
+        }
+        let slot = state.add_consumer(spec, now_ms);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+        Ok(slot)
+    }
+
+    /// Delivers what waits to the consumers that have been registered since the last dispatch.
+    pub(crate) fn dispatch(&self, now_ms: u64, departed: &mut Vec<Departed>) {
+        let mut state = self.state.lock();
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+    }
+
+    /// Stops deliveries to a consumer; what it has not settled stays with it. Returns the consumers left.
+    pub(crate) fn cancel(&self, slot: usize, now_ms: u64) -> usize {
+        let mut state = self.state.lock();
+        state.cancel(slot, now_ms);
+        state.active_consumers()
+    }
+
+    /// Removes a consumer and returns what it has not settled to its places. Returns the consumers left.
+    pub(crate) fn release(
+        &self,
+        slot: usize,
+        outcome: Outcome,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> usize {
+        let mut state = self.state.lock();
+        state.cancel(slot, now_ms);
+        state.settle(slot, DeliveryRange { first: 0, last: u64::MAX }, outcome, departed);
+        state.forget(slot);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+        state.active_consumers()
+    }
+
+    /// Settles deliveries. Returns true when the consumer has none left and is cancelled.
+    pub(crate) fn settle(
+        &self,
+        slot: usize,
+        deliveries: DeliveryRange,
+        outcome: Outcome,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let done = state.settle(slot, deliveries, outcome, departed);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+        if done {
+            state.forget(slot);
+        }
+        done
+    }
+
+    /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer holds it as its
+    /// delivery number 1, and its slot is returned.
+    pub(crate) fn get(
+        &self,
+        spec: ConsumerSpec,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> (Option<(Delivery, Option<usize>)>, u64) {
+        let mut state = self.state.lock();
+        let found = state.get(spec, now_ms, departed);
+        self.settle_records(&mut state);
+        (found, state.ready_len())
+    }
+
+    /// Removes all ready messages and returns how many there were.
+    pub(crate) fn purge(&self) -> u64 {
+        let mut state = self.state.lock();
+        let count = state.purge();
+        self.settle_records(&mut state);
+        count
+    }
+
+    /// Ends the queue. Returns its ready messages' number and the consumers to be told, or `None` when it had ended.
+    ///
+    /// Errors: kind `Conflict` when a condition does not hold.
+    pub(crate) fn delete(
+        &self,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<Option<(u64, Vec<Ended>)>, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Ok(None);
+        }
+        if if_unused && state.active_consumers() > 0 {
+            return Err(self.in_state("in use"));
+        }
+        if if_empty && state.ready_len() > 0 {
+            return Err(self.in_state("not empty"));
+        }
+        if self.stored {
+            self.committer.append(|writer| writer.log_delete(self.log));
+        }
+        Ok(Some(state.delete()))
+    }
+
+    /// What the queue holds now.
+    pub(crate) fn counts(&self) -> QueueCounts {
+        self.state.lock().counts()
+    }
+
+    /// True when the queue has had neither consumer nor use for `ms`.
+    pub(crate) fn is_idle_for(&self, ms: u64, now_ms: u64) -> bool {
+        self.state.lock().is_idle_for(ms, now_ms)
+    }
+
+    /// Notes that somebody has used the queue.
+    pub(crate) fn touch(&self, now_ms: u64) {
+        self.state.lock().touch(now_ms);
+    }
+
+    /// Removes what has expired at the head.
+    pub(crate) fn expire(&self, now_ms: u64, departed: &mut Vec<Departed>) {
+        let mut state = self.state.lock();
+        state.expire_head(now_ms, departed);
+        self.settle_records(&mut state);
+    }
+
+    /// The next position, for telling redeliveries from first ones.
+    pub(crate) fn next_seq(&self) -> Seq {
+        Seq(self.state.lock().next_seq)
+    }
+
+    /// Errors: kind `Locked` when the queue belongs to another connection.
+    pub(crate) fn check_owner(&self, connection: ConnectionId) -> Result<(), Refusal> {
+        match self.settings.exclusive {
+            Some(owner) if owner != connection => Err(Refusal::new(
+                RefusalKind::Locked,
+                format!("cannot obtain exclusive access to locked queue '{}'", self.name),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// True when the queue survives a restart.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    fn missing(&self) -> Refusal {
+        Refusal::new(RefusalKind::NotFound, format!("no queue '{}'", self.name))
+    }
+
+    fn in_state(&self, what: &str) -> Refusal {
+        Refusal::new(RefusalKind::Conflict, format!("queue '{}' {what}", self.name))
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("name", &self.name).finish_non_exhaustive()
+    }
+}

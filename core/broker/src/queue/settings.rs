@@ -1,0 +1,175 @@
+//! What a queue was declared with, parsed once.
+
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{ConnectionId, Message, Table, Value, value::find};
+
+/// Where dead letters go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLetterTo {
+    pub(crate) exchange: String,
+    pub(crate) key: Option<String>,
+}
+
+/// What happens to a publish beyond the length limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Overflow {
+    #[default]
+    DropHead,
+    RejectPublish,
+}
+
+/// What a queue was declared with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct QueueSettings {
+    pub(crate) durable: bool,
+    pub(crate) exclusive: Option<ConnectionId>,
+    pub(crate) auto_delete: bool,
+    /// The queue belongs to a client session, which declares and deletes it.
+    pub(crate) of_client: bool,
+    pub(crate) arguments: Table,
+    pub(crate) ttl_ms: Option<u64>,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) length_max: Option<u64>,
+    pub(crate) bytes_max: Option<u64>,
+    pub(crate) overflow: Overflow,
+    pub(crate) dead_letter: Option<DeadLetterTo>,
+}
+
+impl QueueSettings {
+    /// Reads the arguments that have an effect; the others are kept and shown.
+    ///
+    /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable` for one whose
+    /// being ignored could lose or reorder messages.
+    pub(crate) fn parse(arguments: Table) -> Result<Self, Refusal> {
+        let number = |name: &str, least: i64| -> Result<Option<u64>, Refusal> {
+            let Some(value) = find(&arguments, name) else { return Ok(None) };
+            match value.as_i64() {
+                Some(number) if number >= least => Ok(u64::try_from(number).ok()),
+                _ => Err(invalid(name, value, &format!("a number of at least {least}"))),
+            }
+        };
+        let text = |name: &str| -> Result<Option<String>, Refusal> {
+            let Some(value) = find(&arguments, name) else { return Ok(None) };
+            match value.as_str() {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(invalid(name, value, "text")),
+            }
+        };
+        let overflow = match text("x-overflow")?.as_deref() {
+            None | Some("drop-head") => Overflow::DropHead,
+            Some("reject-publish") => Overflow::RejectPublish,
+            Some("reject-publish-dlx" | "block") => return Err(later("x-overflow")),
+            Some(other) => {
+                let value = Value::String(other.to_owned());
+                return Err(invalid("x-overflow", &value, "drop-head or reject-publish"));
+            }
+        };
+        let key = text("x-dead-letter-routing-key")?;
+        let dead_letter = match (text("x-dead-letter-exchange")?, key) {
+            (Some(exchange), key) => Some(DeadLetterTo { exchange, key }),
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Refusal::new(
+                    RefusalKind::Invalid,
+                    "x-dead-letter-routing-key needs x-dead-letter-exchange",
+                ));
+            }
+        };
+        match text("x-queue-type")?.as_deref() {
+            None | Some("classic" | "quorum") => {}
+            Some("stream") => return Err(later("x-queue-type: stream")),
+            Some(other) => {
+                let value = Value::String(other.to_owned());
+                return Err(invalid("x-queue-type", &value, "classic or quorum"));
+            }
+        }
+        if number("x-max-priority", 0)?.is_some_and(|levels| levels > 0) {
+            return Err(later("x-max-priority"));
+        }
+        if find(&arguments, "x-single-active-consumer").and_then(Value::as_bool) == Some(true) {
+            return Err(later("x-single-active-consumer"));
+        }
+        Ok(Self {
+            ttl_ms: number("x-message-ttl", 0)?,
+            expires_ms: number("x-expires", 1)?,
+            length_max: number("x-max-length", 0)?,
+            bytes_max: number("x-max-length-bytes", 0)?,
+            overflow,
+            dead_letter,
+            arguments,
+            ..Self::default()
+        })
+    }
+
+    /// The deadline of a message that arrives now.
+    pub(crate) fn deadline_of(&self, message: &Message, now_ms: u64) -> u64 {
+        let own = message.deadline_ms();
+        match self.ttl_ms {
+            None => own,
+            Some(ttl) => {
+                let here = now_ms.saturating_add(ttl).max(1);
+                if own == 0 { here } else { own.min(here) }
+            }
+        }
+    }
+
+    /// Names the first property in which a new declaration differs.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let flags = [
+            ("durable", self.durable, other.durable),
+            ("auto_delete", self.auto_delete, other.auto_delete),
+            ("exclusive", self.exclusive.is_some(), other.exclusive.is_some()),
+        ];
+        for (name, have, want) in flags {
+            if have != want {
+                return Some(format!("'{name}': received '{want}' but current is '{have}'"));
+            }
+        }
+        let names = self.arguments.iter().chain(&other.arguments).map(|(name, _)| name.as_str());
+        for name in names {
+            let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
+            if !same(have, want) {
+                return Some(format!(
+                    "'{name}': received {} but current is {}",
+                    show(want),
+                    show(have)
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// Equality of arguments: integers of any width compare by value.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => a == b,
+            _ => a == b,
+        },
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn show(value: Option<&Value>) -> String {
+    match value {
+        None => "none".to_owned(),
+        Some(value) => match (value.as_i64(), value.as_str()) {
+            (Some(number), _) => format!("'{number}'"),
+            (None, Some(text)) => format!("'{text}'"),
+            (None, None) => format!("'{value:?}'"),
+        },
+    }
+}
+
+pub(crate) fn invalid(name: &str, value: &Value, wanted: &str) -> Refusal {
+    Refusal::new(
+        RefusalKind::Invalid,
+        format!("invalid arg '{name}': {} is not {wanted}", show(Some(value))),
+    )
+}
+
+fn later(what: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotAvailable, format!("{what} is not available yet"))
+}

@@ -1,0 +1,277 @@
+//! From what the store has kept to a running broker.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use polymq_contract::{Matched, SubscriptionIds, SubscriptionTarget};
+use polymq_model::{
+    ClientNumber, ExchangeName, LogId, QueueName, Seq, UserName, VhostName,
+    topic::{Pattern, Syntax},
+};
+use polymq_store::{Opened, ReadLimit, Store, StoreError, wait};
+
+use crate::{
+    client_session::{ClientEndpoint, ClientSession, client_binding},
+    core::Core,
+    definitions::{self, StoredBinding, StoredClient, StoredMessage, decode, kind},
+    queue::{Entry, Queue},
+    stored_message,
+    vhost::Vhost,
+};
+
+/// Messages read from the store at a time.
+const PAGE: ReadLimit = ReadLimit { messages_max: 4096, bytes_max: 8 * 1024 * 1024 };
+
+/// What recovery brought back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
+    /// Definitions that could not be understood; each was logged.
+    pub skipped: usize,
+}
+
+impl Core {
+    /// Rebuilds everything from an opened store. Blocks; called before the broker serves.
+    ///
+    /// Errors: those of reading messages.
+    pub(crate) fn recover(
+        &self,
+        opened: &Opened,
+        store: &Arc<dyn Store>,
+        now_ms: u64,
+    ) -> Result<Recovered, StoreError> {
+        let mut recovered = Recovered::default();
+        for log in &opened.logs {
+            self.reserve_log(log.id);
+        }
+        // Each kind needs those before it.
+        let order = [
+            kind::VHOST,
+            kind::USER,
+            kind::PERMISSION,
+            kind::EXCHANGE,
+            kind::QUEUE,
+            kind::BINDING,
+            kind::CLIENT,
+            kind::RECEIVED,
+            kind::RETAINED,
+        ];
+        for wanted in order {
+            for (key, _, value) in &opened.metas {
+                let parts = definitions::parts(key);
+                if parts.first() != Some(&wanted) {
+                    continue;
+                }
+                if let Err(reason) = self.restore_definition(&parts, value, now_ms) {
+                    recovered.skipped += 1;
+                    tracing::error!(event = "definition_skipped", key = ?parts, %reason);
+                }
+            }
+        }
+        let logs: HashMap<LogId, _> = opened.logs.iter().map(|log| (log.id, log)).collect();
+        for vhost in self.all_vhosts() {
+            let topology = vhost.topology.load_full();
+            for queue in topology.queues.values() {
+                recovered.queues += 1;
+                let Some(log) = logs.get(&queue.log) else { continue };
+                recovered.messages += self.restore_messages(queue, log.next_seq, store)?;
+            }
+        }
+        Ok(recovered)
+    }
+
+    fn restore_definition(&self, parts: &[&str], value: &[u8], now_ms: u64) -> Result<(), String> {
+        let [kind, rest @ ..] = parts else { return Err("the key is empty".to_owned()) };
+        match (*kind, rest) {
+            (kind::VHOST, [name]) => {
+                self.restore_vhost(VhostName::new(name).map_err(|e| e.to_string())?);
+                Ok(())
+            }
+            (kind::USER, [name]) => {
+                let name = UserName::new(name).map_err(|e| e.to_string())?;
+                self.access.put_user(name, decode(value)?);
+                Ok(())
+            }
+            (kind::PERMISSION, [vhost, user]) => {
+                let vhost = VhostName::new(vhost).map_err(|e| e.to_string())?;
+                let user = UserName::new(user).map_err(|e| e.to_string())?;
+                self.access.put_permission(vhost, user, decode(value)?).map_err(|e| e.to_string())
+            }
+            (_, [vhost, rest @ ..]) => {
+                let vhost = self.vhost(vhost).map_err(|e| e.to_string())?;
+                self.restore_in_vhost(&vhost, kind, rest, value, now_ms)
+            }
+            (other, _) => Err(format!("unknown kind `{other}`")),
+        }
+    }
+
+    fn restore_in_vhost(
+        &self,
+        vhost: &Arc<Vhost>,
+        kind: &str,
+        rest: &[&str],
+        value: &[u8],
+        now_ms: u64,
+    ) -> Result<(), String> {
+        match (kind, rest) {
+            (kind::EXCHANGE, [name]) => {
+                let name = ExchangeName::new(name).map_err(|e| e.to_string())?;
+                self.restore_exchange(vhost, name, decode(value)?);
+                Ok(())
+            }
+            (kind::QUEUE, [name]) => {
+                let name = QueueName::new(name).map_err(|e| e.to_string())?;
+                let queue = self.restore_queue(vhost, name, decode(value)?);
+                queue.map(|queue| queue.touch(now_ms)).map_err(|e| e.to_string())
+            }
+            (kind::BINDING, _) => {
+                let stored: StoredBinding = decode(value)?;
+                self.restore_binding(vhost, stored).map_err(|e| e.to_string())
+            }
+            (kind::CLIENT, [client_id]) => {
+                self.restore_client(vhost, client_id, decode(value)?, now_ms)
+            }
+            (kind::RECEIVED, [client_id, packet_id]) => {
+                let packet_id = packet_id.parse().map_err(|_| "bad packet id".to_owned())?;
+                if let Some(session) = vhost.clients.lock().get(*client_id) {
+                    session.state.lock().received.insert(packet_id);
+                }
+                Ok(())
+            }
+            (kind::RETAINED, _) => {
+                let stored: StoredMessage = decode(value)?;
+                let message = stored_message::from_definition(&stored, &self.formats)
+                    .ok_or_else(|| "the message cannot be read".to_owned())?;
+                vhost.retained.lock().put(&message);
+                Ok(())
+            }
+            (other, _) => Err(format!("unknown kind `{other}`")),
+        }
+    }
+
+    fn restore_vhost(&self, name: VhostName) {
+        self.vhosts.write().entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name)));
+    }
+
+    fn restore_client(
+        &self,
+        vhost: &Arc<Vhost>,
+        client_id: &str,
+        stored: StoredClient,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let owner = UserName::new(&stored.owner).map_err(|e| e.to_string())?;
+        let endpoint = ClientEndpoint::new(ClientNumber(self.next_client()));
+        if stored.has_queue {
+            let name =
+                crate::client_session::session_queue_name(client_id).map_err(|e| e.to_string())?;
+            endpoint.set_queue(vhost.topology.load().queue(name.as_str()).cloned());
+        }
+        let state = self.restored_client_state(stored, now_ms);
+        let subscriptions: Vec<_> = state.subscriptions.values().cloned().collect();
+        let session = Arc::new(ClientSession {
+            client_id: client_id.to_owned(),
+            owner,
+            endpoint,
+            state: Mutex::new(state),
+        });
+        for subscription in &subscriptions {
+            if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
+                let binding = client_binding(&session, subscription, pattern);
+                self.restore_client_binding(vhost, exchange, binding).map_err(|e| e.to_string())?;
+            }
+        }
+        vhost.clients.lock().insert(client_id.to_owned(), session);
+        Ok(())
+    }
+
+    fn restore_messages(
+        &self,
+        queue: &Arc<Queue>,
+        next_seq: Seq,
+        store: &Arc<dyn Store>,
+    ) -> Result<u64, StoreError> {
+        let mut from = Seq(0);
+        let mut count = 0;
+        loop {
+            let log = queue.log;
+            let page = wait(|reply| store.read(log, from, PAGE, reply))?;
+            let mut entries = Vec::with_capacity(page.messages.len());
+            for stored in page.messages {
+                let message = stored_message::read(
+                    &stored.props,
+                    stored.body,
+                    stored.expiry_ms,
+                    &self.formats,
+                );
+                let Some(message) = message else {
+                    tracing::error!(event = "message_skipped", log = log.0, seq = stored.seq.0);
+                    continue;
+                };
+                let hold = stored.hold.as_ref();
+                let narrow = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+                entries.push(Entry {
+                    seq: stored.seq,
+                    deadline_ms: stored.expiry_ms,
+                    acquired: hold.map_or(0, |hold| narrow(hold.acquired_count)),
+                    failed: hold.map_or(0, |hold| narrow(hold.delivery_count)),
+                    matched: self.matched_again(queue, &message),
+                    message,
+                });
+            }
+            count += entries.len() as u64;
+            queue.restore(entries, next_seq);
+            match page.next {
+                Some(next) => from = next,
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// What the subscriptions of a client session say about a message of its queue that was stored before the restart.
+    fn matched_again(&self, queue: &Queue, message: &polymq_model::Message) -> Matched {
+        let mut matched = Matched { qos: 2, ..Matched::default() };
+        if !queue.settings.of_client {
+            return matched;
+        }
+        let Some(session) = self.session_of_queue(queue) else { return matched };
+        let state = session.state.lock();
+        let mut ids = Vec::new();
+        matched.qos = 0;
+        for subscription in state.subscriptions.values() {
+            let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target else {
+                continue;
+            };
+            let hit = exchange == message.exchange()
+                && Pattern::stored(pattern, Syntax::Slash).is_ok_and(|p| p.matches(message.key()));
+            if hit {
+                matched.qos = matched.qos.max(subscription.qos);
+                matched.retain_as_published |= subscription.retain_as_published;
+                ids.extend(subscription.id);
+            }
+        }
+        matched.qos = matched.qos.max(1);
+        matched.ids = match ids.as_slice() {
+            [] => SubscriptionIds::None,
+            [id] => SubscriptionIds::One(*id),
+            many => SubscriptionIds::Many(many.into()),
+        };
+        matched
+    }
+
+    fn session_of_queue(&self, queue: &Queue) -> Option<Arc<ClientSession>> {
+        for vhost in self.all_vhosts() {
+            let clients = vhost.clients.lock();
+            let found = clients.values().find(|session| {
+                session.endpoint.queue().is_some_and(|own| std::ptr::eq(&*own, queue))
+            });
+            if let Some(session) = found {
+                return Some(session.clone());
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,208 @@
+//! Where a message goes: from exchange and key to queues and direct subscribers.
+
+use std::sync::Arc;
+
+use polymq_contract::{Matched, SubscriptionIds};
+use polymq_model::{ClientNumber, ExchangeName, Message, Properties};
+use smallvec::SmallVec;
+
+use crate::{
+    client_session::ClientEndpoint,
+    queue::Queue,
+    topology::{Binding, Destination, SubscriptionOptions, Topology},
+    vhost::ReplyTarget,
+};
+
+/// A place a message goes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A queue keeps it.
+    Queue(Arc<Queue>, Matched),
+    /// A connected client gets it at most once.
+    Direct(Arc<ClientEndpoint>, Matched),
+    /// Whoever waits for a direct reply gets it at most once.
+    Reply(ReplyTarget),
+}
+
+/// All places of one exchange and key.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    pub(crate) targets: SmallVec<[Target; 2]>,
+    /// False when headers were looked at, so that the route serves this message only.
+    pub(crate) cacheable: bool,
+}
+
+/// What is being routed, and for whom.
+pub(crate) struct Routing<'a> {
+    pub(crate) topology: &'a Topology,
+    /// Subscriptions of this client that ask for no local messages are passed over.
+    pub(crate) publisher: ClientNumber,
+    /// The message, for exchanges that look at headers; `None` when only the key is known.
+    pub(crate) message: Option<&'a Message>,
+}
+
+impl Routing<'_> {
+    /// The queues and subscribers for `keys` on `exchange`. An exchange that does not exist takes nothing.
+    pub(crate) fn route<'k>(
+        &self,
+        exchange: &str,
+        keys: impl IntoIterator<Item = &'k str> + Clone,
+    ) -> Route {
+        let mut found = Found { publisher: self.publisher, ..Found::default() };
+        let mut cacheable = true;
+        if exchange.is_empty() {
+            for key in keys {
+                if let Some(queue) = self.topology.queue(key) {
+                    found.queue(queue);
+                }
+            }
+        } else {
+            cacheable = self.visit(exchange, keys, &mut found);
+        }
+        Route { targets: found.into_targets(), cacheable }
+    }
+
+    /// Follows an exchange, its bindings to exchanges, and its alternate when nothing took the message. Each exchange
+    /// is visited once.
+    fn visit<'k>(
+        &self,
+        exchange: &str,
+        keys: impl IntoIterator<Item = &'k str> + Clone,
+        found: &mut Found,
+    ) -> bool {
+        let Ok(first) = ExchangeName::new(exchange) else { return true };
+        let mut cacheable = true;
+        let mut seen: SmallVec<[ExchangeName; 4]> = SmallVec::new();
+        let mut next: SmallVec<[ExchangeName; 4]> = SmallVec::from_iter([first]);
+        while let Some(name) = next.pop() {
+            if seen.contains(&name) {
+                continue;
+            }
+            seen.push(name.clone());
+            let Some(exchange) = self.topology.exchange(name.as_str()) else { continue };
+            let mut taken = false;
+            let message = self.message;
+            let mut properties = || -> Option<&Properties> { message.map(Message::properties) };
+            for key in keys.clone() {
+                let looked = exchange.bindings.for_each_match(
+                    exchange.spec.kind,
+                    key,
+                    &mut properties,
+                    &mut |binding: &Binding| {
+                        taken = true;
+                        match &binding.destination {
+                            Destination::Queue(queue) => found.queue(queue),
+                            Destination::Exchange(other) => next.push(other.clone()),
+                            Destination::Client(endpoint, options) => {
+                                found.client(endpoint, *options);
+                            }
+                        }
+                    },
+                );
+                cacheable &= !looked;
+            }
+            if !taken
+                && let Some(alternate) = &exchange.spec.alternate
+                && let Ok(alternate) = ExchangeName::new(alternate)
+            {
+                next.push(alternate);
+            }
+        }
+        cacheable
+    }
+}
+
+/// Matches so far; each queue and each client once.
+#[derive(Default)]
+struct Found {
+    publisher: ClientNumber,
+    queues: SmallVec<[Arc<Queue>; 4]>,
+    clients: SmallVec<[(Arc<ClientEndpoint>, Merged); 4]>,
+    /// Places by address, once there are many.
+    index: std::collections::HashMap<usize, usize>,
+}
+
+#[derive(Default)]
+struct Merged {
+    qos: u8,
+    retain_as_published: bool,
+    ids: SmallVec<[u32; 1]>,
+}
+
+/// Up to this many targets a scan is cheaper than a map.
+const SCAN_MAX: usize = 16;
+
+impl Found {
+    fn queue(&mut self, queue: &Arc<Queue>) {
+        let address = Arc::as_ptr(queue).addr();
+        if self.queues.len() <= SCAN_MAX {
+            if self.queues.iter().any(|other| Arc::ptr_eq(other, queue)) {
+                return;
+            }
+            self.queues.push(queue.clone());
+            if self.queues.len() > SCAN_MAX {
+                let places = self.queues.iter().enumerate();
+                self.index.extend(places.map(|(at, q)| (Arc::as_ptr(q).addr(), at)));
+            }
+            return;
+        }
+        if let std::collections::hash_map::Entry::Vacant(vacant) = self.index.entry(address) {
+            vacant.insert(self.queues.len());
+            self.queues.push(queue.clone());
+        }
+    }
+
+    /// Overlapping subscriptions of a client deliver once, with the highest quality of service and all identifiers.
+    fn client(&mut self, endpoint: &Arc<ClientEndpoint>, options: SubscriptionOptions) {
+        if options.no_local && endpoint.number == self.publisher {
+            return;
+        }
+        let address = Arc::as_ptr(endpoint).addr();
+        let at = if self.clients.len() <= SCAN_MAX {
+            self.clients.iter().position(|(other, _)| Arc::ptr_eq(other, endpoint))
+        } else {
+            self.index.get(&address).copied()
+        };
+        let at = at.unwrap_or_else(|| {
+            self.clients.push((endpoint.clone(), Merged::default()));
+            let at = self.clients.len() - 1;
+            if self.clients.len() == SCAN_MAX + 1 {
+                let places = self.clients.iter().enumerate();
+                self.index.extend(places.map(|(at, (c, _))| (Arc::as_ptr(c).addr(), at)));
+            } else if self.clients.len() > SCAN_MAX {
+                self.index.insert(address, at);
+            }
+            at
+        });
+        if let Some((_, merged)) = self.clients.get_mut(at) {
+            merged.qos = merged.qos.max(options.qos);
+            merged.retain_as_published |= options.retain_as_published;
+            merged.ids.extend(options.id);
+        }
+    }
+
+    fn into_targets(self) -> SmallVec<[Target; 2]> {
+        let matched = Matched { qos: 2, ..Matched::default() };
+        let mut targets: SmallVec<[Target; 2]> =
+            self.queues.into_iter().map(|queue| Target::Queue(queue, matched.clone())).collect();
+        for (endpoint, merged) in self.clients {
+            let ids = match merged.ids.as_slice() {
+                [] => SubscriptionIds::None,
+                [id] => SubscriptionIds::One(*id),
+                many => SubscriptionIds::Many(many.into()),
+            };
+            let matched = Matched {
+                qos: merged.qos,
+                retain_as_published: merged.retain_as_published,
+                retained: false,
+                ids,
+            };
+            // The queue of a client exists as soon as one of its subscriptions asks for more than quality 0.
+            match endpoint.queue().filter(|_| merged.qos > 0) {
+                Some(queue) => targets.push(Target::Queue(queue, matched)),
+                None => targets.push(Target::Direct(endpoint, matched)),
+            }
+        }
+        targets
+    }
+}

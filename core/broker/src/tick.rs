@@ -1,0 +1,119 @@
+//! What happens with time: expiry, wills, sessions that end, statistics.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{ClientNumber, Message, NewMessage, Now, format::PLAIN_FORMAT, message::Body};
+
+use crate::{core::Core, counters::PROTOCOLS, vhost::Vhost};
+
+/// Seconds between two rounds of statistics under `$SYS`.
+pub(crate) const STATISTICS_EVERY_MS: u64 = 10_000;
+
+impl Core {
+    /// Does what is due. Called about every 100 ms; cheap when nothing is.
+    pub(crate) fn tick(&self, now: Now) {
+        for vhost in self.all_vhosts() {
+            self.tick_client_sessions(&vhost, now);
+            self.tick_queues(&vhost, now);
+        }
+        if self.committer.is_dirty() {
+            self.committer.kick();
+        }
+    }
+
+    fn tick_queues(&self, vhost: &Arc<Vhost>, now: Now) {
+        let topology = vhost.topology.load_full();
+        for queue in topology.queues.values() {
+            if queue.settings.expires_ms.is_some_and(|ms| queue.is_idle_for(ms, now.unix_ms)) {
+                self.remove_queue(vhost, queue, true, false).ok();
+                continue;
+            }
+            let mut departed = Vec::new();
+            queue.expire(now.unix_ms, &mut departed);
+            self.after_departure(vhost, queue, departed, now);
+        }
+    }
+
+    /// Publishes the statistics of the broker as retained messages under `$SYS/broker/`.
+    pub(crate) fn publish_statistics(&self, uptime_secs: u64, version: &str, now: Now) {
+        let sum = |name: &str| -> u64 {
+            PROTOCOLS
+                .iter()
+                .flat_map(|protocol| self.counters.protocol(protocol).read())
+                .filter(|(counter, _)| *counter == name)
+                .map(|(_, value)| value)
+                .sum()
+        };
+        let connections = self.connections.lock().len();
+        for vhost in self.all_vhosts() {
+            let retained = vhost.retained.lock().len();
+            let sessions = vhost.clients.lock().len();
+            let values = [
+                ("version", format!("PolyMQ {version}")),
+                ("uptime", format!("{uptime_secs} seconds")),
+                ("clients.connected", connections.to_string()),
+                ("clients.total", sessions.to_string()),
+                ("messages.received", sum("messages_received").to_string()),
+                ("messages.sent", sum("messages_delivered").to_string()),
+                ("bytes.received", sum("bytes_received").to_string()),
+                ("retained messages.count", retained.to_string()),
+            ];
+            for (name, value) in values {
+                let message = statistic(&format!("$SYS.broker.{name}"), value.as_bytes(), now);
+                self.publish_own(&vhost, message, ClientNumber(0), now);
+            }
+        }
+    }
+
+    /// Removes retained messages that have expired.
+    pub(crate) fn expire_retained(&self, now: Now) {
+        use crate::definitions::{self, kind};
+        for vhost in self.all_vhosts() {
+            let expired = vhost.retained.lock().expire(now.unix_ms);
+            if expired.is_empty() {
+                continue;
+            }
+            self.committer.append(|writer| {
+                for key in &expired {
+                    writer.meta_delete(&definitions::key(&[
+                        kind::RETAINED,
+                        vhost.name.as_str(),
+                        key,
+                    ]));
+                }
+            });
+        }
+    }
+
+    /// Errors: kind `Limit` when there are too many connections or the broker stops.
+    pub(crate) fn check_connection_count(&self) -> Result<(), Refusal> {
+        let max = self.limits.connections_max;
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(Refusal::new(RefusalKind::Limit, "the broker is stopping"));
+        }
+        if self.connections.lock().len() >= max {
+            let text = format!("the broker has {max} connections, its limit");
+            return Err(Refusal::new(RefusalKind::Limit, text));
+        }
+        Ok(())
+    }
+}
+
+fn statistic(key: &str, body: &[u8], now: Now) -> Message {
+    NewMessage {
+        format: &PLAIN_FORMAT,
+        exchange: crate::publishing::TOPIC_EXCHANGE,
+        key,
+        props: &[],
+        body: Body::Slice(body),
+        durable: false,
+        priority: None,
+        qos: 0,
+        retain: true,
+        deadline_ms: 0,
+        arrived_ms: now.unix_ms,
+        extra_keys: Vec::new(),
+    }
+    .build(&mut Vec::new())
+}

@@ -1,0 +1,94 @@
+//! Matching of header values, for exchanges of type `headers`.
+
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{Table, Value, value::find};
+
+/// Errors: kind `Invalid` when `x-match` is none of the words it can be.
+pub(super) fn check(arguments: &Table) -> Result<(), Refusal> {
+    match find(arguments, "x-match").map(Value::as_str) {
+        None | Some(Some("all" | "any" | "all-with-x" | "any-with-x")) => Ok(()),
+        Some(other) => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!(
+                "x-match is all, any, all-with-x or any-with-x, not '{}'",
+                other.unwrap_or("a value of another type")
+            ),
+        )),
+    }
+}
+
+/// Whether the headers of a message satisfy the arguments of a binding.
+///
+/// Without `-with-x`, arguments whose names begin with `x-` are not looked at.
+pub(super) fn matches(arguments: &Table, headers: &[(String, Value)]) -> bool {
+    let mode = find(arguments, "x-match").and_then(Value::as_str).unwrap_or("all");
+    let (any, with_x) = match mode {
+        "any" => (true, false),
+        "any-with-x" => (true, true),
+        "all-with-x" => (false, true),
+        _ => (false, false),
+    };
+    let mut wanted = arguments
+        .iter()
+        .filter(|(name, _)| name != "x-match" && (with_x || !name.starts_with("x-")));
+    let satisfied = |(name, value): &(String, Value)| {
+        find(headers, name).is_some_and(|found| *value == Value::Null || same(value, found))
+    };
+    if any { wanted.any(satisfied) } else { wanted.all(satisfied) }
+}
+
+/// Values compare by the class of their type and by value: integers of any width are one class.
+fn same(a: &Value, b: &Value) -> bool {
+    let is_text = |v: &Value| v.as_str().is_some();
+    match (a.as_i64(), b.as_i64()) {
+        (Some(x), Some(y)) if !is_text(a) && !is_text(b) => x == y,
+        _ => match (a, b) {
+            (Value::F32(x), Value::F64(y)) | (Value::F64(y), Value::F32(x)) => f64::from(*x) == *y,
+            _ => a == b,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(pairs: &[(&str, Value)]) -> Table {
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect()
+    }
+
+    #[test]
+    fn all_wants_every_argument_and_any_wants_one() {
+        let headers = table(&[("a", Value::I32(1)), ("b", Value::String("x".into()))]);
+        let both = [("a", Value::U8(1)), ("b", Value::String("x".into()))];
+        assert!(matches(&table(&both), &headers));
+        let one = [("a", Value::U8(1)), ("b", Value::String("y".into()))];
+        assert!(!matches(&table(&one), &headers));
+        let mut any = table(&one);
+        any.push(("x-match".into(), Value::String("any".into())));
+        assert!(matches(&any, &headers));
+    }
+
+    #[test]
+    fn a_void_value_means_present() {
+        let headers = table(&[("a", Value::I32(1))]);
+        assert!(matches(&table(&[("a", Value::Null)]), &headers));
+        assert!(!matches(&table(&[("b", Value::Null)]), &headers));
+    }
+
+    #[test]
+    fn names_beginning_with_x_count_only_when_asked_for() {
+        let headers = table(&[("a", Value::I32(1))]);
+        let plain = table(&[("a", Value::I32(1)), ("x-b", Value::I32(2))]);
+        assert!(matches(&plain, &headers));
+        let mut with_x = plain;
+        with_x.push(("x-match".into(), Value::String("all-with-x".into())));
+        assert!(!matches(&with_x, &headers));
+    }
+
+    #[test]
+    fn text_is_not_a_number() {
+        let headers = table(&[("a", Value::String("1".into()))]);
+        assert!(!matches(&table(&[("a", Value::I32(1))]), &headers));
+    }
+}

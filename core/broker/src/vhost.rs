@@ -1,0 +1,99 @@
+//! A virtual host: one topology, its client sessions, its retained messages.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use polymq_contract::Outbox;
+use polymq_model::{ConsumerId, ExchangeName, VhostName};
+
+use crate::{
+    client_session::ClientSession,
+    retained::Retained,
+    topology::{Binding, Destination, Topology},
+};
+
+/// Where answers to a direct reply-to name go.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplyTarget {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) consumer: ConsumerId,
+}
+
+/// A virtual host.
+pub(crate) struct Vhost {
+    pub(crate) name: VhostName,
+    pub(crate) topology: ArcSwap<Topology>,
+    edit: Mutex<Destinations>,
+    pub(crate) retained: Mutex<Retained>,
+    pub(crate) clients: Mutex<HashMap<String, Arc<ClientSession>>>,
+    pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
+}
+
+/// Which bindings lead to a destination, so that a deletion finds them without a search.
+#[derive(Default)]
+pub(crate) struct Destinations(HashMap<String, HashSet<(ExchangeName, Box<str>)>>);
+
+impl Destinations {
+    fn name_of(destination: &Destination) -> String {
+        match destination {
+            Destination::Queue(queue) => format!("q{}", queue.name),
+            Destination::Exchange(exchange) => format!("e{exchange}"),
+            Destination::Client(endpoint, _) => format!("c{}", endpoint.number),
+        }
+    }
+
+    pub(crate) fn add(&mut self, source: &ExchangeName, binding: &Binding) {
+        let bindings = self.0.entry(Self::name_of(&binding.destination)).or_default();
+        bindings.insert((source.clone(), binding.identity()));
+    }
+
+    pub(crate) fn remove(&mut self, source: &ExchangeName, binding: &Binding) {
+        let name = Self::name_of(&binding.destination);
+        if let Some(bindings) = self.0.get_mut(&name) {
+            bindings.remove(&(source.clone(), binding.identity()));
+            if bindings.is_empty() {
+                self.0.remove(&name);
+            }
+        }
+    }
+
+    /// Forgets a destination; returns the bindings that led to it.
+    pub(crate) fn forget(&mut self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
+        let mut bindings: Vec<_> =
+            self.0.remove(&Self::name_of(destination)).into_iter().flatten().collect();
+        bindings.sort();
+        bindings
+    }
+}
+
+impl Vhost {
+    pub(crate) fn new(name: VhostName) -> Self {
+        Self {
+            name,
+            topology: ArcSwap::from_pointee(Topology::new()),
+            edit: Mutex::default(),
+            retained: Mutex::default(),
+            clients: Mutex::default(),
+            replies: Mutex::default(),
+        }
+    }
+
+    /// Changes the topology: `change` works on a copy, which replaces the snapshot when it succeeds.
+    ///
+    /// Errors: those of `change`; the topology is then as before.
+    pub(crate) fn edit<R, E>(
+        &self,
+        change: impl FnOnce(&mut Topology, &mut Destinations) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut destinations = self.edit.lock();
+        let mut topology = Topology::clone(&self.topology.load());
+        let result = change(&mut topology, &mut destinations)?;
+        topology.version += 1;
+        self.topology.store(Arc::new(topology));
+        Ok(result)
+    }
+}
