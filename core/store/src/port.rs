@@ -49,6 +49,8 @@ pub struct Opened {
     pub epoch: Epoch,
     /// The last batch that is kept; the next one is one more.
     pub last_batch: ShardBatch,
+    /// The lowest number that no log ever had, not even one that was deleted.
+    pub next_log: LogId,
     /// Every log, in the order of their ids.
     pub logs: Vec<OpenedLog>,
     /// Every definition as (key, version, value), in the order of their keys.

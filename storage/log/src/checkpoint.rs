@@ -247,6 +247,12 @@ impl Copying {
 
     fn metas(&mut self, core: &LogCore, after: Option<String>, limit: usize) -> Next {
         let shared = core.shared.lock();
+        if after.is_none()
+            && let Some(last) = shared.state.next_log().0.checked_sub(1)
+        {
+            // Numbers of logs that were deleted must not come back either.
+            self.put(Head { kind: kind::CHECKPOINT, log: last, ..Head::default() }, &[], &[]);
+        }
         for (key, meta) in shared.state.metas_after(after.as_deref()) {
             let head = Head { kind: kind::META, aux: meta.version, ..Head::default() };
             self.put(head, &[key.as_bytes()], &meta.value);

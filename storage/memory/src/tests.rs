@@ -3,7 +3,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use polymq_store::{Committer, LogId, OwnerId, Seq, ShardId, Store, wait};
+use polymq_store::{
+    Committer, LogId, OwnerId, Seq, ShardId, Store,
+    suite::{self, Engine},
+    wait,
+};
 
 use crate::MemoryStore;
 
@@ -31,4 +35,21 @@ fn delayed_batch_is_durable_only_after_its_release() {
     let again = wait(|reply| store.open(ShardId(0), OwnerId(2), reply)).unwrap();
     assert_eq!(again.logs[0].live_count, 1);
     assert_eq!(again.epoch.0, 2);
+}
+
+struct Memory(Arc<MemoryStore>);
+
+impl Engine for Memory {
+    fn start(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+
+    fn refuses_second_opener(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn memory_keeps_the_rules_of_every_engine() {
+    suite::run(&|| Box::new(Memory(Arc::new(MemoryStore::new()))));
 }

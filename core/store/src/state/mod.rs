@@ -84,6 +84,7 @@ pub struct ShardState<V> {
     last_batch: ShardBatch,
     logs: BTreeMap<LogId, LogState<V>>,
     metas: BTreeMap<String, Meta>,
+    next_log: LogId,
     live_count: u64,
     live_bytes: u64,
 }
@@ -108,6 +109,7 @@ impl<V> Default for ShardState<V> {
             last_batch: ShardBatch(0),
             logs: BTreeMap::new(),
             metas: BTreeMap::new(),
+            next_log: LogId(0),
             live_count: 0,
             live_bytes: 0,
         }
@@ -143,6 +145,11 @@ impl<V: Place> ShardState<V> {
     /// The bytes of their properties and bodies.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
+    }
+
+    /// The lowest number that no log ever had.
+    pub fn next_log(&self) -> LogId {
+        self.next_log
     }
 
     /// Every log, in the order of the ids.
@@ -250,6 +257,7 @@ impl<V: Place> ShardState<V> {
             Record::Floor { log, floor, .. } => self.remove_below(log, floor),
             Record::Purge { log, below } => self.remove_below(log, below),
             Record::LogCreate { log, name } => {
+                self.uses_log(log);
                 self.logs.entry(log).or_default().name = name.to_owned();
             }
             Record::LogDelete { log } => {
@@ -267,6 +275,7 @@ impl<V: Place> ShardState<V> {
                 self.metas.insert(key.to_owned(), meta);
             }
             Record::Checkpoint { log, next_seq, .. } => {
+                self.uses_log(log);
                 if let Some(log) = self.logs.get_mut(&log) {
                     log.next_seq = log.next_seq.max(next_seq);
                 }
@@ -274,6 +283,10 @@ impl<V: Place> ShardState<V> {
             Record::Fence { epoch } => self.epoch = self.epoch.max(epoch),
             Record::Publish(_) | Record::PublishSame { .. } | Record::Skipped => {}
         }
+    }
+
+    fn uses_log(&mut self, id: LogId) {
+        self.next_log = self.next_log.max(LogId(id.0.saturating_add(1)));
     }
 
     /// A purge counts as a position that was given, so that numbers never come back.
@@ -327,6 +340,7 @@ impl<V: Place> ShardState<V> {
         Opened {
             epoch: self.epoch,
             last_batch: self.last_batch,
+            next_log: self.next_log,
             logs: logs.collect(),
             metas: metas.map(|(key, m)| (key.clone(), m.version, m.value.clone())).collect(),
         }

@@ -29,7 +29,8 @@ pub(super) struct Model {
     pub(super) logs: BTreeMap<u32, Log>,
     pub(super) metas: BTreeMap<String, (u64, Vec<u8>)>,
     pub(super) last_batch: u64,
-    pub(super) next_log: u32,
+    /// The highest number a log ever had.
+    pub(super) last_log: u32,
 }
 
 const ALL: ReadLimit = ReadLimit { messages_max: 7, bytes_max: 10_000 };
@@ -38,7 +39,8 @@ impl Model {
     /// What `core` holds, read through its own means.
     pub(super) fn of(core: &LogCore) -> Self {
         let opened = core.shared.lock().state.opened();
-        let mut model = Self { last_batch: opened.last_batch.0, ..Self::default() };
+        let last_log = opened.next_log.0.saturating_sub(1);
+        let mut model = Self { last_batch: opened.last_batch.0, last_log, ..Self::default() };
         for (key, version, value) in opened.metas {
             model.metas.insert(key, (version, value.to_vec()));
         }
@@ -70,11 +72,6 @@ impl Model {
         model
     }
 
-    /// The same contents; the number of the next log is not part of a store.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
-        self.logs == other.logs && self.metas == other.metas && self.last_batch == other.last_batch
-    }
-
     /// Makes up the next batch, and what the store should hold after it.
     pub(super) fn random_batch(&self, rng: &mut Rng, epoch: Epoch) -> (Batch, Self) {
         let mut next = self.clone();
@@ -100,10 +97,10 @@ impl Model {
     fn random_change(&mut self, rng: &mut Rng, writer: &mut BatchWriter<'_>) {
         let kind = rng.below(100);
         let Some(id) = self.random_log(rng).filter(|_| kind >= 3) else {
-            self.next_log += 1;
-            let name = format!("log-{}", self.next_log);
-            writer.log_create(LogId(self.next_log), &name);
-            self.logs.insert(self.next_log, Log { name, ..Log::default() });
+            self.last_log += 1;
+            let name = format!("log-{}", self.last_log);
+            writer.log_create(LogId(self.last_log), &name);
+            self.logs.insert(self.last_log, Log { name, ..Log::default() });
             return;
         };
         match kind {
