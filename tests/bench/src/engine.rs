@@ -83,6 +83,7 @@ pub struct Engine {
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
     pause: Duration,
+    first: usize,
 }
 
 impl Engine {
@@ -96,7 +97,7 @@ impl Engine {
         let events = Vec::with_capacity(links.len().max(1));
         let confirmed = links.iter().any(Link::is_confirmed);
         let pause = if confirmed { PAUSE_CONFIRMED } else { PAUSE };
-        Ok(Self { links, flows, poll, buffer: vec![0; READ_BUFFER], events, pause })
+        Ok(Self { links, flows, poll, buffer: vec![0; READ_BUFFER], events, pause, first: 0 })
     }
 
     /// Runs the load to its end, then waits for what is still under way.
@@ -148,7 +149,10 @@ impl Engine {
 
     fn turn(&mut self, stopping: bool) -> Result<()> {
         let mut busy = false;
-        for link in &mut self.links {
+        // Whoever comes first takes the credit first, so everyone does in turn.
+        self.first = (self.first + 1) % self.links.len().max(1);
+        let (early, late) = self.links.split_at_mut(self.first);
+        for link in late.iter_mut().chain(early) {
             if link.readable {
                 link.read(&mut self.buffer, &mut self.flows[link.flow])?;
             }

@@ -9,8 +9,10 @@ use anyhow::{Context, Result, bail};
 use crate::confirms::Confirms;
 use crate::{amqp, mqtt};
 
-/// Writes by one publisher before the loop looks at other sockets.
-const WRITES_PER_TURN: usize = 32;
+/// Messages by one publisher before the loop looks at other sockets, when each is its own write.
+const SINGLES_PER_TURN: usize = 32;
+/// Large writes by one publisher before the loop looks at other sockets.
+const BATCHES_PER_TURN: usize = 2;
 
 /// Protocol of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +167,8 @@ impl Link {
     /// Writes until the socket is full, the allowance is used up or the turn is over.
     pub fn publish(&mut self, flow: &mut Flow, stopping: bool) -> Result<()> {
         let Role::Publisher(publisher) = &mut self.role else { return Ok(()) };
-        for _ in 0..WRITES_PER_TURN {
+        let turns = if publisher.batch == 1 { SINGLES_PER_TURN } else { BATCHES_PER_TURN };
+        for _ in 0..turns {
             if !self.writable {
                 break;
             }

@@ -22,15 +22,17 @@ use polymq_bench::{broker, goals, relay, report};
 
 /// Load generator and comparison of message brokers.
 #[derive(Parser)]
-#[command(name = "polymq-bench")]
+#[command(name = "polymq-bench", args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Task,
+    command: Option<Task>,
+    #[command(flatten)]
+    compare: CompareArgs,
 }
 
 #[derive(Subcommand)]
 enum Task {
-    /// Start each broker, run the same rows against each in turn, print the medians.
+    /// Start each broker, run the same rows against each in turn, print the medians; the default.
     Compare(CompareArgs),
     /// Drive one broker that is already running, for profiling it.
     Run(RunArgs),
@@ -60,13 +62,16 @@ struct EffortArgs {
     /// Most messages under way per queue or topic, instead of the row's own number.
     #[arg(long)]
     credit: Option<u64>,
+    /// Publish this many messages in all and count to the last, instead of for a time.
+    #[arg(long)]
+    messages: Option<u64>,
 }
 
 impl EffortArgs {
     fn effort(&self) -> Result<Effort> {
         let measure = Duration::try_from_secs_f64(self.secs).context("--secs")?;
-        let Self { backlog, connections, credit, .. } = *self;
-        Ok(Effort { measure, backlog, connections, credit })
+        let Self { backlog, connections, credit, messages, .. } = *self;
+        Ok(Effort { measure, backlog, connections, credit, messages })
     }
 }
 
@@ -136,11 +141,13 @@ struct RunArgs {
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().command {
-        Task::Compare(args) => run_compare(args),
-        Task::Run(args) => run_one(args),
-        Task::List => list(),
-        Task::Relay { port } => relay::serve(port),
+    let cli = Cli::parse();
+    match cli.command {
+        None => run_compare(cli.compare),
+        Some(Task::Compare(args)) => run_compare(args),
+        Some(Task::Run(args)) => run_one(args),
+        Some(Task::List) => list(),
+        Some(Task::Relay { port }) => relay::serve(port),
     }
 }
 

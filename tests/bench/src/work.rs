@@ -64,6 +64,8 @@ pub struct Effort {
     pub connections: usize,
     /// Overrides the messages under way per flow.
     pub credit: Option<u64>,
+    /// Publish this many messages in all, instead of for a time.
+    pub messages: Option<u64>,
 }
 
 impl Effort {
@@ -157,7 +159,9 @@ impl Channel {
 
 /// Runs a load and measures it.
 pub fn load(target: &Target, shape: &Shape, effort: &Effort, broker: &Tree) -> Result<Outcome> {
+    let shape = &Shape { credit: effort.credit.unwrap_or(shape.credit), ..shape.clone() };
     let (mut links, mut flows, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    let total = effort.messages.map(|messages| messages / shape.queues as u64);
     for flow in 0..shape.queues {
         let channel = Channel { name: next_name(), by_topic: shape.from != shape.to };
         declare(target, shape, &channel)?;
@@ -168,12 +172,14 @@ pub fn load(target: &Target, shape: &Shape, effort: &Effort, broker: &Tree) -> R
             links.push(publisher(target, shape, &channel, flow)?);
         }
         let copies = if shape.to == AMQP { 1 } else { shape.consumers as u64 };
-        let credit = effort.credit.unwrap_or(shape.credit);
-        flows.push(Flow { sent: 0, received: 0, credit, copies, total: None });
+        flows.push(Flow { sent: 0, received: 0, credit: shape.credit, copies, total });
         channels.push(channel);
     }
     let mut engine = Engine::new(links, flows)?;
-    let until = Until::Elapsed { warm_up: effort.warm_up(), measure: effort.measure };
+    let until = match total {
+        Some(_) => Until::Done,
+        None => Until::Elapsed { warm_up: effort.warm_up(), measure: effort.measure },
+    };
     let measured = engine.run(until, broker, Snapshot::start(broker))?;
     let outcome = Outcome::of(&measured, broker);
     drop(engine);
@@ -233,7 +239,9 @@ fn publisher(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> 
 fn encoded(shape: &Shape, channel: &Channel) -> Publisher {
     let numbered = shape.from != AMQP && shape.window.is_some();
     let message_len = channel.encode(shape.from, shape, numbered.then_some(1)).0.len();
-    let batch = (BLOCK_BYTES / message_len).clamp(1, BATCH_MAX);
+    // Several batches per publisher fit into the credit, so that nobody waits for a whole one.
+    let share = shape.credit as usize / (4 * shape.publishers);
+    let batch = (BLOCK_BYTES / message_len).min(BATCH_MAX).min(share).max(1);
     let mut block = Vec::new();
     if numbered {
         for id in 1..=PACKET_IDS {
