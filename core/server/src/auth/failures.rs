@@ -1,0 +1,114 @@
+//! Counts failed logins of a user from an address, so that passwords cannot be tried at speed.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+const WINDOW: Duration = Duration::from_secs(60);
+/// Pairs of user and address that are counted at a time; the oldest windows go first.
+const ENTRIES_MAX: usize = 10_000;
+/// A longer name is cut: it is nobody's, and must not cost memory.
+const USER_BYTES_MAX: usize = 64;
+
+/// Failures within the running minute, per user and address.
+pub(crate) struct LoginFailures {
+    /// 0 for no bound.
+    per_minute_max: u32,
+    counts: Mutex<HashMap<(String, Option<IpAddr>), (Instant, u32)>>,
+}
+
+impl LoginFailures {
+    pub(crate) fn new(per_minute_max: u32) -> Self {
+        Self { per_minute_max, counts: Mutex::default() }
+    }
+
+    /// Whether this user may try again from this address.
+    pub(crate) fn allows(&self, user: &str, address: Option<IpAddr>, now: Instant) -> bool {
+        if self.per_minute_max == 0 {
+            return true;
+        }
+        let counts = self.counts.lock();
+        counts.get(&key(user, address)).is_none_or(|(since, count)| {
+            *count < self.per_minute_max || now.duration_since(*since) >= WINDOW
+        })
+    }
+
+    /// Counts a failure and returns how many there are in this window.
+    pub(crate) fn note(&self, user: &str, address: Option<IpAddr>, now: Instant) -> u32 {
+        let mut counts = self.counts.lock();
+        if counts.len() >= ENTRIES_MAX {
+            counts.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+            if counts.len() >= ENTRIES_MAX {
+                // Somebody tries more names than we count; forgetting is better than growing.
+                counts.clear();
+            }
+        }
+        let (since, count) = counts.entry(key(user, address)).or_insert((now, 0));
+        if now.duration_since(*since) >= WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Forgets the failures of a user who has logged in.
+    pub(crate) fn forget(&self, user: &str, address: Option<IpAddr>) {
+        self.counts.lock().remove(&key(user, address));
+    }
+}
+
+fn key(user: &str, address: Option<IpAddr>) -> (String, Option<IpAddr>) {
+    let mut end = user.len().min(USER_BYTES_MAX);
+    while !user.is_char_boundary(end) {
+        end -= 1;
+    }
+    (user[..end].to_owned(), address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+    #[test]
+    fn too_many_failures_close_the_door_for_a_minute() {
+        let (failures, now) = (LoginFailures::new(3), Instant::now());
+        for _ in 0..3 {
+            assert!(failures.allows("ann", HERE, now));
+            failures.note("ann", HERE, now);
+        }
+        assert!(!failures.allows("ann", HERE, now));
+        assert!(failures.allows("bob", HERE, now));
+        assert!(failures.allows("ann", None, now));
+        assert!(failures.allows("ann", HERE, now + WINDOW));
+    }
+
+    #[test]
+    fn success_forgets_failures() {
+        let (failures, now) = (LoginFailures::new(1), Instant::now());
+        failures.note("ann", HERE, now);
+        failures.forget("ann", HERE);
+        assert!(failures.allows("ann", HERE, now));
+    }
+
+    #[test]
+    fn names_beyond_counting_do_not_cost_memory() {
+        let (failures, now) = (LoginFailures::new(1), Instant::now());
+        for number in 0..=ENTRIES_MAX {
+            failures.note(&format!("{number}{}", "é".repeat(100)), HERE, now);
+        }
+        assert!(failures.counts.lock().len() <= ENTRIES_MAX);
+    }
+
+    #[test]
+    fn zero_is_no_bound() {
+        let (failures, now) = (LoginFailures::new(0), Instant::now());
+        failures.note("ann", HERE, now);
+        assert!(failures.allows("ann", HERE, now));
+    }
+}

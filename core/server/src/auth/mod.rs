@@ -1,0 +1,355 @@
+//! Checks logins: passwords, SCRAM, client certificates, and clients that show nothing.
+//!
+//! All wrong logins look and cost alike, whether the user exists or not. Hashing never runs on a
+//! connection's task.
+
+mod cache;
+mod failures;
+mod password;
+mod pool;
+mod scram;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use polymq_broker::{Authenticator, Conversation, LoginReply, LoginStep, UserRecord};
+use polymq_contract::{Login, Peer, Refusal, RefusalKind};
+use polymq_model::UserName;
+
+use self::{
+    cache::VerifiedLogins,
+    failures::LoginFailures,
+    pool::HashingPool,
+    scram::{ClientFirst, Exchange, Verifier},
+};
+use crate::config::value::{Mechanism, PlainWithoutTls};
+
+/// Hashing threads: more would only take the cores from the messages.
+const THREADS_MAX: usize = 4;
+/// Logins that wait for a hash. Longer queues would outlast the login timeout.
+const WAITING_MAX: usize = 512;
+
+/// What the operator decided about logins.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    pub(crate) mechanisms: Vec<Mechanism>,
+    pub(crate) plain_without_tls: PlainWithoutTls,
+    /// The user that clients without credentials become.
+    pub(crate) anonymous: Option<UserName>,
+    /// Clients without credentials must come from loopback.
+    pub(crate) anonymous_loopback_only: bool,
+    pub(crate) failures_per_minute: u32,
+}
+
+/// Finds a user's record.
+pub(crate) type FindUser = Box<dyn Fn(&str) -> Option<Arc<UserRecord>> + Send + Sync>;
+
+/// The authenticator of this server.
+pub(crate) struct Logins {
+    inner: Arc<Inner>,
+    pool: HashingPool<Check>,
+}
+
+struct Inner {
+    policy: Policy,
+    find_user: OnceLock<FindUser>,
+    verified: VerifiedLogins,
+    failures: LoginFailures,
+    process_key: [u8; 32],
+}
+
+/// A password to verify on a thread of the pool.
+struct Check {
+    inner: Arc<Inner>,
+    attempt: Attempt,
+    password: polymq_contract::Secret,
+    record: Option<Arc<UserRecord>>,
+    reply: LoginReply,
+}
+
+/// Who tries, and from where.
+struct Attempt {
+    user: String,
+    address: Option<IpAddr>,
+    is_loopback: bool,
+}
+
+impl Logins {
+    /// Starts the hashing threads.
+    ///
+    /// Errors: when the system gives no randomness or no thread.
+    pub(crate) fn start(policy: Policy) -> anyhow::Result<Self> {
+        let process_key = random()?;
+        let inner = Inner {
+            verified: VerifiedLogins::new(&process_key),
+            failures: LoginFailures::new(policy.failures_per_minute),
+            policy,
+            find_user: OnceLock::new(),
+            process_key,
+        };
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let pool = HashingPool::start(threads.clamp(1, THREADS_MAX), WAITING_MAX, Check::run)?;
+        Ok(Self { inner: Arc::new(inner), pool })
+    }
+
+    /// Tells where users are found. Until then nobody exists.
+    pub(crate) fn find_users_by(&self, find_user: FindUser) {
+        // A second call would come from a second broker, which a process does not have.
+        let _ = self.inner.find_user.set(find_user);
+    }
+
+    fn check_password(
+        &self,
+        user: String,
+        password: polymq_contract::Secret,
+        peer: &Peer,
+        reply: LoginReply,
+    ) {
+        let inner = &self.inner;
+        let attempt = Attempt::new(user, peer);
+        if let Err(refusal) = inner.may_send_password(peer).and_then(|()| inner.may_try(&attempt)) {
+            return reply(Err(refusal));
+        }
+        let record = inner.find(&attempt.user);
+        let stored = Inner::stored_hash(record.as_deref());
+        let digest = inner.verified.digest(&attempt.user, password.expose(), stored);
+        if inner.verified.contains(&digest, Instant::now()) {
+            return reply(inner.admit(&attempt, record.as_deref(), Vec::new()));
+        }
+        let check = Check { inner: Arc::clone(inner), attempt, password, record, reply };
+        if let Err(check) = self.pool.run(check) {
+            (check.reply)(Err(Refusal::new(
+                RefusalKind::Limit,
+                "too many clients log in at once; try again in a moment",
+            )));
+        }
+    }
+}
+
+/// Verified instead of the hash of a user who does not exist; its parameters are those of
+/// [`password::hash`].
+const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlz\
+     $AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+impl Authenticator for Logins {
+    fn step(
+        &self,
+        conversation: &Arc<Conversation>,
+        login: Login,
+        peer: &Arc<Peer>,
+        reply: LoginReply,
+    ) {
+        match login {
+            Login::Password { user, password } => self.check_password(user, password, peer, reply),
+            Login::Anonymous => reply(self.inner.anonymous(peer)),
+            Login::Certificate { identity } => reply(self.inner.certificate(&identity, peer)),
+            Login::ScramFirst { message } => {
+                reply(self.inner.scram_first(conversation, message.expose(), peer));
+            }
+            Login::ScramFinal { message } => {
+                reply(self.inner.scram_final(conversation, message.expose(), peer));
+            }
+        }
+    }
+}
+
+impl Check {
+    fn run(self) {
+        let Self { inner, attempt, password, record, reply } = self;
+        let stored = Inner::stored_hash(record.as_deref());
+        if !password::verify(password.expose(), stored) || record.is_none() {
+            return reply(Err(inner.refuse(&attempt, "wrong user or password")));
+        }
+        let digest = inner.verified.digest(&attempt.user, password.expose(), stored);
+        inner.verified.insert(digest, Instant::now());
+        reply(inner.admit(&attempt, record.as_deref(), Vec::new()));
+    }
+}
+
+impl Attempt {
+    fn new(user: String, peer: &Peer) -> Self {
+        let address = peer.address.map(|address| address.ip().to_canonical());
+        Self { user, address, is_loopback: peer.is_loopback }
+    }
+}
+
+impl Inner {
+    fn find(&self, user: &str) -> Option<Arc<UserRecord>> {
+        self.find_user.get()?(user)
+    }
+
+    fn stored_hash(record: Option<&UserRecord>) -> &str {
+        match record {
+            Some(record) if !record.password_hash.is_empty() => &record.password_hash,
+            Some(_) | None => DECOY,
+        }
+    }
+
+    fn offers(&self, mechanism: Mechanism) -> Result<(), Refusal> {
+        if self.policy.mechanisms.contains(&mechanism) {
+            return Ok(());
+        }
+        let text = format!("logins by {mechanism} are switched off (auth.mechanisms)");
+        Err(Refusal::new(RefusalKind::LoginFailed, text))
+    }
+
+    fn may_send_password(&self, peer: &Peer) -> Result<(), Refusal> {
+        self.offers(Mechanism::Plain)?;
+        let may = peer.tls.is_some()
+            || match self.policy.plain_without_tls {
+                PlainWithoutTls::Allow => true,
+                PlainWithoutTls::Loopback => peer.is_loopback,
+                PlainWithoutTls::Never => false,
+            };
+        if may {
+            return Ok(());
+        }
+        let text = "passwords are taken over TLS only (auth.plain_without_tls)";
+        Err(Refusal::new(RefusalKind::LoginFailed, text))
+    }
+
+    fn may_try(&self, attempt: &Attempt) -> Result<(), Refusal> {
+        if self.failures.allows(&attempt.user, attempt.address, Instant::now()) {
+            return Ok(());
+        }
+        let text = "too many failed logins; wait a minute (auth.login_failures_per_minute)";
+        Err(Refusal::new(RefusalKind::LoginFailed, text))
+    }
+
+    fn anonymous(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
+        let Some(user) = &self.policy.anonymous else {
+            let attempt = Attempt::new(String::new(), peer);
+            return Err(self.refuse(&attempt, "no credentials and no auth.anonymous_user"));
+        };
+        let attempt = Attempt::new(user.as_str().to_owned(), peer);
+        if self.policy.anonymous_loopback_only && !peer.is_loopback {
+            return Err(self.refuse(&attempt, "no credentials from beyond loopback"));
+        }
+        let record = self.find(user.as_str());
+        self.admit(&attempt, record.as_deref(), Vec::new())
+    }
+
+    fn certificate(&self, identity: &str, peer: &Peer) -> Result<LoginStep, Refusal> {
+        self.offers(Mechanism::External)?;
+        let named = peer.tls.as_ref().and_then(|tls| tls.certificate_user.clone());
+        let attempt = Attempt::new(named.unwrap_or_default(), peer);
+        if attempt.user.is_empty() {
+            return Err(self.refuse(&attempt, "no client certificate that names a user"));
+        }
+        if !identity.is_empty() && identity != attempt.user {
+            return Err(self.refuse(&attempt, "the certificate is somebody else's"));
+        }
+        let record = self.find(&attempt.user);
+        self.admit(&attempt, record.as_deref(), Vec::new())
+    }
+
+    fn scram_first(
+        &self,
+        conversation: &Conversation,
+        message: &[u8],
+        peer: &Peer,
+    ) -> Result<LoginStep, Refusal> {
+        self.offers(Mechanism::ScramSha256)?;
+        let Ok(first) = ClientFirst::parse(message) else {
+            let attempt = Attempt::new(String::new(), peer);
+            return Err(self.refuse(&attempt, "malformed first message of SCRAM"));
+        };
+        let attempt = Attempt::new(first.user.clone(), peer);
+        self.may_try(&attempt)?;
+        let stored = self.find(&first.user).and_then(|record| record.scram.parse().ok());
+        let verifier =
+            stored.unwrap_or_else(|| Verifier::of_nobody(&first.user, &self.process_key));
+        let Ok(exchange) = Exchange::start(first, verifier) else {
+            return Err(self.refuse(&attempt, "the system gives no randomness"));
+        };
+        let challenge = exchange.server_first.clone().into_bytes();
+        *conversation.0.lock() = Some(Box::new(exchange));
+        Ok(LoginStep::Challenge(challenge))
+    }
+
+    fn scram_final(
+        &self,
+        conversation: &Conversation,
+        message: &[u8],
+        peer: &Peer,
+    ) -> Result<LoginStep, Refusal> {
+        // Taken out, so that a second try needs a new nonce.
+        let begun = conversation.0.lock().take();
+        let Some(exchange) = begun.and_then(|begun| begun.downcast::<Exchange>().ok()) else {
+            let attempt = Attempt::new(String::new(), peer);
+            return Err(self.refuse(&attempt, "final message of SCRAM without a first one"));
+        };
+        let attempt = Attempt::new(exchange.user.clone(), peer);
+        let Ok(server_final) = exchange.finish(message) else {
+            return Err(self.refuse(&attempt, "wrong proof of SCRAM"));
+        };
+        let record = self.find(&attempt.user);
+        self.admit(&attempt, record.as_deref(), server_final.into_bytes())
+    }
+
+    /// Lets a client in that has proved who it is.
+    fn admit(
+        &self,
+        attempt: &Attempt,
+        record: Option<&UserRecord>,
+        server_final: Vec<u8>,
+    ) -> Result<LoginStep, Refusal> {
+        let (Some(record), Ok(user)) = (record, UserName::new(&attempt.user)) else {
+            return Err(self.refuse(attempt, "no such user"));
+        };
+        if record.loopback_only && !attempt.is_loopback {
+            // The client knows the password, so the reason tells it nothing it could misuse.
+            let mut refusal = self.refuse(attempt, "the user is for loopback only");
+            refusal.text = format!("user `{user}` may log in from loopback only");
+            return Err(refusal);
+        }
+        self.failures.forget(&attempt.user, attempt.address);
+        Ok(LoginStep::Done { user, server_final })
+    }
+
+    /// Counts and logs a failure; the answer is the same for all of them.
+    fn refuse(&self, attempt: &Attempt, reason: &'static str) -> Refusal {
+        let failures = self.failures.note(&attempt.user, attempt.address, Instant::now());
+        if failures.is_power_of_two() {
+            tracing::warn!(
+                event = "login_failed",
+                user = attempt.user.escape_debug().to_string(),
+                address = attempt.address.map(tracing::field::display),
+                reason,
+                failures_this_minute = failures,
+            );
+        }
+        Refusal::new(RefusalKind::LoginFailed, "wrong user name or password")
+    }
+}
+
+/// Makes the record of a user who logs in with `password`.
+///
+/// Errors: when the password cannot be hashed.
+pub(crate) fn user_record(
+    password: &[u8],
+    tags: &[&str],
+    loopback_only: bool,
+) -> anyhow::Result<UserRecord> {
+    Ok(UserRecord {
+        password_hash: password::hash(password)?,
+        scram: Verifier::of_password(password)?.to_string(),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        loopback_only,
+    })
+}
+
+/// Random bytes of the operating system's quality.
+///
+/// Errors: when there are none.
+pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+    Ok(bytes)
+}

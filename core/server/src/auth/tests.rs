@@ -1,0 +1,170 @@
+use std::{net::SocketAddr, sync::mpsc};
+
+use polymq_contract::{Secret, TlsPeer, Transport};
+use polymq_model::VhostName;
+
+use super::*;
+
+const REMOTE: &str = "192.0.2.7:4000";
+const LOCAL: &str = "127.0.0.1:4000";
+
+struct World {
+    logins: Logins,
+    conversation: Arc<Conversation>,
+}
+
+impl World {
+    fn new(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy {
+            mechanisms: vec![Mechanism::Plain, Mechanism::ScramSha256, Mechanism::External],
+            plain_without_tls: PlainWithoutTls::Allow,
+            anonymous: None,
+            anonymous_loopback_only: false,
+            failures_per_minute: 3,
+        };
+        change(&mut policy);
+        let logins = Logins::start(policy).unwrap();
+        let ann = Arc::new(user_record(b"pencil", &[], false).unwrap());
+        let guest = Arc::new(user_record(b"guest", &[], true).unwrap());
+        logins.find_users_by(Box::new(move |user| match user {
+            "ann" => Some(Arc::clone(&ann)),
+            "guest" => Some(Arc::clone(&guest)),
+            _ => None,
+        }));
+        Self { logins, conversation: Arc::default() }
+    }
+
+    fn step(&self, login: Login, peer: &Peer) -> Result<LoginStep, Refusal> {
+        let (sender, receiver) = mpsc::channel();
+        let reply = Box::new(move |result| sender.send(result).unwrap());
+        self.logins.step(&self.conversation, login, &Arc::new(peer.clone()), reply);
+        receiver.recv().unwrap()
+    }
+
+    fn password(&self, user: &str, password: &str, from: &str) -> Result<String, String> {
+        let password = Secret::new(password.as_bytes());
+        let login = Login::Password { user: user.to_owned(), password };
+        user_of(self.step(login, &peer(from)))
+    }
+}
+
+fn user_of(result: Result<LoginStep, Refusal>) -> Result<String, String> {
+    match result {
+        Ok(LoginStep::Done { user, .. }) => Ok(user.to_string()),
+        Ok(LoginStep::Challenge(_)) => Ok("challenge".to_owned()),
+        Err(refusal) => Err(refusal.text),
+    }
+}
+
+fn peer(from: &str) -> Peer {
+    let address: SocketAddr = from.parse().unwrap();
+    Peer {
+        address: Some(address),
+        local: None,
+        is_loopback: address.ip().is_loopback(),
+        tls: None,
+        transport: Transport::Stream,
+        listener: "amqp".into(),
+        vhost: VhostName::new("/").unwrap(),
+    }
+}
+
+#[test]
+fn right_password_lets_in_and_wrong_ones_look_like_unknown_users() {
+    let world = World::new(|_| {});
+    assert_eq!(world.password("ann", "pencil", REMOTE), Ok("ann".into()));
+    assert_eq!(world.password("ann", "pencil", REMOTE), Ok("ann".into()));
+    let wrong = world.password("ann", "pen", REMOTE);
+    assert_eq!(wrong, Err("wrong user name or password".into()));
+    assert_eq!(wrong, world.password("eve", "pencil", REMOTE));
+}
+
+#[test]
+fn decoy_costs_what_a_real_hash_costs() {
+    let parameters = |hash: &str| hash.rsplitn(3, '$').nth(2).map(str::to_owned);
+    let real = password::hash(b"x").unwrap();
+    assert_eq!(parameters(DECOY), parameters(&real));
+    assert!(argon2::password_hash::phc::PasswordHash::new(DECOY).is_ok());
+}
+
+#[test]
+fn failures_close_the_door_even_to_the_right_password() {
+    let world = World::new(|_| {});
+    for _ in 0..3 {
+        world.password("ann", "pen", REMOTE).unwrap_err();
+    }
+    let refused = world.password("ann", "pencil", REMOTE).unwrap_err();
+    assert!(refused.contains("too many failed logins"), "{refused}");
+    assert_eq!(world.password("ann", "pencil", LOCAL), Ok("ann".into()));
+}
+
+#[test]
+fn user_for_loopback_is_refused_from_elsewhere_with_the_reason() {
+    let world = World::new(|_| {});
+    assert_eq!(world.password("guest", "guest", LOCAL), Ok("guest".into()));
+    let refused = world.password("guest", "guest", REMOTE).unwrap_err();
+    assert!(refused.contains("from loopback only"), "{refused}");
+    let refused = world.password("guest", "wrong", REMOTE).unwrap_err();
+    assert_eq!(refused, "wrong user name or password");
+}
+
+#[test]
+fn clients_without_credentials_become_the_anonymous_user() {
+    let world = World::new(|_| {});
+    user_of(world.step(Login::Anonymous, &peer(LOCAL))).unwrap_err();
+    let world = World::new(|policy| {
+        policy.anonymous = UserName::new("guest").ok();
+        policy.anonymous_loopback_only = true;
+    });
+    assert_eq!(user_of(world.step(Login::Anonymous, &peer(LOCAL))), Ok("guest".into()));
+    user_of(world.step(Login::Anonymous, &peer(REMOTE))).unwrap_err();
+}
+
+#[test]
+fn clear_passwords_can_be_kept_to_loopback_and_tls() {
+    let world = World::new(|policy| policy.plain_without_tls = PlainWithoutTls::Loopback);
+    world.password("ann", "pencil", LOCAL).unwrap();
+    let refused = world.password("ann", "pencil", REMOTE).unwrap_err();
+    assert!(refused.contains("over TLS only"), "{refused}");
+    let mut encrypted = peer(REMOTE);
+    encrypted.tls = Some(Arc::new(TlsPeer::default()));
+    let login = Login::Password { user: "ann".into(), password: Secret::new("pencil") };
+    assert_eq!(user_of(world.step(login, &encrypted)), Ok("ann".into()));
+}
+
+#[test]
+fn mechanism_that_is_off_lets_nobody_in() {
+    let world = World::new(|policy| policy.mechanisms = vec![Mechanism::ScramSha256]);
+    let refused = world.password("ann", "pencil", LOCAL).unwrap_err();
+    assert!(refused.contains("PLAIN are switched off"), "{refused}");
+}
+
+#[test]
+fn certificate_lets_in_the_user_it_names() {
+    let world = World::new(|_| {});
+    let login = |identity: &str| Login::Certificate { identity: identity.to_owned() };
+    user_of(world.step(login(""), &peer(REMOTE))).unwrap_err();
+    let mut ann = peer(REMOTE);
+    let tls = TlsPeer { certificate_user: Some("ann".into()), ..TlsPeer::default() };
+    ann.tls = Some(Arc::new(tls));
+    assert_eq!(user_of(world.step(login(""), &ann)), Ok("ann".into()));
+    assert_eq!(user_of(world.step(login("ann"), &ann)), Ok("ann".into()));
+    user_of(world.step(login("guest"), &ann)).unwrap_err();
+}
+
+#[test]
+fn scram_challenges_everybody_alike_and_needs_its_first_message() {
+    let world = World::new(|_| {});
+    let final_message = Secret::new("c=biws,r=x,p=AAAA");
+    let last = || Login::ScramFinal { message: final_message.clone() };
+    user_of(world.step(last(), &peer(LOCAL))).unwrap_err();
+    for user in ["ann", "nobody"] {
+        let message = Secret::new(format!("n,,n={user},r=abc"));
+        let first = world.step(Login::ScramFirst { message }, &peer(LOCAL));
+        let Ok(LoginStep::Challenge(challenge)) = first else { panic!("{first:?}") };
+        let challenge = String::from_utf8(challenge).unwrap();
+        assert!(challenge.starts_with("r=abc") && challenge.ends_with(",i=4096"), "{challenge}");
+        let refused = user_of(world.step(last(), &peer(LOCAL))).unwrap_err();
+        assert_eq!(refused, "wrong user name or password");
+    }
+}

@@ -1,0 +1,131 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{ENV_PREFIX, Ports, Sources};
+
+/// A message broker: AMQP 0-9-1 and MQTT through one core.
+#[derive(Debug, Parser)]
+#[command(name = "polymq", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker.
+    Server(ServerArgs),
+    /// Check a configuration, and print every value and where it comes from.
+    Check(CheckArgs),
+}
+
+/// Flags of `polymq server`.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything that must survive is kept [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// For tutorials and tests: guest/guest, and MQTT without login, both from loopback only
+    #[arg(long)]
+    pub(crate) dev: bool,
+    /// Set a key, such as limits.connections=1000
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// 0 puts every listener on a free port of loopback
+    #[arg(long, value_name = "0", conflicts_with = "port_offset",
+          value_parser = clap::value_parser!(u16).range(0..=0))]
+    port: Option<u16>,
+    /// Add N to every port
+    #[arg(long, value_name = "N")]
+    port_offset: Option<u16>,
+    /// When ready, print the ports as one line of JSON and nothing else
+    #[arg(long)]
+    pub(crate) print_ports: bool,
+}
+
+/// Flags of `polymq check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    file: Option<PathBuf>,
+    /// Set a key, such as limits.connections=1000
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl ServerArgs {
+    pub(crate) fn sources(&self) -> Sources {
+        let mut sources = sources(self.config.clone(), &self.settings);
+        if let Some(data_dir) = &self.data_dir {
+            let flag = format!("--data-dir {data_dir}");
+            sources.flags.push((format!("server.data_dir={data_dir}"), flag));
+        }
+        sources.ports = match (self.port, self.port_offset) {
+            (Some(_), _) => Ports::Free,
+            (None, Some(offset)) => Ports::Offset(offset),
+            (None, None) => Ports::Configured,
+        };
+        sources
+    }
+}
+
+impl CheckArgs {
+    pub(crate) fn sources(&self) -> Sources {
+        sources(self.file.clone(), &self.settings)
+    }
+}
+
+fn sources(file: Option<PathBuf>, settings: &[String]) -> Sources {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with(ENV_PREFIX))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    };
+    Sources {
+        file,
+        env: std::env::vars_os().filter_map(ours).collect(),
+        flags: settings.iter().map(|set| (set.clone(), format!("--set {set}"))).collect(),
+        ports: Ports::Configured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(arguments: &[&str]) -> ServerArgs {
+        let all = ["polymq", "server"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Server(args) => args,
+            Command::Check(_) => unreachable!("the command is `server`"),
+        }
+    }
+
+    #[test]
+    fn declarations_are_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn data_dir_is_a_setting_like_any_other() {
+        let sources = server(&["--set", "limits.connections=1", "--data-dir", "/x"]).sources();
+        let flags: Vec<_> = sources.flags.iter().map(|(setting, _)| setting.as_str()).collect();
+        assert_eq!(flags, ["limits.connections=1", "server.data_dir=/x"]);
+    }
+
+    #[test]
+    fn ports_move_by_an_offset_or_all_become_free() {
+        assert_eq!(server(&[]).sources().ports, Ports::Configured);
+        assert_eq!(server(&["--port", "0"]).sources().ports, Ports::Free);
+        assert_eq!(server(&["--port-offset", "7"]).sources().ports, Ports::Offset(7));
+        let both = ["polymq", "server", "--port", "0", "--port-offset", "7"];
+        assert!(Cli::try_parse_from(both).is_err());
+        assert!(Cli::try_parse_from(["polymq", "server", "--port", "5672"]).is_err());
+    }
+}

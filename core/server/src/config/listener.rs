@@ -1,0 +1,163 @@
+//! The listeners: the four that exist by themselves, and those that the operator names.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use super::{
+    Ports,
+    key::Configured,
+    section::{Listener, Server, Tls},
+    source::Source,
+    value::{Bind, ListenerProtocol},
+};
+
+/// Listeners that exist without being mentioned, with their ports.
+pub(super) const DEFAULT_LISTENERS: [(&str, u16); 4] =
+    [("amqp", 5672), ("mqtt", 1883), ("http", 15672), ("metrics", 15692)];
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointProtocol {
+    Amqp,
+    Mqtt,
+    Http,
+    Metrics,
+}
+
+impl fmt::Display for EndpointProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amqp => "amqp",
+            Self::Mqtt => "mqtt",
+            Self::Http => "http",
+            Self::Metrics => "metrics",
+        })
+    }
+}
+
+/// A listener with everything decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) protocol: EndpointProtocol,
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Name of a certificate.
+    pub(crate) tls: Option<String>,
+    pub(crate) vhost: String,
+}
+
+/// Reads all listeners, those without an address left out.
+pub(super) fn endpoints(source: &mut Source, server: &Server, ports: Ports) -> Vec<Endpoint> {
+    let mut names: Vec<_> = DEFAULT_LISTENERS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.extend(source.names("listeners").into_iter().filter(|name| {
+        !DEFAULT_LISTENERS.iter().any(|(known, _)| known == name)
+    }));
+    names.into_iter().filter_map(|name| endpoint(source, server, ports, name)).collect()
+}
+
+fn endpoint(source: &mut Source, server: &Server, ports: Ports, name: String) -> Option<Endpoint> {
+    let path = format!("listeners.{name}");
+    let listener = Listener::read(source, &path);
+    let protocol = protocol(source, &path, &name, listener.protocol)?;
+    let mut binds = listener.bind;
+    let bind_path = format!("{path}.bind");
+    if source.origin(&bind_path) == super::problem::Origin::Default {
+        match DEFAULT_LISTENERS.iter().find(|(known, _)| *known == name) {
+            Some((_, port)) => binds = vec![Bind { address: None, port: *port }],
+            None => {
+                let help = Some(format!("add bind = [\":PORT\"] to [{path}]"));
+                source.note_at(&bind_path, format!("listener `{name}` has no address"), help);
+            }
+        }
+    }
+    if binds.is_empty() {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for bind in binds {
+        match address(bind, server.default_address, ports) {
+            Some(address) => addresses.push(address),
+            None => {
+                let message = format!("port {} of `{name}` grows beyond 65535", bind.port);
+                source.note_at(&bind_path, message, Some("lower --port-offset".to_owned()));
+            }
+        }
+    }
+    // One free port is enough, wherever the listener would listen otherwise.
+    if ports == Ports::Free {
+        addresses.truncate(1);
+    }
+    let vhost =
+        if listener.vhost.is_empty() { server.default_vhost.clone() } else { listener.vhost };
+    let tls = (!listener.tls.is_empty()).then_some(listener.tls);
+    Some(Endpoint { name, protocol, addresses, tls, vhost })
+}
+
+fn protocol(
+    source: &mut Source,
+    path: &str,
+    name: &str,
+    said: ListenerProtocol,
+) -> Option<EndpointProtocol> {
+    let word = if said == ListenerProtocol::ByName { name.to_owned() } else { said.to_string() };
+    match word.as_str() {
+        "amqp" => Some(EndpointProtocol::Amqp),
+        "mqtt" => Some(EndpointProtocol::Mqtt),
+        "http" => Some(EndpointProtocol::Http),
+        "metrics" => Some(EndpointProtocol::Metrics),
+        "stomp" | "xmpp" => {
+            let message = format!("protocol \"{word}\" is planned and not available yet");
+            source.note_at(&format!("{path}.protocol"), message, None);
+            None
+        }
+        _ => {
+            let help = Some(format!("add protocol = \"amqp\" (or another) to [{path}]"));
+            let message = format!("listener `{name}` does not say what it speaks");
+            source.note_at(&format!("{path}.bind"), message, help);
+            None
+        }
+    }
+}
+
+fn address(bind: Bind, default: IpAddr, ports: Ports) -> Option<SocketAddr> {
+    let address = bind.address.unwrap_or(default);
+    match ports {
+        Ports::Configured => Some(SocketAddr::new(address, bind.port)),
+        Ports::Free => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)),
+        Ports::Offset(_) if bind.port == 0 => Some(SocketAddr::new(address, 0)),
+        Ports::Offset(offset) => Some(SocketAddr::new(address, bind.port.checked_add(offset)?)),
+    }
+}
+
+/// Notes listeners that name no certificate of ours, and certificates that are incomplete.
+pub(super) fn check_tls(source: &mut Source, endpoints: &[Endpoint], tls: &BTreeMap<String, Tls>) {
+    for endpoint in endpoints {
+        let Some(name) = &endpoint.tls else { continue };
+        let path = format!("listeners.{}.tls", endpoint.name);
+        if !tls.contains_key(name) {
+            let help = Some(format!("add a table [tls.{name}]"));
+            source.note_at(&path, format!("there is no certificate `{name}`"), help);
+        }
+        if matches!(endpoint.protocol, EndpointProtocol::Http | EndpointProtocol::Metrics) {
+            let message = "TLS on HTTP listeners is planned and not available yet".to_owned();
+            source.note_at(&path, message, Some("put a proxy in front".to_owned()));
+        }
+    }
+    for (name, tls) in tls {
+        for (key, file) in [("cert_file", &tls.cert_file), ("key_file", &tls.key_file)] {
+            if file.as_os_str().is_empty() {
+                let path = format!("tls.{name}.{key}");
+                source.note_at(&path, format!("`{path}` is missing"), None);
+            }
+        }
+        let wants_ca = tls.client_auth != super::value::ClientAuth::None;
+        if wants_ca && tls.client_ca_file.as_os_str().is_empty() {
+            let path = format!("tls.{name}.client_auth");
+            let help = Some(format!("set tls.{name}.client_ca_file"));
+            source.note_at(&path, "client certificates need an authority".to_owned(), help);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The configuration: one TOML file, the environment and flags, checked as a whole before
+//! anything starts.
+//!
+//! Queues, users and permissions are not in it; they live in the store.
+
+mod key;
+mod listener;
+mod problem;
+mod reference;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+pub(crate) mod value;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use self::{key::Configured, problem::FileText, source::Source, value::Backend};
+
+pub(crate) use self::{
+    source::ENV_PREFIX,
+    listener::{Endpoint, EndpointProtocol},
+    reference::reference,
+    section::{
+        Amqp, Auth, DiskFree, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile, Tls,
+    },
+};
+
+/// Read when it exists and `--config` names no other.
+const SYSTEM_FILE: &str = "/etc/polymq/polymq.toml";
+
+/// The whole configuration; every value has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) storage: Storage,
+    pub(crate) storage_file: StorageFile,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) tls: BTreeMap<String, Tls>,
+    pub(crate) auth: Auth,
+    pub(crate) limits: Limits,
+    pub(crate) disk_free: DiskFree,
+    pub(crate) amqp: Amqp,
+    pub(crate) mqtt: Mqtt,
+    pub(crate) http: Http,
+    pub(crate) logging: Logging,
+}
+
+/// Where values come from, weakest first.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// `--config`.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Pairs of setting (`key=value`) and the flag as the operator wrote it.
+    pub(crate) flags: Vec<(String, String)>,
+    /// What the listeners' ports become.
+    pub(crate) ports: Ports,
+}
+
+/// A change of all ports at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// As configured.
+    #[default]
+    Configured,
+    /// Each one higher by this.
+    Offset(u16),
+    /// Free ones on loopback.
+    Free,
+}
+
+/// A configuration that was read, with what is to be told about it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// Key, value and origin of everything.
+    pub(crate) effective: Vec<(String, String, String)>,
+    /// What is allowed but probably not wanted.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// All mistakes, ready to be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Mistakes(pub(crate) String);
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// Errors: every mistake of every source at once.
+    pub(crate) fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+        let file = read_file(sources.file.as_deref())?;
+        let mut source = Source::new(section::SECTIONS, section::PLANNED, file);
+        source.add_env(sources.env.iter().cloned());
+        for (setting, flag) in &sources.flags {
+            source.add_flag(setting, flag);
+        }
+        let config = Self::read(&mut source, sources.ports);
+        config.check(&mut source);
+        if !source.problems.is_empty() {
+            let shown: Vec<_> =
+                source.problems.iter().map(|problem| problem.render(&source.file)).collect();
+            return Err(Mistakes(shown.join("\n")));
+        }
+        let warnings = config.warnings();
+        Ok(Loaded { config, effective: source.effective(), warnings })
+    }
+
+    fn read(source: &mut Source, ports: Ports) -> Self {
+        let server = Server::read(source, "server");
+        let storage = Storage::read(source, "storage");
+        let storage_file = StorageFile::read(source, "storage.file");
+        let endpoints = listener::endpoints(source, &server, ports);
+        let names = source.names("tls");
+        let tls = names
+            .into_iter()
+            .map(|name| (name.clone(), Tls::read(source, &format!("tls.{name}"))))
+            .collect();
+        Self {
+            server,
+            storage,
+            storage_file,
+            endpoints,
+            tls,
+            auth: Auth::read(source, "auth"),
+            limits: Limits::read(source, "limits"),
+            disk_free: DiskFree::read(source, "limits.disk_free"),
+            amqp: Amqp::read(source, "amqp"),
+            mqtt: Mqtt::read(source, "mqtt"),
+            http: Http::read(source, "http"),
+            logging: Logging::read(source, "logging"),
+        }
+    }
+
+    /// Notes values that fit their keys and not each other.
+    fn check(&self, source: &mut Source) {
+        if matches!(self.storage.backend, Backend::Postgres | Backend::Sqlite) {
+            let backend = self.storage.backend;
+            source.note_at(
+                "storage.backend",
+                format!("backend \"{backend}\" is planned and not available yet"),
+                Some("use \"file\" or \"memory\"".to_owned()),
+            );
+        }
+        if self.disk_free.resume < self.disk_free.low {
+            source.note_at(
+                "limits.disk_free.resume",
+                "`limits.disk_free.resume` is below `limits.disk_free.low`".to_owned(),
+                Some("publishers would never go on; make it at least as large".to_owned()),
+            );
+        }
+        // AMQP 0-9-1, 4.2.3: a peer must accept frames of 4096 bytes.
+        if !(4096..=1 << 30).contains(&self.amqp.frame_size.0) {
+            let help = Some("use 4KiB to 1GiB".to_owned());
+            source.note_at("amqp.frame_size", "`amqp.frame_size` is out of range".to_owned(), help);
+        }
+        let prefix = &self.http.path_prefix;
+        if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
+            let help = Some("write it as \"/polymq\"".to_owned());
+            let message = "`http.path_prefix` begins with a slash and ends with none".to_owned();
+            source.note_at("http.path_prefix", message, help);
+        }
+        if self.server.default_vhost.is_empty() {
+            source.note_at("server.default_vhost", "a vhost has a name".to_owned(), None);
+        }
+        listener::check_tls(source, &self.endpoints, &self.tls);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let is_open = |endpoint: &&Endpoint| {
+            endpoint.tls.is_none()
+                && endpoint.protocol != EndpointProtocol::Metrics
+                && !endpoint.addresses.iter().all(|address| address.ip().is_loopback())
+        };
+        let warn = |endpoint: &Endpoint| {
+            format!(
+                "listener `{}` takes logins in clear text beyond loopback; give it `tls`, or set \
+                 auth.plain_without_tls = \"never\"",
+                endpoint.name
+            )
+        };
+        self.endpoints.iter().filter(is_open).map(warn).collect()
+    }
+}
+
+fn read_file(named: Option<&Path>) -> Result<FileText, Mistakes> {
+    let path = match named {
+        Some(path) => path,
+        None if Path::new(SYSTEM_FILE).exists() => Path::new(SYSTEM_FILE),
+        None => return Ok(FileText::default()),
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(FileText { name: path.display().to_string(), text }),
+        Err(error) => {
+            let path = path.display();
+            Err(Mistakes(format!("error: the configuration `{path}` cannot be read: {error}\n")))
+        }
+    }
+}

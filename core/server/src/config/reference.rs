@@ -1,0 +1,67 @@
+//! The reference file: every key with its default and what it means, made from the declarations.
+
+use std::fmt::Write;
+
+use super::{
+    key::{Key, Section},
+    listener::DEFAULT_LISTENERS,
+    section::SECTIONS,
+};
+
+const HEAD: &str = "\
+# PolyMQ: every key with its default. All of them may be left out.
+#
+# Sizes and times carry their unit: \"16MiB\", \"30s\". An unknown key is an error.
+# A key may also be set by the environment (POLYMQ__LIMITS__CONNECTIONS=1000) and, stronger
+# still, by a flag (--set limits.connections=1000).
+# `polymq check FILE` shows every value and where it comes from.
+";
+
+/// The text of `config/polymq.toml`.
+pub(crate) fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    for section in SECTIONS {
+        text.push('\n');
+        push_about(&mut text, section.about);
+        match section.path {
+            "listeners.*" => push_listeners(&mut text, section),
+            path => push_section(&mut text, path, section),
+        }
+    }
+    text
+}
+
+fn push_section(text: &mut String, path: &str, section: &Section) {
+    // A section under a chosen name has no default, so it is shown as an example.
+    let (mark, path) = match path.strip_suffix(".*") {
+        Some(table) => ("# ", format!("{table}.public")),
+        None => ("", path.to_owned()),
+    };
+    let _ = writeln!(text, "{mark}[{path}]");
+    for key in section.keys {
+        push_about(text, key.about);
+        let _ = writeln!(text, "{mark}{} = {}", key.name, (key.default)());
+    }
+}
+
+fn push_listeners(text: &mut String, section: &Section) {
+    text.push_str("#\n# The keys of a listener:\n");
+    for Key { name, about, default } in section.keys {
+        let about = about.replace('\n', "");
+        let _ = writeln!(text, "#   {name} = {}:{about}", default());
+    }
+    text.push_str("[listeners]\n");
+    for (name, port) in DEFAULT_LISTENERS {
+        let _ = writeln!(text, "{name} = {{ bind = [\":{port}\"] }}");
+    }
+    text.push_str(
+        "# amqps = { protocol = \"amqp\", bind = [\"0.0.0.0:5671\"], tls = \"public\" }\n\
+         # mqtts = { protocol = \"mqtt\", bind = [\"0.0.0.0:8883\"], tls = \"public\" }\n",
+    );
+}
+
+fn push_about(text: &mut String, about: &str) {
+    for line in about.lines() {
+        let _ = writeln!(text, "#{line}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Every section of the configuration with its keys, their defaults and what they mean.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use super::{
+    key::{Configured, Section, section},
+    value::{
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat, Mechanism, MemoryMark,
+        PlainWithoutTls, Promise, Setting,
+    },
+};
+
+section! {
+    /// The process.
+    Server at "server" {
+        /// Shown in metrics and told to clients.
+        name: String = "polymq",
+        /// Where everything that must survive is kept.
+        data_dir: PathBuf = "./data",
+        /// For every listener that names only a port.
+        default_address: IpAddr = "127.0.0.1",
+        /// Virtual host of clients that name none.
+        default_vhost: String = "/",
+        /// After SIGTERM: how long clients may take to finish.
+        drain_timeout: Duration = "30s",
+    }
+}
+
+section! {
+    /// What keeps the data.
+    Storage at "storage" {
+        /// "file": a log in the data directory. "memory": nothing survives the process.
+        backend: Backend = "file",
+        /// What the confirm of a persistent message means: "sync": it is on the disk;
+        /// "interval": it is there after `interval`; "os": when the operating system likes.
+        durability: Promise = "sync",
+        /// With durability "interval": how much a power loss may take.
+        interval: Duration = "50ms",
+    }
+}
+
+section! {
+    /// The log of backend "file".
+    StorageFile at "storage.file" {
+        /// Folder of the log, below the data directory unless it is absolute.
+        path: PathBuf = "store",
+    }
+}
+
+section! {
+    /// A port that clients connect to. The table's name is its protocol, unless `protocol` says
+    /// otherwise. `amqp`, `mqtt`, `http` and `metrics` exist without being mentioned; an empty
+    /// `bind` switches one off.
+    Listener at "listeners.*" {
+        /// "amqp", "mqtt", "http" or "metrics".
+        protocol: ListenerProtocol = "",
+        /// Addresses and ports; ":5672" takes `server.default_address`.
+        bind: Vec<Bind> = "",
+        /// Name of a table below `tls`; empty for clear text.
+        tls: String = "",
+        /// Virtual host of clients that name none; empty takes `server.default_vhost`.
+        vhost: String = "",
+    }
+}
+
+section! {
+    /// A certificate for listeners, under a name that they refer to.
+    Tls at "tls.*" {
+        /// PEM file with the certificate and its chain.
+        cert_file: PathBuf = "",
+        /// PEM file with the private key.
+        key_file: PathBuf = "",
+        /// PEM file with the authorities that client certificates must come from.
+        client_ca_file: PathBuf = "",
+        /// "none", "optional" or "required": whether clients show a certificate.
+        client_auth: ClientAuth = "none",
+        /// Part of a client certificate that names its user: "cn", "dns", "email" or "uri".
+        client_user: CertificateUser = "cn",
+    }
+}
+
+section! {
+    /// Who may come in.
+    Auth at "auth" {
+        /// Ways to log in. PLAIN stands for every clear password: SASL PLAIN and AMQPLAIN, and
+        /// user name and password of MQTT.
+        mechanisms: Vec<Mechanism> = "PLAIN,SCRAM-SHA-256,EXTERNAL",
+        /// Clear passwords on connections without TLS: "allow", "loopback" or "never".
+        plain_without_tls: PlainWithoutTls = "allow",
+        /// The user that clients without credentials become; empty refuses them.
+        anonymous_user: String = "",
+        /// From accepting a connection to the end of its login.
+        login_timeout: Duration = "10s",
+        /// Failed logins of one user from one address, over all protocols; 0 for no bound.
+        login_failures_per_minute: u32 = "20",
+    }
+}
+
+section! {
+    /// Bounds on what peers may ask for.
+    Limits at "limits" {
+        /// Largest message body.
+        message_size: ByteCount = "16MiB",
+        /// Connections in total.
+        connections: u32 = "50_000",
+        /// Channels of one AMQP connection.
+        channels_per_connection: u16 = "2_047",
+        /// Most unsettled deliveries of a consumer.
+        prefetch_max: u16 = "65_535",
+        /// What a peer may send before it has logged in; a large MQTT will needs more.
+        login_size: ByteCount = "16KiB",
+        /// Publishers wait while the process uses more: a share of what it may use, or a size.
+        memory_high: MemoryMark = "60%",
+    }
+}
+
+section! {
+    /// Publishers wait while the disk of the data directory has less than `low` free, until it
+    /// has `resume`.
+    DiskFree at "limits.disk_free" {
+        /// Below this they wait.
+        low: ByteCount = "2GiB",
+        /// Above this they go on.
+        resume: ByteCount = "3GiB",
+    }
+}
+
+section! {
+    /// AMQP 0-9-1.
+    Amqp at "amqp" {
+        /// Largest frame offered to clients.
+        frame_size: ByteCount = "128KiB",
+        /// Heartbeat offered to clients; "0s" for none.
+        heartbeat: Duration = "60s",
+    }
+}
+
+section! {
+    /// MQTT 3.1, 3.1.1 and 5.
+    Mqtt at "mqtt" {
+        /// Longest time the broker keeps a session for a client that is away; "0s" for no bound.
+        session_expiry_max: Duration = "0s",
+        /// Longest keep-alive a client may ask for; "0s" for no bound.
+        keep_alive_max: Duration = "0s",
+        /// Unacknowledged messages of quality of service 1 and 2 a client may have on the way.
+        receive_max: u16 = "1_024",
+        /// Topic aliases a client may use.
+        topic_alias_max: u16 = "32",
+        /// Subscriptions of one client.
+        subscriptions_max: u32 = "10_000",
+    }
+}
+
+section! {
+    /// The HTTP listeners.
+    Http at "http" {
+        /// First part of every path, such as "/polymq", when a proxy forwards one.
+        path_prefix: String = "",
+    }
+}
+
+section! {
+    /// What the process tells about itself, on standard error.
+    Logging at "logging" {
+        /// "error", "warn", "info", "debug" or "trace"; or by module: "info,polymq_mqtt=debug".
+        level: String = "info",
+        /// "text", "json" or "auto": text on a terminal, otherwise json.
+        format: LogFormat = "auto",
+    }
+}
+
+/// Every section, in the order of the reference file.
+pub(crate) static SECTIONS: &[Section] = &[
+    Server::SECTION,
+    Storage::SECTION,
+    StorageFile::SECTION,
+    Listener::SECTION,
+    Tls::SECTION,
+    Auth::SECTION,
+    Limits::SECTION,
+    DiskFree::SECTION,
+    Amqp::SECTION,
+    Mqtt::SECTION,
+    Http::SECTION,
+    Logging::SECTION,
+];
+
+/// Keys of releases to come, so that they are told apart from typing mistakes.
+pub(crate) static PLANNED: &[&str] = &[
+    "include",
+    "xmpp",
+    "plugins",
+    "plugin",
+    "metrics",
+    "server.amqp_version",
+    "server.definitions_file",
+    "storage.postgres",
+    "storage.sqlite",
+    "storage.file.segment_size",
+    "storage.file.body_cache",
+    "mqtt.exchange",
+    "mqtt.queue_missing",
+    "mqtt.share_expiry",
+    "http.trusted_proxies",
+    "http.cors_origins",
+    "http.definitions_size",
+    "http.login_idle",
+    "http.webhook_targets",
+    "http.console",
+    "logging.output",
+    "logging.audit_file",
+];

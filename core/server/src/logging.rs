@@ -1,0 +1,28 @@
+//! Where log lines go and how they look. Every line has a stable `event`, and none has a secret.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Logging, value::LogFormat};
+
+/// Starts logging to standard error.
+///
+/// Errors: when `logging.level` cannot be read.
+pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&logging.level)
+        .with_context(|| format!("logging.level `{}` cannot be read", logging.level))?;
+    let is_text = match logging.format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_text && std::io::stderr().is_terminal());
+    let started =
+        if is_text { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+}

@@ -1,0 +1,54 @@
+//! What the system says about this process and its disk.
+
+use std::{fs, path::Path};
+
+/// Memory that the process holds; `None` where the system does not tell.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+}
+
+/// Memory that the process may hold: that of the machine, or of its control group.
+pub(crate) fn memory_allowed_bytes() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    machine.into_iter().chain(group).min()
+}
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// Space on the disk of `path` that this process may use.
+pub(crate) fn disk_free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_process_holds_some_memory_and_may_hold_more() {
+        let (held, allowed) = (resident_bytes().unwrap(), memory_allowed_bytes().unwrap());
+        assert!(held > 100_000 && held < allowed, "{held} of {allowed}");
+    }
+
+    #[test]
+    fn total_memory_is_read_in_kibibytes() {
+        assert_eq!(total_bytes("MemTotal:       24105 kB\nMemFree: 1 kB\n"), Some(24105 * 1024));
+        assert_eq!(total_bytes("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn disk_of_a_folder_has_space_and_that_of_nothing_has_not() {
+        assert!(disk_free_bytes(Path::new("/")).is_some());
+        assert!(disk_free_bytes(Path::new("/no/such/folder")).is_none());
+    }
+}
