@@ -36,7 +36,7 @@ setup_go() {
 
 setup_java() {
     mkdir -p "$out/java/classes" "$out/java/lib"
-    mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies \
+    mvn -q -B -Dstyle.color=never -f "$here/java/pom.xml" dependency:copy-dependencies \
         -DincludeScope=runtime -DoutputDirectory="$out/java/lib"
     javac --release 17 -cp "$out/java/lib/*" -d "$out/java/classes" "$here"/java/*.java
 }

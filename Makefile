@@ -1,0 +1,22 @@
+# Two commands for newcomers: `make run` starts the broker, `make test` passes every test.
+
+# Runs one command between two lines that name it and say how long it took.
+STEP = @bash -c 'echo "==> $$*"; "$$@" || { code=$$?; \
+	echo "==> FAILED after $$SECONDS s: $$*" >&2; exit $$code; }; \
+	echo "==> $$SECONDS s: $$*"' step
+
+.PHONY: run test
+
+run:
+	cargo run --release --locked -p polymq-server -- server --dev
+
+# In the order in which a mistake is cheapest to learn of.
+test:
+	$(STEP) cargo fmt --check
+	$(STEP) cargo lint
+	$(STEP) cargo test --locked
+	$(STEP) cargo fuzz-replay
+	$(STEP) cargo build --release --locked -p polymq-server
+	$(STEP) tests/interop/setup.sh
+	$(STEP) cargo interop
+	$(STEP) cargo faults
