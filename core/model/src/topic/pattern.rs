@@ -199,6 +199,8 @@ impl Pattern {
     }
 
     /// True when every topic that `other` matches is matched by this pattern too.
+    ///
+    /// The answer is exact but for `/#`, which is taken to match the topic of one empty level, which does not exist.
     pub fn covers(&self, other: &Self) -> bool {
         if self.hides() {
             let hidden_is_safe = other.hides()

@@ -62,8 +62,12 @@ impl<'a> Iterator for Levels<'a> {
 
 /// Appends the dot form of an MQTT topic name to `out`.
 ///
-/// Cost: one pass; runs of plain text are copied whole.
+/// Cost: one pass, at memory speed for topics without `%`.
 pub fn slash_to_dot(topic: &str, out: &mut String) {
+    if !holds_any(topic, [b'%'; 3]) {
+        swap_separators(topic, out);
+        return;
+    }
     out.reserve(topic.len());
     let mut rest = topic;
     while let Some((special, tail)) = copy_plain(&mut rest, b"/.%", out) {
@@ -91,6 +95,10 @@ pub fn dot_to_slash(key: &str, out: &mut String) -> bool {
     if key.is_empty() {
         return false;
     }
+    if !holds_any(key, [b'%', b'+', b'#']) {
+        swap_separators(key, out);
+        return true;
+    }
     out.reserve(key.len());
     let mut rest = key;
     while let Some((special, tail)) = copy_plain(&mut rest, b"/.%+#", out) {
@@ -109,12 +117,19 @@ pub fn dot_to_slash(key: &str, out: &mut String) -> bool {
 
 /// Appends `text` with `.` and `/` exchanged: an MQTT filter to the key of its binding, and back.
 pub fn swap_separators(text: &str, out: &mut String) {
-    out.reserve(text.len());
-    let mut rest = text;
-    while let Some((special, tail)) = copy_plain(&mut rest, b"/.", out) {
-        out.push(if special == '/' { '.' } else { '/' });
-        rest = tail;
-    }
+    let mut bytes = std::mem::take(out).into_bytes();
+    bytes.extend(text.bytes().map(|byte| match byte {
+        b'/' => b'.',
+        b'.' => b'/',
+        other => other,
+    }));
+    // One ASCII character instead of another keeps a text valid.
+    *out = String::from_utf8(bytes).unwrap_or_default();
+}
+
+/// Looks at every byte without stopping early, which the compiler turns into wide comparisons.
+fn holds_any(text: &str, [a, b, c]: [u8; 3]) -> bool {
+    text.bytes().fold(false, |found, byte| found | (byte == a) | (byte == b) | (byte == c))
 }
 
 /// Checks the topic of an MQTT PUBLISH.
