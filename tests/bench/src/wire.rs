@@ -19,7 +19,8 @@ pub struct Wire {
 impl Wire {
     /// Connects with `TCP_NODELAY` and a read timeout.
     pub fn connect(addr: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, HANDSHAKE_TIMEOUT)?;
+        let stream = TcpStream::connect_timeout(&addr, HANDSHAKE_TIMEOUT)
+            .with_context(|| format!("connecting to {addr}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
         Ok(Self { stream, held: Vec::new() })
