@@ -76,6 +76,11 @@ impl Driver {
     /// Before this, tell the connections why: the broker sends each of them `Event::Closing`.
     pub async fn shutdown(&self, drain_timeout: Duration) {
         self.gate.drain();
+        let listeners = std::mem::take(&mut *self.gate.listeners.lock());
+        for listener in listeners {
+            // An accepting task that panicked holds no address any more either.
+            let _ = listener.await;
+        }
         if !self.emptied(drain_timeout).await {
             self.gate.cut();
             self.emptied(CUT_TIMEOUT).await;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinHandle,
+};
 
 use polymq_contract::Broker;
 use polymq_model::Limits;
@@ -35,6 +38,8 @@ pub(crate) struct Gate {
     wakers: Mutex<HashMap<u64, Waker>>,
     /// Told when the last connection has gone.
     pub(crate) empty: Notify,
+    /// The tasks that accept.
+    pub(crate) listeners: Mutex<Vec<JoinHandle<()>>>,
     /// Told when listeners are to stop.
     pub(crate) closing: Notify,
 }
@@ -50,6 +55,7 @@ impl Gate {
             next_id: AtomicU64::new(0),
             wakers: Mutex::default(),
             empty: Notify::new(),
+            listeners: Mutex::default(),
             closing: Notify::new(),
         }
     }

@@ -64,8 +64,9 @@ pub(crate) struct Parts<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
+        let login_bytes = parts.input.bytes().len();
         Self {
-            login_bytes: parts.input.bytes().len(),
+            login_bytes,
             socket: parts.socket,
             session: parts.session,
             connection: parts.connection,
@@ -79,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             resume: true,
             unflushed: false,
             warm_until: None,
-            uncounted: (0, 0),
+            uncounted: (login_bytes as u64, 0),
         }
     }
 

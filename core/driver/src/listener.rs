@@ -113,10 +113,11 @@ impl Listener {
     pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<()> {
         let gate = Arc::clone(gate);
         let spec = Arc::new(self.spec);
-        match self.socket {
+        let accepting = Arc::clone(&gate);
+        let task = match self.socket {
             BoundSocket::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { accept_tcp(&socket, &spec, &gate).await });
+                tokio::spawn(async move { accept_tcp(&socket, &spec, &gate).await })
             }
             BoundSocket::Unix(socket) => {
                 let socket = UnixListener::from_std(socket)?;
@@ -125,9 +126,10 @@ impl Listener {
                     if let Bind::Unix(path) = &spec.bind {
                         let _ = std::fs::remove_file(path);
                     }
-                });
+                })
             }
-        }
+        };
+        accepting.listeners.lock().push(task);
         Ok(())
     }
 }

@@ -1,0 +1,10 @@
+//! The driver with a toy protocol and a toy broker.
+#![forbid(unsafe_code)]
+
+mod conversation;
+mod endings;
+mod listeners;
+mod pressure;
+mod strangers;
+mod tls;
+mod toy;
