@@ -1,1 +1,111 @@
+//! MQTT 3.1, 3.1.1 and 5.0 on the server side: bytes of a client in, commands to the broker out, and back.
+//!
+//! This crate does no I/O, reads no clock, routes nothing and stores nothing. Client sessions, retained messages,
+//! wills and the matching of filters belong to the broker; sockets, TLS and WebSocket frames to the driver.
+//! It does not yet offer `$delayed/` and `$json/` topics, publishing of `$SYS` statistics, or enhanced authentication
+//! by other methods than SCRAM-SHA-256.
 #![forbid(unsafe_code)]
+
+mod answers;
+mod ask;
+mod client;
+pub mod codec;
+mod connect;
+mod convert;
+mod counters;
+mod ids;
+mod keep_alive;
+mod publish_in;
+mod publish_out;
+mod publish_properties;
+mod refusal;
+mod render;
+mod route;
+mod session;
+mod sha256;
+mod subscribe;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use polymq_contract::{Peer, Protocol, ProtocolSession, Recognised};
+use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE};
+
+pub use convert::{MQTT3, MQTT5};
+pub use counters::Counters;
+pub use session::Session;
+
+use codec::reader::var_int;
+
+/// The protocol: recognises its clients and makes a session for each.
+#[derive(Debug, Clone)]
+pub struct Mqtt {
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The exchange behind plain topics.
+    exchange: String,
+    counters: Counters,
+}
+
+impl Mqtt {
+    /// MQTT whose topics are those of `exchange`, usually `amq.topic`.
+    pub fn new(exchange: impl Into<String>) -> Self {
+        let (exchange, counters) = (exchange.into(), Counters::default());
+        Self { shared: Arc::new(Shared { exchange, counters }) }
+    }
+
+    /// What has been dropped on purpose.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self::new(TOPIC_EXCHANGE)
+    }
+}
+
+impl Protocol for Mqtt {
+    fn name(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn recognise(&self, first: &[u8]) -> Recognised {
+        let Some((kind, rest)) = first.split_first() else { return Recognised::Unsure };
+        if *kind != codec::PacketKind::Connect.first_byte() {
+            return Recognised::No;
+        }
+        let start = match var_int(rest) {
+            Ok(Some(length)) => rest.get(length.len..).unwrap_or_default(),
+            Ok(None) => return Recognised::Unsure,
+            Err(_) => return Recognised::No,
+        };
+        let names: [&[u8]; 2] = [b"\x00\x04MQTT", b"\x00\x06MQIsdp"];
+        if names.iter().any(|name| start.starts_with(name)) {
+            Recognised::Yes
+        } else if names.iter().any(|name| name.starts_with(start)) {
+            Recognised::Unsure
+        } else {
+            Recognised::No
+        }
+    }
+
+    fn formats(&self) -> Vec<&'static Format> {
+        vec![&MQTT3, &MQTT5]
+    }
+
+    fn session(
+        &self,
+        peer: &Arc<Peer>,
+        limits: &Arc<Limits>,
+        now: Now,
+    ) -> Box<dyn ProtocolSession> {
+        let (shared, peer) = (Arc::clone(&self.shared), Arc::clone(peer));
+        Box::new(Session::new(shared, peer, Arc::clone(limits), now))
+    }
+}

@@ -1,0 +1,53 @@
+//! What was dropped on purpose, counted for metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of one [`crate::Mqtt`]; they only grow.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Every counter by name.
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Publishes that were accepted and dropped, because the protocol version cannot say no.
+    publishes_dropped,
+    /// User properties with reserved names that were removed.
+    reserved,
+    /// User properties that named another user and were removed.
+    not_allowed,
+    /// Fields that MQTT 3 has no place for.
+    no_place,
+    /// Values too long for a string of MQTT.
+    too_long,
+    /// Packets sent without carry keys, because the client's limit did not allow them.
+    packet_size,
+    /// Deliveries that the client's packet limit did not allow at all.
+    too_large,
+    /// Connections closed for an error of the client.
+    faults,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,30 @@
+//! Maps by packet identifier.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+/// A map by packet identifier. Identifiers are small numbers that a client cannot make collide in a harmful way, so
+/// hashing them is one multiplication.
+pub(crate) type IdMap<T> = HashMap<u16, T, BuildHasherDefault<IdHasher>>;
+
+/// Spreads a packet identifier over all bits.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+
+    fn write_u16(&mut self, id: u16) {
+        self.0 = u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}

@@ -1,0 +1,114 @@
+//! What the properties of a PUBLISH say to the broker, read in one pass.
+
+use polymq_model::carry::{Field, is_reserved, smaller_ttl};
+
+use crate::{
+    codec::{
+        Fault, Place, PropertyReader, Reader, Value,
+        property::{id, read_stored},
+    },
+    counters::Counters,
+};
+
+/// What one pass over the properties found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    pub(crate) alias: Option<u16>,
+    expiry_secs: Option<u32>,
+    /// The expiry that was carried, in ms.
+    ttl_ms: Option<u64>,
+    /// The payload is said to be UTF-8.
+    pub(crate) is_text: bool,
+    pub(crate) priority: Option<u8>,
+    pub(crate) will_delay_secs: u32,
+    /// Properties that are not passed on.
+    must_strip: bool,
+}
+
+/// Who sends.
+pub(crate) struct Sender<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) impersonator: bool,
+}
+
+impl Scan {
+    /// Checks and reads the properties of a PUBLISH or a will.
+    pub(crate) fn read(bytes: &[u8], place: Place, entries_max: usize) -> Result<Self, Fault> {
+        let mut found = Self::default();
+        let mut reader = PropertyReader::new(bytes, place, entries_max);
+        while let Some(property) = reader.next_property()? {
+            match (property.id, property.value) {
+                (id::TOPIC_ALIAS, Value::Two(alias)) => {
+                    found.alias = Some(alias);
+                    found.must_strip = true;
+                }
+                (id::MESSAGE_EXPIRY, Value::Four(secs)) => found.expiry_secs = Some(secs),
+                (id::WILL_DELAY, Value::Four(secs)) => {
+                    found.will_delay_secs = secs;
+                    found.must_strip = true;
+                }
+                (id::PAYLOAD_FORMAT, Value::Byte(byte)) => found.is_text = byte == 1,
+                (_, Value::Pair(name, value)) if name.starts_with("x-") => {
+                    found.read_header(name, value);
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_header(&mut self, name: &str, value: &str) {
+        if is_reserved(name) {
+            self.must_strip = true;
+        }
+        match Field::from_key(name) {
+            Some(Field::Priority) => self.priority = value.parse().ok().or(self.priority),
+            Some(Field::Ttl) => self.ttl_ms = value.parse().ok().or(self.ttl_ms),
+            // Whether the name is the sender's own is decided when the properties are copied.
+            Some(Field::User) => self.must_strip = true,
+            _ => {}
+        }
+    }
+
+    /// When the message expires, 0 for never; an expiry that was carried only shortens it.
+    pub(crate) fn deadline_ms(&self, now_ms: u64) -> u64 {
+        let native = self.expiry_secs.map(|secs| u64::from(secs) * 1000);
+        let Some(ttl) = smaller_ttl(native, self.ttl_ms) else { return 0 };
+        now_ms.saturating_add(ttl).max(1)
+    }
+
+    /// The properties that stay with the message.
+    pub(crate) fn kept<'a>(
+        &self,
+        bytes: &'a [u8],
+        sender: &Sender<'_>,
+        buffer: &'a mut Vec<u8>,
+        counters: &Counters,
+    ) -> &'a [u8] {
+        if !self.must_strip {
+            return bytes;
+        }
+        buffer.clear();
+        let mut reader = Reader::new(bytes);
+        loop {
+            let before = reader.rest();
+            let Ok(property) = read_stored(&mut reader) else { return buffer };
+            let keep = match property.value {
+                Value::Pair(name, _) if is_reserved(name) => {
+                    counters.reserved.add(1);
+                    false
+                }
+                Value::Pair(name, value) if Field::from_key(name) == Some(Field::User) => {
+                    let is_own = value == sender.user || sender.impersonator;
+                    counters.not_allowed.add(usize::from(!is_own));
+                    is_own
+                }
+                _ => property.id != id::TOPIC_ALIAS && property.id != id::WILL_DELAY,
+            };
+            if keep {
+                let taken = before.len() - reader.rest().len();
+                buffer.extend_from_slice(before.get(..taken).unwrap_or_default());
+            }
+        }
+    }
+}

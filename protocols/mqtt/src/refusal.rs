@@ -1,0 +1,63 @@
+//! The one table from refusals of the broker to the codes of MQTT.
+
+use polymq_contract::RefusalKind;
+
+use crate::codec::Reason;
+
+/// How MQTT 3 treats a publish that was refused; it has no code to say so [MQTT-3.3.5-2].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publish3 {
+    /// It is acknowledged and counted.
+    Acknowledge,
+    /// The connection closes.
+    Close,
+    /// No acknowledgement, reading stops, and the connection closes later, so that the client sends again.
+    Stall,
+}
+
+/// The codes of one kind of refusal, by packet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Codes {
+    /// CONNACK of MQTT 5.
+    pub(crate) connack: Reason,
+    /// CONNACK of MQTT 3.
+    pub(crate) connack_3: u8,
+    /// PUBACK and PUBREC of MQTT 5. Codes these packets do not know end the connection.
+    pub(crate) publish: Reason,
+    /// Publishes of MQTT 3.
+    pub(crate) publish_3: Publish3,
+    /// SUBACK of MQTT 5; MQTT 3.1.1 has 0x80 and MQTT 3.1 closes.
+    pub(crate) suback: Reason,
+    /// UNSUBACK of MQTT 5.
+    pub(crate) unsuback: Reason,
+    /// DISCONNECT of MQTT 5.
+    pub(crate) disconnect: Reason,
+}
+
+/// Looks a kind of refusal up.
+pub(crate) fn codes(kind: RefusalKind) -> Codes {
+    use Publish3::{Acknowledge, Close, Stall};
+    let row = |connack, connack_3, publish, publish_3, suback, unsuback, disconnect| Codes {
+        connack: Reason(connack),
+        connack_3,
+        publish: Reason(publish),
+        publish_3,
+        suback: Reason(suback),
+        unsuback: Reason(unsuback),
+        disconnect: Reason(disconnect),
+    };
+    match kind {
+        RefusalKind::NotFound => row(0x87, 5, 0x10, Acknowledge, 0x8F, 0x11, 0x80),
+        RefusalKind::Denied => row(0x87, 5, 0x87, Close, 0x87, 0x87, 0x87),
+        RefusalKind::Conflict => row(0x83, 3, 0x83, Close, 0x83, 0x83, 0x83),
+        RefusalKind::Invalid => row(0x83, 3, 0x83, Close, 0x83, 0x83, 0x83),
+        RefusalKind::Locked => row(0x87, 5, 0x87, Close, 0x87, 0x87, 0x87),
+        RefusalKind::Limit => row(0x97, 3, 0x97, Stall, 0x97, 0x80, 0x97),
+        RefusalKind::Full => row(0x97, 3, 0x97, Stall, 0x97, 0x80, 0x97),
+        RefusalKind::TooLarge => row(0x95, 3, 0x95, Close, 0x80, 0x80, 0x95),
+        RefusalKind::NotAvailable => row(0x83, 3, 0x83, Close, 0x83, 0x83, 0x83),
+        RefusalKind::StoreFailed => row(0x88, 3, 0x80, Close, 0x80, 0x80, 0x80),
+        RefusalKind::LoginFailed => row(0x86, 4, 0x87, Close, 0x87, 0x87, 0x87),
+        RefusalKind::Reserved => row(0x87, 5, 0x87, Close, 0x87, 0x87, 0x87),
+    }
+}

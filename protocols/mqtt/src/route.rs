@@ -1,0 +1,111 @@
+//! Where a published topic leads.
+
+use polymq_contract::RefusalKind;
+use polymq_model::{
+    Limits,
+    address::{BadDestination, MqttDestination},
+    topic::{BadTopic, slash_to_dot, valid_topic_name},
+};
+
+use crate::codec::{Fault, Reason};
+
+/// An exchange and a routing key in dot form.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Route {
+    pub(crate) exchange: String,
+    pub(crate) key: String,
+}
+
+/// Why a topic leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unroutable {
+    /// The packet breaks a rule of the specification: the connection ends.
+    Fault(Fault),
+    /// The topic belongs to the server. MQTT 3 acknowledges and drops the message.
+    NotOurs(String),
+    /// A rule of ours refuses the topic.
+    Refused {
+        /// The code of MQTT 5.
+        reason: Reason,
+        /// What MQTT 3 does is the row of this kind.
+        kind: RefusalKind,
+        /// What is wrong with it.
+        text: String,
+    },
+}
+
+impl Route {
+    /// Finds the way of `topic`; plain topics go to `exchange`.
+    pub(crate) fn of_topic(
+        topic: &str,
+        exchange: &str,
+        limits: &Limits,
+    ) -> Result<Self, Unroutable> {
+        if let Err(bad) = valid_topic_name(topic, limits) {
+            return Err(match bad {
+                BadTopic::Empty | BadTopic::Nul => {
+                    Unroutable::Fault(Fault::protocol("a topic name is empty or holds U+0000"))
+                }
+                BadTopic::Wildcard(_) => {
+                    Unroutable::Fault(Fault::new(Reason::TOPIC_NAME_INVALID, bad.to_string()))
+                }
+                BadTopic::TooLong { .. } | BadTopic::TooManyLevels { .. } => Unroutable::Refused {
+                    reason: Reason::TOPIC_NAME_INVALID,
+                    kind: RefusalKind::Invalid,
+                    text: bad.to_string(),
+                },
+            });
+        }
+        match MqttDestination::publish(topic) {
+            Ok(MqttDestination::Topic(topic)) => Ok(Self::new(exchange, topic)),
+            Ok(MqttDestination::Exchange { exchange, key, .. }) => Ok(Self::new(&exchange, key)),
+            Ok(MqttDestination::Queue { name, .. }) => {
+                Ok(Self { exchange: String::new(), key: name.into_owned() })
+            }
+            Ok(MqttDestination::Delayed { .. }) => Err(Unroutable::Refused {
+                reason: Reason::IMPLEMENTATION_SPECIFIC,
+                kind: RefusalKind::NotAvailable,
+                text: format!("`{topic}`: delayed publishing is not available yet"),
+            }),
+            Ok(MqttDestination::Shared { .. } | MqttDestination::System(_)) => {
+                Err(Unroutable::NotOurs(format!("`{topic}` cannot be published to")))
+            }
+            Err(
+                bad @ (BadDestination::Reserved(_)
+                | BadDestination::SubscribeOnly(_)
+                | BadDestination::PublishOnly(_)
+                | BadDestination::Malformed(..)),
+            ) => Err(Unroutable::NotOurs(bad.to_string())),
+        }
+    }
+
+    fn new(exchange: &str, topic: &str) -> Self {
+        let mut key = String::new();
+        slash_to_dot(topic, &mut key);
+        Self { exchange: exchange.to_owned(), key }
+    }
+}
+
+/// The route of the last topic published, because clients repeat themselves.
+#[derive(Debug, Default)]
+pub(crate) struct LastRoute {
+    topic: String,
+    route: Route,
+}
+
+impl LastRoute {
+    /// The route of `topic`, remembered when it is the same as before.
+    pub(crate) fn find(
+        &mut self,
+        topic: &str,
+        exchange: &str,
+        limits: &Limits,
+    ) -> Result<&Route, Unroutable> {
+        if topic.is_empty() || self.topic != topic {
+            self.route = Route::of_topic(topic, exchange, limits)?;
+            self.topic.clear();
+            self.topic.push_str(topic);
+        }
+        Ok(&self.route)
+    }
+}
