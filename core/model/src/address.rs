@@ -18,7 +18,8 @@ use crate::{
 /// The exchange in which all protocols share their topics, unless the configuration names another.
 pub const TOPIC_EXCHANGE: &str = "amq.topic";
 
-/// A routing key on the default exchange that begins with this is delivered to the address after it.
+/// A routing key on the default exchange that begins with this is delivered to the address after
+/// it.
 ///
 /// The prefix `amq.` is reserved, so no queue has such a name.
 pub const ADDRESS_KEY_PREFIX: &str = "amq.address:";
@@ -66,9 +67,11 @@ impl Address {
         }
     }
 
-    /// The canonical text: `/queues/<name>`, `/exchanges/<exchange>[/<key>]`, `/jids/<jid>`, or the opaque text.
+    /// The canonical text: `/queues/<name>`, `/exchanges/<exchange>[/<key>]`, `/jids/<jid>`, or the
+    /// opaque text.
     ///
-    /// Specification: RFC 3986 for the percent-encoding; the paths are those of AMQP 1.0 v2 addresses.
+    /// Specification: RFC 3986 for the percent-encoding; the paths are those of AMQP 1.0 v2
+    /// addresses.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         match self {
@@ -93,7 +96,8 @@ impl Address {
         out
     }
 
-    /// Reads a `reply-to` of AMQP, or a routing key on the default exchange: a queue name or an address key.
+    /// Reads a `reply-to` of AMQP, or a routing key on the default exchange: a queue name or an
+    /// address key.
     pub fn from_amqp(text: &str) -> Self {
         match text.strip_prefix(ADDRESS_KEY_PREFIX) {
             Some(canonical) => {
@@ -124,7 +128,8 @@ impl Address {
         }
     }
 
-    /// Reads a Response Topic of MQTT. `topic_exchange` is where plain topics live, usually [`TOPIC_EXCHANGE`].
+    /// Reads a Response Topic of MQTT. `topic_exchange` is where plain topics live, usually
+    /// [`TOPIC_EXCHANGE`].
     pub fn from_mqtt_topic(topic: &str, topic_exchange: &str) -> Self {
         let opaque = || Self::Opaque(topic.to_owned());
         if topic.contains(['+', '#', '\0']) {
@@ -148,8 +153,8 @@ impl Address {
 
     /// The MQTT topic of this address: `r/1`, `$queue/<name>` or `$exchange/<exchange>/<key>`.
     ///
-    /// Addresses that have none of these forms are address keys under `$queue/`. `None` for opaque text that is not
-    /// an MQTT topic, and when the topic would be too long.
+    /// Addresses that have none of these forms are address keys under `$queue/`. `None` for opaque
+    /// text that is not an MQTT topic, and when the topic would be too long.
     pub fn to_mqtt_topic(&self, topic_exchange: &str) -> Option<String> {
         let topic = match self {
             Self::Exchange { exchange, key: Some(key) } if !key.is_empty() => {

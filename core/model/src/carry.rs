@@ -1,12 +1,14 @@
 //! How canonical fields and typed headers travel in protocols that have no place for them.
 //!
-//! A field that a target lacks becomes a *carry key*, an ordinary header `x-mq-…`, and the reader of that protocol
-//! lifts it back. A header that is not a string becomes text, and its type is listed in `x-mq-types`. So a message
-//! that goes from A to B and back to A is what it was, when the client of B passes on the properties it received.
+//! A field that a target lacks becomes a *carry key*, an ordinary header `x-mq-…`, and the reader
+//! of that protocol lifts it back. A header that is not a string becomes text, and its type is
+//! listed in `x-mq-types`. So a message that goes from A to B and back to A is what it was, when
+//! the client of B passes on the properties it received.
 //!
-//! A protocol's **reader** fills the [`Properties`](crate::Properties) its native form has, then hands the headers to
-//! [`from_table_headers`] (AMQP) or [`from_text_headers`] (MQTT 5), which lifts the carried fields. Its **writer**
-//! writes what its native form has, and as headers what [`to_table_headers`] or [`to_text_headers`] returns.
+//! A protocol's **reader** fills the [`Properties`](crate::Properties) its native form has, then
+//! hands the headers to [`from_table_headers`] (AMQP) or [`from_text_headers`] (MQTT 5), which
+//! lifts the carried fields. Its **writer** writes what its native form has, and as headers what
+//! [`to_table_headers`] or [`to_text_headers`] returns.
 
 mod death;
 mod ident;

@@ -1,7 +1,8 @@
 //! A hash map whose clones share what they have in common.
 //!
-//! Snapshots of the broker's tables are clones: taking one costs a reference, and an update afterwards copies the few
-//! branches on the way to its entry. Branches that nobody else holds are changed in place.
+//! Snapshots of the broker's tables are clones: taking one costs a reference, and an update
+//! afterwards copies the few branches on the way to its entry. Branches that nobody else holds are
+//! changed in place.
 
 use std::{
     borrow::Borrow,
@@ -23,8 +24,9 @@ const DEPTH_MAX: usize = 13;
 
 /// A persistent map. Cloning it costs one reference; keys and values should be cheap to clone.
 ///
-/// The order of [`PersistentMap::iter`] is that of the hashes: sort before showing it, or before anything that must
-/// replay depends on it. The default hasher is seeded at random, so that keys may come from clients.
+/// The order of [`PersistentMap::iter`] is that of the hashes: sort before showing it, or before
+/// anything that must replay depends on it. The default hasher is seeded at random, so that keys
+/// may come from clients.
 pub struct PersistentMap<K, V, S = RandomState> {
     root: Option<Arc<Branch<K, V>>>,
     len: usize,

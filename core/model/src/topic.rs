@@ -1,9 +1,9 @@
 //! Topics: their two texts, patterns over their levels, and the trie that finds patterns by topic.
 //!
-//! A topic is a list of levels. Keys are stored and routed in *dot form*, where levels are joined with `.` and a dot
-//! inside a level is written `/`; MQTT shows the *slash form*, where the two are exchanged. Levels are compared in
-//! their dot-form text, so matching converts and allocates nothing. The empty key is the topic without levels; it has
-//! no slash form.
+//! A topic is a list of levels. Keys are stored and routed in *dot form*, where levels are joined
+//! with `.` and a dot inside a level is written `/`; MQTT shows the *slash form*, where the two are
+//! exchanged. Levels are compared in their dot-form text, so matching converts and allocates
+//! nothing. The empty key is the topic without levels; it has no slash form.
 
 mod pattern;
 mod text;

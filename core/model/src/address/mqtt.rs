@@ -9,8 +9,9 @@ const DELAY_SECS_MAX: u64 = u32::MAX as u64;
 
 /// What an MQTT topic name or filter addresses.
 ///
-/// Names are decoded; `written` is the level as the client wrote it, so that topics sent to a subscriber match its
-/// filter whatever it escaped. Wildcards inside filters are checked by [`crate::topic::Pattern::slash`].
+/// Names are decoded; `written` is the level as the client wrote it, so that topics sent to a
+/// subscriber match its filter whatever it escaped. Wildcards inside filters are checked by
+/// [`crate::topic::Pattern::slash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MqttDestination<'a> {
     /// A topic or filter in the shared topic space.

@@ -25,7 +25,8 @@ fn encode(text: &str, out: &mut String, is_plain: impl Fn(char) -> bool) {
     }
 }
 
-/// Decodes a segment of a canonical text; `None` when a `%` begins no escape, a `/` is left, or the bytes are no text.
+/// Decodes a segment of a canonical text; `None` when a `%` begins no escape, a `/` is left, or the
+/// bytes are no text.
 pub(super) fn decode_strict(text: &str) -> Option<String> {
     let stray = text.split('%').skip(1).any(|tail| hex_pair(tail.as_bytes()).is_none());
     if stray || text.contains('/') {

@@ -1,7 +1,7 @@
 //! Identifiers as text and as bytes.
 //!
-//! Bytes that are not plain text are written `b64:` and base64. A text is escaped the same way only when it would
-//! otherwise be taken for such an escape, so both directions are the identity.
+//! Bytes that are not plain text are written `b64:` and base64. A text is escaped the same way only
+//! when it would otherwise be taken for such an escape, so both directions are the identity.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -11,7 +11,8 @@ use crate::properties::Ident;
 const ESCAPE: &str = "b64:";
 const UUID_PREFIX: &str = "urn:uuid:";
 
-/// The identifier in a protocol where it is text. [`ident_kind`] says what must be carried beside it.
+/// The identifier in a protocol where it is text. [`ident_kind`] says what must be carried beside
+/// it.
 pub fn ident_to_text(ident: &Ident) -> String {
     match ident {
         Ident::Text(text) if escaped_bytes(text).is_none() => text.clone(),
@@ -42,7 +43,8 @@ pub fn ident_to_bytes(ident: &Ident) -> Vec<u8> {
     }
 }
 
-/// Reads an identifier from a protocol where it is bytes: text when it is plain text, unless its kind says otherwise.
+/// Reads an identifier from a protocol where it is bytes: text when it is plain text, unless its
+/// kind says otherwise.
 pub fn ident_from_bytes(bytes: &[u8], kind: Option<&str>) -> Ident {
     let text = match kind {
         Some("text") => std::str::from_utf8(bytes).ok(),
@@ -80,7 +82,8 @@ fn escape(bytes: &[u8]) -> String {
 
 /// The bytes behind a text that is an escape; `None` when the text means itself.
 ///
-/// Only bytes that need it are ever escaped, so a text like `b64:YWJj` (the word `abc`) means itself.
+/// Only bytes that need it are ever escaped, so a text like `b64:YWJj` (the word `abc`) means
+/// itself.
 fn escaped_bytes(text: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(text.strip_prefix(ESCAPE)?).ok()?;
     let needed = plain(&bytes).is_none_or(|inner| escaped_bytes(inner).is_some());

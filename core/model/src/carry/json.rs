@@ -1,4 +1,5 @@
-//! Values as JSON: order and repeated names are kept, and what plain JSON cannot say is `{"$t":"i32","v":5}`.
+//! Values as JSON: order and repeated names are kept, and what plain JSON cannot say is
+//! `{"$t":"i32","v":5}`.
 //!
 //! A user key that begins with `$t`, `$$t` and so on gets one more `$`.
 
@@ -27,7 +28,8 @@ pub fn value_to_json(value: &Value) -> String {
 
 /// Reads JSON text; `None` when it is malformed or nested more than [`DEPTH_MAX`] deep.
 ///
-/// Whole numbers are [`Value::I64`], or [`Value::U64`] when they are too large for it; others are [`Value::F64`].
+/// Whole numbers are [`Value::I64`], or [`Value::U64`] when they are too large for it; others are
+/// [`Value::F64`].
 pub fn value_from_json(text: &str) -> Option<Value> {
     let Parsed(value) = serde_json::from_str(text).ok()?;
     is_within_depth(&value, DEPTH_MAX).then_some(value)

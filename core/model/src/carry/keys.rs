@@ -6,7 +6,8 @@ pub const GROUP_ID: &str = "x-group-id";
 pub(super) const GROUP_ID_ALIAS: &str = "JMSXGroupID";
 /// The header that asks for the message to be kept as the last value of its topic.
 pub const RETAIN: &str = "x-retain";
-/// A name that other brokers give to [`Field::ReplyTo`]: a routing key in dot form on the topic exchange.
+/// A name that other brokers give to [`Field::ReplyTo`]: a routing key in dot form on the topic
+/// exchange.
 pub const REPLY_TOPIC_ALIAS: &str = "x-reply-to-topic";
 pub(super) const CORRELATION_ALIAS: &str = "x-correlation-id";
 pub(super) const ID_ALIAS: &str = "x-message-id";
@@ -158,5 +159,6 @@ impl Outcome {
     }
 }
 
-/// Is told about every field that is dropped: the name of a canonical field or the word `header`, and why.
+/// Is told about every field that is dropped: the name of a canonical field or the word `header`,
+/// and why.
 pub type Dropped<'a> = &'a mut dyn FnMut(&'static str, Outcome);

@@ -5,7 +5,8 @@ pub fn remaining_ms(deadline_ms: u64, now_ms: u64) -> Option<u64> {
     (deadline_ms != 0).then(|| deadline_ms.saturating_sub(now_ms))
 }
 
-/// How many units of `unit_ms` hold `ms`: expiry rounds up, so that a life of 999 ms is 1 s and never 0.
+/// How many units of `unit_ms` hold `ms`: expiry rounds up, so that a life of 999 ms is 1 s and
+/// never 0.
 pub fn round_up(ms: u64, unit_ms: u64) -> u64 {
     ms.div_ceil(unit_ms.max(1))
 }
@@ -18,7 +19,8 @@ pub fn expiry_shown_ms(deadline_ms: u64, now_ms: u64, unit_ms: u64) -> Option<u6
     Some(round_up(left, unit_ms).max(1).saturating_mul(unit_ms))
 }
 
-/// The expiry of a message that says it twice: natively and carried. A second hop does not lengthen a life.
+/// The expiry of a message that says it twice: natively and carried. A second hop does not lengthen
+/// a life.
 ///
 /// A carried expiry alone counts for nothing: the client that removed the native one wanted none.
 pub fn smaller_ttl(native_ms: Option<u64>, carried_ms: Option<u64>) -> Option<u64> {
@@ -26,7 +28,8 @@ pub fn smaller_ttl(native_ms: Option<u64>, carried_ms: Option<u64>) -> Option<u6
     Some(carried_ms.map_or(native, |carried| carried.min(native)))
 }
 
-/// Milliseconds to whole seconds, rounded down; `None` before 1970, which no protocol can say in seconds.
+/// Milliseconds to whole seconds, rounded down; `None` before 1970, which no protocol can say in
+/// seconds.
 pub fn seconds_down(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok().map(|ms| ms / 1000)
 }
@@ -35,7 +38,8 @@ const DAY_MS: i64 = 86_400_000;
 /// First and last moment that RFC 3339 can write: the years 0000 to 9999.
 const RFC3339_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
-/// RFC 3339 in UTC with milliseconds. Moments outside the years 0000 to 9999 are the number of milliseconds.
+/// RFC 3339 in UTC with milliseconds. Moments outside the years 0000 to 9999 are the number of
+/// milliseconds.
 pub fn rfc3339_from_ms(ms: i64) -> String {
     if !RFC3339_MS.contains(&ms) {
         return ms.to_string();
@@ -83,7 +87,8 @@ pub fn rfc3339_to_ms(text: &str) -> Option<i64> {
     Some(days * DAY_MS + time_of_day_ms(time)?)
 }
 
-/// Reads `hh:mm:ss[.fraction](Z|±hh:mm)` as milliseconds since midnight UTC; a leap second is the next second.
+/// Reads `hh:mm:ss[.fraction](Z|±hh:mm)` as milliseconds since midnight UTC; a leap second is the
+/// next second.
 fn time_of_day_ms(time: &str) -> Option<i64> {
     let at = time.find(['Z', 'z', '+', '-'])?;
     let (clock, zone) = time.split_at_checked(at)?;

@@ -24,10 +24,11 @@ pub(super) fn is_text_encoding(encoding: Option<&str>) -> bool {
     encoding.is_some_and(|e| e.eq_ignore_ascii_case("utf-8") || e.eq_ignore_ascii_case("us-ascii"))
 }
 
-/// Takes the headers table of an AMQP message apart: carried fields go to `props`, the rest to its headers.
+/// Takes the headers table of an AMQP message apart: carried fields go to `props`, the rest to its
+/// headers.
 ///
-/// `props` already holds the native properties, which win over carried ones. Reserved names are removed, and
-/// `dropped` hears of each.
+/// `props` already holds the native properties, which win over carried ones. Reserved names are
+/// removed, and `dropped` hears of each.
 pub fn from_table_headers(table: Table, props: &mut Properties, dropped: Dropped<'_>) {
     lift(table, props, dropped);
     if props.text.is_none() && is_text_encoding(props.content_encoding.as_deref()) {
@@ -35,10 +36,11 @@ pub fn from_table_headers(table: Table, props: &mut Properties, dropped: Dropped
     }
 }
 
-/// Takes the headers of a protocol with texts apart: carried fields go to `props`, the rest, typed, to its headers.
+/// Takes the headers of a protocol with texts apart: carried fields go to `props`, the rest, typed,
+/// to its headers.
 ///
-/// `props` already holds the native properties, which win over carried ones. Reserved names are removed, and
-/// `dropped` hears of each.
+/// `props` already holds the native properties, which win over carried ones. Reserved names are
+/// removed, and `dropped` hears of each.
 pub fn from_text_headers(
     headers: Vec<(String, String)>,
     props: &mut Properties,
@@ -158,7 +160,8 @@ fn lift_header(name: &str, value: &Value, props: &mut Properties) -> bool {
     }
 }
 
-/// Lifts the names that other brokers use, where neither the native form nor a carry key says the field.
+/// Lifts the names that other brokers use, where neither the native form nor a carry key says the
+/// field.
 fn lift_aliases(headers: &mut Table, props: &mut Properties) {
     headers.retain(|(name, value)| match name.as_str() {
         ID_ALIAS if props.id.is_none() => !set(&mut props.id, ident(value)),
@@ -208,8 +211,8 @@ fn restore_types(headers: &mut Table, types: &str) {
     }
 }
 
-/// Puts headers in the order of `names`: values of a repeated name come out of their list, extra headers to their
-/// places. What the names do not tell follows in the order it came.
+/// Puts headers in the order of `names`: values of a repeated name come out of their list, extra
+/// headers to their places. What the names do not tell follows in the order it came.
 fn restore_order(headers: Table, extra: Table, names: Option<Vec<String>>) -> Table {
     let Some(names) = names else {
         return headers.into_iter().chain(extra).collect();

@@ -58,7 +58,8 @@ pub fn value_to_text(value: &Value, forbids: fn(char) -> bool) -> (String, Optio
         Value::U32(v) => v.to_string(),
         Value::I64(v) => v.to_string(),
         Value::U64(v) => v.to_string(),
-        // The form for debugging is the shortest that reads back exactly, with an exponent where that is shorter.
+        // The form for debugging is the shortest that reads back exactly, with an exponent where
+        // that is shorter.
         Value::F32(v) => format!("{v:?}"),
         Value::F64(v) => format!("{v:?}"),
         Value::Decimal { scale, unscaled } => decimal_to_text(*scale, *unscaled),
@@ -83,7 +84,8 @@ pub fn value_to_text(value: &Value, forbids: fn(char) -> bool) -> (String, Optio
     (text, Some(code_of(value)))
 }
 
-/// Reads a value by the code of its type; `None` when the code is unknown or the text does not fit it.
+/// Reads a value by the code of its type; `None` when the code is unknown or the text does not fit
+/// it.
 pub fn value_from_text(text: &str, code: &str) -> Option<Value> {
     let base64 = || STANDARD.decode(text).ok();
     let base64_text = || String::from_utf8(base64()?).ok();

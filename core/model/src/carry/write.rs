@@ -25,7 +25,8 @@ use crate::{
 pub struct Writing<'a> {
     /// Whether fields without a place are carried.
     pub carry: Carry,
-    /// The expiry that the native form shows, in ms, see [`super::expiry_shown_ms`]; `None` when it shows none.
+    /// The expiry that the native form shows, in ms, see [`super::expiry_shown_ms`]; `None` when it
+    /// shows none.
     pub expiry_shown_ms: Option<u64>,
     /// The exchange behind plain MQTT topics.
     pub topic_exchange: &'a str,
@@ -83,10 +84,11 @@ fn amqp_lacks(props: &Properties, field: Field) -> bool {
     }
 }
 
-/// The headers of a message in a protocol with texts: the user's, then the group, then the carry keys.
+/// The headers of a message in a protocol with texts: the user's, then the group, then the carry
+/// keys.
 ///
-/// The annotations are not among them, see [`super::annotation_text_headers`]. `dropped` hears of every field that is
-/// left out.
+/// The annotations are not among them, see [`super::annotation_text_headers`]. `dropped` hears of
+/// every field that is left out.
 pub fn to_text_headers(
     props: &Properties,
     target: &TextTarget,
@@ -141,9 +143,9 @@ pub fn drop_carry_keys(headers: &mut Vec<(String, String)>, dropped: Dropped<'_>
 
 /// The headers table of a message in AMQP 0-9-1; every value in it is one that AMQP can write.
 ///
-/// An id or correlation over [`SHORT_BYTES_MAX`] gets a header of its own, and other short strings over it a carry
-/// key: the caller leaves out the native property. The annotations are not among the headers, see
-/// [`super::annotation_headers`]. `dropped` hears of every field that is left out.
+/// An id or correlation over [`SHORT_BYTES_MAX`] gets a header of its own, and other short strings
+/// over it a carry key: the caller leaves out the native property. The annotations are not among
+/// the headers, see [`super::annotation_headers`]. `dropped` hears of every field that is left out.
 pub fn to_table_headers(props: &Properties, writing: &Writing<'_>, dropped: Dropped<'_>) -> Table {
     let holds = |name: &str| name.len() <= SHORT_BYTES_MAX;
     let mut types = Types::default();

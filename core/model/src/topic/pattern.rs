@@ -19,7 +19,8 @@ const MANY_MAX: usize = 2;
 pub enum Syntax {
     /// AMQP, STOMP, XMPP, HTTP: the whole levels `*` and `#` are wildcards.
     Dot,
-    /// MQTT: the whole level `+` and a last level `#` are wildcards, which hide topics that begin with `$`.
+    /// MQTT: the whole level `+` and a last level `#` are wildcards, which hide topics that begin
+    /// with `$`.
     Slash,
 }
 
@@ -36,8 +37,9 @@ pub enum Level {
 
 /// A pattern, ready to be matched. Cloning adds a reference.
 ///
-/// In a run of wildcards every [`Level::One`] stands before a single [`Level::Many`], which matches the same topics:
-/// `#.*.#` and `*.#` are equal. So a literal always follows a `Many` that is not last.
+/// In a run of wildcards every [`Level::One`] stands before a single [`Level::Many`], which matches
+/// the same topics: `#.*.#` and `*.#` are equal. So a literal always follows a `Many` that is not
+/// last.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     levels: Arc<[Level]>,
@@ -89,7 +91,8 @@ impl Pattern {
 
     /// Reads an MQTT topic filter.
     ///
-    /// Errors: [`BadPattern`] when it is empty, holds NUL, a wildcard in the wrong place, or too many levels.
+    /// Errors: [`BadPattern`] when it is empty, holds NUL, a wildcard in the wrong place, or too
+    /// many levels.
     /// Specification: MQTT 5, section 4.7.1.
     pub fn slash(filter: &str) -> Result<Self, BadPattern> {
         if filter.is_empty() {
@@ -117,7 +120,8 @@ impl Pattern {
         Ok(Self { levels: normal(read), syntax: Syntax::Slash })
     }
 
-    /// Reads the key of a stored binding. In slash syntax that is the filter with `.` and `/` exchanged.
+    /// Reads the key of a stored binding. In slash syntax that is the filter with `.` and `/`
+    /// exchanged.
     ///
     /// Errors: those of [`Pattern::dot`] and [`Pattern::slash`].
     pub fn stored(key: &str, syntax: Syntax) -> Result<Self, BadPattern> {
@@ -158,14 +162,16 @@ impl Pattern {
 
     /// True when the topic with this key in dot form matches.
     ///
-    /// Cost: proportional to the levels of the key, times those of the pattern when it holds a [`Level::Many`].
+    /// Cost: proportional to the levels of the key, times those of the pattern when it holds a
+    /// [`Level::Many`].
     pub fn matches(&self, key: &str) -> bool {
         if self.hides() && (key.is_empty() || key.starts_with('$')) {
             return false;
         }
         let mut pattern: &[Level] = &self.levels;
         let mut rest = levels(key);
-        // Where to go on when the levels after the latest `Many` do not fit: it takes one level more.
+        // Where to go on when the levels after the latest `Many` do not fit: it takes one level
+        // more.
         let mut retry: Option<(&[Level], Levels<'_>)> = None;
         loop {
             let before = rest;
@@ -200,12 +206,15 @@ impl Pattern {
 
     /// True when every topic that `other` matches is matched by this pattern too.
     ///
-    /// The answer is exact but for `/#`, which is taken to match the topic of one empty level, which does not exist.
+    /// The answer is exact but for `/#`, which is taken to match the topic of one empty level,
+    /// which does not exist.
     pub fn covers(&self, other: &Self) -> bool {
         if self.hides() {
-            let hidden_is_safe = other.hides()
-                || matches!(other.levels.first(), Some(Level::Literal(text)) if !text.starts_with('$'));
-            if !hidden_is_safe {
+            let is_seen = match other.levels.first() {
+                Some(Level::Literal(text)) => !text.starts_with('$'),
+                Some(Level::One | Level::Many) | None => other.hides(),
+            };
+            if !is_seen {
                 return false;
             }
         }
@@ -219,8 +228,8 @@ impl Pattern {
 
     /// True when from the positions `at` every text of `other` leads to the end of this pattern.
     ///
-    /// A wildcard of `other` is followed as a level that no literal equals, the hardest one to match. With `nonempty`
-    /// the text without levels does not count.
+    /// A wildcard of `other` is followed as a level that no literal equals, the hardest one to
+    /// match. With `nonempty` the text without levels does not count.
     fn includes(&self, mut at: Positions, other: &[Level], mut nonempty: bool) -> bool {
         for (index, level) in other.iter().enumerate() {
             match level {
@@ -278,7 +287,8 @@ impl Pattern {
     }
 }
 
-/// For each position in a pattern, from before the first level to after the last: can it be reached?
+/// For each position in a pattern, from before the first level to after the last: can it be
+/// reached?
 type Positions = SmallVec<[bool; 32]>;
 
 fn check_size(text: &str, separator: char) -> Result<(), BadPattern> {

@@ -311,12 +311,14 @@ mod properties {
         fn a_pattern_that_is_not_covered_has_a_topic_outside(
             outer in small_pattern(), inner in small_pattern(),
         ) {
-            // The text of one empty level does not exist; `covers` does not know, and errs to the safe side.
+            // The text of one empty level does not exist; `covers` does not know, and errs to the
+            // safe side.
             let begins_empty = inner.levels().first() == Some(&Level::Literal("".into()));
             if outer.covers(&inner) || begins_empty && inner.levels().len() == 2 {
                 return Ok(());
             }
-            // Every wildcard becomes levels that no literal equals, each `Many` also none and several.
+            // Every wildcard becomes levels that no literal equals, each `Many` also none and
+            // several.
             let mut keys = vec![Vec::new()];
             for level in inner.levels() {
                 let texts: Vec<Vec<&str>> = match level {

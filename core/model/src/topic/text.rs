@@ -1,7 +1,8 @@
 //! The two texts of a topic.
 //!
-//! An MQTT topic name may hold neither `+` nor `#`, so the slash form writes them `%2B` and `%23`. A text that already
-//! looks like such an escape (`%`, any number of `25`, then `2B` or `23`) gets one more `25`. Every other `%` is plain.
+//! An MQTT topic name may hold neither `+` nor `#`, so the slash form writes them `%2B` and `%23`.
+//! A text that already looks like such an escape (`%`, any number of `25`, then `2B` or `23`) gets
+//! one more `25`. Every other `%` is plain.
 
 use crate::limits::Limits;
 
@@ -90,7 +91,8 @@ pub fn slash_to_dot(topic: &str, out: &mut String) {
     }
 }
 
-/// Appends the MQTT topic name of a key in dot form to `out`; false, appending nothing, for the empty key.
+/// Appends the MQTT topic name of a key in dot form to `out`; false, appending nothing, for the
+/// empty key.
 pub fn dot_to_slash(key: &str, out: &mut String) -> bool {
     if key.is_empty() {
         return false;
@@ -183,7 +185,8 @@ fn bounded(text: &str, separator: u8, limits: &Limits) -> Result<(), BadTopic> {
     Ok(())
 }
 
-/// Copies the text before the first of `specials`, and returns that character and the text after it.
+/// Copies the text before the first of `specials`, and returns that character and the text after
+/// it.
 fn copy_plain<'a>(
     rest: &mut &'a str,
     specials: &[u8],
@@ -199,7 +202,8 @@ fn copy_plain<'a>(
     chars.next().map(|special| (special, chars.as_str()))
 }
 
-/// Reads what follows a `%`: the number of `25` before `2B` or `23`, and the character these stand for.
+/// Reads what follows a `%`: the number of `25` before `2B` or `23`, and the character these stand
+/// for.
 fn escape_after(text: &str) -> Option<(usize, char)> {
     let mut rest = text;
     let mut times = 0;

@@ -18,14 +18,16 @@ const FEW_MAX: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId(u64);
 
-/// Patterns, each with any number of values. Cloning it costs a few references, and clones share their nodes.
+/// Patterns, each with any number of values. Cloning it costs a few references, and clones share
+/// their nodes.
 ///
 /// Values should be cheap to clone, because an update copies the nodes it shares with a clone.
 #[derive(Debug, Clone)]
 pub struct Trie<T> {
     /// Patterns that see every topic.
     open: Arc<Node<T>>,
-    /// Patterns that begin with a wildcard of MQTT, which sees neither `$` topics nor the empty key.
+    /// Patterns that begin with a wildcard of MQTT, which sees neither `$` topics nor the empty
+    /// key.
     hiding: Arc<Node<T>>,
     next: u64,
     len: usize,
@@ -92,7 +94,8 @@ impl<T> Trie<T> {
 }
 
 impl<T: Clone> Trie<T> {
-    /// Adds an entry; one pattern may have many, also equal ones. The id serves [`Trie::remove_entry`].
+    /// Adds an entry; one pattern may have many, also equal ones. The id serves
+    /// [`Trie::remove_entry`].
     ///
     /// Cost: the nodes on the way of the pattern are copied when a clone shares them.
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> EntryId {
@@ -106,16 +109,19 @@ impl<T: Clone> Trie<T> {
 
     /// Takes out an entry of `pattern` whose value `is_it`.
     ///
-    /// A dot and a slash pattern with the same levels share their entries (`a.*` and `a/+`): `is_it` tells them apart.
+    /// A dot and a slash pattern with the same levels share their entries (`a.*` and `a/+`):
+    /// `is_it` tells them apart.
     ///
-    /// Cost: proportional to the entries of this pattern; [`Trie::remove_entry`] is faster where these are many.
+    /// Cost: proportional to the entries of this pattern; [`Trie::remove_entry`] is faster where
+    /// these are many.
     pub fn remove(&mut self, pattern: &Pattern, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let node = self.root(pattern).find(pattern.levels())?;
         let id = node.values.find(|_, value| is_it(value))?;
         self.remove_entry(pattern, id)
     }
 
-    /// Takes out the entry that [`Trie::insert`] gave this id under this pattern. Copies nothing when there is none.
+    /// Takes out the entry that [`Trie::insert`] gave this id under this pattern. Copies nothing
+    /// when there is none.
     pub fn remove_entry(&mut self, pattern: &Pattern, id: EntryId) -> Option<T> {
         let node = self.root(pattern).find(pattern.levels())?;
         if !node.values.contains(id) {
@@ -188,7 +194,8 @@ impl<T> Node<T> {
 
     /// True when this node after a second `Many` was visited while the first one took fewer levels.
     ///
-    /// That visit saw everything a later one could, so each value is reported once and no list of visits is needed.
+    /// That visit saw everything a later one could, so each value is reported once and no list of
+    /// visits is needed.
     fn is_reached_earlier(&self, span: Option<Span<'_>>) -> bool {
         let (Some(between), Some(span)) = (&self.between, span) else { return false };
         let mut start = span.start;
@@ -329,7 +336,8 @@ impl<T: Clone> Values<T> {
     }
 }
 
-/// Hashes an [`EntryId`] to itself: the trie counts them, so they are spread already and no client chooses them.
+/// Hashes an [`EntryId`] to itself: the trie counts them, so they are spread already and no client
+/// chooses them.
 ///
 /// It also makes the order of the values the same in every run.
 #[derive(Debug, Clone, Copy, Default)]

@@ -10,8 +10,8 @@ const KEPT_BYTES_MAX: usize = AMQP_KEY_BYTES_MAX - 9;
 
 /// The routing key as an AMQP delivery shows it.
 ///
-/// A key over 255 bytes is cut at a character, at most 246 bytes in, and gets `~` and the CRC-32C of the whole key in
-/// eight hex digits. The header `x-routing-key` then holds the whole key.
+/// A key over 255 bytes is cut at a character, at most 246 bytes in, and gets `~` and the CRC-32C
+/// of the whole key in eight hex digits. The header `x-routing-key` then holds the whole key.
 pub fn amqp_wire_key(key: &str) -> Cow<'_, str> {
     if key.len() <= AMQP_KEY_BYTES_MAX {
         return Cow::Borrowed(key);
