@@ -18,8 +18,14 @@ impl State {
                 consumer.look_for_room();
             }
         }
-        while let Some(slot) = self.next_consumer() {
-            let Some(entry) = self.pop(now_ms, departed) else { break };
+        loop {
+            self.expire_head(now_ms, departed);
+            if self.ready_len() == 0 {
+                break;
+            }
+            // A turn counts only when there is something to hand over.
+            let Some(slot) = self.next_consumer() else { break };
+            let Some(entry) = self.pop_any() else { break };
             let Some(consumer) = self.consumers.get_mut(slot) else { break };
             let weight = size_of::<Event>() + entry.message.size();
             if consumer.spec.no_ack {

@@ -142,7 +142,7 @@ impl State {
         self.pop_any()
     }
 
-    fn pop_any(&mut self) -> Option<Entry> {
+    pub(super) fn pop_any(&mut self) -> Option<Entry> {
         let entry = if self.returned.is_empty() {
             self.ready.pop_front()?
         } else {

@@ -1,0 +1,242 @@
+//! Client sessions, subscriptions, retained messages and wills.
+
+mod world;
+
+use polymq_contract::{Command, Event, InFlight, Outcome, RefusalKind};
+use polymq_model::{ConsumerId, RequestId, Seq};
+use world::{World, kind_of, message, publish_of, session, topic_subscription, will};
+
+#[test]
+fn a_subscription_of_quality_0_is_served_directly() {
+    let world = World::new();
+    let (mut subscriber, mut publisher) = (world.connect(), world.connect());
+    subscriber.open(session("s", true, 0));
+    subscriber.subscribe("a/+", 0);
+    publisher.publish("amq.topic", "a.b", "m");
+    let deliveries = subscriber.deliveries();
+    assert_eq!(deliveries[0].consumer, ConsumerId(1));
+    assert!(world.broker.queues().is_empty());
+}
+
+#[test]
+fn overlapping_subscriptions_deliver_once_with_the_highest_quality() {
+    let world = World::new();
+    let (mut subscriber, mut publisher) = (world.connect(), world.connect());
+    subscriber.open(session("s", true, 0));
+    for (filter, qos, id) in [("a/+", 0, 7), ("a/#", 1, 8)] {
+        let mut subscription = topic_subscription(filter, qos);
+        subscription.id = Some(id);
+        subscriber.subscribe_with(subscription);
+    }
+    publisher.publish("amq.topic", "a.b", "m");
+    let deliveries = subscriber.deliveries();
+    assert_eq!(deliveries.len(), 1);
+    assert_eq!((deliveries[0].consumer, deliveries[0].matched.qos), (ConsumerId(0), 1));
+    let mut ids = deliveries[0].matched.ids.as_slice().to_vec();
+    ids.sort_unstable();
+    assert_eq!(ids, [7, 8]);
+}
+
+#[test]
+fn no_local_keeps_a_clients_own_messages_from_it() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 0));
+    let mut subscription = topic_subscription("a", 0);
+    subscription.no_local = true;
+    client.subscribe_with(subscription);
+    client.publish("amq.topic", "a", "mine");
+    assert!(client.bodies().is_empty());
+    world.connect().publish("amq.topic", "a", "theirs");
+    assert_eq!(client.bodies(), ["theirs"]);
+}
+
+#[test]
+fn a_session_keeps_messages_while_its_client_is_away_and_over_a_restart() {
+    let world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 1);
+    subscriber.disconnect();
+    world.connect().publish("amq.topic", "a", "m");
+    let world = world.restart();
+    let mut subscriber = world.connect();
+    let opened = subscriber.open(session("s", false, 3600));
+    assert!(opened.present);
+    assert_eq!(opened.subscriptions.len(), 1);
+    assert_eq!(subscriber.bodies(), ["m"]);
+    world.connect().publish("amq.topic", "a", "n");
+    assert_eq!(subscriber.bodies(), ["n"]);
+}
+
+#[test]
+fn a_clean_start_forgets_everything() {
+    let world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 1);
+    subscriber.disconnect();
+    world.connect().publish("amq.topic", "a", "m");
+    let mut subscriber = world.connect();
+    assert!(!subscriber.open(session("s", true, 3600)).present);
+    assert!(subscriber.bodies().is_empty());
+    assert!(world.broker.queues().is_empty());
+}
+
+#[test]
+fn a_session_ends_when_its_expiry_has_passed() {
+    let mut world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 10));
+    subscriber.subscribe("a", 1);
+    subscriber.disconnect();
+    world.pass(9_999);
+    assert_eq!(world.broker.session_counts().0, 1);
+    world.pass(1);
+    assert_eq!(world.broker.session_counts().0, 0);
+    assert!(world.broker.queues().is_empty());
+}
+
+#[test]
+fn a_second_connection_takes_the_session_over_once_the_first_has_left_it() {
+    let world = World::new();
+    let (mut first, mut second) = (world.connect(), world.connect());
+    first.open(session("s", true, 3600));
+    first.subscribe("a", 1);
+    world.connect().publish("amq.topic", "a", "m");
+    let delivered = first.deliveries();
+    let mut open = Box::new(session("s", false, 3600));
+    open.request = RequestId(99);
+    second.send(Command::OpenClientSession(open));
+    assert!(second.events().is_empty());
+    assert!(matches!(first.events()[..], [Event::TakenOver]));
+    let in_flight =
+        InFlight { packet_id: 5, consumer: ConsumerId(0), seq: delivered[0].seq, released: false };
+    first.send(Command::CloseClientSession {
+        in_flight: vec![in_flight],
+        will: true,
+        expiry_secs: None,
+    });
+    let nudged = second.event();
+    assert!(nudged.is_none(), "the answer comes after the nudge");
+    let answer = second.answer_to(RequestId(99)).expect("an answer").expect("it is granted");
+    let polymq_contract::Answer::ClientSession(opened) = answer else { panic!("{answer:?}") };
+    assert!(opened.present);
+    assert_eq!(opened.in_flight, [in_flight]);
+    let again = second.deliveries();
+    assert_eq!(again[0].seq, delivered[0].seq);
+    assert!(again[0].redelivered);
+}
+
+#[test]
+fn a_session_of_another_user_cannot_be_taken() {
+    let world = World::new();
+    world.connect().open(session("s", true, 3600));
+    let mut thief = world.connect_as("other");
+    let mut open = Some(Box::new(session("s", false, 0)));
+    let refused = thief.try_ask(|request| {
+        let mut open = open.take().unwrap();
+        open.request = request;
+        Command::OpenClientSession(open)
+    });
+    assert_eq!(kind_of(refused), RefusalKind::Denied);
+}
+
+#[test]
+fn retained_messages_come_after_the_answer_and_survive_a_restart() {
+    let world = World::new();
+    let mut kept = message("amq.topic", "a.b", "last");
+    kept.retain = true;
+    world.connect().send(publish_of(kept.build(&mut Vec::new()), 0));
+    let world = world.restart();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 0));
+    subscriber.subscribe("+/b", 1);
+    let events = subscriber.events();
+    assert!(matches!(events[0], Event::Answered { .. }));
+    let Event::Delivered(delivery) = &events[1] else { panic!("{events:?}") };
+    assert!(delivery.matched.retained);
+}
+
+#[test]
+fn an_empty_retained_message_removes_the_last_value() {
+    let world = World::new();
+    for body in ["last", ""] {
+        let mut kept = message("amq.topic", "a", body);
+        kept.retain = true;
+        world.connect().send(publish_of(kept.build(&mut Vec::new()), 0));
+    }
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 0));
+    subscriber.subscribe("#", 0);
+    assert!(subscriber.bodies().is_empty());
+}
+
+#[test]
+fn a_will_is_published_when_its_delay_has_passed() {
+    let mut world = World::new();
+    let mut watcher = world.connect();
+    watcher.open(session("w", true, 0));
+    watcher.subscribe("will", 0);
+    let mut client = world.connect();
+    let mut open = session("s", true, 3600);
+    open.will = will(message("amq.topic", "will", "gone").build(&mut Vec::new()), 5);
+    client.open(open);
+    client.disconnect();
+    world.pass(4_999);
+    assert!(watcher.bodies().is_empty());
+    world.pass(1);
+    assert_eq!(watcher.bodies(), ["gone"]);
+}
+
+#[test]
+fn coming_back_in_time_cancels_the_will() {
+    let mut world = World::new();
+    let mut watcher = world.connect();
+    watcher.open(session("w", true, 0));
+    watcher.subscribe("will", 0);
+    let mut client = world.connect();
+    let mut open = session("s", true, 3600);
+    open.will = will(message("amq.topic", "will", "gone").build(&mut Vec::new()), 5);
+    client.open(open);
+    client.disconnect();
+    world.connect().open(session("s", false, 3600));
+    world.pass(10_000);
+    assert!(watcher.bodies().is_empty());
+}
+
+#[test]
+fn unfinished_deliveries_come_again_under_their_positions() {
+    let world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 1);
+    for body in ["m", "n"] {
+        world.connect().publish("amq.topic", "a", body);
+    }
+    let first: Vec<Seq> = subscriber.deliveries().iter().map(|d| d.seq).collect();
+    subscriber.settle(0, 1, 1, Outcome::Accepted);
+    subscriber.disconnect();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", false, 3600));
+    let again: Vec<Seq> = subscriber.deliveries().iter().map(|d| d.seq).collect();
+    assert_eq!(again, first[1..]);
+}
+
+#[test]
+fn received_packet_ids_survive_a_restart_until_released() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    for packet_id in [3, 4] {
+        let mut command = world::publish("amq.topic", "a", "m", u64::from(packet_id));
+        if let Command::Publish(publish) = &mut command {
+            publish.received = Some(packet_id);
+        }
+        client.send(command);
+    }
+    client.send(Command::ReleaseReceived { packet_id: 3 });
+    let world = world.restart();
+    let opened = world.connect().open(session("s", false, 3600));
+    assert_eq!(opened.received, [4]);
+}
