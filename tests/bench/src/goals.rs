@@ -114,8 +114,8 @@ pub fn judge(
     }
 }
 
-/// The two steps of a goal in words.
-pub fn describe(goal: &Goal) -> (String, String) {
+/// The two steps of a goal in words; `amount` writes a number in the unit of the row.
+pub fn describe(goal: &Goal, amount: impl Fn(f64) -> String) -> (String, String) {
     let ratio = |peer: &Peer, wanted: &(f64, Option<f64>)| match wanted.1 {
         Some(divisor) => format!("{} x {}, 1/{divisor}", wanted.0, peer.title()),
         None => format!("{} x {}", wanted.0, peer.title()),
@@ -127,7 +127,9 @@ pub fn describe(goal: &Goal) -> (String, String) {
             (format!("{:.0} %", first * 100.0), format!("{:.0} %", goal * 100.0))
         }
         Goal::Latency => ("best peer".into(), "half of it".into()),
-        Goal::AtMost { first, goal } => (format!("<= {first}"), format!("<= {goal}")),
+        Goal::AtMost { first, goal } => {
+            (format!("up to {}", amount(*first)), format!("up to {}", amount(*goal)))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use polymq_bench::peers::Peer;
 use polymq_bench::process::Tree;
 use polymq_bench::rows::{self, Row};
 use polymq_bench::work::{Effort, Target};
-use polymq_bench::{broker, goals, relay, report};
+use polymq_bench::{broker, relay, report};
 
 /// Load generator and comparison of message brokers.
 #[derive(Parser)]
@@ -163,7 +163,7 @@ fn note(text: &str) {
 
 fn list() -> Result<()> {
     for row in rows::all() {
-        let (first, goal) = goals::describe(&row.goal);
+        let (first, goal) = report::steps(&row);
         say(&format!("{:<15} {:<68} {first:<24} {goal}", row.name, row.title));
     }
     Ok(())
@@ -235,7 +235,7 @@ fn chosen_peers(args: &CompareArgs) -> Result<Vec<(Peer, PathBuf)>> {
         match peer.find(&polymq) {
             Some(program) => found.push((peer, program)),
             None if peer == Peer::PolyMq => note(&format!(
-                "PolyMQ is left out: no `{}`; build it with `cargo build --release -p polymq-server`",
+                "PolyMQ is left out: no `{}`; run `cargo build --release -p polymq-server`",
                 polymq.display()
             )),
             None if args.peers.is_empty() => {}

@@ -111,7 +111,7 @@ pub fn markdown(options: &Options, samples: &[Sample], verbose: bool) -> String 
             };
             let _ = write!(out, " {cell} |");
         }
-        let (first, goal) = goals::describe(&row.goal);
+        let (first, goal) = steps(row);
         match judge(samples, row) {
             Some(verdict) => {
                 let (first_met, goal_met) = (met(verdict.first), met(verdict.goal));
@@ -124,6 +124,11 @@ pub fn markdown(options: &Options, samples: &[Sample], verbose: bool) -> String 
         }
     }
     out
+}
+
+/// The two steps of a row's goal in words.
+pub fn steps(row: &Row) -> (String, String) {
+    goals::describe(&row.goal, |value| quantity(row, value))
 }
 
 fn met(yes: bool) -> &'static str {
@@ -201,7 +206,7 @@ pub fn write_json(file: &Path, options: &Options, samples: &[Sample]) -> Result<
                 peers.insert(peer.title().into(), serde_json::to_value(summary)?);
             }
         }
-        let (first, goal) = goals::describe(&row.goal);
+        let (first, goal) = steps(row);
         let verdict = judge(samples, row).map(|verdict| {
             json!({ "standing": verdict.standing, "first": verdict.first, "goal": verdict.goal })
         });
