@@ -47,6 +47,7 @@ impl Core {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
             let pushed = queue.push(messages, matched, &mut refs, now.unix_ms, &mut departed);
+            vhost.watch(queue);
             handed.batch = handed.batch.max(pushed.batch);
             handed.refused = handed.refused.max(pushed.refused);
             if !departed.is_empty() {

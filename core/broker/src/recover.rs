@@ -78,6 +78,7 @@ impl Core {
                 recovered.queues += 1;
                 let Some(log) = logs.get(&queue.log) else { continue };
                 recovered.messages += self.restore_messages(queue, log.next_seq, store)?;
+                vhost.watch(queue);
             }
         }
         Ok(recovered)
@@ -184,6 +185,7 @@ impl Core {
                 self.restore_client_binding(vhost, exchange, binding).map_err(|e| e.to_string())?;
             }
         }
+        session.schedule(vhost);
         vhost.clients.lock().insert(client_id.to_owned(), session);
         Ok(())
     }

@@ -23,15 +23,14 @@ impl Core {
     }
 
     fn tick_queues(&self, vhost: &Arc<Vhost>, now: Now) {
-        let topology = vhost.topology.load_full();
-        for queue in topology.queues.values() {
+        for queue in vhost.watched_queues() {
             if queue.settings.expires_ms.is_some_and(|ms| queue.is_idle_for(ms, now.unix_ms)) {
-                self.remove_queue(vhost, queue, true, false).ok();
+                self.remove_queue(vhost, &queue, true, false).ok();
                 continue;
             }
             let mut departed = Vec::new();
             queue.expire(now.unix_ms, &mut departed);
-            self.after_departure(vhost, queue, departed, now);
+            self.after_departure(vhost, &queue, departed, now);
         }
     }
 

@@ -1,17 +1,18 @@
 //! A virtual host: one topology, its client sessions, its retained messages.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use polymq_contract::Outbox;
-use polymq_model::{ConsumerId, ExchangeName, VhostName};
+use polymq_model::{ClientNumber, ConsumerId, ExchangeName, VhostName};
 
 use crate::{
     client_session::ClientSession,
+    queue::Queue,
     retained::Retained,
     topology::{Binding, Destination, Topology},
 };
@@ -30,6 +31,10 @@ pub(crate) struct Vhost {
     edit: Mutex<Destinations>,
     pub(crate) retained: Mutex<Retained>,
     pub(crate) clients: Mutex<HashMap<String, Arc<ClientSession>>>,
+    /// Client sessions by the wall time in ms at which something of theirs may be due.
+    pub(crate) due_clients: Mutex<BTreeMap<(u64, ClientNumber), Arc<ClientSession>>>,
+    /// Queues in which something may expire.
+    pub(crate) watched: Mutex<Vec<Weak<Queue>>>,
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
 }
 
@@ -78,8 +83,37 @@ impl Vhost {
             edit: Mutex::default(),
             retained: Mutex::default(),
             clients: Mutex::default(),
+            due_clients: Mutex::default(),
+            watched: Mutex::default(),
             replies: Mutex::default(),
         }
+    }
+
+    /// Has the client session looked at when `at_ms` has come.
+    pub(crate) fn look_at(&self, session: &Arc<ClientSession>, at_ms: u64) {
+        let key = (at_ms, session.endpoint.number);
+        self.due_clients.lock().insert(key, session.clone());
+    }
+
+    /// The client sessions that are due, each once.
+    pub(crate) fn take_due_clients(&self, now_ms: u64) -> Vec<Arc<ClientSession>> {
+        let mut due = self.due_clients.lock();
+        let later = due.split_off(&(now_ms.saturating_add(1), ClientNumber(0)));
+        std::mem::replace(&mut *due, later).into_values().collect()
+    }
+
+    /// Has the queue looked at from now on, if something in it may expire.
+    pub(crate) fn watch(&self, queue: &Arc<Queue>) {
+        if queue.wants_watching() {
+            self.watched.lock().push(Arc::downgrade(queue));
+        }
+    }
+
+    /// The queues in which something may expire.
+    pub(crate) fn watched_queues(&self) -> Vec<Arc<Queue>> {
+        let mut watched = self.watched.lock();
+        watched.retain(|queue| queue.strong_count() > 0);
+        watched.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Changes the topology: `change` works on a copy, which replaces the snapshot when it succeeds.

@@ -72,6 +72,7 @@ impl Core {
                 earlier.push(Event::TakenOver);
             } else {
                 state.waiting_since_ms = now.unix_ms;
+                vhost.look_at(&session, now.unix_ms + TAKEOVER_MS_MAX);
             }
             return Ok(Opened::Later);
         }
@@ -149,6 +150,7 @@ impl Core {
             self.end_client_session(vhost, session, &mut state);
         } else {
             self.store_client_session(vhost, session, &state);
+            session.schedule_state(vhost, &state);
         }
         drop(state);
         if let Some((_, outbox)) = waiting {
@@ -200,8 +202,7 @@ impl Core {
 
     /// Publishes the wills and ends the sessions whose time has come, and frees sessions from stuck connections.
     pub(crate) fn tick_client_sessions(&self, vhost: &Arc<Vhost>, now: Now) {
-        let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
-        for session in sessions {
+        for session in vhost.take_due_clients(now.unix_ms) {
             let mut state = session.state.lock();
             let mut will = None;
             let ends = state.ends_at_ms != 0 && state.ends_at_ms <= now.unix_ms;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use polymq_contract::{Broadcast, Event, InFlight, Matched, Outbox, Subscription, Will};
 use polymq_model::{ClientNumber, ConnectionId, ConsumerId, UserName};
 
-use crate::queue::Queue;
+use crate::{queue::Queue, vhost::Vhost};
 pub(crate) use lifecycle::{Closing, Opened, client_binding};
 pub(crate) use subscriptions::session_queue_name;
 
@@ -81,6 +81,20 @@ pub(crate) struct ClientSession {
     pub(crate) owner: UserName,
     pub(crate) endpoint: Arc<ClientEndpoint>,
     pub(crate) state: Mutex<SessionState>,
+}
+
+impl ClientSession {
+    /// Has the session looked at when its will or its end is due.
+    pub(crate) fn schedule(self: &Arc<Self>, vhost: &Vhost) {
+        let state = self.state.lock();
+        self.schedule_state(vhost, &state);
+    }
+
+    pub(super) fn schedule_state(self: &Arc<Self>, vhost: &Vhost, state: &SessionState) {
+        for at_ms in [state.will_at_ms, state.ends_at_ms].into_iter().filter(|at| *at != 0) {
+            vhost.look_at(self, at_ms);
+        }
+    }
 }
 
 /// What changes in a client session.

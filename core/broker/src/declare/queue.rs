@@ -76,6 +76,7 @@ impl Core {
             let batch = stored.then(|| self.store_queue(vhost, &name, &settings, log));
             let queue = Queue::new(name.clone(), settings, log, stored, self.committer.clone());
             topology.queues.insert(name, queue.clone());
+            vhost.watch(&queue);
             add(&self.counters.total.queues_created, 1);
             Ok((queue, batch))
         });

@@ -9,7 +9,10 @@ mod state;
 pub(crate) mod tests;
 mod unsettled;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use polymq_contract::{
@@ -79,6 +82,9 @@ pub(crate) struct Queue {
     stored: bool,
     committer: Arc<Committer>,
     state: Mutex<State>,
+    /// Something here may expire.
+    perishable: AtomicBool,
+    watched: AtomicBool,
 }
 
 impl Queue {
@@ -89,7 +95,17 @@ impl Queue {
         stored: bool,
         committer: Arc<Committer>,
     ) -> Arc<Self> {
-        Arc::new(Self { name, settings, log, stored, committer, state: Mutex::default() })
+        let perishable = settings.ttl_ms.is_some() || settings.expires_ms.is_some();
+        Arc::new(Self {
+            name,
+            settings,
+            log,
+            stored,
+            committer,
+            state: Mutex::default(),
+            perishable: AtomicBool::new(perishable),
+            watched: AtomicBool::new(false),
+        })
     }
 
     /// Adds messages at the tail and hands them on to consumers with room.
@@ -112,7 +128,9 @@ impl Queue {
         let (taken, refused) = messages.split_at_checked(accepted).unwrap_or((messages, &[]));
         let first = Seq(state.next_seq);
         let batch = self.stored.then(|| self.store(taken, first, refs, now_ms)).flatten();
-        state.append(taken, matched, &self.settings, now_ms);
+        if state.append(taken, matched, &self.settings, now_ms) {
+            self.perishable.store(true, Ordering::Relaxed);
+        }
         state.drop_head_over_limit(&self.settings, departed);
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
@@ -121,6 +139,9 @@ impl Queue {
 
     /// Puts messages read back from the store into their places; only before the broker serves.
     pub(crate) fn restore(&self, entries: Vec<Entry>, next_seq: Seq) {
+        if entries.iter().any(|entry| entry.deadline_ms != 0) {
+            self.perishable.store(true, Ordering::Relaxed);
+        }
         self.state.lock().restore(entries, next_seq);
     }
 
@@ -285,6 +306,13 @@ impl Queue {
             )),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// True once, when something here may expire and nobody watches the queue yet.
+    pub(crate) fn wants_watching(&self) -> bool {
+        self.perishable.load(Ordering::Relaxed)
+            && !self.watched.load(Ordering::Relaxed)
+            && !self.watched.swap(true, Ordering::Relaxed)
     }
 
     /// True when the queue survives a restart.

@@ -95,13 +95,15 @@ impl State {
         messages.len()
     }
 
+    /// Adds messages at the tail. Returns true when one of them may expire.
     pub(super) fn append(
         &mut self,
         messages: &[Message],
         matched: &Matched,
         settings: &QueueSettings,
         now_ms: u64,
-    ) {
+    ) -> bool {
+        let mut perishable = false;
         for message in messages {
             let entry = Entry {
                 seq: Seq(self.next_seq),
@@ -111,10 +113,12 @@ impl State {
                 matched: matched.clone(),
                 message: message.clone(),
             };
+            perishable |= entry.deadline_ms != 0;
             self.next_seq += 1;
             self.ready_bytes += message.body().len();
             self.ready.push_back(entry);
         }
+        perishable
     }
 
     pub(super) fn restore(&mut self, entries: Vec<Entry>, next_seq: Seq) {
