@@ -1,0 +1,485 @@
+//! The session of one connection: splits frames and hands each to the phase or channel it belongs to.
+//!
+//! ```text
+//!            AMQP header          start-ok             Authenticated
+//!  Header ----------------> Start ---------> Authenticate --------> Tune
+//!    |  other bytes           |                    | refused          | tune-ok
+//!    v                        v                    v                  v
+//!  Closed <----------------------------------------+   VhostOpened   Open
+//!    ^                                             Running <----------+
+//!    | close, close-ok                                |
+//!    +---------------------- Closing <----------------+  hard error, or the broker closes
+//! ```
+//!
+//! While the broker owes an answer no input is taken, whatever channel it belongs to: answers mostly come back
+//! within the same turn of the driver, and replies then leave in the order of their methods.
+
+use std::{sync::Arc, time::Instant};
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use bytes::{Buf, BytesMut};
+use polymq_contract::{
+    Command, DisconnectCause, Effects, EventBatch, Peer, ProtocolSession, Timeout,
+};
+use polymq_model::{Body, ConsumerId, Limits, Now};
+
+use crate::{
+    Settings,
+    channel::{Channel, Context, publish},
+    codec::{
+        cold,
+        frame::{self, Frame},
+        hot, id,
+    },
+    connection::{Connection, beat, put_close, put_method},
+    refusal::{Exception, ReplyCode, Step},
+};
+
+/// How long the peer may take to answer our `connection.close`.
+const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Where the conversation stands; drawn above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Header,
+    Start,
+    Authenticate,
+    Tune,
+    Open,
+    Running,
+    Closing,
+    Closed,
+}
+
+/// Channels by number.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    slots: Vec<Option<Box<Channel>>>,
+    opened: u16,
+}
+
+impl Channels {
+    #[inline]
+    pub(crate) fn find(&mut self, number: u16) -> Option<&mut Channel> {
+        self.slots.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    /// Opens a channel under an incarnation that late events of an earlier one do not name.
+    fn open(&mut self, number: u16) {
+        let at = usize::from(number);
+        if self.slots.len() <= at {
+            self.slots.resize_with(at + 1, || None);
+        }
+        self.opened = self.opened.wrapping_add(1);
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Some(Box::new(Channel::new(number, self.opened)));
+        }
+    }
+
+    fn remove(&mut self, number: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(number)) {
+            *slot = None;
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.slots.iter_mut().filter_map(|slot| slot.as_deref_mut())
+    }
+}
+
+/// The session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) phase: Phase,
+    pub(crate) connection: Connection,
+    pub(crate) channels: Channels,
+    /// End of the login time, or of the wait for `close-ok`.
+    pub(crate) deadline: Option<Instant>,
+    /// A broken frame has come: nothing behind it can be told apart any more, the peer's answer included.
+    garbled: bool,
+    /// Bytes of a partial frame left in the input after the last call.
+    left: usize,
+    /// Channels with confirms that have not been written.
+    pub(crate) confirming: Vec<u16>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        peer: &Arc<Peer>,
+        limits: &Arc<Limits>,
+        settings: &Arc<Settings>,
+        name: String,
+        now: Now,
+    ) -> Self {
+        let connection = Connection::new(
+            Arc::clone(peer),
+            Arc::clone(limits),
+            Arc::clone(settings),
+            name,
+            now.instant,
+        );
+        Self {
+            phase: Phase::Header,
+            deadline: now.instant.checked_add(limits.login_timeout),
+            connection,
+            channels: Channels::default(),
+            garbled: false,
+            left: 0,
+            confirming: Vec::new(),
+        }
+    }
+
+    fn takes_frames(&self) -> bool {
+        !matches!(self.phase, Phase::Header | Phase::Closed) && self.connection.pending.is_none()
+    }
+
+    /// Takes whole frames until one is partial, the session ends, or the broker owes an answer.
+    fn on_frames(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
+        let mut at = 0;
+        while self.takes_frames() && !self.garbled {
+            let rest = input.get(at..).unwrap_or_default();
+            let frame = match frame::split(rest, self.connection.frame_max) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    self.fail(0, &Exception::frame(error), now, effects);
+                    self.garbled = true;
+                    break;
+                }
+            };
+            let channel = frame.channel;
+            if frame.kind == frame::BODY && frame.payload.len() > publish::COPIED_BODY_BYTES_MAX {
+                let size = frame.size();
+                input.advance(at);
+                at = 0;
+                let step = self.on_large_body(channel, input.split_to(size).freeze(), now, effects);
+                if let Err(exception) = step {
+                    self.fail(channel, &exception, now, effects);
+                }
+                continue;
+            }
+            match self.on_frame(frame, rest, now, effects) {
+                Ok(taken) => at = at.saturating_add(taken),
+                Err(exception) => {
+                    at = at.saturating_add(frame.size());
+                    self.fail(channel, &exception, now, effects);
+                }
+            }
+        }
+        if self.garbled {
+            return input.clear();
+        }
+        input.advance(at.min(input.len()));
+    }
+
+    /// Handles the frame at the front of `rest` and returns how many bytes were taken.
+    #[inline]
+    fn on_frame(
+        &mut self,
+        frame: Frame<'_>,
+        rest: &[u8],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Step<usize> {
+        if self.phase == Phase::Closing {
+            self.on_frame_while_closing(frame, effects);
+            return Ok(frame.size());
+        }
+        if frame.channel == 0 || frame.kind == frame::HEARTBEAT {
+            self.on_connection_frame(frame, now, effects)?;
+            return Ok(frame.size());
+        }
+        if self.phase != Phase::Running {
+            let text = format!("channel {} used before connection.open", frame.channel);
+            return Err(Exception::new(ReplyCode::CommandInvalid, (0, 0), text).on_connection());
+        }
+        let mut context = Context { connection: &mut self.connection, now, effects };
+        match self.channels.find(frame.channel) {
+            Some(channel) if channel.is_open() => {
+                if frame.kind == frame::METHOD {
+                    let (method, arguments) = method_id(frame.payload)?;
+                    if method == id::PUBLISH {
+                        let behind = rest.get(frame.size()..).unwrap_or_default();
+                        let more = channel.on_publish(arguments, behind, &mut context)?;
+                        return Ok(frame.size().saturating_add(more));
+                    }
+                    if method != id::CHANNEL_CLOSE {
+                        channel.on_method(method, frame.payload, &mut context)?;
+                    } else {
+                        channel.on_close(frame.payload, &mut context)?;
+                        self.channels.remove(frame.channel);
+                    }
+                } else {
+                    channel.on_content(frame, &mut context)?;
+                }
+            }
+            Some(channel) => {
+                if channel.on_frame_while_closing(frame, &mut context) {
+                    self.channels.remove(frame.channel);
+                }
+            }
+            None => self.on_unopened_channel(frame, effects)?,
+        }
+        Ok(frame.size())
+    }
+
+    /// A body frame worth keeping by reference; `whole` is the frame with head and end.
+    fn on_large_body(
+        &mut self,
+        number: u16,
+        whole: bytes::Bytes,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Step {
+        let body = whole.slice(frame::HEAD_BYTES..whole.len().saturating_sub(1));
+        if self.phase == Phase::Closing {
+            return Ok(());
+        }
+        let mut context = Context { connection: &mut self.connection, now, effects };
+        match self.channels.find(number) {
+            Some(channel) if channel.is_open() => channel.on_body(Body::Shared(body), &mut context),
+            Some(_) => Ok(()),
+            None => Err(unexpected_frame("body")),
+        }
+    }
+
+    fn on_unopened_channel(&mut self, frame: Frame<'_>, effects: &mut Effects) -> Step {
+        let channel_error =
+            |text: String| Err(Exception::new(ReplyCode::ChannelError, (0, 0), text));
+        if frame.kind != frame::METHOD {
+            return channel_error(format!("channel {} is not open", frame.channel));
+        }
+        let (method, _) = method_id(frame.payload)?;
+        match method {
+            id::CHANNEL_OPEN if frame.channel > self.connection.channel_max => {
+                let text = format!(
+                    "channel {} is above the negotiated channel_max {}",
+                    frame.channel, self.connection.channel_max
+                );
+                Err(Exception::new(ReplyCode::NotAllowed, method, text))
+            }
+            id::CHANNEL_OPEN => {
+                cold::parse(frame.payload, self.connection.table_bounds())
+                    .map_err(|error| Exception::method(error, method))?;
+                self.channels.open(frame.channel);
+                use amq_protocol::protocol::channel::{AMQPMethod, OpenOk};
+                let ok = AMQPClass::Channel(AMQPMethod::OpenOk(OpenOk {}));
+                cold::put(effects.out.buffer(), frame.channel, &ok);
+                Ok(())
+            }
+            // A client that closes crosses with our own close: the second answer is late, not wrong.
+            id::CHANNEL_CLOSE_OK => Ok(()),
+            _ => channel_error(format!("expected 'channel.open' on channel {}", frame.channel)),
+        }
+    }
+
+    fn on_connection_frame(&mut self, frame: Frame<'_>, now: Now, effects: &mut Effects) -> Step {
+        match frame.kind {
+            frame::HEARTBEAT if frame.channel == 0 => return Ok(()),
+            frame::METHOD => {}
+            frame::HEARTBEAT => return Err(unexpected_frame("heartbeat").on_connection()),
+            _ => return Err(unexpected_frame("content").on_connection()),
+        }
+        let (method, _) = method_id(frame.payload)?;
+        let running = self.phase == Phase::Running;
+        let bounds = match running {
+            true => self.connection.table_bounds(),
+            false => self.connection.login_table_bounds(),
+        };
+        let parsed =
+            cold::parse(frame.payload, bounds).map_err(|error| Exception::method(error, method))?;
+        let AMQPClass::Connection(class) = parsed.class else {
+            let text = "method of a channel on channel 0";
+            return Err(Exception::new(ReplyCode::CommandInvalid, method, text));
+        };
+        match class {
+            connection::AMQPMethod::Close(close) => {
+                put_method(
+                    effects.out.buffer(),
+                    connection::AMQPMethod::CloseOk(connection::CloseOk {}),
+                );
+                let detail = format!("{} {}", close.reply_code, close.reply_text.as_str());
+                self.close(effects, "client", detail);
+                Ok(())
+            }
+            connection::AMQPMethod::UpdateSecret(_) if running => {
+                let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
+                put_method(effects.out.buffer(), ok);
+                Ok(())
+            }
+            class => self.on_handshake(class, parsed.table, method, now, effects),
+        }
+    }
+
+    /// After our `connection.close` only the peer's answer counts.
+    fn on_frame_while_closing(&mut self, frame: Frame<'_>, effects: &mut Effects) {
+        if frame.kind != frame::METHOD || frame.channel != 0 {
+            return;
+        }
+        match cold::split_id(frame.payload) {
+            Ok((id::CONNECTION_CLOSE_OK, _)) => {
+                self.close(effects, "session", "closed by the server");
+            }
+            Ok((id::CONNECTION_CLOSE, _)) => {
+                let ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
+                put_method(effects.out.buffer(), ok);
+                self.close(effects, "session", "closed by both sides");
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the peer of an exception and closes what it costs.
+    pub(crate) fn fail(
+        &mut self,
+        number: u16,
+        exception: &Exception,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        tracing::debug!(channel = number, code = exception.code.number(), text = %exception.text,
+            "amqp exception");
+        let mut context = Context { connection: &mut self.connection, now, effects };
+        if number != 0 && !exception.code.is_hard() {
+            if let Some(channel) = self.channels.find(number) {
+                channel.fail(exception, &mut context);
+            }
+            return;
+        }
+        self.refuse_connection(exception, now, effects);
+    }
+
+    /// Sends `connection.close` and waits for its answer.
+    pub(crate) fn refuse_connection(
+        &mut self,
+        exception: &Exception,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if matches!(self.phase, Phase::Closing | Phase::Closed) {
+            return;
+        }
+        let mut consumers: Vec<ConsumerId> = Vec::new();
+        for channel in self.channels.all() {
+            channel.collect_consumers(&mut consumers);
+        }
+        if !consumers.is_empty() {
+            effects.commands.push(Command::Release { consumers });
+        }
+        self.channels = Channels::default();
+        self.connection.consumers.clear();
+        self.connection.pending = None;
+        put_close(effects.out.buffer(), exception);
+        self.phase = Phase::Closing;
+        self.deadline = now.instant.checked_add(CLOSE_WAIT);
+    }
+
+    /// Ends the connection once the output is written.
+    pub(crate) fn close(
+        &mut self,
+        effects: &mut Effects,
+        cause: &'static str,
+        detail: impl Into<String>,
+    ) {
+        self.phase = Phase::Closed;
+        self.deadline = None;
+        self.connection.pending = None;
+        effects.close_after_flush(cause, detail);
+    }
+
+    /// What every call ends with.
+    fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
+        effects.waiting = self.connection.pending.is_some();
+        if !effects.out.is_empty() {
+            self.connection.heartbeat.sent(now.instant);
+        }
+    }
+}
+
+fn method_id(payload: &[u8]) -> Step<((u16, u16), &[u8])> {
+    cold::split_id(payload).map_err(|error| Exception::malformed(error, (0, 0)))
+}
+
+pub(crate) fn unexpected_frame(what: &str) -> Box<Exception> {
+    Exception::new(ReplyCode::UnexpectedFrame, (0, 0), format!("unexpected {what} frame"))
+}
+
+impl ProtocolSession for Session {
+    fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
+        if input.len() > self.left {
+            self.connection.heartbeat.received(now.instant);
+        }
+        if self.phase == Phase::Header {
+            self.on_header(input, effects);
+        }
+        self.on_frames(input, now, effects);
+        if self.phase == Phase::Closed {
+            input.clear();
+        }
+        self.left = input.len();
+        self.settle_effects(now, effects);
+    }
+
+    fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
+        while effects.out.len() <= self.connection.limits.output_bytes_max {
+            let Some(event) = events.pop() else { break };
+            self.on_event(event, now, effects);
+        }
+        self.put_confirms(effects);
+        self.settle_effects(now, effects);
+    }
+
+    fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
+        if self.deadline.is_some_and(|deadline| now.instant >= deadline) {
+            let cause = if self.phase == Phase::Closing { "session" } else { "login_timeout" };
+            self.close(effects, cause, "the peer took too long");
+        } else if self.phase != Phase::Closed && !beat(&mut self.connection, now, effects) {
+            self.close(effects, "heartbeat", "no bytes from the peer for two heartbeats");
+        }
+        self.settle_effects(now, effects);
+    }
+
+    fn next_timeout(&self) -> Option<Timeout> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        let reason = if self.phase == Phase::Closing { "close" } else { "login" };
+        let deadline = self.deadline.map(|at| Timeout { at, reason });
+        let heartbeat =
+            self.connection.heartbeat.next().map(|at| Timeout { at, reason: "heartbeat" });
+        [deadline, heartbeat].into_iter().flatten().min_by_key(|timeout| timeout.at)
+    }
+
+    fn on_disconnect(&mut self, _cause: DisconnectCause, _effects: &mut Effects) {
+        self.phase = Phase::Closed;
+        self.connection.pending = None;
+    }
+}
+
+/// Kept here so that the hot codec is only named where frames are split.
+pub(crate) fn whole_content<'a>(
+    behind: &'a [u8],
+    channel: u16,
+    frame_max: usize,
+) -> Option<(hot::ContentHeader<'a>, &'a [u8], usize)> {
+    let header = frame::split(behind, frame_max).ok()??;
+    if header.kind != frame::HEADER || header.channel != channel {
+        return None;
+    }
+    let content = hot::content_header(header.payload).ok()?;
+    if content.class != id::BASIC || content.weight != 0 {
+        return None;
+    }
+    if content.body_bytes == 0 {
+        return Some((content, &[], header.size()));
+    }
+    let behind = behind.get(header.size()..)?;
+    let body = frame::split(behind, frame_max).ok()??;
+    let fits = usize::try_from(content.body_bytes) == Ok(body.payload.len())
+        && body.payload.len() <= publish::COPIED_BODY_BYTES_MAX;
+    (body.kind == frame::BODY && body.channel == channel && fits).then_some((
+        content,
+        body.payload,
+        header.size() + body.size(),
+    ))
+}
