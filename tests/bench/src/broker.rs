@@ -44,6 +44,7 @@ pub struct Broker {
     children: Vec<Child>,
     tree: Tree,
     ports: Ports,
+    mqtt_login: Option<amqp::Login>,
     /// From the start of its process to the first accepted client.
     pub ready_after: Duration,
 }
@@ -66,7 +67,9 @@ impl Broker {
         let started = Instant::now();
         children.push(spawn(main, dir)?);
         let (tree, ports, early) = (Tree::default(), ports.unwrap_or_default(), ports.is_some());
-        let mut broker = Self { children, tree, ports, ready_after: Duration::ZERO };
+        let mqtt_login = (!peer.welcomes_anonymous()).then(amqp::Login::default);
+        let ready_after = Duration::ZERO;
+        let mut broker = Self { children, tree, ports, mqtt_login, ready_after };
         let ready = broker.wait_until_ready(early, started);
         ready.with_context(|| {
             let output = fs::read_to_string(&log).unwrap_or_default();
@@ -117,7 +120,8 @@ impl Broker {
     /// Where clients connect.
     pub fn target(&self) -> Target {
         let Ports { amqp, mqtt } = self.ports;
-        Target { amqp, mqtt, login: amqp::Login::default(), mqtt_login: None }
+        let mqtt_login = self.mqtt_login.clone();
+        Target { amqp, mqtt, login: amqp::Login::default(), mqtt_login }
     }
 
     /// The processes to measure.

@@ -86,6 +86,11 @@ impl Peer {
         matches!(self, Self::PolyMq | Self::Mosquitto | Self::Emqx)
     }
 
+    /// Whether MQTT clients need no user.
+    pub fn welcomes_anonymous(self) -> bool {
+        self != Self::LavinMq
+    }
+
     /// Finds the executable, or nothing when the broker is not installed.
     pub fn find(self, polymq: &Path) -> Option<PathBuf> {
         match self {
