@@ -145,8 +145,8 @@ impl Session {
             let text = format!("a client identifier has at most {max} bytes, not {}", id.len());
             return Err(Fault::new(Reason::CLIENT_ID_INVALID, text));
         }
-        // [MQTT-3.1.3-8] of version 3.1.1; version 3.1 demands at least one character. Its upper bound of 23 is
-        // commonly passed over by clients, and so it is here.
+        // [MQTT-3.1.3-8] of version 3.1.1; version 3.1 demands at least one character. Its upper
+        // bound of 23 is commonly passed over by clients, and so it is here.
         let may_be_empty = match packet.version {
             Version::V31 => false,
             Version::V311 => packet.clean_start,
@@ -319,8 +319,8 @@ impl Session {
         effects.commands.push(Command::OpenClientSession(Box::new(open)));
     }
 
-    /// The message of a will. Its expiry begins when it is published, so the message has no deadline here; the
-    /// interval is among its properties.
+    /// The message of a will. Its expiry begins when it is published, so the message has no
+    /// deadline here; the interval is among its properties.
     fn make_will(&self, will: &PendingWill, now: Now) -> Will {
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let mut buffer = Vec::new();

@@ -22,7 +22,8 @@ use crate::{
 /// Native form of MQTT 3.1 and 3.1.1: no properties.
 pub static MQTT3: Format = Format { id: format::MQTT3, name: "mqtt311", decode: decode_3 };
 
-/// Native form of MQTT 5: the properties of PUBLISH, without their length and without a topic alias.
+/// Native form of MQTT 5: the properties of PUBLISH, without their length and without a topic
+/// alias.
 pub static MQTT5: Format = Format { id: format::MQTT5, name: "mqtt5", decode: decode_5 };
 
 fn decode_3(message: &Message) -> Fields {
@@ -187,8 +188,8 @@ fn put_annotations(message: &Message, shown: &Shown<'_>, out: &mut Properties) {
 
 /// Counts the fields of a message that MQTT 3 has no place for.
 pub(crate) fn count_lost(message: &Message, counters: &Counters) {
-    // Messages of AMQP that only say whether they are persistent have three bytes of properties; decoding those to
-    // count nothing would be the largest cost of the delivery.
+    // Messages of AMQP that only say whether they are persistent have three bytes of properties;
+    // decoding those to count nothing would be the largest cost of the delivery.
     if message.format().id == format::MQTT3 || message.native_props().len() <= 3 {
         return;
     }

@@ -5,8 +5,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A map by packet identifier. Identifiers are small numbers that a client cannot make collide in a harmful way, so
-/// hashing them is one multiplication.
+/// A map by packet identifier. Identifiers are small numbers that a client cannot make collide in a
+/// harmful way, so hashing them is one multiplication.
 pub(crate) type IdMap<T> = HashMap<u16, T, BuildHasherDefault<IdHasher>>;
 
 /// Spreads a packet identifier over all bits.

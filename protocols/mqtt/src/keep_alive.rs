@@ -1,4 +1,5 @@
-//! The three clocks of a connection: login, keep alive, and the time a refused publish of MQTT 3 is held.
+//! The three clocks of a connection: login, keep alive, and the time a refused publish of MQTT 3 is
+//! held.
 
 use std::time::{Duration, Instant};
 

@@ -73,7 +73,8 @@ impl Inbound {
 }
 
 impl Session {
-    /// PUBLISH. `packet` holds the whole packet; `shared` is the same by reference, for long payloads.
+    /// PUBLISH. `packet` holds the whole packet; `shared` is the same by reference, for long
+    /// payloads.
     pub(crate) fn on_publish(
         &mut self,
         header: &Header,
@@ -136,7 +137,8 @@ impl Session {
         let route = match route {
             Ok(route) => route.clone(),
             Err(Unroutable::Fault(fault)) => return Err(fault),
-            // The alias names a topic that is refused whenever it is used; the empty route stands for that.
+            // The alias names a topic that is refused whenever it is used; the empty route stands
+            // for that.
             Err(Unroutable::NotOurs(_) | Unroutable::Refused { .. }) => Route::default(),
         };
         if let Some(slot) = self.inbound.aliases.get_mut(at) {

@@ -1,5 +1,5 @@
-//! Deliveries of quality of service 1 and 2 on their way out: packet identifiers, what is unfinished, and the
-//! client's acknowledgements. Sections 4.3, 4.4 and 4.9.
+//! Deliveries of quality of service 1 and 2 on their way out: packet identifiers, what is
+//! unfinished, and the client's acknowledgements. Sections 4.3, 4.4 and 4.9.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,7 +14,8 @@ use crate::{
     subscriptions::Source,
 };
 
-/// Most unfinished deliveries of one client, whatever it accepts. MQTT 3 clients cannot say, and get this.
+/// Most unfinished deliveries of one client, whatever it accepts. MQTT 3 clients cannot say, and
+/// get this.
 const WINDOW_MAX: u16 = 4096;
 
 /// The sender's side of one connection.
@@ -95,8 +96,8 @@ impl Outbound {
         self.packet_bytes_max
     }
 
-    /// Takes over what earlier connections left unfinished: PUBREL goes out at once, and the rest keeps its packet
-    /// identifier until the broker delivers it again [MQTT-4.4.0-1].
+    /// Takes over what earlier connections left unfinished: PUBREL goes out at once, and the rest
+    /// keeps its packet identifier until the broker delivers it again [MQTT-4.4.0-1].
     pub(crate) fn resume(&mut self, in_flight: &[InFlight], effects: &mut Effects) {
         for entry in in_flight {
             let stage = if entry.released { Stage::Released } else { Stage::Remembered };
@@ -147,7 +148,8 @@ impl Outbound {
         self.held.push_back(delivery);
     }
 
-    /// The packet identifier for a delivery, and whether it was sent before by an earlier connection.
+    /// The packet identifier for a delivery, and whether it was sent before by an earlier
+    /// connection.
     pub(crate) fn packet_id(&mut self, delivery: &Delivery) -> (u16, bool) {
         if let Some(id) = self.resumed.get(&(delivery.consumer, delivery.seq)) {
             return (*id, true);
@@ -265,7 +267,8 @@ fn put_pubrel(packet_id: u16, reason: Reason, effects: &mut Effects) {
     put_ack(effects.out.buffer(), PacketKind::Pubrel, packet_id, reason, None);
 }
 
-/// Settles one delivery, together with its neighbour when that was the last command. Number 0 needs no settling.
+/// Settles one delivery, together with its neighbour when that was the last command. Number 0 needs
+/// no settling.
 pub(crate) fn push_settlement(
     consumer: ConsumerId,
     number: u64,

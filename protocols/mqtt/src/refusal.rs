@@ -11,7 +11,8 @@ pub(crate) enum Publish3 {
     Acknowledge,
     /// The connection closes.
     Close,
-    /// No acknowledgement, reading stops, and the connection closes later, so that the client sends again.
+    /// No acknowledgement, reading stops, and the connection closes later, so that the client sends
+    /// again.
     Stall,
 }
 

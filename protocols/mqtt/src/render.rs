@@ -92,7 +92,8 @@ impl Session {
         let mut sent = message.qos();
         if !is_native && message.is_durable() {
             sent = sent.max(1);
-            // Only a subscriber that can be told of a carried quality of service 2 pays for looking.
+            // Only a subscriber that can be told of a carried quality of service 2 pays for
+            // looking.
             if wanted == 2 {
                 sent = sent.max(message.properties().qos);
             }
@@ -259,14 +260,18 @@ impl Session {
         }
     }
 
-    /// True when the packets for this client are the same as for its neighbours of the same version.
+    /// True when the packets for this client are the same as for its neighbours of the same
+    /// version.
     fn is_like_others(&self, matched: &Matched, batch: &Broadcast) -> bool {
-        !batch.is_perishable()
-            && matched.ids.as_slice().is_empty()
-            && !matched.retained
-            && !(matched.retain_as_published && batch.messages().iter().any(Message::retain))
-            && !self.outbound.aliases.are_on()
-            && !self.subscriptions.names_exchanges()
+        let shows_retain =
+            matched.retain_as_published && batch.messages().iter().any(Message::retain);
+        let is_special = batch.is_perishable()
+            || !matched.ids.as_slice().is_empty()
+            || matched.retained
+            || shows_retain
+            || self.outbound.aliases.are_on()
+            || self.subscriptions.names_exchanges();
+        !is_special
     }
 }
 

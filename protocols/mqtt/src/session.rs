@@ -1,17 +1,17 @@
 //! The protocol state of one connection.
 //!
 //! ```text
-//!            CONNECT              vhost, client session open: CONNACK
-//!   Fresh ------------> Connecting ------------------------------> Open
-//!     |                  |  ^   |                                    |
-//!     |                  |  |AUTH                                    | DISCONNECT, fault, keep alive,
-//!     | fault            v  |   | refused                            | takeover, the server stops
-//!     |                 challenge                                    |
-//!     +------------------------+-------------------------------------+--------> Closed
+//!         CONNECT            vhost, client session open: CONNACK
+//!   Fresh ---------> Connecting ----------------------> Open
+//!     |               |  ^  |                             |
+//!     |               |  |  |                             | DISCONNECT, fault, keep alive,
+//!     | fault         v  |  | refused                     | takeover, the server stops
+//!     |        challenge AUTH                             |
+//!     +---------------------+-----------------------------+------> Closed
 //! ```
 //!
-//! While an answer of the broker is due that the client must see first (a step of the login, SUBACK, UNSUBACK), no
-//! further packet is taken.
+//! While an answer of the broker is due that the client must see first (a step of the login,
+//! SUBACK, UNSUBACK), no further packet is taken.
 
 use std::{sync::Arc, time::Instant};
 

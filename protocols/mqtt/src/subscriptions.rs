@@ -115,8 +115,9 @@ impl Subscriptions {
         !self.exchanges.is_empty()
     }
 
-    /// How the client wrote the exchange, if its messages are to be shown with it. `topics` is the exchange of
-    /// plain topics, which is shown only to clients that have no filters of plain topics.
+    /// How the client wrote the exchange, if its messages are to be shown with it. `topics` is the
+    /// exchange of plain topics, which is shown only to clients that have no filters of plain
+    /// topics.
     pub(crate) fn written(&self, exchange: &str, topics: &str) -> Option<&str> {
         if exchange == topics && self.plain > 0 {
             return None;
@@ -166,7 +167,8 @@ impl Subscriptions {
         consumer
     }
 
-    /// Remembers a subscription. Its deliveries may follow at once, so this comes before the broker's answer.
+    /// Remembers a subscription. Its deliveries may follow at once, so this comes before the
+    /// broker's answer.
     pub(crate) fn insert(&mut self, subscription: &Subscription, exchange: &str, limits: &Limits) {
         let filter = Filter {
             filter: &subscription.filter,
@@ -193,7 +195,8 @@ impl Subscriptions {
         }
     }
 
-    /// Forgets a subscription. Its consumer stays known for a while, because deliveries may be unfinished.
+    /// Forgets a subscription. Its consumer stays known for a while, because deliveries may be
+    /// unfinished.
     pub(crate) fn remove(&mut self, filter: &str) {
         let Some(consumer) = self.filters.remove(filter) else { return };
         let named = self.exchanges.len();
@@ -258,7 +261,8 @@ fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Ta
             Err(refused(format!("`{text}` can only be published to")))
         }
         Err(bad) => {
-            // A share without name or filter, or with a wildcard in its name, is malformed [MQTT-4.8.2-1, -2].
+            // A share without name or filter, or with a wildcard in its name, is malformed
+            // [MQTT-4.8.2-1, -2].
             let share = text == "$share" || text.starts_with("$share/");
             match bad {
                 BadDestination::Malformed(..) if share && !text_is_nested(text) => {
@@ -270,7 +274,8 @@ fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Ta
     }
 }
 
-/// True for a share of a filter that begins with `$`, which the specification permits and this server does not.
+/// True for a share of a filter that begins with `$`, which the specification permits and this
+/// server does not.
 fn text_is_nested(text: &str) -> bool {
     let rest = text.strip_prefix("$share/").unwrap_or_default();
     rest.split_once('/').is_some_and(|(group, filter)| {
@@ -292,7 +297,8 @@ fn swapped(pattern: &str) -> String {
     out
 }
 
-/// The queue of a shared subscription: its own text, or a hash of it when that is too long for a name.
+/// The queue of a shared subscription: its own text, or a hash of it when that is too long for a
+/// name.
 fn share_queue(text: &str, group: &str) -> String {
     if text.len() <= NAME_BYTES_MAX {
         return text.to_owned();

@@ -17,7 +17,8 @@ pub struct Ack {
 impl Ack {
     /// Reads what follows the fixed header: sections 3.4 to 3.7.
     ///
-    /// Errors: a fault when the bytes are malformed or the reason code does not exist for this packet.
+    /// Errors: a fault when the bytes are malformed or the reason code does not exist for this
+    /// packet.
     pub fn decode(
         kind: PacketKind,
         body: &[u8],
@@ -117,7 +118,8 @@ pub struct Auth<'a> {
 impl<'a> Auth<'a> {
     /// Reads what follows the fixed header.
     ///
-    /// Errors: a fault when the bytes are malformed, the reason is none of a client, or the method is missing.
+    /// Errors: a fault when the bytes are malformed, the reason is none of a client, or the method
+    /// is missing.
     pub fn decode(body: &'a [u8], entries_max: usize) -> Result<Self, Fault> {
         let mut reader = Reader::new(body);
         let reason = if reader.is_empty() { Reason::SUCCESS } else { Reason(reader.u8()?) };

@@ -152,7 +152,8 @@ fn version(reader: &mut Reader<'_>) -> Result<Version, ConnectFault> {
         (b"MQTT", 4) => Ok(Version::V311),
         (b"MQTT", 5) => Ok(Version::V5),
         (b"MQIsdp", 3) => Ok(Version::V31),
-        // Levels from 0x80 are asked for by bridges of MQTT 3, which understand the answer of MQTT 3.
+        // Levels from 0x80 are asked for by bridges of MQTT 3, which understand the answer of MQTT
+        // 3.
         (b"MQTT", 6..=0x7F) => Err(unsupported(Version::V5)),
         (b"MQTT" | b"MQIsdp", _) => Err(unsupported(Version::V311)),
         _ => Err(silent(Fault::new(Reason::UNSUPPORTED_VERSION, "the protocol name is not MQTT"))),

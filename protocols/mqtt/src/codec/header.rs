@@ -121,8 +121,8 @@ impl Header {
 
     /// Checks what the chosen version demands of a fixed header [MQTT-2.1.3-1].
     ///
-    /// MQTT 3.1 lets a client set DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE and calls the other flags unused, and
-    /// MQTT 3 says nothing about lengths that are longer than needed.
+    /// MQTT 3.1 lets a client set DUP on PUBREL, SUBSCRIBE and UNSUBSCRIBE and calls the other
+    /// flags unused, and MQTT 3 says nothing about lengths that are longer than needed.
     pub fn check(&self, version: Version) -> Result<(), Fault> {
         if version == Version::V5 && !self.minimal {
             return Err(Fault::malformed("the remaining length is longer than needed"));

@@ -127,7 +127,8 @@ impl<'a> PropertyReader<'a> {
 
     /// The next property, or `None` at the end.
     ///
-    /// Errors: a fault when it is unknown, not allowed here, given twice, or has a value that is not allowed.
+    /// Errors: a fault when it is unknown, not allowed here, given twice, or has a value that is
+    /// not allowed.
     pub fn next_property(&mut self) -> Result<Option<Property<'a>>, Fault> {
         if self.reader.is_empty() {
             return Ok(None);
@@ -169,8 +170,8 @@ impl<'a> PropertyReader<'a> {
     }
 }
 
-/// Reads one property of any place, without the checks of [`PropertyReader`]; for properties that were checked when
-/// their message arrived.
+/// Reads one property of any place, without the checks of [`PropertyReader`]; for properties that
+/// were checked when their message arrived.
 pub fn read_stored<'a>(reader: &mut Reader<'a>) -> Result<Property<'a>, Fault> {
     let id = reader.u8()?;
     Ok(Property { id, value: read_value(reader, id)? })
@@ -226,7 +227,8 @@ fn is_allowed(id: u8, place: Place) -> bool {
         id::REASON_STRING => matches!(place, Ack | Disconnect | Auth),
         id::TOPIC_ALIAS => place == Publish,
         id::USER_PROPERTY => true,
-        // The rest is for servers to send; a Server Reference may stand in a server's DISCONNECT only.
+        // The rest is for servers to send; a Server Reference may stand in a server's DISCONNECT
+        // only.
         _ => false,
     }
 }

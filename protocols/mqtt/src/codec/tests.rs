@@ -1,3 +1,10 @@
+#![expect(
+    clippy::unwrap_used,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "a test may fail where it stands"
+)]
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 
@@ -189,7 +196,11 @@ proptest! {
         value: u8,
         keep in 0usize..80,
     ) {
-        let mut bytes = b"\0\x04MQTT\x05\xEE\0\x3C\x05\x11\0\0\0\x0A\0\x02id\x05\x18\0\0\0\x01\0\x01w\0\x03bye\0\x01u\0\x01p".to_vec();
+        let mut bytes = [
+            &b"\0\x04MQTT\x05\xEE\0\x3C\x05\x11\0\0\0\x0A\0\x02id"[..],
+            b"\x05\x18\0\0\0\x01\0\x01w\0\x03bye\0\x01u\0\x01p",
+        ]
+        .concat();
         if let Some(byte) = bytes.get_mut(at) {
             *byte = value;
         }

@@ -1,4 +1,5 @@
-//! Writes the data types of section 1.5, properties, and the packets that a server sends besides PUBLISH.
+//! Writes the data types of section 1.5, properties, and the packets that a server sends besides
+//! PUBLISH.
 
 use bytes::{BufMut, BytesMut};
 
