@@ -24,7 +24,8 @@ const TRANSIENT: u8 = 1;
 
 /// Reads the native properties of a message that came over AMQP 0-9-1.
 ///
-/// What cannot be read is left out: publishes are checked when they enter, so this happens to damaged records only.
+/// What cannot be read is left out: publishes are checked when they enter, so this happens to
+/// damaged records only.
 pub(crate) fn decode(message: &Message) -> Properties {
     let mut props = Properties::of_head(message);
     let Ok(native) = Props::parse(message.native_props()) else { return props };
@@ -128,7 +129,8 @@ fn write_head(message: &Message, broker: Table, unix_ms: u64, out: &mut Vec<u8>)
     .put(out);
 }
 
-/// The list of a message of another protocol. Texts over 255 bytes are left out here and carried in headers.
+/// The list of a message of another protocol. Texts over 255 bytes are left out here and carried in
+/// headers.
 fn write_converted(message: &Message, broker: Table, unix_ms: u64, out: &mut Vec<u8>) {
     let props = message.properties();
     let shown = expiry_shown_ms(message.deadline_ms(), unix_ms, 1);

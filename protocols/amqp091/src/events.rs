@@ -82,7 +82,8 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) {
-        // A consumer whose channel has closed was released: its deliveries are back in their queues.
+        // A consumer whose channel has closed was released: its deliveries are back in their
+        // queues.
         let Some(known) = self.connection.consumers.get(&consumer) else { return };
         let Some(channel) = self.channels.find(known.channel) else { return };
         let mut context = Context { connection: &mut self.connection, now, effects };

@@ -35,7 +35,8 @@ const CAPABILITIES: [&str; 9] = [
 ];
 
 impl Session {
-    /// Takes the protocol header. Any other is answered with ours, as the specification asks (section 4.2.2).
+    /// Takes the protocol header. Any other is answered with ours, as the specification asks
+    /// (section 4.2.2).
     pub(crate) fn on_header(&mut self, input: &mut BytesMut, effects: &mut Effects) {
         let seen = input.get(..PROTOCOL_HEADER.len().min(input.len())).unwrap_or_default();
         if !PROTOCOL_HEADER.starts_with(seen) {
@@ -149,7 +150,8 @@ impl Session {
                 let exception = Exception::new(ReplyCode::InternalError, id::START_OK, text);
                 self.refuse_connection(&exception, now, effects);
             }
-            // The capability exists because older clients take a close in this phase for a protocol error.
+            // The capability exists because older clients take a close in this phase for a protocol
+            // error.
             Err(refusal) if self.connection.capabilities.authentication_failure_close => {
                 let exception = Exception::refused(&refusal, (0, 0));
                 self.refuse_connection(&exception, now, effects);

@@ -1,4 +1,5 @@
-//! Heartbeats: one is sent when nothing else was for half the interval; two missed ones end the connection.
+//! Heartbeats: one is sent when nothing else was for half the interval; two missed ones end the
+//! connection.
 
 use std::time::{Duration, Instant};
 

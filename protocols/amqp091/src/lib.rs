@@ -1,8 +1,8 @@
 //! AMQP 0-9-1 as RabbitMQ speaks it: frames, methods and tables, and the session of one connection.
 //!
-//! This crate opens no socket, reads no clock and stores nothing. It does not route, does not decide who may do what,
-//! and does not know whether a queue exists: it turns bytes into commands and events into bytes. AMQP 1.0 is another
-//! protocol and lives elsewhere.
+//! This crate opens no socket, reads no clock and stores nothing. It does not route, does not
+//! decide who may do what, and does not know whether a queue exists: it turns bytes into commands
+//! and events into bytes. AMQP 1.0 is another protocol and lives elsewhere.
 #![forbid(unsafe_code)]
 
 use std::sync::{
@@ -35,8 +35,8 @@ pub static AMQP091: Format =
 /// What the server tells its clients about itself.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Version in the server properties. Clients switch features on by it, so it is that of the RabbitMQ whose
-    /// behaviour is offered.
+    /// Version in the server properties. Clients switch features on by it, so it is that of the
+    /// RabbitMQ whose behaviour is offered.
     pub version: String,
     /// Name of the cluster in the server properties.
     pub cluster_name: String,

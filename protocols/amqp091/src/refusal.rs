@@ -88,7 +88,8 @@ impl ReplyCode {
     }
 }
 
-/// Something the peer did wrong, or was refused: closes the channel, or the connection when the code is hard.
+/// Something the peer did wrong, or was refused: closes the channel, or the connection when the
+/// code is hard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exception {
     pub(crate) code: ReplyCode,
@@ -156,7 +157,8 @@ pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
     match kind {
         RefusalKind::StoreFailed => ReplyCode::InternalError,
         RefusalKind::LoginFailed => ReplyCode::AccessRefused,
-        // A virtual host that is missing, closed to the user or full: RabbitMQ answers all with 530.
+        // A virtual host that is missing, closed to the user or full: RabbitMQ answers all with
+        // 530.
         _ if method == OPEN => ReplyCode::NotAllowed,
         RefusalKind::NotFound => ReplyCode::NotFound,
         RefusalKind::Denied | RefusalKind::Reserved => ReplyCode::AccessRefused,

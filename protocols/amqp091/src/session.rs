@@ -1,4 +1,5 @@
-//! The session of one connection: splits frames and hands each to the phase or channel it belongs to.
+//! The session of one connection: splits frames and hands each to the phase or channel it belongs
+//! to.
 //!
 //! ```text
 //!            AMQP header          start-ok             Authenticated
@@ -11,8 +12,9 @@
 //!    +---------------------- Closing <----------------+  hard error, or the broker closes
 //! ```
 //!
-//! While the broker owes an answer no input is taken, whatever channel it belongs to: answers mostly come back
-//! within the same turn of the driver, and replies then leave in the order of their methods.
+//! While the broker owes an answer no input is taken, whatever channel it belongs to: answers
+//! mostly come back within the same turn of the driver, and replies then leave in the order of
+//! their methods.
 
 use std::{sync::Arc, time::Instant};
 
@@ -95,7 +97,8 @@ pub(crate) struct Session {
     pub(crate) channels: Channels,
     /// End of the login time, or of the wait for `close-ok`.
     pub(crate) deadline: Option<Instant>,
-    /// A broken frame has come: nothing behind it can be told apart any more, the peer's answer included.
+    /// A broken frame has come: nothing behind it can be told apart any more, the peer's answer
+    /// included.
     garbled: bool,
     /// Bytes of a partial frame left in the input after the last call.
     left: usize,
@@ -267,7 +270,8 @@ impl Session {
                 cold::put(effects.out.buffer(), frame.channel, &ok);
                 Ok(())
             }
-            // A client that closes crosses with our own close: the second answer is late, not wrong.
+            // A client that closes crosses with our own close: the second answer is late, not
+            // wrong.
             id::CHANNEL_CLOSE_OK => Ok(()),
             _ => channel_error(format!("expected 'channel.open' on channel {}", frame.channel)),
         }
@@ -388,8 +392,11 @@ impl Session {
     }
 
     /// What every call ends with.
+    ///
+    /// `waiting` is only ever set here: input that was left for an answer is handed in again
+    /// because it still stands when the answer has come, and the driver clears it then.
     fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
-        effects.waiting = self.connection.pending.is_some();
+        effects.waiting |= self.connection.pending.is_some();
         if !effects.out.is_empty() {
             self.connection.heartbeat.sent(now.instant);
         }

@@ -1,4 +1,5 @@
-//! Publisher confirms: numbers in, `basic.ack` and `basic.nack` out, as few frames as the rule of `multiple` allows.
+//! Publisher confirms: numbers in, `basic.ack` and `basic.nack` out, as few frames as the rule of
+//! `multiple` allows.
 
 use std::collections::BTreeMap;
 

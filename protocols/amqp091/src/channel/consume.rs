@@ -201,6 +201,10 @@ impl Channel {
         context: &mut Context<'_>,
     ) {
         let tag = self.forget(consumer, context).unwrap_or_default();
+        if !self.holds_deliveries_of(consumer) {
+            let consumers = vec![consumer];
+            context.effects.commands.push(Command::Release { consumers });
+        }
         if !pending.no_wait {
             self.put_cancel_ok(&tag, context);
         }
@@ -274,8 +278,8 @@ impl Channel {
         self.put_got(tag, remaining, &Arrival::from(&*delivery), props, context);
     }
 
-    /// What of the properties the client sees, or `None` when they do not fit its frames: the delivery is then
-    /// settled as too large.
+    /// What of the properties the client sees, or `None` when they do not fit its frames: the
+    /// delivery is then settled as too large.
     #[inline]
     fn props_shown(
         &mut self,

@@ -30,7 +30,8 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    /// Writes the properties into the connection's buffer, unless the native ones are right as they are.
+    /// Writes the properties into the connection's buffer, unless the native ones are right as they
+    /// are.
     #[inline]
     pub(super) fn of(arrival: &Arrival<'_>, context: &mut Context<'_>) -> Self {
         if convert::is_shown_as_received(arrival) {

@@ -228,6 +228,14 @@ impl Channel {
         self.reply = None;
     }
 
+    fn holds_deliveries_of(&self, consumer: ConsumerId) -> bool {
+        let in_transaction = match &self.mode {
+            Mode::Tx(tx) => tx.consumers().any(|id| id == consumer),
+            Mode::Plain | Mode::Confirm(_) => false,
+        };
+        in_transaction || self.tags.consumers().any(|id| id == consumer)
+    }
+
     /// Adds every consumer that is live or has unsettled deliveries.
     pub(crate) fn collect_consumers(&self, into: &mut Vec<ConsumerId>) {
         into.extend(&self.consumers);

@@ -1,4 +1,5 @@
-//! `basic.publish`: method, header and bodies become one message, in one pass where they lie together.
+//! `basic.publish`: method, header and bodies become one message, in one pass where they lie
+//! together.
 
 use bytes::{Bytes, BytesMut};
 use polymq_contract::{Command, Publish};
@@ -18,10 +19,12 @@ use crate::{
     session::{unexpected_frame, whole_content},
 };
 
-/// Bodies up to this size are copied out of the read buffer; a slice would pin a large buffer for a small message.
+/// Bodies up to this size are copied out of the read buffer; a slice would pin a large buffer for a
+/// small message.
 pub(crate) const COPIED_BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// First allocation for a body that arrives in several frames; the peer has to send the rest before it costs more.
+/// First allocation for a body that arrives in several frames; the peer has to send the rest before
+/// it costs more.
 const ASSEMBLY_BYTES_FIRST: usize = 256 * 1024;
 
 /// A publish whose frames have not all come.
@@ -52,8 +55,8 @@ impl Head {
 }
 
 impl Channel {
-    /// Handles the method, and header and body too when they follow whole in `behind`; returns how much of it was
-    /// taken.
+    /// Handles the method, and header and body too when they follow whole in `behind`; returns how
+    /// much of it was taken.
     #[inline]
     pub(crate) fn on_publish(
         &mut self,
@@ -200,7 +203,8 @@ impl Channel {
     }
 }
 
-/// Exchange and key must be text without NUL; RabbitMQ takes any bytes, other protocols could not show them.
+/// Exchange and key must be text without NUL; RabbitMQ takes any bytes, other protocols could not
+/// show them.
 #[inline]
 fn name(bytes: &[u8]) -> Step<&str> {
     match std::str::from_utf8(bytes) {

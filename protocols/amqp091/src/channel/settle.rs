@@ -25,8 +25,8 @@ pub(super) struct Unsettled {
 
 /// Tags of a channel: the next one, and the deliveries that are not settled, by tag.
 ///
-/// Memory follows the unsettled deliveries only: those without acknowledgement leave no trace, and what was settled
-/// out of order is swept out.
+/// Memory follows the unsettled deliveries only: those without acknowledgement leave no trace, and
+/// what was settled out of order is swept out.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
     last: u64,
@@ -144,7 +144,8 @@ impl Channel {
 
     /// `basic.recover`: everything unsettled goes back to its place.
     ///
-    /// Only what the client was sent is returned; deliveries that still wait in the outbox stay valid.
+    /// Only what the client was sent is returned; deliveries that still wait in the outbox stay
+    /// valid.
     pub(super) fn recover(&mut self, context: &mut Context<'_>) {
         if let Some(taken) = self.tags.take_up_to(0) {
             push_all(&mut context.effects.commands, &taken, Outcome::Returned);
@@ -181,8 +182,8 @@ const RANGES_SEARCHED_MAX: usize = 16;
 
 /// Deliveries in order of their tags as ranges of their consumers.
 ///
-/// A range may span numbers that were settled before: the broker passes over those, and all others up to the same tag
-/// are in `taken`.
+/// A range may span numbers that were settled before: the broker passes over those, and all others
+/// up to the same tag are in `taken`.
 pub(super) fn ranges(taken: &[Unsettled], outcome: Outcome) -> Vec<Settlement> {
     let mut ranges: Vec<Settlement> = Vec::new();
     for entry in taken {

@@ -118,7 +118,8 @@ impl Channel {
         method: (u16, u16),
         context: &mut Context<'_>,
     ) -> Step<BindQueue> {
-        // With both names empty the key stands for the last queue too (`queue.bind`, rule "queue-known").
+        // With both names empty the key stands for the last queue too (`queue.bind`, rule
+        // "queue-known").
         let key = if queue.is_empty() && key.is_empty() { self.last_queue.clone() } else { key };
         let queue = self.queue_name(queue, method)?;
         let request = self.expect(Purpose::Topology, method, no_wait, context);

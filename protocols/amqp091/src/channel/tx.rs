@@ -113,7 +113,8 @@ impl Channel {
     }
 }
 
-/// Ranges without gaps: in a transaction a number may be missing because it is settled in another way.
+/// Ranges without gaps: in a transaction a number may be missing because it is settled in another
+/// way.
 fn exact_ranges(
     entries: &[Unsettled],
     outcome: Outcome,

@@ -1,8 +1,9 @@
 //! The rare methods, read and written by `amq-protocol` behind guards.
 //!
-//! The package recurses on nested arrays, so tables are checked first; it cannot say whether a method is unknown or
-//! truncated, so the numbers are read first; it loses the order of tables, so arguments are decoded from their bytes;
-//! and its short strings panic above 255 bytes, so [`short`] is the only place that makes one.
+//! The package recurses on nested arrays, so tables are checked first; it cannot say whether a
+//! method is unknown or truncated, so the numbers are read first; it loses the order of tables, so
+//! arguments are decoded from their bytes; and its short strings panic above 255 bytes, so
+//! [`short`] is the only place that makes one.
 
 use amq_protocol::{
     frame::WriteContext,
@@ -115,7 +116,7 @@ pub fn parse(payload: &[u8], bounds: TableBounds) -> Result<Method, MethodError>
         decoded = table::decode(reader.long()?, bounds)?;
     }
     match amq_protocol::protocol::parse_class(payload) {
-        Ok((rest, class)) if rest.is_empty() => Ok(Method { class, table: decoded }),
+        Ok(([], class)) => Ok(Method { class, table: decoded }),
         _ => Err(MethodError::Malformed),
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes to frames, methods, properties and tables, and back. Nothing here knows a connection's state.
+//! Bytes to frames, methods, properties and tables, and back. Nothing here knows a connection's
+//! state.
 #![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 
 pub mod cold;

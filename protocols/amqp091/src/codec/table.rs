@@ -132,7 +132,8 @@ pub fn next_entry<'a>(reader: &mut Reader<'a>) -> Result<RawEntry<'a>, Malformed
     Ok(RawEntry { name, kind, value, whole: start.get(..len).ok_or(Malformed)? })
 }
 
-/// Checks and decodes the content of a table, without its length. Order and repeated names are kept.
+/// Checks and decodes the content of a table, without its length. Order and repeated names are
+/// kept.
 ///
 /// Errors: [`TableError`].
 pub fn decode(content: &[u8], bounds: TableBounds) -> Result<Table, TableError> {

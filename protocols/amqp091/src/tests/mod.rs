@@ -1,5 +1,7 @@
 //! Scripted conversations with real bytes on both sides and the broker played by the test.
 
+#![expect(clippy::unwrap_used, reason = "a conversation that goes wrong ends the test")]
+
 mod codec;
 mod confirms;
 mod conversion;
@@ -141,6 +143,14 @@ impl World {
     /// The client writes bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
+        if !self.effects.waiting {
+            self.read();
+        }
+    }
+
+    /// The driver hands in what there is.
+    fn read(&mut self) {
+        self.effects.waiting = false;
         self.session.on_bytes(&mut self.input, self.now, &mut self.effects);
         self.unread.extend_from_slice(&self.effects.out.take_all());
     }
@@ -169,8 +179,8 @@ impl World {
             self.session.on_events(&mut batch, self.now, &mut self.effects);
             self.unread.extend_from_slice(&self.effects.out.take_all());
         }
-        if !self.effects.waiting {
-            self.bytes(b"");
+        if std::mem::take(&mut self.effects.waiting) {
+            self.read();
         }
     }
 
