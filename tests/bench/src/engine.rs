@@ -21,7 +21,7 @@ const READ_BUFFER: usize = 256 * 1024;
 /// the loop for each, and the generator would cost as much as they do.
 const PAUSE: Duration = Duration::from_micros(100);
 /// The same where publishers wait for confirms, and a longer pause would hold them up.
-const PAUSE_CONFIRMED: Duration = Duration::from_micros(25);
+const PAUSE_CONFIRMED: Duration = Duration::from_micros(50);
 /// A drain without progress for this long is given up, and what is missing counts as lost.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
