@@ -19,7 +19,7 @@ use crate::{
     disk::DiskFile,
     error::{Failure, fatal_at, io_at},
     format::{BatchHeader, FLAG_BASE, FileHeader, HEADER, PAGE},
-    manifest::BaseFile,
+    manifest::{BaseFile, Manifest},
     names::{BASE_DIR, base_name, wal_name},
     place::Loc,
     read::{Wanted, content},
@@ -179,17 +179,23 @@ impl LogCore {
     /// Makes the new base files count instead of the old files.
     fn switch(&mut self, copying: Copying) -> Result<Phase, Failure> {
         self.home.disk.sync_dir(BASE_DIR).map_err(fatal_at("rewriting live messages"))?;
-        let old_bases = std::mem::replace(&mut self.manifest.bases, copying.done);
+        let before = self.manifest.clone();
+        self.manifest.bases = copying.done;
         self.manifest.first_wal = copying.first_wal;
         self.manifest.prev_wal_seq = copying.prev_wal_seq;
         self.manifest.prev_crc = copying.prev_crc;
         self.manifest.base_batch = copying.base_batch;
         self.manifest.next_file = self.next_file();
-        // Half a switch is not a state to go on from, so even a full disk ends this process.
-        self.write_manifest().map_err(|failure| Failure::Fatal(failure.to_string()))?;
-        let (old, kept) = self.sealed.drain(..).partition(|f| f.number < copying.first_wal);
+        if let Err(failure) = self.write_manifest() {
+            let number = self.manifest.number;
+            let after = std::mem::replace(&mut self.manifest, Manifest { number, ..before });
+            let bases: Vec<_> = after.bases.iter().map(|base| base.file_seq).collect();
+            return self.give_up(failure, &bases);
+        }
+        let old_bases = before.bases;
+        let (old, kept): (Vec<_>, Vec<_>) =
+            self.sealed.drain(..).partition(|file| file.number < copying.first_wal);
         self.sealed = kept;
-        let old: Vec<crate::recovery::WalFile> = old;
         let mut names: Vec<_> = old.iter().map(|file| wal_name(file.number)).collect();
         names.extend(old_bases.iter().map(|base| base_name(base.file_seq)));
         let mut numbers: Vec<_> = old.iter().map(|file| file.number).collect();

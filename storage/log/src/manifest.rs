@@ -17,7 +17,7 @@ use polymq_store::record::crc32c;
 
 use crate::{
     disk::Disk,
-    error::{Failure, io_at},
+    error::{Failure, fatal_at, io_at},
     format::{
         BadHeader, FORMAT, HEADER, StoreUuid, get16, get32, get64, known_format, put16, put32,
         put64,
@@ -113,6 +113,8 @@ fn current_number(text: &[u8]) -> Option<u64> {
 }
 
 /// Writes `manifest` under the next number and makes it the current one.
+///
+/// Errors: after [`Failure::Full`] and [`Failure::ReadOnly`] the old one is still current.
 pub(crate) fn write_manifest(
     disk: &dyn Disk,
     uuid: StoreUuid,
@@ -242,7 +244,8 @@ fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     }
     let file = disk.create(&temporary).map_err(io_at(&at))?;
     file.write_at(&[bytes], 0).map_err(io_at(&at))?;
-    file.sync_all().map_err(io_at(&at))?;
-    disk.rename(&temporary, name).map_err(io_at(&at))?;
-    disk.sync_dir("").map_err(io_at(&at))
+    // From here on nobody can tell what a failure leaves behind.
+    file.sync_all().map_err(fatal_at(&at))?;
+    disk.rename(&temporary, name).map_err(fatal_at(&at))?;
+    disk.sync_dir("").map_err(fatal_at(&at))
 }

@@ -80,6 +80,8 @@ struct Inner {
     cut_at: Option<u64>,
     fail_sync_at: Option<u64>,
     syncs: u64,
+    fail_write_at: Option<u64>,
+    writes: u64,
     capacity: Option<u64>,
 }
 
@@ -131,6 +133,8 @@ impl SimDisk {
                 cut_at: None,
                 fail_sync_at: None,
                 syncs: 0,
+                fail_write_at: None,
+                writes: 0,
                 capacity: None,
             })),
         }
@@ -153,6 +157,12 @@ impl SimDisk {
     pub fn fail_sync_after(&self, nth: u64) {
         let mut inner = self.inner.lock();
         inner.fail_sync_at = Some(inner.syncs + nth);
+    }
+
+    /// Finds no space for the second half of the `nth` write from now.
+    pub fn fill_during_write(&self, nth: u64) {
+        let mut inner = self.inner.lock();
+        inner.fail_write_at = Some(inner.writes + nth);
     }
 
     /// The bytes all files may take together.
@@ -183,6 +193,7 @@ impl SimDisk {
         guard.is_locked = false;
         guard.cut_at = None;
         guard.fail_sync_at = None;
+        guard.fail_write_at = None;
     }
 
     /// Ends the process: the page cache stays.
@@ -190,6 +201,8 @@ impl SimDisk {
         let mut inner = self.inner.lock();
         inner.boot += 1;
         inner.is_locked = false;
+        inner.fail_sync_at = None;
+        inner.fail_write_at = None;
     }
 
     /// Flips bits of a byte of a file, durably.
@@ -203,6 +216,17 @@ impl SimDisk {
                 }
             }
         }
+    }
+
+    /// Puts a file with these contents there, durably.
+    pub fn overwrite(&self, path: &str, bytes: &[u8]) {
+        let mut inner = self.inner.lock();
+        let inode = inner.next_inode;
+        inner.next_inode += 1;
+        let (durable, present) = (bytes.to_vec(), bytes.to_vec());
+        inner.inodes.insert(inode, Inode { durable, present, dirty: BTreeSet::new() });
+        inner.entries.insert(path.to_owned(), inode);
+        inner.durable_entries.insert(path.to_owned(), inode);
     }
 
     /// Every file and its contents, as a process sees them.
@@ -220,7 +244,7 @@ impl Inode {
     fn lose_unsynced(&mut self, rng: &mut Rng) {
         let keeps_length = self.present.len() == self.durable.len() || rng.chance(50);
         let len = if keeps_length { self.present.len() } else { self.durable.len() };
-        self.durable.resize(len, 0);
+        set_len(&mut self.durable, len);
         // Some cuts lose everything, some nothing, most something in between.
         let percent = [0, 10, 50, 90, 100][usize::try_from(rng.below(5)).unwrap_or(0)];
         for sector in std::mem::take(&mut self.dirty) {
@@ -232,6 +256,14 @@ impl Inode {
             }
         }
         self.present.clone_from(&self.durable);
+    }
+}
+
+/// Like `resize`, at the speed of a copy in builds without optimisation too.
+fn set_len(image: &mut Vec<u8>, len: usize) {
+    match len.checked_sub(image.len()) {
+        Some(more) => image.extend_from_slice(&vec![0; more]),
+        None => image.truncate(len),
     }
 }
 
@@ -408,6 +440,11 @@ impl DiskFile for SimFile {
                 let len = bytes.len() as u64 + 1;
                 bytes.truncate(usize::try_from(inner.rng.below(len)).unwrap_or(0));
             }
+            inner.writes += 1;
+            let is_full = inner.fail_write_at == Some(inner.writes);
+            if is_full {
+                bytes.truncate(bytes.len() / 2);
+            }
             let start = usize::try_from(offset).map_err(io::Error::other)?;
             let end = start + bytes.len();
             let grows = end.saturating_sub(inode.present.len()) as u64;
@@ -417,11 +454,15 @@ impl DiskFile for SimFile {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             if end > inode.present.len() {
-                inode.present.resize(end, 0);
+                set_len(&mut inode.present, end);
             }
             inode.present[start..end].copy_from_slice(&bytes);
             inode.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
-            if is_last { Err(power_is_off()) } else { Ok(()) }
+            match (is_last, is_full) {
+                (true, _) => Err(power_is_off()),
+                (false, true) => Err(io::ErrorKind::StorageFull.into()),
+                (false, false) => Ok(()),
+            }
         })
     }
 
@@ -438,7 +479,7 @@ impl DiskFile for SimFile {
                 return Err(io::Error::other("the disk did not answer"));
             }
             let len = inode.present.len();
-            inode.durable.resize(len, 0);
+            set_len(&mut inode.durable, len);
             for sector in std::mem::take(&mut inode.dirty) {
                 let (start, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(len));
                 inode.durable[start..end].copy_from_slice(&inode.present[start..end]);

@@ -6,7 +6,9 @@ mod space;
 
 use std::sync::Arc;
 
-use polymq_store::OwnerId;
+use bytes::BytesMut;
+
+use polymq_store::{Batch, BatchWriter, Epoch, OwnerId, ShardId};
 
 use crate::{
     core::{LogConfig, LogCore},
@@ -24,4 +26,14 @@ pub(super) const SMALL: LogConfig = LogConfig {
 
 pub(super) fn open(disk: &SimDisk) -> Result<LogCore, Failure> {
     LogCore::open(Arc::new(disk.clone()), Arc::new(SimClock), SMALL, OwnerId(7), &|_| {})
+}
+
+/// Commits the next batch of `core`.
+pub(super) fn commit(core: &mut LogCore, write: impl FnOnce(&mut BatchWriter<'_>)) {
+    let number = core.last_batch().next();
+    let (mut buf, mut records) = (BytesMut::new(), 0);
+    write(&mut BatchWriter::new(number, &mut buf, &mut records));
+    let epoch = Epoch(core.manifest.epoch);
+    let batch = Batch { shard: ShardId(0), epoch, number, records, payload: buf.freeze() };
+    core.commit(&batch).unwrap();
 }

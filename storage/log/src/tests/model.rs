@@ -133,7 +133,7 @@ impl Model {
 
     fn publish(&mut self, rng: &mut Rng, writer: &mut BatchWriter<'_>, id: u32) {
         let long_props = if rng.below(400) == 0 { 80_000 } else { 60 };
-        let long_body = if rng.below(100) == 0 { 40_000 } else { 1_500 };
+        let long_body = if rng.below(100) == 0 { 40_000 } else { 1_200 };
         let props = bytes(rng, long_props);
         let body = bytes(rng, long_body);
         let flags = u8::try_from(rng.below(64)).unwrap() << 1;

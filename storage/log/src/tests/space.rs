@@ -1,1 +1,63 @@
+//! A disk that is full, and one that has room again.
 
+use polymq_store::{Epoch, LogId, Seq};
+
+use super::{commit, model::Model, open};
+use crate::{
+    error::Failure,
+    sim::{Rng, SimDisk},
+};
+
+#[test]
+fn full_disk_refuses_the_batch_and_keeps_everything() {
+    let disk = SimDisk::new(5);
+    let mut core = open(&disk).unwrap();
+    let (mut model, mut rng) = (Model::default(), Rng::new(5));
+    let epoch = Epoch(core.manifest.epoch);
+    disk.set_capacity(Some(disk.used() + 100_000));
+    let mut refused = 0;
+    while refused < 20 {
+        let (batch, next) = model.random_batch(&mut rng, epoch);
+        match core.commit(&batch) {
+            Ok(()) => model = next,
+            Err(Failure::Full(_)) => refused += 1,
+            Err(failure) => panic!("{failure}"),
+        }
+        assert!(core.tidy().is_ok());
+        assert_eq!(Model::of(&core), model);
+    }
+    disk.set_capacity(None);
+    for _ in 0..20 {
+        let (batch, next) = model.random_batch(&mut rng, epoch);
+        core.commit(&batch).unwrap();
+        model = next;
+    }
+    drop(core);
+    disk.power_cycle();
+    assert_eq!(Model::of(&open(&disk).unwrap()), model);
+}
+
+#[test]
+fn disk_stays_small_while_messages_come_and_go() {
+    const LIVE: u64 = 100;
+    let disk = SimDisk::new(6);
+    let mut core = open(&disk).unwrap();
+    commit(&mut core, |w| w.log_create(LogId(1), "queue"));
+    let mut used_max = 0;
+    for seq in 0..2_000 {
+        commit(&mut core, |w| {
+            w.publish(LogId(1), Seq(seq), 0, 0, &[b"props"], &[1; 500]);
+            if let Some(old) = seq.checked_sub(LIVE) {
+                w.ack(LogId(1), &[(Seq(old), Seq(old))]);
+            }
+        });
+        core.tidy().unwrap();
+        used_max = used_max.max(disk.used());
+    }
+    assert!(used_max < 6 * super::SMALL.rewrite_above_bytes, "{used_max} bytes used");
+    while core.tidy().unwrap() {}
+    drop(core);
+    disk.power_cycle();
+    let log = &Model::of(&open(&disk).unwrap()).logs[&1];
+    assert!(log.messages.keys().copied().eq(2_000 - LIVE..2_000));
+}
