@@ -11,7 +11,7 @@ use crate::{
     ids::IdMap,
     render::Aliases,
     session::Session,
-    subscriptions::Source,
+    subscriptions::SESSION_QUEUE,
 };
 
 /// Most unfinished deliveries of one client, whatever it accepts. MQTT 3 clients cannot say, and
@@ -123,7 +123,10 @@ impl Outbound {
 
     /// What is unfinished, in the order of sending.
     pub(crate) fn in_flight(&self) -> Vec<InFlight> {
-        let mut flights: Vec<_> = self.flights.iter().collect();
+        // A queue that others read too has given its messages to them meanwhile.
+        let is_lost =
+            |flight: &Flight| flight.stage == Stage::Remembered && flight.consumer != SESSION_QUEUE;
+        let mut flights: Vec<_> = self.flights.iter().filter(|(_, f)| !is_lost(f)).collect();
         flights.sort_unstable_by_key(|(_, flight)| flight.order);
         let entry = |(id, flight): (&u16, &Flight)| InFlight {
             packet_id: *id,
@@ -154,6 +157,7 @@ impl Outbound {
         if let Some(id) = self.resumed.get(&(delivery.consumer, delivery.seq)) {
             return (*id, true);
         }
+        self.forget_departed(delivery);
         // There is always a free one, because fewer flights are allowed than there are identifiers.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
@@ -179,6 +183,22 @@ impl Outbound {
         if let Some(id) = self.resumed.remove(&(delivery.consumer, delivery.seq)) {
             self.flights.remove(&id);
         }
+    }
+
+    /// The session's queue delivers in order, so what it should have delivered again before `delivery`
+    /// is gone: expired, or dropped.
+    fn forget_departed(&mut self, delivery: &Delivery) {
+        if self.resumed.is_empty() || delivery.consumer != SESSION_QUEUE {
+            return;
+        }
+        let Self { resumed, flights, .. } = self;
+        resumed.retain(|(consumer, seq), id| {
+            let is_due = *consumer != SESSION_QUEUE || *seq > delivery.seq;
+            if !is_due {
+                flights.remove(id);
+            }
+            is_due
+        });
     }
 
     fn finish(&mut self, packet_id: u16) {
@@ -252,11 +272,14 @@ impl Session {
     }
 
     fn settle(&self, flight: &Flight, reason: Reason, effects: &mut Effects) {
-        let outcome = match (self.subscriptions.source(flight.consumer), reason.0) {
-            (Source::Queue(_), 0x97) => Outcome::Returned,
-            (Source::Queue(_), 0x80 | 0x83) => Outcome::Failed,
-            (Source::Queue(_), 0x87 | 0x90 | 0x99) => Outcome::Rejected,
+        let source = self.subscriptions.source(flight.consumer);
+        let is_plain_queue = source.is_some_and(|source| source.queue.is_some());
+        let outcome = match reason.0 {
             // A subscriber of topics cannot give a message back.
+            _ if !is_plain_queue => Outcome::Accepted,
+            0x97 => Outcome::Returned,
+            0x80 | 0x83 => Outcome::Failed,
+            0x87 | 0x90 | 0x99 => Outcome::Rejected,
             _ => Outcome::Accepted,
         };
         push_settlement(flight.consumer, flight.number, outcome, effects);

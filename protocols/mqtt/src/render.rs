@@ -62,8 +62,9 @@ impl Aliases {
 /// One PUBLISH to one client.
 struct Sending<'a> {
     message: &'a Message,
-    source: &'a Source,
-    matched: &'a Matched,
+    source: Option<&'a Source>,
+    retain: bool,
+    ids: &'a [u32],
     shown: Shown<'a>,
     qos: u8,
     packet_id: u16,
@@ -85,8 +86,8 @@ impl Session {
     fn qos_of(&self, delivery: &Delivery) -> u8 {
         let message = &delivery.message;
         let mut wanted = delivery.matched.qos;
-        if let Source::Queue(from) = self.subscriptions.source(delivery.consumer) {
-            wanted = wanted.min(from.qos);
+        if let Some(source) = self.subscriptions.source(delivery.consumer) {
+            wanted = wanted.min(source.qos);
         }
         let is_native = matches!(message.format().id, format::MQTT3 | format::MQTT5);
         let mut sent = message.qos();
@@ -134,15 +135,21 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) -> bool {
-        let source = self.subscriptions.source(delivery.consumer).clone();
-        let queue = match &source {
-            Source::Queue(from) => Some(from.queue.as_str()),
-            Source::Topics => None,
-        };
-        let shown =
-            Shown { acquired: delivery.acquired, failed: delivery.failed, queue, is_brief: false };
         let Delivery { message, matched, .. } = delivery;
-        let sending = Sending { message, source: &source, matched, shown, qos, packet_id, dup };
+        let source = self.subscriptions.source(delivery.consumer).cloned();
+        let source = source.as_deref();
+        let shown = Shown {
+            acquired: delivery.acquired,
+            failed: delivery.failed,
+            queue: source.and_then(|source| source.queue.as_ref()).map(|queue| queue.name.as_str()),
+            is_brief: false,
+        };
+        let (as_published, ids) = match source {
+            Some(source) => (source.retain_as_published, source.id.as_slice()),
+            None => (matched.retain_as_published, matched.ids.as_slice()),
+        };
+        let retain = matched.retained || (as_published && message.retain());
+        let sending = Sending { message, source, retain, ids, shown, qos, packet_id, dup };
         self.put(&sending, now, effects)
     }
 
@@ -158,7 +165,7 @@ impl Session {
             version: self.client.version,
             dup: sending.dup,
             qos: sending.qos,
-            retain: shows_retain(message, sending.matched),
+            retain: sending.retain,
             topic: if let Some((_, true)) = alias { "" } else { &topic },
             packet_id: sending.packet_id,
             properties: &[],
@@ -208,7 +215,7 @@ impl Session {
         if let Some((alias, _)) = alias {
             out.u16(id::TOPIC_ALIAS, alias);
         }
-        for id in sending.matched.ids.as_slice() {
+        for id in sending.ids {
             out.var_int(id::SUBSCRIPTION_ID, *id);
         }
         let Self { shared, .. } = self;
@@ -250,10 +257,17 @@ impl Session {
             if message.is_expired(now.unix_ms) {
                 continue;
             }
-            let shown = Shown::default();
-            let source = &Source::Topics;
-            let sending =
-                Sending { message, source, matched, shown, qos: 0, packet_id: 0, dup: false };
+            let sending = Sending {
+                message,
+                source: None,
+                // Section 3.3.1.3.
+                retain: matched.retained || (matched.retain_as_published && message.retain()),
+                ids: matched.ids.as_slice(),
+                shown: Shown::default(),
+                qos: 0,
+                packet_id: 0,
+                dup: false,
+            };
             if !self.put(&sending, now, effects) {
                 self.shared.counters.too_large.add(1);
             }
@@ -275,40 +289,27 @@ impl Session {
     }
 }
 
-/// The retain flag to show: section 3.3.1.3.
-fn shows_retain(message: &Message, matched: &Matched) -> bool {
-    matched.retained || (matched.retain_as_published && message.retain())
-}
-
 /// Appends the topic a client knows a message by; it matches the filter of its subscription.
 fn push_topic(
     message: &Message,
-    source: &Source,
+    source: Option<&Source>,
     exchange: &str,
     subscriptions: &Subscriptions,
     out: &mut String,
 ) {
-    match source {
-        Source::Topics => {
-            let named = match subscriptions.names_exchanges() {
-                true => subscriptions.written(message.exchange(), exchange),
-                false => None,
-            };
-            if let Some(written) = named {
-                out.push_str("$exchange/");
-                out.push_str(written);
-                out.push('/');
-            }
-            dot_to_slash(message.key(), out);
-        }
-        Source::Queue(from) => {
-            out.push_str(&from.topic);
-            if from.with_origin && !message.key().is_empty() {
-                out.push('/');
-                dot_to_slash(message.key(), out);
-            }
-        }
+    if let Some(queue) = source.and_then(|source| source.queue.as_ref()) {
+        return queue.push_topic(message.key(), out);
     }
+    let named = match source.is_none() && subscriptions.names_exchanges() {
+        true => subscriptions.written(message.exchange(), exchange),
+        false => None,
+    };
+    if let Some(written) = named {
+        out.push_str("$exchange/");
+        out.push_str(written);
+        out.push('/');
+    }
+    dot_to_slash(message.key(), out);
 }
 
 /// The packets of a batch for MQTT 3.

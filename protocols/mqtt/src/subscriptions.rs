@@ -10,7 +10,7 @@ use polymq_model::{
     ConsumerId, Limits, QueueName,
     address::{BadDestination, MqttDestination},
     names::NAME_BYTES_MAX,
-    topic::{Pattern, swap_separators, valid_topic_filter},
+    topic::{Pattern, dot_to_slash, swap_separators, valid_topic_filter},
 };
 
 use crate::{
@@ -26,26 +26,40 @@ const FIRST_CONSUMER: u32 = 2;
 /// Ended consumers whose source is remembered.
 const RETIRED_MAX: usize = 64;
 
-/// Where the messages of one consumer come from, which decides the topic they are shown with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Topics, or a share of them.
-    Topics,
-    /// A plain queue.
-    Queue(Arc<QueueSource>),
+/// A subscription whose messages come from a queue: a plain one or that of a share. The broker knows
+/// its consumer as one of a queue, so what the client asked for is kept here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// How a plain queue is shown; a share shows the origin topic.
+    pub(crate) queue: Option<PlainQueue>,
+    /// Highest quality of service the client wants.
+    pub(crate) qos: u8,
+    /// Keep the retain flag as it was published.
+    pub(crate) retain_as_published: bool,
+    /// Subscription identifier, if given.
+    pub(crate) id: Option<u32>,
 }
 
 /// A plain queue as a client knows it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct QueueSource {
+pub(crate) struct PlainQueue {
+    /// Its name.
+    pub(crate) name: String,
     /// The topic, `$queue/<name as the client wrote it>`.
-    pub(crate) topic: String,
+    topic: String,
     /// The origin topic follows.
-    pub(crate) with_origin: bool,
-    /// The queue.
-    pub(crate) queue: String,
-    /// Highest quality of service the client wants.
-    pub(crate) qos: u8,
+    with_origin: bool,
+}
+
+impl PlainQueue {
+    /// Appends the topic of a message with this key.
+    pub(crate) fn push_topic(&self, key: &str, out: &mut String) {
+        out.push_str(&self.topic);
+        if self.with_origin && !key.is_empty() {
+            out.push('/');
+            dot_to_slash(key, out);
+        }
+    }
 }
 
 /// The client's subscriptions.
@@ -53,7 +67,7 @@ pub(crate) struct QueueSource {
 pub(crate) struct Subscriptions {
     /// By filter: the consumer, for queues and shares.
     filters: HashMap<String, Option<ConsumerId>>,
-    sources: HashMap<ConsumerId, Source>,
+    sources: HashMap<ConsumerId, Arc<Source>>,
     /// Consumers that have ended, oldest first; deliveries of theirs may still be unfinished.
     retired: VecDeque<ConsumerId>,
     next_consumer: u32,
@@ -82,7 +96,8 @@ pub(crate) enum Unfit {
 /// A filter taken apart.
 struct Target<'a> {
     target: SubscriptionTarget,
-    source: Option<Source>,
+    /// How messages of a plain queue are shown.
+    queue: Option<PlainQueue>,
     /// The exchange and how it is written, when the filter names one.
     exchange: Option<(&'a str, String)>,
     is_shared: bool,
@@ -99,9 +114,9 @@ impl Subscriptions {
         self.filters.contains_key(filter)
     }
 
-    /// Where the messages of `consumer` come from.
-    pub(crate) fn source(&self, consumer: ConsumerId) -> &Source {
-        self.sources.get(&consumer).unwrap_or(&Source::Topics)
+    /// The queue or share behind `consumer`; `None` for topics.
+    pub(crate) fn source(&self, consumer: ConsumerId) -> Option<&Arc<Source>> {
+        self.sources.get(&consumer)
     }
 
     /// The filter of a queue or share consumer.
@@ -143,10 +158,10 @@ impl Subscriptions {
             let text = format!("a client has at most {} subscriptions", limits.subscriptions_max);
             return Err(Unfit::Refused(Reason::QUOTA_EXCEEDED, text));
         }
-        let consumer = match (&found.source, self.filters.get(filter.filter)) {
-            (None, _) => SESSION_QUEUE,
-            (Some(_), Some(Some(consumer))) => *consumer,
-            (Some(_), _) => self.new_consumer(),
+        let consumer = match (is_topic(&found.target), self.filters.get(filter.filter)) {
+            (true, _) => SESSION_QUEUE,
+            (false, Some(Some(consumer))) => *consumer,
+            (false, _) => self.new_consumer(),
         };
         Ok(Subscription {
             filter: filter.filter.to_owned(),
@@ -178,10 +193,16 @@ impl Subscriptions {
             retain_handling: 0,
         };
         let Ok(found) = target(&filter, exchange, limits) else { return };
-        let consumer = found.source.is_some().then_some(subscription.consumer);
-        if let Some(source) = found.source {
-            self.next_consumer = self.next_consumer.max(subscription.consumer.0.saturating_add(1));
-            self.sources.insert(subscription.consumer, source);
+        let consumer = (!is_topic(&found.target)).then_some(subscription.consumer);
+        if let Some(consumer) = consumer {
+            self.next_consumer = self.next_consumer.max(consumer.0.saturating_add(1));
+            let source = Source {
+                queue: found.queue,
+                qos: subscription.qos,
+                retain_as_published: subscription.retain_as_published,
+                id: subscription.id,
+            };
+            self.sources.insert(consumer, Arc::new(source));
         }
         if self.filters.insert(subscription.filter.clone(), consumer).is_some() {
             return;
@@ -214,6 +235,13 @@ impl Subscriptions {
     }
 }
 
+fn is_topic(target: &SubscriptionTarget) -> bool {
+    match target {
+        SubscriptionTarget::Topic { .. } => true,
+        SubscriptionTarget::Share { .. } | SubscriptionTarget::Queue { .. } => false,
+    }
+}
+
 /// Takes a filter apart.
 fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Target<'a>, Unfit> {
     let text = filter.filter;
@@ -231,13 +259,13 @@ fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Ta
         Ok(MqttDestination::Topic(pattern) | MqttDestination::System(pattern)) => {
             check_wildcards(pattern)?;
             let target = topics(exchange, pattern);
-            Ok(Target { target, source: None, exchange: None, is_shared: false })
+            Ok(Target { target, queue: None, exchange: None, is_shared: false })
         }
         Ok(MqttDestination::Exchange { exchange: name, written, key }) => {
             check_wildcards(key)?;
             let target = topics(&name, key);
             let exchange = Some((written, name.into_owned()));
-            Ok(Target { target, source: None, exchange, is_shared: false })
+            Ok(Target { target, queue: None, exchange, is_shared: false })
         }
         Ok(MqttDestination::Shared { group, filter: pattern }) => {
             check_wildcards(pattern)?;
@@ -246,16 +274,14 @@ fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Ta
                 exchange: exchange.to_owned(),
                 pattern: swapped(pattern),
             };
-            Ok(Target { target, source: Some(Source::Topics), exchange: None, is_shared: true })
+            Ok(Target { target, queue: None, exchange: None, is_shared: true })
         }
         Ok(MqttDestination::Queue { name, written, with_origin }) => {
             QueueName::new(&name).map_err(|bad| refused(bad.to_string()))?;
-            let queue = name.into_owned();
-            let topic = format!("$queue/{written}");
-            let source = QueueSource { topic, with_origin, queue: queue.clone(), qos: filter.qos };
-            let source = Source::Queue(Arc::new(source));
-            let target = SubscriptionTarget::Queue { queue };
-            Ok(Target { target, source: Some(source), exchange: None, is_shared: false })
+            let name = name.into_owned();
+            let target = SubscriptionTarget::Queue { queue: name.clone() };
+            let queue = PlainQueue { name, topic: format!("$queue/{written}"), with_origin };
+            Ok(Target { target, queue: Some(queue), exchange: None, is_shared: false })
         }
         Ok(MqttDestination::Delayed { .. }) => {
             Err(refused(format!("`{text}` can only be published to")))

@@ -333,3 +333,34 @@ fn output_is_bounded() {
     world.session().on_events(&mut events, now, &mut polymq_contract::Effects::default());
     assert_eq!(events.len(), 8);
 }
+
+#[test] // [MQTT-3.8.4-8], [MQTT-4.8.2-3], for messages that come through a real queue.
+fn shares_and_queues_keep_what_their_subscription_asked_for() {
+    let mut world = World::v5();
+    world.send(&subscribe_5(7, &[0x0B, 5], &[("$share/g/a/#", 1)]));
+    world.sent();
+    world.deliver(delivery(2, 1, message("a.b", 2, b"x")));
+    assert_eq!(world.sent(), publish_5(2, "a/b", 1, &[0x0B, 5], b"x"));
+}
+
+#[test]
+fn remembered_deliveries_that_are_gone_are_forgotten() {
+    let mut world = World::new();
+    world.remembered.present = true;
+    let remember = |packet_id, seq| polymq_contract::InFlight {
+        packet_id,
+        consumer: polymq_model::ConsumerId(0),
+        seq: polymq_model::Seq(seq),
+        released: false,
+    };
+    world.remembered.in_flight = vec![remember(1, 101), remember(2, 102)];
+    world.connect_5(&[0x11, 0, 0, 1, 0]);
+    // Position 101 has expired meanwhile; the queue goes on with 102 and then a new one.
+    world.deliver(Delivery { seq: polymq_model::Seq(102), ..delivery(0, 1, message("a", 1, b"")) });
+    world.deliver(Delivery { seq: polymq_model::Seq(103), ..delivery(0, 2, message("a", 1, b"")) });
+    let sent = [publish_5(10, "a", 2, &[], b""), publish_5(2, "a", 1, &[], b"")].concat();
+    assert_eq!(world.sent(), sent);
+    let left = world.drop_connection();
+    let polymq_contract::Command::CloseClientSession { in_flight, .. } = &left[0] else { panic!() };
+    assert_eq!(in_flight.iter().map(|f| f.seq.0).collect::<Vec<_>>(), [102, 103]);
+}

@@ -114,38 +114,48 @@ impl World {
     /// The client sends bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        self.turn(EventBatch::default());
+        self.turn(EventBatch::default(), !self.effects.waiting);
     }
 
     /// The broker says something.
     pub(crate) fn event(&mut self, event: Event) {
         let mut events = EventBatch::default();
         events.push(event);
-        self.turn(events);
+        self.turn(events, false);
     }
 
-    /// What the driver does until nothing moves.
-    fn turn(&mut self, mut events: EventBatch) {
+    /// What the driver does until nothing moves: input that was left is handed over again after
+    /// events, when the session had asked to wait.
+    fn turn(&mut self, mut events: EventBatch, mut has_bytes: bool) {
         loop {
-            self.session.on_events(&mut events, self.now, &mut self.effects);
-            if !self.effects.waiting {
+            if !events.is_empty() {
+                self.session.on_events(&mut events, self.now, &mut self.effects);
+                has_bytes |= self.effects.waiting;
+            }
+            self.execute(&mut events);
+            if std::mem::take(&mut has_bytes) && self.effects.close.is_none() {
+                self.effects.waiting = false;
                 self.session.on_bytes(&mut self.input, self.now, &mut self.effects);
             }
-            let commands = std::mem::take(&mut self.effects.commands);
-            for command in commands {
-                if self.obliging
-                    && let Some((request, answer)) = self.oblige(&command)
-                {
-                    events.push(answered(request, Ok(answer)));
-                }
-                if let Command::OpenClientSession(open) = command {
-                    self.opened = Some(*open);
-                } else {
-                    self.commands.push(command);
-                }
-            }
+            self.execute(&mut events);
             if events.is_empty() {
                 return;
+            }
+        }
+    }
+
+    fn execute(&mut self, events: &mut EventBatch) {
+        let commands = std::mem::take(&mut self.effects.commands);
+        for command in commands {
+            if self.obliging
+                && let Some((request, answer)) = self.oblige(&command)
+            {
+                events.push(answered(request, Ok(answer)));
+            }
+            if let Command::OpenClientSession(open) = command {
+                self.opened = Some(*open);
+            } else {
+                self.commands.push(command);
             }
         }
     }
