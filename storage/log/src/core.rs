@@ -190,7 +190,9 @@ impl LogCore {
     /// True when the file batches go to is so full that the next one should be prepared.
     pub(crate) fn wants_prepared(&self) -> bool {
         let is_small = self.head.bytes < self.home.config.wal_file_bytes;
-        self.prepared.is_none() && (is_small || self.head.end > self.head.bytes / 2)
+        // A broker that hardly writes does without.
+        let enough = if is_small { self.head.bytes / 64 } else { self.head.bytes / 2 };
+        self.prepared.is_none() && self.head.end > PAGE + enough
     }
 
     /// The number of the file batches go to.
@@ -295,13 +297,24 @@ impl LogCore {
     }
 
     /// A file to go on with when this one is full.
-    pub(crate) fn offer(&mut self, prepared: Prepared) {
-        // Files of the log are in the order of their numbers, so a late one is of no use.
-        if prepared.number > self.head.number && self.prepared.is_none() {
-            self.prepared = Some(prepared);
-        } else {
+    ///
+    /// Errors: only those after which nothing can be written any more.
+    pub(crate) fn offer(&mut self, mut prepared: Prepared) -> Result<(), Failure> {
+        if self.prepared.is_some() {
             self.discard(&prepared);
+            return Ok(());
         }
+        // Files of the log are in the order of their numbers, so a late one gets a new number.
+        if prepared.number < self.head.number {
+            let doing = "numbering a prepared log file";
+            let number = self.take_file_number()?;
+            let (from, to) = (wal_name(prepared.number.get()), wal_name(number.get()));
+            self.home.disk.rename(&from, &to).map_err(fatal_at(doing))?;
+            self.home.disk.sync_dir(WAL_DIR).map_err(fatal_at(doing))?;
+            prepared.number = number;
+        }
+        self.prepared = Some(prepared);
+        Ok(())
     }
 
     pub(crate) fn discard(&self, prepared: &Prepared) {

@@ -121,11 +121,13 @@ impl Writer {
 
     fn submit(&mut self, batch: Batch, reply: Reply<ShardBatch>) {
         let Some(core) = &mut self.core else { return reply(Err(StoreError::Closed)) };
-        if let Some(prepared) = self.preparer.take() {
-            core.offer(prepared);
-        }
         let number = batch.number;
-        let result = core.commit(&batch);
+        let offered = match self.preparer.take() {
+            Some(prepared) => core.offer(prepared),
+            None => Ok(()),
+        };
+        let offered = core.poison(offered);
+        let result = offered.and_then(|()| core.commit(&batch));
         // The committer fills this buffer again when nobody else holds it.
         drop(batch);
         self.note(&result);

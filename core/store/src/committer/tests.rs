@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::{
     sync::{
         Arc,

@@ -1,6 +1,6 @@
 //! Rules every engine must keep, as functions an engine's tests run.
 //!
-//! ```ignore
+//! ```text
 //! polymq_store::suite::run(&|| Box::new(MyEngine::new()));
 //! ```
 #![expect(clippy::unwrap_used, reason = "a rule that is broken ends the test")]
@@ -32,8 +32,11 @@ pub trait Engine {
 /// Makes an engine with an empty store.
 pub type Factory<'a> = &'a dyn Fn() -> Box<dyn Engine>;
 
+/// Panics when the engine breaks it.
+pub type Rule = fn(&dyn Engine);
+
 /// The rules by name.
-pub const RULES: &[(&str, fn(&dyn Engine))] = &[
+pub const RULES: &[(&str, Rule)] = &[
     ("messages keep their order across reopening", contents::order),
     ("gaps stay gaps", contents::gaps),
     ("properties and bodies of any size read back", contents::sizes),

@@ -101,7 +101,10 @@ impl World {
             let number = core.take_file_number()?;
             let bytes = core.home.config.wal_file_bytes;
             let prepared = prepare(&core.home, number, bytes, Fill::Zeros, &|| false)?;
-            core.offer(prepared);
+            if self.rng.chance(30) {
+                core.roll(1)?;
+            }
+            core.offer(prepared)?;
         }
         let bases = core.manifest.bases.clone();
         for _ in 0..self.rng.below(4) {
