@@ -1,6 +1,6 @@
 //! Answers of the broker, and a second login on an open connection: section 4.12.1.
 
-use polymq_contract::{Answer, Effects, Login, Refusal, Secret};
+use polymq_contract::{Answer, Command, Effects, Login, Refusal, RefusalKind, Secret};
 use polymq_model::{Now, RequestId};
 
 use crate::{
@@ -38,13 +38,23 @@ impl Session {
             Some(Ask::Unsubscribe(at)) => self.on_unsubscribed(at, answer, effects),
             Some(Ask::Resume(filter)) => {
                 if let Err(refusal) = answer {
-                    let text = format!("`{filter}` cannot go on: {}", refusal.text);
-                    let code = crate::refusal::codes(refusal.kind).disconnect;
-                    self.disconnect(code, "subscription_lost", &text, effects);
+                    self.lose_subscription(filter, &refusal, effects);
                 }
             }
             None => {}
         }
+    }
+
+    /// A subscription of an earlier connection cannot go on. The client is told by the end of the
+    /// connection; the next one must not end in the same way, so the subscription is removed.
+    fn lose_subscription(&mut self, filter: String, refusal: &Refusal, effects: &mut Effects) {
+        let text = format!("the subscription `{filter}` has ended: {}", refusal.text);
+        let may_pass = matches!(refusal.kind, RefusalKind::StoreFailed | RefusalKind::Limit);
+        if !may_pass {
+            let request = self.asked.ask(Ask::Resume(filter.clone()));
+            effects.commands.push(Command::Unsubscribe { request, filter });
+        }
+        self.disconnect(Reason::ADMINISTRATIVE_ACTION, "subscription_lost", &text, effects);
     }
 
     /// AUTH on an open connection.

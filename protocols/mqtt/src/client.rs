@@ -2,6 +2,9 @@
 
 use crate::codec::Version;
 
+/// More than the bytes of an acknowledgement around its reason string.
+const PROBLEM_HEAD_BYTES: usize = 16;
+
 /// A client as far as packets after CONNECT depend on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
@@ -43,8 +46,10 @@ impl Client {
         self.version == Version::V5
     }
 
-    /// The text, when the client wants such texts.
+    /// The text, when the client wants such texts and its packet limit leaves room for it
+    /// [MQTT-3.4.2-2].
     pub(crate) fn problem<'a>(&self, text: &'a str) -> Option<&'a str> {
-        (self.is_v5() && self.wants_problems && !text.is_empty()).then_some(text)
+        let fits = text.len().saturating_add(PROBLEM_HEAD_BYTES) <= self.packet_bytes_max;
+        (self.is_v5() && self.wants_problems && !text.is_empty() && fits).then_some(text)
     }
 }

@@ -436,11 +436,7 @@ impl Session {
     ) {
         match (version, reason) {
             (Version::V5, _) => {
-                let wanted = self.client.wants_problems && !text.is_empty();
-                let mut properties = reason_string(wanted.then_some(text));
-                if properties.encoded_len() + 7 > self.client.packet_bytes_max {
-                    properties = reason_string(None);
-                }
+                let properties = reason_string(self.client.problem(text));
                 put_connack_5(effects.out.buffer(), false, reason, &properties);
             }
             // [MQTT-3.1.2-2] and [MQTT-3.1.3-9] of version 3.1.1.

@@ -26,6 +26,8 @@ mod session;
 mod sha256;
 mod subscribe;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -25,6 +25,11 @@ const WAY_3: usize = 0;
 /// Where [`Broadcast`] keeps what MQTT 5 clients are sent.
 const WAY_5: usize = 1;
 
+/// Most aliases used towards a client, and the longest topic that gets one, so that a client that
+/// permits many does not make the server remember much.
+const ALIASES_MAX: u16 = 256;
+const ALIASED_BYTES_MAX: usize = 1024;
+
 /// Topic aliases towards the client, first come, first served.
 #[derive(Debug, Default)]
 pub(crate) struct Aliases {
@@ -34,7 +39,7 @@ pub(crate) struct Aliases {
 
 impl Aliases {
     pub(crate) fn new(max: u16) -> Self {
-        Self { by_topic: HashMap::new(), max }
+        Self { by_topic: HashMap::new(), max: max.min(ALIASES_MAX) }
     }
 
     /// True when the client takes aliases.
@@ -44,7 +49,7 @@ impl Aliases {
 
     /// The alias of a topic, and whether the client knows it; `None` when there is none left.
     fn find(&self, topic: &str) -> Option<(u16, bool)> {
-        if self.max == 0 {
+        if self.max == 0 || topic.len() > ALIASED_BYTES_MAX {
             return None;
         }
         if let Some(alias) = self.by_topic.get(topic) {

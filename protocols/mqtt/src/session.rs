@@ -290,10 +290,7 @@ impl Session {
         effects: &mut Effects,
     ) {
         if self.client.is_v5() && matches!(self.phase, Phase::Open) {
-            let mut properties = reason_string(self.client.problem(text));
-            if properties.encoded_len().saturating_add(6) > self.client.packet_bytes_max {
-                properties = reason_string(None);
-            }
+            let properties = reason_string(self.client.problem(text));
             put_reason(effects.out.buffer(), PacketKind::Disconnect, reason, &properties);
         }
         self.close(cause, text, effects);

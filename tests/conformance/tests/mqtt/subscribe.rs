@@ -202,3 +202,22 @@ fn queues_and_shares_of_an_earlier_connection_go_on() {
     world.send(&subscribe_5(8, &[], &[("$queue/r", 1)]));
     assert_eq!(subscriptions(&mut world)[0].0.consumer, ConsumerId(4));
 }
+
+#[test]
+fn subscription_that_cannot_go_on_ends_one_connection_only() {
+    let mut first = World::v5();
+    first.send(&subscribe_5(7, &[], &[("$queue/q", 1)]));
+    let subscription = subscriptions(&mut first).remove(0).0;
+    let mut world = World::new();
+    world.refuses_resumed = Some(RefusalKind::NotFound);
+    world.remembered.present = true;
+    world.remembered.subscriptions = vec![subscription];
+    world.send(&connect_5("c", &[]));
+    let forgotten = |command: &Command| matches!(command, Command::Unsubscribe { filter, .. } if filter == "$queue/q");
+    assert!(world.commands().iter().any(forgotten));
+    let sent = world.sent();
+    assert_eq!(sent[0], 0x20);
+    let disconnect = usize::from(sent[1]) + 2;
+    assert_eq!((sent[disconnect], sent[disconnect + 2]), (0xE0, 0x98));
+    assert!(world.is_closed());
+}

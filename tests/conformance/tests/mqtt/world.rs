@@ -31,6 +31,8 @@ pub(crate) struct World {
     /// Answer commands as a broker would that permits everything.
     pub(crate) obliging: bool,
     pub(crate) opened: Option<OpenClientSession>,
+    /// Subscriptions of earlier connections are refused.
+    pub(crate) refuses_resumed: Option<RefusalKind>,
 }
 
 /// What the broker remembers of a client.
@@ -76,6 +78,7 @@ impl World {
             remembered: Remembered::default(),
             obliging: true,
             opened: None,
+            refuses_resumed: None,
         }
     }
 
@@ -147,7 +150,11 @@ impl World {
     fn execute(&mut self, events: &mut EventBatch) {
         let commands = std::mem::take(&mut self.effects.commands);
         for command in commands {
-            if self.obliging
+            if let (Some(kind), Command::Subscribe { request, resume: true, .. }) =
+                (self.refuses_resumed, &command)
+            {
+                events.push(answered(*request, Err(Refusal::new(kind, "no"))));
+            } else if self.obliging
                 && let Some((request, answer)) = self.oblige(&command)
             {
                 events.push(answered(request, Ok(answer)));
