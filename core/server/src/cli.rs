@@ -21,6 +21,16 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Check a configuration, and print every value and where it comes from.
     Check(CheckArgs),
+    /// Tell about configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to tell about configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print a file with every key, its default and what it means.
+    Docs,
 }
 
 /// Flags of `polymq server`.
@@ -103,7 +113,7 @@ mod tests {
         let all = ["polymq", "server"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Server(args) => args,
-            Command::Check(_) => unreachable!("the command is `server`"),
+            Command::Check(_) | Command::Config(_) => unreachable!("the command is `server`"),
         }
     }
 

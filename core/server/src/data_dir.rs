@@ -8,6 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::fs::Mode;
+
+/// Lets every file that this process makes be its owner's alone.
+pub(crate) fn make_files_private() {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+}
 
 /// Makes the directory, or checks the one that is there.
 ///

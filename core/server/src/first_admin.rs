@@ -28,9 +28,7 @@ impl FirstAdmin {
     /// Takes name and password from the environment, or makes a password.
     ///
     /// Errors: when the environment contradicts itself or names a file that cannot be read.
-    pub(crate) fn from_env(
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
         let text = |name: &str| -> anyhow::Result<Option<String>> {
             let Some(value) = variable(name) else { return Ok(None) };
             let value = value.into_string().ok().filter(|value| !value.is_empty());

@@ -1,1 +1,81 @@
-fn main() {}
+//! The binary `polymq`: reads the configuration, puts the crates together, starts and stops them.
+//!
+//! It holds no rule of a protocol, a queue or a store.
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod alarm;
+mod auth;
+mod banner;
+mod cli;
+mod config;
+mod data_dir;
+mod facts;
+mod first_admin;
+mod housekeeping;
+mod logging;
+mod process;
+mod server;
+mod tls;
+
+use std::{io::Write, process::ExitCode, time::Instant};
+
+use clap::Parser;
+
+use crate::{
+    cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
+    config::{Config, Loaded},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let result = match Cli::parse().command {
+        Command::Server(args) => serve(&args, started),
+        Command::Check(args) => check(&args),
+        Command::Config(ConfigCommand::Docs) => say(&config::reference()),
+    };
+    result.unwrap_or_else(|error| {
+        // Mistakes of the configuration are paragraphs of their own.
+        let text = match error.downcast_ref::<config::Mistakes>() {
+            Some(mistakes) => mistakes.to_string(),
+            None => format!("polymq: {error:#}\n"),
+        };
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
+    let Loaded { config, warnings, .. } = Config::load(&args.sources())?;
+    logging::start(&config.logging)?;
+    for warning in &warnings {
+        tracing::warn!(event = "configuration_warning", "{warning}");
+    }
+    data_dir::make_files_private();
+    let (is_dev, print_ports) = (args.dev, args.print_ports);
+    server::run(&config, server::Mode { is_dev, print_ports, started })
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let loaded = Config::load(&args.sources())?;
+    tls::load(&loaded.config.tls)?;
+    let width = loaded.effective.iter().map(|(key, value, _)| key.len() + value.len()).max();
+    let width = width.unwrap_or(0).min(60) + 3;
+    let mut text = String::new();
+    for (key, value, origin) in &loaded.effective {
+        let setting = format!("{key} = {value}");
+        text.push_str(&format!("{setting:width$}  # {origin}\n"));
+    }
+    for warning in &loaded.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    say(&text)
+}
+
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,1 +1,104 @@
+//! HTTP beside the broker: health for whoever watches the process, and metrics.
+//!
+//! Each connection carries one request. There is no login here yet, so metrics leave the HTTP
+//! port towards loopback peers only; who may reach the metrics port may read them. This crate
+//! publishes and consumes nothing, and knows no storage engine.
 #![forbid(unsafe_code)]
+
+mod exposition;
+mod health;
+mod metrics;
+mod pages;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use polymq_broker::BrokerHandle;
+use polymq_driver::DriverCounters;
+
+pub use serve::{Audience, HttpListener, serve};
+
+/// Where the process stands between its start and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It recovers what was stored.
+    Recovering,
+    /// It serves.
+    Serving,
+    /// It was told to stop.
+    Draining,
+}
+
+/// The phase, shared with who changes it.
+#[derive(Debug, Default)]
+pub struct SharedPhase(AtomicU8);
+
+impl SharedPhase {
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        let number = match phase {
+            Phase::Recovering => 0,
+            Phase::Serving => 1,
+            Phase::Draining => 2,
+        };
+        self.0.store(number, Ordering::Release);
+    }
+
+    /// The phase.
+    pub fn now(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Recovering,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+}
+
+/// What only the server knows, asked when somebody looks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Why the store does not work.
+    pub store_problem: Option<String>,
+    /// Percent of the recovery that is done.
+    pub recovered_percent: u8,
+    /// Bytes that are open or on their way to the store.
+    pub store_pending_bytes: u64,
+    /// Batches written.
+    pub store_batches: u64,
+    /// Records written.
+    pub store_records: u64,
+    /// Batches by the time they took: upper bound in seconds, and how many took that or less
+    /// than that and more than the bound before.
+    pub store_sync_buckets: Vec<(f64, u64)>,
+    /// The sum of those times in seconds.
+    pub store_sync_seconds: f64,
+    /// Memory of the process.
+    pub memory_resident_bytes: Option<u64>,
+    /// Above this publishers wait.
+    pub memory_high_bytes: Option<u64>,
+    /// Free space on the data directory's disk.
+    pub disk_free_bytes: Option<u64>,
+    /// Below this publishers wait.
+    pub disk_low_bytes: u64,
+    /// Seconds since the process started.
+    pub uptime_secs: f64,
+}
+
+/// What the pages show.
+pub struct Watched {
+    /// The name of the server.
+    pub name: String,
+    /// The broker.
+    pub broker: BrokerHandle,
+    /// The counters of the driver.
+    pub driver: Arc<DriverCounters>,
+    /// Where the process stands.
+    pub phase: Arc<SharedPhase>,
+    /// The rest.
+    pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
+}

@@ -41,8 +41,6 @@ pub(crate) struct Policy {
     pub(crate) plain_without_tls: PlainWithoutTls,
     /// The user that clients without credentials become.
     pub(crate) anonymous: Option<UserName>,
-    /// Clients without credentials must come from loopback.
-    pub(crate) anonymous_loopback_only: bool,
     pub(crate) failures_per_minute: u32,
 }
 
@@ -227,9 +225,6 @@ impl Inner {
             return Err(self.refuse(&attempt, "no credentials and no auth.anonymous_user"));
         };
         let attempt = Attempt::new(user.as_str().to_owned(), peer);
-        if self.policy.anonymous_loopback_only && !peer.is_loopback {
-            return Err(self.refuse(&attempt, "no credentials from beyond loopback"));
-        }
         let record = self.find(user.as_str());
         self.admit(&attempt, record.as_deref(), Vec::new())
     }
@@ -349,7 +344,13 @@ pub(crate) fn user_record(
 /// Errors: when there are none.
 pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no randomness"))?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Fills a buffer with such bytes.
+///
+/// Errors: when there are none.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| anyhow::anyhow!("the system gives no randomness"))
 }

@@ -201,8 +201,7 @@ impl Exchange {
         let proof: [u8; KEY_BYTES] =
             BASE64_STANDARD.decode(proof).ok().and_then(|p| p.try_into().ok()).ok_or(Failed)?;
 
-        let signed =
-            format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
+        let signed = format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
         let signature = mac(&self.verifier.stored_key, signed.as_bytes());
         let mut client_key = proof;
         for (byte, mask) in client_key.iter_mut().zip(signature) {
@@ -261,7 +260,8 @@ mod tests {
     #[test]
     fn changed_final_message_fails() {
         let exchange = exchange();
-        for (from, to) in [("p=dHzb", "p=dHzc"), ("c=biws", "c=eSws"), ("k0,", "k1,"), (",p=", ",q=")]
+        for (from, to) in
+            [("p=dHzb", "p=dHzc"), ("c=biws", "c=eSws"), ("k0,", "k1,"), (",p=", ",q=")]
         {
             let message = CLIENT_FINAL.replacen(from, to, 1);
             assert_eq!(exchange.finish(message.as_bytes()), Err(Failed), "{message}");

@@ -19,7 +19,6 @@ impl World {
             mechanisms: vec![Mechanism::Plain, Mechanism::ScramSha256, Mechanism::External],
             plain_without_tls: PlainWithoutTls::Allow,
             anonymous: None,
-            anonymous_loopback_only: false,
             failures_per_minute: 3,
         };
         change(&mut policy);
@@ -112,10 +111,7 @@ fn user_for_loopback_is_refused_from_elsewhere_with_the_reason() {
 fn clients_without_credentials_become_the_anonymous_user() {
     let world = World::new(|_| {});
     user_of(world.step(Login::Anonymous, &peer(LOCAL))).unwrap_err();
-    let world = World::new(|policy| {
-        policy.anonymous = UserName::new("guest").ok();
-        policy.anonymous_loopback_only = true;
-    });
+    let world = World::new(|policy| policy.anonymous = UserName::new("guest").ok());
     assert_eq!(user_of(world.step(Login::Anonymous, &peer(LOCAL))), Ok("guest".into()));
     user_of(world.step(Login::Anonymous, &peer(REMOTE))).unwrap_err();
 }

@@ -52,9 +52,12 @@ pub(crate) struct Endpoint {
 /// Reads all listeners, those without an address left out.
 pub(super) fn endpoints(source: &mut Source, server: &Server, ports: Ports) -> Vec<Endpoint> {
     let mut names: Vec<_> = DEFAULT_LISTENERS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    names.extend(source.names("listeners").into_iter().filter(|name| {
-        !DEFAULT_LISTENERS.iter().any(|(known, _)| known == name)
-    }));
+    names.extend(
+        source
+            .names("listeners")
+            .into_iter()
+            .filter(|name| !DEFAULT_LISTENERS.iter().any(|(known, _)| known == name)),
+    );
     names.into_iter().filter_map(|name| endpoint(source, server, ports, name)).collect()
 }
 

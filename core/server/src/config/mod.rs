@@ -21,12 +21,12 @@ use std::{
 use self::{key::Configured, problem::FileText, source::Source, value::Backend};
 
 pub(crate) use self::{
-    source::ENV_PREFIX,
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
         Amqp, Auth, DiskFree, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile, Tls,
     },
+    source::ENV_PREFIX,
 };
 
 /// Read when it exists and `--config` names no other.

@@ -5,8 +5,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat, Mechanism, MemoryMark,
-        PlainWithoutTls, Promise, Setting,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat,
+        Mechanism, MemoryMark, PlainWithoutTls, Setting,
     },
 };
 
@@ -23,6 +23,8 @@ section! {
         default_vhost: String = "/",
         /// After SIGTERM: how long clients may take to finish.
         drain_timeout: Duration = "30s",
+        /// Version told to AMQP clients: some switch on by it what RabbitMQ of that version has.
+        amqp_version: String = "4.1.0",
     }
 }
 
@@ -31,11 +33,6 @@ section! {
     Storage at "storage" {
         /// "file": a log in the data directory. "memory": nothing survives the process.
         backend: Backend = "file",
-        /// What the confirm of a persistent message means: "sync": it is on the disk;
-        /// "interval": it is there after `interval`; "os": when the operating system likes.
-        durability: Promise = "sync",
-        /// With durability "interval": how much a power loss may take.
-        interval: Duration = "50ms",
     }
 }
 
@@ -138,6 +135,10 @@ section! {
 section! {
     /// MQTT 3.1, 3.1.1 and 5.
     Mqtt at "mqtt" {
+        /// The exchange behind topics.
+        exchange: String = "amq.topic",
+        /// How long a shared subscription keeps its messages without any member.
+        share_expiry: Duration = "1d",
         /// Longest time the broker keeps a session for a client that is away; "0s" for no bound.
         session_expiry_max: Duration = "0s",
         /// Longest keep-alive a client may ask for; "0s" for no bound.
@@ -192,15 +193,14 @@ pub(crate) static PLANNED: &[&str] = &[
     "plugins",
     "plugin",
     "metrics",
-    "server.amqp_version",
     "server.definitions_file",
+    "storage.durability",
+    "storage.interval",
     "storage.postgres",
     "storage.sqlite",
     "storage.file.segment_size",
     "storage.file.body_cache",
-    "mqtt.exchange",
     "mqtt.queue_missing",
-    "mqtt.share_expiry",
     "http.trusted_proxies",
     "http.cors_origins",
     "http.definitions_size",

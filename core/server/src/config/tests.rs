@@ -104,9 +104,8 @@ fn later_sources_win_over_earlier_ones() {
 
 #[test]
 fn unknown_variable_and_unknown_flag_are_errors() {
-    let shown = load("", &[("POLYMQ__LIMIT__CONNECTIONS", "1")], &["limits.conections=1"])
-        .unwrap_err()
-        .0;
+    let shown =
+        load("", &[("POLYMQ__LIMIT__CONNECTIONS", "1")], &["limits.conections=1"]).unwrap_err().0;
     assert!(shown.contains("env POLYMQ__LIMIT__CONNECTIONS"), "{shown}");
     assert!(shown.contains("did you mean `limits.connections`?"), "{shown}");
 }

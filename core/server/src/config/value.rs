@@ -294,14 +294,6 @@ words! {
     }
 }
 words! {
-    /// What the confirm of a persistent message promises.
-    Promise {
-        Sync = "sync",
-        Interval = "interval",
-        Os = "os",
-    }
-}
-words! {
     /// A way to log in.
     Mechanism {
         Plain = "PLAIN",

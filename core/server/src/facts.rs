@@ -1,0 +1,52 @@
+//! Numbers that the health and metrics pages ask the server for.
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use polymq_http::Facts;
+use polymq_store::{Committer, Health, SYNC_BUCKETS_NANOS, Store};
+
+use crate::process;
+
+/// Where the numbers come from.
+pub(crate) struct FactSources {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) memory_high_bytes: Option<u64>,
+    pub(crate) disk_low_bytes: u64,
+    pub(crate) started: Instant,
+}
+
+impl FactSources {
+    pub(crate) fn read(&self) -> Facts {
+        let (problem, recovered_percent) = match self.store.health() {
+            Health::Ok | Health::NearFull => (None, 100),
+            Health::Recovering(percent) => (None, percent),
+            Health::ReadOnly(reason) | Health::Failed(reason) => (Some(reason), 100),
+        };
+        let failed = self.committer.failed().map(|error| error.to_string());
+        let stats = self.committer.stats();
+        let bounds = SYNC_BUCKETS_NANOS.iter().map(|nanos| match *nanos {
+            u64::MAX => f64::INFINITY,
+            nanos => seconds(nanos),
+        });
+        Facts {
+            store_problem: problem.or(failed),
+            recovered_percent,
+            store_pending_bytes: u64::try_from(self.committer.pending_bytes()).unwrap_or(u64::MAX),
+            store_batches: stats.batches,
+            store_records: stats.records,
+            store_sync_buckets: bounds.zip(stats.sync_buckets).collect(),
+            store_sync_seconds: seconds(stats.sync_nanos_total),
+            memory_resident_bytes: process::resident_bytes(),
+            memory_high_bytes: self.memory_high_bytes,
+            disk_free_bytes: self.data_dir.as_deref().and_then(process::disk_free_bytes),
+            disk_low_bytes: self.disk_low_bytes,
+            uptime_secs: self.started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn seconds(nanos: u64) -> f64 {
+    std::time::Duration::from_nanos(nanos).as_secs_f64()
+}

@@ -1,0 +1,379 @@
+//! Puts the parts together: store, broker, protocols, driver, HTTP; and takes them apart again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use polymq_amqp091::Amqp091;
+use polymq_broker::{BrokerHandle, Parts};
+use polymq_contract::Protocol;
+use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
+use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
+use polymq_log::{EXIT_CODE_STORE_FAILED, LogConfig, LogStore};
+use polymq_memory::MemoryStore;
+use polymq_model::{Formats, Limits, UserName, VhostName};
+use polymq_mqtt::Mqtt;
+use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    accounts,
+    alarm::{Alarms, memory_high_bytes},
+    auth::{self, Logins, Policy},
+    banner::{self, Bound},
+    config::{Config, EndpointProtocol, value::Backend},
+    data_dir, facts, housekeeping, process, tls,
+};
+
+/// How the operator wants this run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) is_dev: bool,
+    pub(crate) print_ports: bool,
+    pub(crate) started: Instant,
+}
+
+/// Runs the server until it is told to stop.
+///
+/// Errors: what keeps it from starting, or from stopping cleanly.
+pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?
+        .block_on(async {
+            let running = Running::start(config, mode)?;
+            let mut stop = StopSignals::listen()?;
+            stop.next().await;
+            running.stop(config.server.drain_timeout, &mut stop).await
+        })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server that serves.
+struct Running {
+    broker: BrokerHandle,
+    driver: Driver,
+    phase: Arc<SharedPhase>,
+}
+
+impl Running {
+    fn start(config: &Config, mode: Mode) -> anyhow::Result<Self> {
+        let data_dir = kept_in(config);
+        if let Some(data_dir) = &data_dir {
+            data_dir::prepare(data_dir)?;
+        }
+        let protocols = Protocols::new(config);
+        let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
+
+        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
+        let store = open_store(config)?;
+        let me = OwnerId(u128::from_ne_bytes(auth::random()?));
+        let opened = wait(|reply| store.open(ShardId::default(), me, reply))
+            .context("the store cannot be opened")?;
+        let committer = Committer::new(Arc::clone(&store), ShardId::default(), &opened);
+        committer.set_clock(nanos);
+        let limits = Arc::new(limits(config));
+        let broker = BrokerHandle::new(Parts {
+            committer,
+            formats: protocols.formats(),
+            limits: Arc::clone(&limits),
+            authenticator: Arc::clone(&logins) as _,
+            entropy: Box::new(fill_with_randomness),
+            share_expiry_ms: millis(config.mqtt.share_expiry),
+        });
+        let driver = Driver::new(Arc::new(broker.clone()), limits);
+        let phase = Arc::new(SharedPhase::default());
+        let watched = watched(config, mode, &broker, &driver, &phase, &store);
+        polymq_http::serve(std::mem::take(&mut ports.http), &watched, &config.http.path_prefix)?;
+
+        let recovered = broker
+            .recover(&opened, &store, housekeeping::now())
+            .context("the store cannot be read")?;
+        drop(opened);
+        tracing::info!(
+            event = "recovered",
+            queues = recovered.queues,
+            messages = recovered.messages,
+            skipped = recovered.skipped
+        );
+        let vhosts = vhosts(config)?;
+        for vhost in &vhosts {
+            broker.create_vhost(vhost.clone());
+        }
+        let admin = accounts::prepare(&broker, &vhosts, mode.is_dev)?;
+        if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
+            admin.keep(data_dir)?;
+        }
+        let users = broker.clone();
+        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+
+        let allowed = process::memory_allowed_bytes();
+        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        housekeeping::start(&broker, alarms, data_dir.clone(), mode.started);
+        for listener in ports.clients {
+            driver.serve(listener)?;
+        }
+        phase.enter(Phase::Serving);
+
+        let mut text = if mode.print_ports {
+            banner::ports(&ports.bound)
+        } else {
+            let data = data_dir.as_ref().map_or("in memory".into(), |dir| dir.to_string_lossy());
+            let took = mode.started.elapsed();
+            banner::ready(&ports.bound, &data, mode.is_dev, took)
+        };
+        if let Some(admin) = admin.filter(|admin| admin.is_made && !mode.print_ports) {
+            let kept_in = data_dir.as_ref().map(|dir| dir.to_string_lossy());
+            text.push_str(&banner::first_start(&admin, &ports.bound, kept_in.as_deref()));
+        }
+        say(&text);
+        let start_ms = millis(mode.started.elapsed());
+        tracing::info!(event = "ready", start_ms, version = env!("CARGO_PKG_VERSION"));
+        Ok(Self { broker, driver, phase })
+    }
+
+    /// Tells clients, lets them finish, and closes the store.
+    async fn stop(self, drain_timeout: Duration, signals: &mut StopSignals) -> anyhow::Result<()> {
+        tracing::info!(event = "stopping", drain_timeout_ms = millis(drain_timeout));
+        self.phase.enter(Phase::Draining);
+        self.driver.stop_accepting();
+        self.broker.announce_stop("the server stops");
+        tokio::select! {
+            () = self.driver.shutdown(drain_timeout) => {}
+            // A second signal means now.
+            () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
+        }
+        let committer = Arc::clone(self.broker.committer());
+        wait(|reply| committer.close(reply)).context("the store cannot be closed cleanly")?;
+        tracing::info!(event = "stopped");
+        Ok(())
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        let terminate = listen(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The protocols of this server.
+struct Protocols {
+    amqp: Arc<dyn Protocol>,
+    mqtt: Arc<dyn Protocol>,
+}
+
+impl Protocols {
+    fn new(config: &Config) -> Self {
+        let amqp = polymq_amqp091::Settings {
+            version: config.server.amqp_version.clone(),
+            cluster_name: config.server.name.clone(),
+        };
+        Self {
+            amqp: Arc::new(Amqp091::new(amqp)),
+            mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone())),
+        }
+    }
+
+    fn formats(&self) -> Formats {
+        Formats::new([&self.amqp, &self.mqtt].into_iter().flat_map(|protocol| protocol.formats()))
+    }
+}
+
+/// Every address is taken before anything else starts, so that a port in use costs nothing.
+#[derive(Default)]
+struct Ports {
+    clients: Vec<Listener>,
+    http: Vec<HttpListener>,
+    bound: Vec<Bound>,
+}
+
+impl Ports {
+    fn bind(
+        config: &Config,
+        protocols: &Protocols,
+        certificates: &BTreeMap<String, Arc<Tls>>,
+    ) -> anyhow::Result<Self> {
+        let mut ports = Self::default();
+        for endpoint in &config.endpoints {
+            let tls = endpoint.tls.as_ref().and_then(|name| certificates.get(name)).cloned();
+            for &asked in &endpoint.addresses {
+                let has_tls = tls.is_some();
+                let address = match endpoint.protocol {
+                    EndpointProtocol::Amqp | EndpointProtocol::Mqtt => {
+                        let protocol = match endpoint.protocol {
+                            EndpointProtocol::Mqtt => &protocols.mqtt,
+                            _ => &protocols.amqp,
+                        };
+                        let listener = Listener::bind(ListenerSpec {
+                            name: endpoint.name.as_str().into(),
+                            protocols: vec![Arc::clone(protocol)],
+                            bind: Bind::Tcp(asked),
+                            tls: tls.clone(),
+                            vhost: VhostName::new(&endpoint.vhost)?,
+                        })?;
+                        let address = listener.local_addr().unwrap_or(asked);
+                        ports.clients.push(listener);
+                        address
+                    }
+                    EndpointProtocol::Http => ports.bind_http(asked, Audience::Loopback)?,
+                    EndpointProtocol::Metrics => ports.bind_http(asked, Audience::Everybody)?,
+                };
+                let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
+                ports.bound.push(Bound { name, protocol, address, has_tls });
+            }
+        }
+        Ok(ports)
+    }
+
+    fn bind_http(&mut self, asked: SocketAddr, audience: Audience) -> anyhow::Result<SocketAddr> {
+        let socket = TcpListener::bind(asked)
+            .with_context(|| format!("the HTTP listener cannot listen on {asked}"))?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        self.http.push(HttpListener { socket, audience });
+        Ok(address)
+    }
+}
+
+/// The data directory, when anything is kept.
+fn kept_in(config: &Config) -> Option<PathBuf> {
+    match config.storage.backend {
+        Backend::File => Some(config.server.data_dir.clone()),
+        Backend::Memory | Backend::Postgres | Backend::Sqlite => None,
+    }
+}
+
+fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let Some(data_dir) = kept_in(config) else { return Ok(Arc::new(MemoryStore::new())) };
+    let path = data_dir.join(&config.storage_file.path);
+    let store = LogStore::at(&path, LogConfig::default(), |reason| {
+        tracing::error!(event = "store_failed", reason, "the process ends; start it again");
+        // Nothing may be confirmed after a failed sync, so nothing is left to be cleaned up.
+        std::process::exit(EXIT_CODE_STORE_FAILED);
+    });
+    Ok(Arc::new(store.with_context(|| format!("the store `{}` cannot start", path.display()))?))
+}
+
+fn policy(config: &Config, is_dev: bool) -> anyhow::Result<Policy> {
+    let auth = &config.auth;
+    let anonymous = match auth.anonymous_user.as_str() {
+        "" => is_dev.then_some(accounts::GUEST),
+        named => Some(named),
+    };
+    Ok(Policy {
+        mechanisms: auth.mechanisms.clone(),
+        plain_without_tls: auth.plain_without_tls,
+        anonymous: anonymous.map(UserName::new).transpose().context("auth.anonymous_user")?,
+        failures_per_minute: auth.login_failures_per_minute,
+    })
+}
+
+/// Virtual hosts that exist because the configuration names them.
+fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
+    let of_listeners = config.endpoints.iter().map(|endpoint| &endpoint.vhost);
+    let names = of_listeners.chain([&config.server.default_vhost]);
+    names.map(|name| VhostName::new(name).context("a vhost of the configuration")).collect()
+}
+
+fn limits(config: &Config) -> Limits {
+    let (limits, mqtt) = (&config.limits, &config.mqtt);
+    let or_no_bound = |time: Duration| match u32::try_from(time.as_secs()) {
+        Ok(0) | Err(_) => u32::MAX,
+        Ok(secs) => secs,
+    };
+    Limits {
+        message_bytes_max: limits.message_size.as_usize(),
+        amqp_frame_bytes_max: u32::try_from(config.amqp.frame_size.0).unwrap_or(u32::MAX),
+        channels_max: limits.channels_per_connection,
+        heartbeat: config.amqp.heartbeat,
+        prefetch_max: limits.prefetch_max,
+        login_timeout: config.auth.login_timeout,
+        // One packet may be half of what a stranger may send.
+        login_frame_bytes_max: limits.login_size.as_usize() / 2,
+        login_bytes_max: limits.login_size.as_usize(),
+        connections_max: usize::try_from(limits.connections).unwrap_or(usize::MAX),
+        keep_alive_max_secs: u16::try_from(mqtt.keep_alive_max.as_secs()).unwrap_or(u16::MAX),
+        session_expiry_max_secs: or_no_bound(mqtt.session_expiry_max),
+        topic_alias_max: mqtt.topic_alias_max,
+        receive_max: mqtt.receive_max,
+        subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
+        ..Limits::default()
+    }
+}
+
+fn watched(
+    config: &Config,
+    mode: Mode,
+    broker: &BrokerHandle,
+    driver: &Driver,
+    phase: &Arc<SharedPhase>,
+    store: &Arc<dyn Store>,
+) -> Arc<Watched> {
+    let allowed = process::memory_allowed_bytes();
+    let sources = facts::FactSources {
+        store: Arc::clone(store),
+        committer: Arc::clone(broker.committer()),
+        data_dir: kept_in(config),
+        memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
+        disk_low_bytes: config.disk_free.low.0,
+        started: mode.started,
+    };
+    Arc::new(Watched {
+        name: config.server.name.clone(),
+        broker: broker.clone(),
+        driver: Arc::clone(driver.counters()),
+        phase: Arc::clone(phase),
+        facts: Box::new(move || sources.read()),
+    })
+}
+
+fn fill_with_randomness(bytes: &mut [u8]) {
+    if auth::fill_random(bytes).is_err() {
+        // Names that can be guessed would hand out other clients' answers.
+        tracing::error!(event = "no_randomness", "the process ends");
+        std::process::exit(EXIT_CODE_NO_RANDOMNESS);
+    }
+}
+
+/// As an internal software error in `sysexits.h`.
+const EXIT_CODE_NO_RANDOMNESS: i32 = 70;
+
+/// Steady nanoseconds since the first call.
+fn nanos() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = FIRST.get_or_init(Instant::now).elapsed();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Writes to standard output. A reader that has gone away is no reason to stop a broker.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

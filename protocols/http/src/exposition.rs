@@ -1,0 +1,115 @@
+//! The text format that Prometheus reads.
+
+use std::fmt::{Display, Write};
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Text in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Exposition {
+    text: String,
+}
+
+impl Exposition {
+    /// A metric with one number for each set of labels.
+    pub(crate) fn family<'a, V: Display>(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        values: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], V)>,
+    ) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        self.head(name, kind, help);
+        for (labels, value) in values {
+            self.line(name, "", labels, value);
+        }
+    }
+
+    /// A metric without labels.
+    pub(crate) fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help, [(&[] as &[_], value)]);
+    }
+
+    /// A histogram; each bucket has its upper bound and the observations that fell into it alone.
+    pub(crate) fn histogram(&mut self, name: &str, help: &str, buckets: &[(f64, u64)], sum: f64) {
+        self.head(name, "histogram", help);
+        let mut count = 0;
+        for (bound, observations) in buckets {
+            count += observations;
+            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+            self.line(name, "_bucket", &[("le", &bound)], count);
+        }
+        if !buckets.iter().any(|(bound, _)| bound.is_infinite()) {
+            self.line(name, "_bucket", &[("le", "+Inf")], count);
+        }
+        self.line(name, "_sum", &[], sum);
+        self.line(name, "_count", &[], count);
+    }
+
+    /// The text.
+    pub(crate) fn finish(self) -> String {
+        self.text
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "# HELP polymq_{name} {help}\n# TYPE polymq_{name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.text, "polymq_{name}{suffix}");
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.text.push(if index == 0 { '{' } else { ',' });
+            let _ = write!(self.text, "{label}=\"");
+            for sign in text.chars() {
+                match sign {
+                    '\\' => self.text.push_str("\\\\"),
+                    '"' => self.text.push_str("\\\""),
+                    '\n' => self.text.push_str("\\n"),
+                    other => self.text.push(other),
+                }
+            }
+            self.text.push('"');
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut text = Exposition::default();
+        let labels: &[_] = &[("a", "x\"\\\n"), ("b", "y")];
+        text.family("m", Kind::Gauge, "Help.", [(labels, 1)]);
+        assert_eq!(
+            text.finish(),
+            "# HELP polymq_m Help.\n# TYPE polymq_m gauge\npolymq_m{a=\"x\\\"\\\\\\n\",b=\"y\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn buckets_of_a_histogram_add_up() {
+        let mut text = Exposition::default();
+        text.histogram("h", "Help.", &[(0.001, 2), (f64::INFINITY, 3)], 1.5);
+        let text = text.finish();
+        assert!(text.ends_with(
+            "polymq_h_bucket{le=\"0.001\"} 2\npolymq_h_bucket{le=\"+Inf\"} 5\n\
+             polymq_h_sum 1.5\npolymq_h_count 5\n"
+        ));
+    }
+}

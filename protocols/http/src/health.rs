@@ -1,0 +1,79 @@
+//! Whether the process lives, has started, and takes messages.
+
+use polymq_broker::BrokerHandle;
+use serde_json::{Value, json};
+
+use crate::{Phase, Watched};
+
+/// One question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    /// `None` when all is well.
+    pub(crate) problem: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, problem: Option<String>) -> Self {
+        Self { name, problem }
+    }
+}
+
+/// Answers of a page: all well or not, and the text for people.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) is_ok: bool,
+    pub(crate) body: Value,
+}
+
+impl Report {
+    fn of(checks: &[Check]) -> Self {
+        let is_ok = checks.iter().all(|check| check.problem.is_none());
+        let each = |check: &Check| match &check.problem {
+            None => json!({ "check": check.name, "status": "ok" }),
+            Some(problem) => {
+                json!({ "check": check.name, "status": "failed", "reason": problem })
+            }
+        };
+        let checks: Vec<_> = checks.iter().map(each).collect();
+        let status = if is_ok { "ok" } else { "failed" };
+        Self { is_ok, body: json!({ "status": status, "checks": checks }) }
+    }
+}
+
+/// The process answers.
+pub(crate) fn live() -> Report {
+    Report::of(&[Check::new("process", None)])
+}
+
+/// What was stored is back.
+pub(crate) fn startup(watched: &Watched) -> Report {
+    match watched.phase.now() {
+        Phase::Serving | Phase::Draining => Report::of(&[Check::new("recovery", None)]),
+        Phase::Recovering => {
+            let done = f64::from((watched.facts)().recovered_percent) / 100.0;
+            let problem = Some("the store is being read".to_owned());
+            let mut report = Report::of(&[Check::new("recovery", problem)]);
+            report.body["recovering"] = json!(done);
+            report
+        }
+    }
+}
+
+/// Messages are taken.
+pub(crate) fn ready(watched: &Watched) -> Report {
+    let phase = match watched.phase.now() {
+        Phase::Serving => None,
+        Phase::Recovering => Some("the store is being read".to_owned()),
+        Phase::Draining => Some("the server stops".to_owned()),
+    };
+    Report::of(&[
+        Check::new("serving", phase),
+        Check::new("store", (watched.facts)().store_problem),
+        Check::new("alarms", alarm(&watched.broker)),
+    ])
+}
+
+fn alarm(broker: &BrokerHandle) -> Option<String> {
+    broker.alarm().map(|reason| reason.to_string())
+}

@@ -1,0 +1,172 @@
+//! The numbers of this process, read when somebody asks. Only totals, so that the page stays
+//! small however many queues and connections there are.
+
+use std::collections::HashMap;
+
+use polymq_broker::PROTOCOLS;
+
+use crate::{
+    Facts, Watched,
+    exposition::{
+        Exposition,
+        Kind::{Counter, Gauge},
+    },
+};
+
+/// Counters that each protocol has: name in the broker, name and help of the metric.
+const BY_PROTOCOL: [(&str, &str, &str); 10] = [
+    ("messages_received", "messages_received_total", "Messages published by clients."),
+    ("bytes_received", "message_bytes_received_total", "Bytes of bodies published by clients."),
+    ("messages_confirmed", "messages_confirmed_total", "Publishes confirmed."),
+    ("messages_delivered", "messages_delivered_total", "Messages handed to clients."),
+    ("messages_acknowledged", "messages_acknowledged_total", "Deliveries acknowledged."),
+    ("messages_returned", "messages_returned_total", "Deliveries given back to their queues."),
+    ("messages_rejected", "messages_rejected_total", "Deliveries rejected."),
+    ("publishes_refused", "publishes_refused_total", "Publishes that broke a rule or a limit."),
+    ("connections_opened", "connections_opened_total", "Connections of a known protocol."),
+    ("connections_closed", "connections_closed_total", "Such connections that are gone."),
+];
+
+/// Why messages are dropped: counter of the broker, label of the metric.
+const DROPPED: [(&str, &str); 4] = [
+    ("dropped_expired", "expired"),
+    ("dropped_maxlen", "queue_full"),
+    ("dropped_rejected", "rejected"),
+    ("dropped_slow_consumer", "slow_consumer"),
+];
+
+/// The page.
+pub(crate) fn page(watched: &Watched) -> String {
+    let facts = (watched.facts)();
+    let mut text = Exposition::default();
+    let version = env!("CARGO_PKG_VERSION");
+    let build = [("version", version), ("name", &*watched.name)];
+    text.family("build_info", Gauge, "The running program.", [(&build[..], 1)]);
+    text.single("uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
+    messages(&mut text, watched);
+    logins(&mut text, watched);
+    state(&mut text, watched);
+    connections(&mut text, watched);
+    store(&mut text, &facts);
+    resources(&mut text, &facts);
+    text.finish()
+}
+
+fn messages(text: &mut Exposition, watched: &Watched) {
+    let counters = watched.broker.counters();
+    let protocols: Vec<_> = PROTOCOLS
+        .iter()
+        .map(|protocol| {
+            let values: HashMap<_, _> = counters.protocol(protocol).read().into_iter().collect();
+            ([("protocol", *protocol)], values)
+        })
+        .collect();
+    let of = |name: &'static str| {
+        let number = move |values: &HashMap<&str, u64>| values.get(name).copied().unwrap_or(0);
+        protocols.iter().map(move |(labels, values)| (&labels[..], number(values)))
+    };
+    for (counter, name, help) in BY_PROTOCOL {
+        text.family(name, Counter, help, of(counter));
+    }
+
+    let totals: HashMap<_, _> = counters.total.read().into_iter().collect();
+    let total = |name: &str| totals.get(name).copied().unwrap_or(0);
+    let unroutable = of("messages_unrouted").map(|(_, count)| count).sum();
+    let reasons = DROPPED.map(|(counter, reason)| ([("reason", reason)], total(counter)));
+    let dropped = reasons.iter().map(|(labels, count)| (&labels[..], *count));
+    let unroutable: (&[_], u64) = (&[("reason", "unroutable")], unroutable);
+    let help = "Messages that reached nobody, by reason.";
+    text.family("messages_dropped_total", Counter, help, dropped.chain([unroutable]));
+    let help = "Messages sent on to a dead letter exchange.";
+    text.single("messages_dead_lettered_total", Counter, help, total("dead_lettered"));
+    text.single("queues_created_total", Counter, "Queues declared.", total("queues_created"));
+    text.single("queues_deleted_total", Counter, "Queues deleted.", total("queues_deleted"));
+    text.single("wills_published_total", Counter, "Wills published.", total("wills_published"));
+}
+
+fn logins(text: &mut Exposition, watched: &Watched) {
+    let mut rows = Vec::new();
+    for protocol in PROTOCOLS {
+        for (name, count) in watched.broker.counters().protocol(protocol).read() {
+            match name {
+                "logins" => rows.push(([("protocol", protocol), ("result", "ok")], count)),
+                "logins_failed" => {
+                    rows.push(([("protocol", protocol), ("result", "failed")], count));
+                }
+                _ => {}
+            }
+        }
+    }
+    let values = rows.iter().map(|(labels, count)| (&labels[..], *count));
+    text.family("auth_attempts_total", Counter, "Logins, by result.", values);
+}
+
+fn state(text: &mut Exposition, watched: &Watched) {
+    let queues = watched.broker.queues();
+    let sum = |number: fn(&polymq_broker::QueueCounts) -> u64| -> u64 {
+        queues.iter().map(|queue| number(&queue.counts)).sum()
+    };
+    let (ready, unsettled) = (sum(|counts| counts.ready), sum(|counts| counts.unsettled));
+    let consumers = sum(|counts| u64::from(counts.consumers));
+    text.single("queues", Gauge, "Queues.", queues.len());
+    text.single("consumers", Gauge, "Consumers of queues.", consumers);
+    let states: [(&[_], u64); 2] =
+        [(&[("state", "ready")], ready), (&[("state", "unacked")], unsettled)];
+    text.family("queue_messages", Gauge, "Messages in queues.", states);
+    let help = "Bytes of ready messages in memory.";
+    text.single("queue_bytes", Gauge, help, sum(|counts| counts.bytes));
+    let (sessions, retained) = watched.broker.session_counts();
+    text.single("client_sessions", Gauge, "Sessions of MQTT clients.", sessions);
+    text.single("retained_messages", Gauge, "Retained messages.", retained);
+    let alarm = u8::from(watched.broker.alarm().is_some());
+    text.single("alarm", Gauge, "1 while publishers wait for memory or disk.", alarm);
+}
+
+fn connections(text: &mut Exposition, watched: &Watched) {
+    let rows: Vec<_> = watched
+        .broker
+        .connections()
+        .into_iter()
+        .map(|(protocol, count)| ([("protocol", protocol)], count))
+        .collect();
+    let values = rows.iter().map(|(labels, count)| (&labels[..], *count));
+    text.family("connections", Gauge, "Open connections of a known protocol.", values);
+
+    let driver = watched.driver.values();
+    text.single("sockets", Gauge, "Open connections, strangers included.", driver.open);
+    text.single("sockets_accepted_total", Counter, "Connections accepted.", driver.accepted);
+    let help = "Connections closed at once because there were too many.";
+    text.single("sockets_refused_total", Counter, help, driver.refused);
+    text.single("socket_bytes_in_total", Counter, "Bytes received.", driver.bytes_in);
+    text.single("socket_bytes_out_total", Counter, "Bytes sent.", driver.bytes_out);
+    let help = "Times that the system refused to accept.";
+    text.single("accept_errors_total", Counter, help, driver.accept_errors);
+    let causes: Vec<_> =
+        driver.closed.into_iter().map(|(cause, count)| ([("cause", cause)], count)).collect();
+    let values = causes.iter().map(|(labels, count)| (&labels[..], *count));
+    text.family("sockets_closed_total", Counter, "Connections ended, by cause.", values);
+}
+
+fn store(text: &mut Exposition, facts: &Facts) {
+    let works = u8::from(facts.store_problem.is_none());
+    text.single("store_up", Gauge, "1 while the store takes writes.", works);
+    text.single("store_batches_total", Counter, "Batches written.", facts.store_batches);
+    text.single("store_batch_records_total", Counter, "Records in them.", facts.store_records);
+    let help = "Bytes not yet written.";
+    text.single("store_pending_bytes", Gauge, help, facts.store_pending_bytes);
+    let help = "Time from handing a batch over until it is durable.";
+    let (buckets, sum) = (&facts.store_sync_buckets, facts.store_sync_seconds);
+    text.histogram("store_sync_seconds", help, buckets, sum);
+}
+
+fn resources(text: &mut Exposition, facts: &Facts) {
+    let mut optional = |name: &str, help: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            text.single(name, Gauge, help, value);
+        }
+    };
+    optional("memory_resident_bytes", "Memory of the process.", facts.memory_resident_bytes);
+    optional("memory_limit_bytes", "Above this publishers wait.", facts.memory_high_bytes);
+    optional("disk_free_bytes", "Free space for data.", facts.disk_free_bytes);
+    optional("disk_free_limit_bytes", "Below this publishers wait.", Some(facts.disk_low_bytes));
+}
