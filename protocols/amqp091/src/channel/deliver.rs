@@ -1,21 +1,23 @@
 //! Messages to frames: deliveries, answers to `basic.get`, and returns.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use polymq_contract::{Effects, output::SHARED_BYTES_MIN};
-use polymq_model::{ConsumerId, Message, topic::amqp_wire_key};
+use polymq_model::{
+    ConsumerId, Message,
+    topic::{AMQP_KEY_BYTES_MAX, amqp_wire_key},
+};
 
 use super::{Channel, Context, consume::Arrival};
 use crate::{
     codec::{
         frame::{self, END, OVERHEAD_BYTES, put_head},
-        hot::{self, Origin},
+        hot::{self, CONTENT_HEADER_BYTES, Content, Origin},
     },
     connection::Connection,
     convert,
 };
-
-/// Octets of a content header beside its properties.
-const CONTENT_HEADER_BYTES: usize = 12;
 
 /// `basic.return` says so when no queue takes a mandatory message.
 const NO_ROUTE: (u16, &str) = (312, "NO_ROUTE");
@@ -67,13 +69,15 @@ impl Channel {
         shown: Shown,
         context: &mut Context<'_>,
     ) {
-        let Some(known) = context.connection.consumers.get(&consumer) else { return };
-        let message = arrival.message;
-        let key = amqp_wire_key(message.key());
-        let origin = Origin { exchange: message.exchange(), key: &key };
-        let out = context.effects.out.buffer();
-        hot::put_deliver(out, self.number, &known.tag, tag, arrival.redelivered, origin);
-        self.put_content(message, shown, context.connection, context.effects);
+        let Context { connection, effects, .. } = context;
+        let Some(known) = connection.consumers.get(&consumer) else { return };
+        let deliver =
+            hot::Deliver { consumer: known.tag.as_bytes(), tag, redelivered: arrival.redelivered };
+        let key = wire_key(arrival.message);
+        let origin = Origin { exchange: arrival.message.exchange_bytes(), key: &key };
+        let content = content(arrival.message, shown, connection);
+        hot::put_deliver(effects.out.buffer(), self.number, deliver, origin, content);
+        self.put_rest(arrival.message, content, connection, effects);
     }
 
     pub(super) fn put_got(
@@ -84,44 +88,46 @@ impl Channel {
         shown: Shown,
         context: &mut Context<'_>,
     ) {
-        let message = arrival.message;
-        let key = amqp_wire_key(message.key());
-        let origin = Origin { exchange: message.exchange(), key: &key };
-        let out = context.effects.out.buffer();
-        hot::put_get_ok(out, self.number, tag, arrival.redelivered, origin, remaining);
-        self.put_content(message, shown, context.connection, context.effects);
+        let Context { connection, effects, .. } = context;
+        let got = hot::GetOk { tag, redelivered: arrival.redelivered, remaining };
+        let key = wire_key(arrival.message);
+        let origin = Origin { exchange: arrival.message.exchange_bytes(), key: &key };
+        let content = content(arrival.message, shown, connection);
+        hot::put_get_ok(effects.out.buffer(), self.number, got, origin, content);
+        self.put_rest(arrival.message, content, connection, effects);
     }
 
     /// A mandatory message of this channel found no queue.
     pub(crate) fn on_returned(&self, message: &Message, context: &mut Context<'_>) {
         let arrival = Arrival { message, number: 0, redelivered: false, acquired: 0, failed: 0 };
         let shown = Shown::of(&arrival, context);
-        let key = amqp_wire_key(message.key());
-        let origin = Origin { exchange: message.exchange(), key: &key };
-        let (code, text) = NO_ROUTE;
-        hot::put_return(context.effects.out.buffer(), self.number, code, text, origin);
-        self.put_content(message, shown, context.connection, context.effects);
+        let Context { connection, effects, .. } = context;
+        let key = wire_key(message);
+        let origin = Origin { exchange: message.exchange_bytes(), key: &key };
+        let content = content(message, shown, connection);
+        hot::put_return(effects.out.buffer(), self.number, NO_ROUTE, origin, content);
+        self.put_rest(message, content, connection, effects);
     }
 
+    /// The frames of a body that is large, or too long for one frame.
     #[inline]
-    fn put_content(
+    fn put_rest(
         &self,
         message: &Message,
-        shown: Shown,
+        content: Content<'_>,
         connection: &Connection,
         effects: &mut Effects,
     ) {
-        let props = shown.bytes(message, connection);
-        let body = message.body();
-        hot::put_content_header(effects.out.buffer(), self.number, body.len(), props);
-        let part_max = connection.frame_max.saturating_sub(OVERHEAD_BYTES).max(1);
+        if content.body.len() == content.body_bytes {
+            return;
+        }
+        let part_max = part_max(connection);
         if let Some(shared) = message.large_body() {
             self.put_shared_body(shared, part_max, effects);
-        } else if body.len() <= part_max {
-            put_body(effects.out.buffer(), self.number, body);
         } else {
             let out = effects.out.buffer();
-            body.chunks(part_max).for_each(|part| put_body(out, self.number, part));
+            let parts = message.body().chunks(part_max);
+            parts.for_each(|part| put_body(out, self.number, part));
         }
     }
 
@@ -141,10 +147,32 @@ impl Channel {
     }
 }
 
-/// An empty body has no frame.
+/// The largest body that fits into a frame.
+fn part_max(connection: &Connection) -> usize {
+    connection.frame_max.saturating_sub(OVERHEAD_BYTES).max(1)
+}
+
+/// Properties and, when it fits into one frame and is worth copying, the body.
 #[inline]
-fn put_body(out: &mut BytesMut, channel: u16, body: &[u8]) {
-    if !body.is_empty() {
-        frame::put(out, frame::BODY, channel, body);
+fn content<'a>(message: &'a Message, shown: Shown, connection: &'a Connection) -> Content<'a> {
+    let body = message.body();
+    let is_here = message.large_body().is_none() && body.len() <= part_max(connection);
+    Content {
+        props: shown.bytes(message, connection),
+        body_bytes: body.len(),
+        body: if is_here { body } else { &[] },
     }
+}
+
+#[inline]
+fn wire_key(message: &Message) -> Cow<'_, [u8]> {
+    let key = message.key_bytes();
+    if key.len() <= AMQP_KEY_BYTES_MAX {
+        return Cow::Borrowed(key);
+    }
+    Cow::Owned(amqp_wire_key(message.key()).into_owned().into_bytes())
+}
+
+fn put_body(out: &mut BytesMut, channel: u16, body: &[u8]) {
+    frame::put(out, frame::BODY, channel, body);
 }

@@ -1,9 +1,9 @@
 //! The methods that every message passes through, read and written by hand.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::{
-    frame::{self, END, put_head, put_short},
+    frame::{self, END, OVERHEAD_BYTES},
     id,
     reader::{Malformed, Reader},
 };
@@ -106,109 +106,217 @@ pub fn qos(arguments: &[u8]) -> Result<Qos, Malformed> {
     if reader.is_empty() { Ok(Qos { size, count, global: bits & 1 != 0 }) } else { Err(Malformed) }
 }
 
-/// Writes the class and method that begin a method frame's payload.
-#[inline]
-fn put_method(out: &mut BytesMut, (class, method): (u16, u16)) {
-    out.put_u16(class);
-    out.put_u16(method);
-}
-
 /// Where a delivery or return comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// The exchange.
-    pub exchange: &'a str,
+    /// The exchange, at most 255 bytes.
+    pub exchange: &'a [u8],
     /// The routing key as shown, at most 255 bytes.
-    pub key: &'a str,
+    pub key: &'a [u8],
 }
+
+/// What stands behind the method: properties, and as much of the body as goes into the same buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    /// Flags and property list.
+    pub props: &'a [u8],
+    /// Size of the whole body.
+    pub body_bytes: usize,
+    /// The body, when it goes into one frame here; otherwise empty, and its frames follow.
+    pub body: &'a [u8],
+}
+
+/// Fills the new end of a buffer, which has been made exactly as long as what is written to it.
+///
+/// One check of the buffer's room for a whole message, instead of one for each field.
+struct Filler<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Filler<'a> {
+    #[inline]
+    fn new(out: &'a mut BytesMut, count: usize) -> Self {
+        let at = out.len();
+        out.resize(at.saturating_add(count), 0);
+        Self { rest: out.get_mut(at..).unwrap_or_default() }
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some((head, rest)) = std::mem::take(&mut self.rest).split_first_chunk_mut::<N>() {
+            *head = bytes;
+            self.rest = rest;
+        }
+    }
+
+    #[inline]
+    fn slice(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        if let Some((head, rest)) = rest.split_at_mut_checked(bytes.len()) {
+            head.copy_from_slice(bytes);
+            self.rest = rest;
+        }
+    }
+
+    #[inline]
+    fn short(&mut self, bytes: &[u8]) {
+        self.array([u8::try_from(bytes.len()).unwrap_or(u8::MAX)]);
+        self.slice(bytes);
+    }
+
+    #[inline]
+    fn method(&mut self, channel: u16, size: usize, (class, method): (u16, u16)) {
+        self.frame(frame::METHOD, channel, size);
+        let ([a, b], [c, d]) = (class.to_be_bytes(), method.to_be_bytes());
+        self.array([a, b, c, d]);
+    }
+
+    #[inline]
+    fn frame(&mut self, kind: u8, channel: u16, size: usize) {
+        let [c1, c0] = channel.to_be_bytes();
+        let [s3, s2, s1, s0] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+        self.array([kind, c1, c0, s3, s2, s1, s0]);
+    }
+
+    /// The end of the method frame, the header frame, and the body frame if there is one here.
+    #[inline]
+    fn content(&mut self, channel: u16, content: Content<'_>) {
+        let size = content.props.len().saturating_add(CONTENT_HEADER_BYTES);
+        self.array([END]);
+        self.frame(frame::HEADER, channel, size);
+        let [a, b] = id::BASIC.to_be_bytes();
+        self.array([a, b, 0, 0]);
+        self.array(u64::try_from(content.body_bytes).unwrap_or(u64::MAX).to_be_bytes());
+        self.slice(content.props);
+        self.array([END]);
+        if !content.body.is_empty() {
+            self.frame(frame::BODY, channel, content.body.len());
+            self.slice(content.body);
+            self.array([END]);
+        }
+    }
+}
+
+/// Octets of a content header's payload beside the properties.
+pub const CONTENT_HEADER_BYTES: usize = 12;
 
 impl Origin<'_> {
+    /// As two short strings.
     fn size(&self) -> usize {
-        self.exchange.len().min(255).saturating_add(self.key.len().min(255)).saturating_add(2)
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        put_short(out, self.exchange);
-        put_short(out, self.key);
+        self.exchange.len().saturating_add(self.key.len()).saturating_add(2)
     }
 }
 
-/// Appends a `basic.deliver` frame.
+impl Content<'_> {
+    /// Octets of all frames, without the body's if it has none here.
+    fn size(&self) -> usize {
+        let header = self.props.len().saturating_add(CONTENT_HEADER_BYTES + OVERHEAD_BYTES);
+        match self.body.len() {
+            0 => header,
+            body => header.saturating_add(body).saturating_add(OVERHEAD_BYTES),
+        }
+    }
+}
+
+/// `basic.deliver`, beside its origin.
+#[derive(Debug, Clone, Copy)]
+pub struct Deliver<'a> {
+    /// Consumer tag, at most 255 bytes.
+    pub consumer: &'a [u8],
+    /// Delivery tag.
+    pub tag: u64,
+    /// Has been delivered before.
+    pub redelivered: bool,
+}
+
+/// Appends a `basic.deliver` frame and its content.
 #[inline]
 pub fn put_deliver(
     out: &mut BytesMut,
     channel: u16,
-    consumer: &str,
-    tag: u64,
-    redelivered: bool,
+    deliver: Deliver<'_>,
     origin: Origin<'_>,
+    content: Content<'_>,
 ) {
-    let size = origin.size().saturating_add(4 + 1 + 8 + 1).saturating_add(consumer.len());
-    put_head(out, frame::METHOD, channel, size);
-    put_method(out, id::DELIVER);
-    put_short(out, consumer);
-    out.put_u64(tag);
-    out.put_u8(u8::from(redelivered));
-    origin.put(out);
-    out.put_u8(END);
+    let fixed = 4 + 1 + 8 + 1;
+    let size = origin.size().saturating_add(deliver.consumer.len()).saturating_add(fixed);
+    let total = size.saturating_add(content.size()).saturating_add(OVERHEAD_BYTES);
+    let mut filler = Filler::new(out, total);
+    filler.method(channel, size, id::DELIVER);
+    filler.short(deliver.consumer);
+    filler.array(deliver.tag.to_be_bytes());
+    filler.array([u8::from(deliver.redelivered)]);
+    filler.short(origin.exchange);
+    filler.short(origin.key);
+    filler.content(channel, content);
 }
 
-/// Appends a `basic.get-ok` frame.
+/// `basic.get-ok`, beside its origin.
+#[derive(Debug, Clone, Copy)]
+pub struct GetOk {
+    /// Delivery tag.
+    pub tag: u64,
+    /// Has been delivered before.
+    pub redelivered: bool,
+    /// Ready messages that remain.
+    pub remaining: u32,
+}
+
+/// Appends a `basic.get-ok` frame and its content.
 pub fn put_get_ok(
     out: &mut BytesMut,
     channel: u16,
-    tag: u64,
-    redelivered: bool,
+    got: GetOk,
     origin: Origin<'_>,
-    remaining: u32,
+    content: Content<'_>,
 ) {
-    put_head(out, frame::METHOD, channel, origin.size().saturating_add(4 + 8 + 1 + 4));
-    put_method(out, id::GET_OK);
-    out.put_u64(tag);
-    out.put_u8(u8::from(redelivered));
-    origin.put(out);
-    out.put_u32(remaining);
-    out.put_u8(END);
+    let size = origin.size().saturating_add(4 + 8 + 1 + 4);
+    let total = size.saturating_add(content.size()).saturating_add(OVERHEAD_BYTES);
+    let mut filler = Filler::new(out, total);
+    filler.method(channel, size, id::GET_OK);
+    filler.array(got.tag.to_be_bytes());
+    filler.array([u8::from(got.redelivered)]);
+    filler.short(origin.exchange);
+    filler.short(origin.key);
+    filler.array(got.remaining.to_be_bytes());
+    filler.content(channel, content);
 }
 
-/// Appends a `basic.return` frame.
-pub fn put_return(out: &mut BytesMut, channel: u16, code: u16, text: &str, origin: Origin<'_>) {
-    let text = frame::clipped(text);
-    let size = origin.size().saturating_add(4 + 2 + 1).saturating_add(text.len());
-    put_head(out, frame::METHOD, channel, size);
-    put_method(out, id::RETURN);
-    out.put_u16(code);
-    put_short(out, text);
-    origin.put(out);
-    out.put_u8(END);
+/// Appends a `basic.return` frame and its content.
+pub fn put_return(
+    out: &mut BytesMut,
+    channel: u16,
+    (code, text): (u16, &str),
+    origin: Origin<'_>,
+    content: Content<'_>,
+) {
+    let text = frame::clipped(text).as_bytes();
+    let size = origin.size().saturating_add(text.len()).saturating_add(4 + 2 + 1);
+    let total = size.saturating_add(content.size()).saturating_add(OVERHEAD_BYTES);
+    let mut filler = Filler::new(out, total);
+    filler.method(channel, size, id::RETURN);
+    filler.array(code.to_be_bytes());
+    filler.short(text);
+    filler.short(origin.exchange);
+    filler.short(origin.key);
+    filler.content(channel, content);
 }
 
 /// Appends a `basic.ack` frame: a confirm.
 #[inline]
 pub fn put_ack(out: &mut BytesMut, channel: u16, number: u64, multiple: bool) {
-    put_head(out, frame::METHOD, channel, 4 + 8 + 1);
-    put_method(out, id::ACK);
-    out.put_u64(number);
-    out.put_u8(u8::from(multiple));
-    out.put_u8(END);
+    put_confirm(out, channel, id::ACK, number, multiple);
 }
 
 /// Appends a `basic.nack` frame: a publish was refused.
 pub fn put_nack(out: &mut BytesMut, channel: u16, number: u64, multiple: bool) {
-    put_head(out, frame::METHOD, channel, 4 + 8 + 1);
-    put_method(out, id::NACK);
-    out.put_u64(number);
-    out.put_u8(u8::from(multiple));
-    out.put_u8(END);
+    put_confirm(out, channel, id::NACK, number, multiple);
 }
 
-/// Appends a content header frame.
 #[inline]
-pub fn put_content_header(out: &mut BytesMut, channel: u16, body_bytes: usize, props: &[u8]) {
-    put_head(out, frame::HEADER, channel, props.len().saturating_add(12));
-    out.put_u16(id::BASIC);
-    out.put_u16(0);
-    out.put_u64(u64::try_from(body_bytes).unwrap_or(u64::MAX));
-    out.put_slice(props);
-    out.put_u8(END);
+fn put_confirm(out: &mut BytesMut, channel: u16, method: (u16, u16), number: u64, multiple: bool) {
+    let mut filler = Filler::new(out, 4 + 8 + 1 + OVERHEAD_BYTES);
+    filler.method(channel, 4 + 8 + 1, method);
+    filler.array(number.to_be_bytes());
+    filler.array([u8::from(multiple), END]);
 }

@@ -411,9 +411,21 @@ pub(crate) fn publish_frames(
     payload.push(u8::from(mandatory));
     frame::put(&mut out, frame::METHOD, channel, &payload);
     let size = bodies.iter().map(|body| body.len()).sum();
-    crate::codec::hot::put_content_header(&mut out, channel, size, props);
+    put_content_header(&mut out, channel, size, props);
     bodies.iter().for_each(|body| frame::put(&mut out, frame::BODY, channel, body));
     out.to_vec()
+}
+
+pub(crate) fn put_content_header(
+    out: &mut BytesMut,
+    channel: u16,
+    body_bytes: usize,
+    props: &[u8],
+) {
+    let mut payload = vec![0, 60, 0, 0];
+    payload.extend_from_slice(&u64::try_from(body_bytes).unwrap().to_be_bytes());
+    payload.extend_from_slice(props);
+    frame::put(out, frame::HEADER, channel, &payload);
 }
 
 pub(crate) fn message(props: &[u8], body: &[u8]) -> Message {

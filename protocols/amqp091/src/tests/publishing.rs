@@ -95,7 +95,7 @@ fn key_must_be_text_without_nul() {
         payload.push(0);
         let mut out = BytesMut::new();
         frame::put(&mut out, frame::METHOD, 1, &payload);
-        crate::codec::hot::put_content_header(&mut out, 1, 0, &[0, 0]);
+        put_content_header(&mut out, 1, 0, &[0, 0]);
         world.bytes(&out);
         world.expect_channel_close(406, (60, 40));
     }
