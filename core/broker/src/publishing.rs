@@ -56,6 +56,10 @@ impl Core {
         }
         for target in targets {
             let Target::Reply(reply) = target else { continue };
+            if reply.outbox.bytes() >= self.limits.direct_bytes_max {
+                add(&self.counters.total.dropped_slow_consumer, messages.len() as u64);
+                continue;
+            }
             let deliveries =
                 messages.iter().map(|message| Event::Delivered(reply_of(reply, message)));
             reply.outbox.push_all(deliveries);
@@ -69,7 +73,7 @@ impl Core {
                 count = messages.len() as u64;
                 Arc::new(Broadcast::new(std::mem::take(messages)))
             });
-            match endpoint.send(matched, batch) {
+            match endpoint.send(matched, batch, self.limits.direct_bytes_max) {
                 Sent::Taken => handed.direct += count,
                 Sent::Slow => add(&self.counters.total.dropped_slow_consumer, count),
                 Sent::Away => {}

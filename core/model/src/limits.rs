@@ -33,6 +33,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Unsent events a connection may hold before consumers on it are skipped.
     pub outbox_bytes_max: usize,
+    /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct replies) are dropped.
+    pub direct_bytes_max: usize,
     /// Encoded bytes waiting for the socket before the outbox is left alone.
     pub output_bytes_max: usize,
     /// Bytes published and not yet confirmed before reading from the publisher pauses.
@@ -70,6 +72,7 @@ impl Default for Limits {
             topic_bytes_max: 65_535,
             connections_max: 50_000,
             outbox_bytes_max: 1024 * 1024,
+            direct_bytes_max: 16 * 1024 * 1024,
             output_bytes_max: 256 * 1024,
             unconfirmed_bytes_max: 1024 * 1024,
             transaction_bytes_max: 64 * 1024 * 1024,

@@ -46,10 +46,12 @@ impl ClientEndpoint {
     }
 
     /// Hands over messages at most once. Returns how many were taken: all, or none when the client is away or slow.
-    pub(crate) fn send(&self, matched: &Matched, batch: &Arc<Broadcast>) -> Sent {
+    ///
+    /// More than `bytes_max` waiting for the client means that it is too slow.
+    pub(crate) fn send(&self, matched: &Matched, batch: &Arc<Broadcast>, bytes_max: usize) -> Sent {
         let outbox = self.outbox.load();
         let Some(outbox) = outbox.as_ref() else { return Sent::Away };
-        if !outbox.has_room() {
+        if outbox.bytes() >= bytes_max {
             return Sent::Slow;
         }
         outbox.push(Event::Broadcast {

@@ -183,7 +183,8 @@ impl Core {
             self.after_departure(vhost, &queue, departed, now);
         }
         if !direct.is_empty() {
-            session.endpoint.send(&matched, &Arc::new(Broadcast::new(direct)));
+            let bytes_max = self.limits.direct_bytes_max;
+            session.endpoint.send(&matched, &Arc::new(Broadcast::new(direct)), bytes_max);
         }
     }
 
