@@ -112,3 +112,14 @@ impl Protocol for Mqtt {
         Box::new(Session::new(shared, peer, Arc::clone(limits), now))
     }
 }
+
+/// Property tests replay: one seed, unless `PROPTEST_RNG_SEED` in the environment asks for another.
+#[cfg(test)]
+fn test_config(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    match config.rng_seed {
+        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(1), ..config },
+        RngSeed::Fixed(_) => config,
+    }
+}

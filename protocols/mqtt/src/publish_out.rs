@@ -169,7 +169,9 @@ impl Outbound {
 
     /// Remembers a delivery that has been written.
     pub(crate) fn sent(&mut self, packet_id: u16, qos: u8, delivery: &Delivery) {
-        self.resumed.remove(&(delivery.consumer, delivery.seq));
+        if !self.resumed.is_empty() {
+            self.resumed.remove(&(delivery.consumer, delivery.seq));
+        }
         self.sent += 1;
         self.in_use += 1;
         let stage = if qos == 2 { Stage::Exactly } else { Stage::Once };
@@ -180,13 +182,15 @@ impl Outbound {
 
     /// Forgets a remembered delivery that will not be sent again.
     pub(crate) fn forget(&mut self, delivery: &Delivery) {
-        if let Some(id) = self.resumed.remove(&(delivery.consumer, delivery.seq)) {
+        if !self.resumed.is_empty()
+            && let Some(id) = self.resumed.remove(&(delivery.consumer, delivery.seq))
+        {
             self.flights.remove(&id);
         }
     }
 
-    /// The session's queue delivers in order, so what it should have delivered again before `delivery`
-    /// is gone: expired, or dropped.
+    /// The session's queue delivers in order, so what it should have delivered again before
+    /// `delivery` is gone: expired, or dropped.
     fn forget_departed(&mut self, delivery: &Delivery) {
         if self.resumed.is_empty() || delivery.consumer != SESSION_QUEUE {
             return;

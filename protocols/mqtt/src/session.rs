@@ -405,13 +405,15 @@ impl ProtocolSession for Session {
         if self.is_closed() {
             while events.pop().is_some() {}
         }
-        // The driver calls with what was left of the input because this was set, and clears it then.
+        // The driver calls with what was left of the input because this was set, and clears it
+        // then.
         effects.waiting |= self.is_waiting();
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
         self.on_time(now.instant, effects);
-        // The driver calls with what was left of the input because this was set, and clears it then.
+        // The driver calls with what was left of the input because this was set, and clears it
+        // then.
         effects.waiting |= self.is_waiting();
     }
 

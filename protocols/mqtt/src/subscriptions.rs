@@ -15,6 +15,7 @@ use polymq_model::{
 
 use crate::{
     codec::{Fault, Reason, subscribe::Filter},
+    ids::ConsumerMap,
     sha256::sha256,
 };
 
@@ -26,8 +27,8 @@ const FIRST_CONSUMER: u32 = 2;
 /// Ended consumers whose source is remembered.
 const RETIRED_MAX: usize = 64;
 
-/// A subscription whose messages come from a queue: a plain one or that of a share. The broker knows
-/// its consumer as one of a queue, so what the client asked for is kept here.
+/// A subscription whose messages come from a queue: a plain one or that of a share. The broker
+/// knows its consumer as one of a queue, so what the client asked for is kept here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Source {
     /// How a plain queue is shown; a share shows the origin topic.
@@ -67,7 +68,7 @@ impl PlainQueue {
 pub(crate) struct Subscriptions {
     /// By filter: the consumer, for queues and shares.
     filters: HashMap<String, Option<ConsumerId>>,
-    sources: HashMap<ConsumerId, Arc<Source>>,
+    sources: ConsumerMap<Arc<Source>>,
     /// Consumers that have ended, oldest first; deliveries of theirs may still be unfinished.
     retired: VecDeque<ConsumerId>,
     next_consumer: u32,

@@ -109,7 +109,7 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(crate::test_config(400))]
 
     #[test]
     fn no_conversation_makes_a_session_panic(

@@ -127,6 +127,8 @@ fn any_version() -> impl Strategy<Value = Version> {
 }
 
 proptest! {
+    #![proptest_config(crate::test_config(500))]
+
     #[test]
     fn variable_byte_integers_come_back(value in 0usize..=268_435_455) {
         let mut out = Vec::new();
