@@ -69,7 +69,8 @@ impl Arrival {
 
     /// Waits for the first bytes, finds out who speaks, and serves the connection to its end.
     ///
-    /// Clients speak first in every protocol, so a connection that is silent has no session yet and costs little.
+    /// Clients speak first in every protocol, so a connection that is silent has no session yet
+    /// and costs little.
     pub(crate) async fn serve<S>(
         mut self,
         mut socket: S,

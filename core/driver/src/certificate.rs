@@ -20,8 +20,8 @@ pub enum CertificateField {
 }
 
 impl CertificateField {
-    /// The user in a verified certificate; `None` when the field is missing, or is there more than once, so that
-    /// nobody has to guess which one counts.
+    /// The user in a verified certificate; `None` when the field is missing, or is there more than
+    /// once, so that nobody has to guess which one counts.
     pub(crate) fn user_in(self, der: &[u8]) -> Option<String> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let mut values = self.values(&certificate).ok()?.into_iter();

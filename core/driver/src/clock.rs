@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use polymq_model::Now;
 
-/// The time, taken once per turn. The steady clock is that of the runtime, so that tests can hold it.
+/// The time, taken once per turn. The steady clock is that of the runtime, so that tests can hold
+/// it.
 pub(crate) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now {

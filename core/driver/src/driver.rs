@@ -12,7 +12,8 @@ use polymq_model::Limits;
 
 use crate::{arrival::Arrival, counters::DriverCounters, gate::Gate, listener::Listener};
 
-/// How long connections that were told to go may take to notice, after the time for draining is over.
+/// How long connections that were told to go may take to notice, after the time for draining is
+/// over.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves listeners until [`Driver::shutdown`]. Dropping it stops nothing.
@@ -48,8 +49,8 @@ impl Driver {
         listener.serve(&self.gate)
     }
 
-    /// Serves a stream that somebody else has accepted, as an upgraded HTTP connection. It counts like any other;
-    /// when there are too many, or the driver stops, it is dropped.
+    /// Serves a stream that somebody else has accepted, as an upgraded HTTP connection. It counts
+    /// like any other; when there are too many, or the driver stops, it is dropped.
     pub fn adopt<S>(&self, socket: S, protocols: Vec<Arc<dyn Protocol>>, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -70,8 +71,8 @@ impl Driver {
         self.gate.drain();
     }
 
-    /// Ends everything: stops accepting, gives connections up to `drain_timeout` to send what waits and close, cuts the
-    /// rest. Returns when no connection is left.
+    /// Ends everything: stops accepting, gives connections up to `drain_timeout` to send what
+    /// waits and close, cuts the rest. Returns when no connection is left.
     ///
     /// Before this, tell the connections why: the broker sends each of them `Event::Closing`.
     pub async fn shutdown(&self, drain_timeout: Duration) {

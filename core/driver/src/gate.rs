@@ -106,7 +106,8 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Keeps the waker of the connection's task for the stop signal. A task's waker never changes, so once is enough.
+    /// Keeps the waker of the connection's task for the stop signal. A task's waker never changes,
+    /// so once is enough.
     pub(crate) fn register(&self, waker: &Waker) {
         self.gate.wakers.lock().insert(self.id, waker.clone());
     }

@@ -18,7 +18,8 @@ const ROOM_BYTES_MIN: usize = 16 * 1024;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 /// Buffers that a thread keeps for its next readers.
 const SPARES_MAX: usize = 4;
-/// A partial frame of up to this size is moved into a buffer of its own size while its connection sleeps.
+/// A partial frame of up to this size is moved into a buffer of its own size while its connection
+/// sleeps.
 const REST_BYTES_MAX: usize = 4096;
 
 thread_local! {
@@ -103,3 +104,6 @@ fn keep(mut buffer: BytesMut) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

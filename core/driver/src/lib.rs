@@ -1,8 +1,10 @@
-//! The only crate that owns sockets: listeners, TLS, detection of protocols, and the connection loop.
+//! The only crate that owns sockets: listeners, TLS, detection of protocols, and the connection
+//! loop.
 //!
-//! [`Listener::bind`] takes a port, [`Driver::start`] serves it. Each connection is one task that moves bytes between
-//! its socket and its `ProtocolSession`, and commands and events between the session and the broker. The driver knows
-//! no protocol by name and nothing of what the broker does.
+//! [`Listener::bind`] takes a port, [`Driver::start`] serves it. Each connection is one task that
+//! moves bytes between its socket and its `ProtocolSession`, and commands and events between the
+//! session and the broker. The driver knows no protocol by name and nothing of what the broker
+//! does.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

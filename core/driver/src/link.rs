@@ -1,4 +1,5 @@
-//! The connection loop: moves bytes between a socket and a session, and words between the session and the broker.
+//! The connection loop: moves bytes between a socket and a session, and words between the session
+//! and the broker.
 
 use std::{
     ops::ControlFlow::{self, Break, Continue},
@@ -20,7 +21,8 @@ use crate::{clock, ending::Ending, gate::Gate, input::Input, parting::poll_outpu
 
 /// Turns before other tasks get their turn.
 const TURNS_MAX: usize = 16;
-/// Times that answers of the broker are handed to the session in one turn, should each make it ask again.
+/// Times that answers of the broker are handed to the session in one turn, should each make it ask
+/// again.
 const ROUNDS_MAX: usize = 8;
 /// Idle time after which buffers are freed.
 const WARM: Duration = Duration::from_secs(2);
@@ -84,8 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Runs until nothing moves, or others are due; then the task sleeps until bytes, the outbox, room to write, the
-    /// timer or the stop signal wake it.
+    /// Runs until nothing moves, or others are due; then the task sleeps until bytes, the outbox,
+    /// room to write, the timer or the stop signal wake it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let turns = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..TURNS_MAX {
@@ -110,16 +112,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if self.outbox.is_evicted() {
             return Break(Ending::Evicted);
         }
-        let mut moved = self.on_time(now)?;
-        if self.outbox.take_nudge() {
+        let mut moved = self.outbox.take_nudge();
+        if moved {
             self.connection.on_room(now);
-            moved = true;
         }
         moved |= self.on_events(now);
         if self.read(cx, now)? {
             moved = true;
             self.on_events(now);
         }
+        // After the read: a peer whose bytes wait in the socket has not been silent, however late
+        // we are.
+        moved |= self.on_time(now)?;
         moved |= self.write(cx)?;
         if let Some(close) = self.effects.close.take() {
             return Break(Ending::Session(close));

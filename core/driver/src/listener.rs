@@ -31,7 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ListenerSpec {
     /// Name in the configuration, logs and metrics.
     pub name: Arc<str>,
-    /// Protocols spoken here; with several, the first bytes of a connection decide, and earlier ones are asked first.
+    /// Protocols spoken here; with several, the first bytes of a connection decide, and earlier
+    /// ones are asked first.
     pub protocols: Vec<Arc<dyn Protocol>>,
     /// Where.
     pub bind: Bind,
@@ -167,7 +168,8 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
         let Some(ticket) = gate.enter() else {
             continue;
         };
-        // Fails only on a socket that is broken already, which the connection's first read finds out.
+        // Fails only on a socket that is broken already, which the connection's first read finds
+        // out.
         let _ = socket.set_nodelay(true);
         let peer = Peer {
             address: Some(address),

@@ -37,8 +37,8 @@ pub(crate) fn poll_output<S: AsyncWrite + Unpin>(
     }
 }
 
-/// Writes `out`, shuts the writing side, and reads until the peer closes: a socket closed with bytes unread makes the
-/// system send a reset, which can overtake our last frame.
+/// Writes `out`, shuts the writing side, and reads until the peer closes: a socket closed with
+/// bytes unread makes the system send a reset, which can overtake our last frame.
 pub(crate) async fn part<S>(mut socket: S, mut out: Output, gate: &Gate)
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -8,9 +8,9 @@ use std::{
 
 use tokio::time::{Sleep, sleep_until};
 
-/// Wakes the task at the earliest time it was asked for. A deadline that moves back, as that of a heartbeat does with
-/// each frame, is left to fire early and set again then: this costs one needless turn per period instead of a visit to
-/// the timer wheel per read.
+/// Wakes the task at the earliest time it was asked for. A deadline that moves back, as that of a
+/// heartbeat does with each frame, is left to fire early and set again then: this costs one
+/// needless turn per period instead of a visit to the timer wheel per read.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,

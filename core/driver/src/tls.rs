@@ -100,7 +100,8 @@ fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'st
 }
 
 impl Tls {
-    /// TLS with these settings. `user_field` names the part of a client certificate that is its user, if any.
+    /// TLS with these settings. `user_field` names the part of a client certificate that is its
+    /// user, if any.
     pub fn new(config: Arc<ServerConfig>, user_field: Option<CertificateField>) -> Self {
         Self { config: RwLock::new(config), user_field }
     }
