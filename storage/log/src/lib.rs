@@ -18,6 +18,7 @@ mod format;
 mod manifest;
 mod names;
 mod place;
+mod prepare;
 mod preparer;
 mod read;
 mod recovery;

@@ -12,8 +12,9 @@ use std::{
 };
 
 use crate::{
-    core::{Fill, Home, Prepared, prepare},
+    core::Home,
     error::Failure,
+    prepare::{Fill, Prepared, prepare},
 };
 
 struct Request {

@@ -30,7 +30,8 @@ pub(crate) struct Scan {
 }
 
 impl Scanned {
-    /// Reads the header of a file, after syncing it: the page cache may hold what the disk does not.
+    /// Reads the header of a file, after syncing it: the page cache may hold what the disk does
+    /// not.
     ///
     /// Errors: when it cannot be read, or when a newer version wrote it.
     pub(crate) fn open(

@@ -1,4 +1,5 @@
-//! Files that do not count: ours go, others are kept aside. Nothing we do not understand is deleted.
+//! Files that do not count: ours go, others are kept aside. What we do not understand is never
+//! deleted.
 
 use std::num::NonZeroU32;
 

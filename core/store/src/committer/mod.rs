@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
@@ -17,12 +17,14 @@ use crate::{
 };
 
 mod answers;
+mod parts;
 mod refused;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 use answers::{Answers, Done};
+use parts::{InFlight, Inner, Open, Sealed, Unanswered};
 use refused::{RefusedBatches, without_messages};
 pub use stats::{CommitStats, SYNC_BUCKETS_NANOS};
 
@@ -55,41 +57,6 @@ pub struct Committer {
     on_dirty: Hook,
     on_answered: Hook,
     clock: OnceLock<fn() -> u64>,
-}
-
-struct Inner {
-    open: Open,
-    /// Records of refused batches without their messages, oldest first.
-    parked: VecDeque<Sealed>,
-    in_flight: Option<InFlight>,
-    /// Somebody asked for the open batch to be written.
-    wanted: bool,
-    /// A thread is between taking a batch and the return of `Store::submit`.
-    submitting: bool,
-    refused: RefusedBatches,
-    failed: Option<StoreError>,
-    closing: Option<Done>,
-    spare: Option<BytesMut>,
-    stats: CommitStats,
-}
-
-struct Open {
-    number: ShardBatch,
-    buf: BytesMut,
-    records: u32,
-    waiting: Vec<Done>,
-}
-
-struct Sealed {
-    number: ShardBatch,
-    payload: Bytes,
-    records: u32,
-}
-
-struct InFlight {
-    batch: Sealed,
-    waiting: Vec<Done>,
-    started_nanos: u64,
 }
 
 impl Committer {
@@ -488,28 +455,5 @@ impl std::fmt::Debug for Committer {
             .field("durable", &self.durable())
             .field("pending_bytes", &self.pending_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-/// A reply that an engine may drop, when its thread dies; that must not look like silence.
-struct Unanswered {
-    committer: Option<Arc<Committer>>,
-    number: ShardBatch,
-}
-
-impl Unanswered {
-    fn answer(mut self, result: Result<ShardBatch, StoreError>) {
-        if let Some(committer) = self.committer.take() {
-            committer.answered(self.number, result);
-        }
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(committer) = self.committer.take() {
-            let why = "the engine went away without an answer".into();
-            committer.answered(self.number, Err(StoreError::Fatal(why)));
-        }
     }
 }

@@ -5,8 +5,9 @@ use polymq_store::Epoch;
 
 use super::{model::Model, open};
 use crate::{
-    core::{Fill, LogCore, prepare},
+    core::LogCore,
     error::Failure,
+    prepare::{Fill, prepare},
     sim::{Rng, SimDisk},
 };
 

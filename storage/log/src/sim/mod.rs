@@ -11,52 +11,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{
-    clock::Clock,
-    disk::{Disk, DiskFile, Lock},
-};
+use crate::disk::{Disk, DiskFile, Lock};
+
+mod file;
+mod seeded;
+
+use file::SimFile;
+pub use seeded::{Rng, SimClock};
 
 const SECTOR: usize = 512;
-
-/// A clock that stands still.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SimClock;
-
-impl Clock for SimClock {
-    fn unix_ms(&self) -> u64 {
-        1_800_000_000_000
-    }
-}
-
-/// Small random numbers from a seed.
-#[derive(Debug, Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// Starts a sequence.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
-    }
-
-    /// The next number.
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which must not be 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.number() % bound
-    }
-
-    /// True `percent` times of 100.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// A disk of one machine. Clones are the same disk.
 #[derive(Clone)]
@@ -396,108 +359,5 @@ impl Drop for SimLock {
         if inner.boot == self.boot {
             inner.is_locked = false;
         }
-    }
-}
-
-struct SimFile {
-    disk: SimDisk,
-    inode: u64,
-    boot: u64,
-}
-
-impl SimFile {
-    fn with<T>(&self, act: impl FnOnce(&mut Inner, &mut Inode) -> io::Result<T>) -> io::Result<T> {
-        let mut inner = self.disk.inner.lock();
-        if inner.boot != self.boot {
-            return Err(power_is_off());
-        }
-        let mut inode = inner.inodes.remove(&self.inode).unwrap_or_default();
-        let result = act(&mut inner, &mut inode);
-        inner.inodes.insert(self.inode, inode);
-        result
-    }
-}
-
-impl DiskFile for SimFile {
-    fn byte_len(&self) -> io::Result<u64> {
-        self.with(|_, inode| Ok(inode.present.len() as u64))
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.with(|_, inode| {
-            let start = usize::try_from(offset).map_err(io::Error::other)?;
-            let from = inode.present.get(start..).and_then(|rest| rest.get(..buf.len()));
-            buf.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        })
-    }
-
-    fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.with(|inner, inode| {
-            let is_last = inner.operate()?;
-            let mut bytes = parts.concat();
-            if is_last {
-                let len = bytes.len() as u64 + 1;
-                bytes.truncate(usize::try_from(inner.rng.below(len)).unwrap_or(0));
-            }
-            inner.writes += 1;
-            let is_full = inner.fail_write_at == Some(inner.writes);
-            if is_full {
-                bytes.truncate(bytes.len() / 2);
-            }
-            let start = usize::try_from(offset).map_err(io::Error::other)?;
-            let end = start + bytes.len();
-            let grows = end.saturating_sub(inode.present.len()) as u64;
-            // The inode is taken out while it is written to.
-            let used = inner.used() + inode.present.len() as u64;
-            if inner.capacity.is_some_and(|capacity| grows > 0 && used + grows > capacity) {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            if end > inode.present.len() {
-                set_len(&mut inode.present, end);
-            }
-            inode.present[start..end].copy_from_slice(&bytes);
-            inode.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
-            match (is_last, is_full) {
-                (true, _) => Err(power_is_off()),
-                (false, true) => Err(io::ErrorKind::StorageFull.into()),
-                (false, false) => Ok(()),
-            }
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.with(|inner, inode| {
-            if inner.operate()? {
-                return Err(power_is_off());
-            }
-            inner.syncs += 1;
-            if inner.fail_sync_at.is_some_and(|at| inner.syncs == at) {
-                let present = inode.present.clone();
-                inode.lose_unsynced(&mut inner.rng);
-                inode.present = present;
-                return Err(io::Error::other("the disk did not answer"));
-            }
-            let len = inode.present.len();
-            set_len(&mut inode.durable, len);
-            for sector in std::mem::take(&mut inode.dirty) {
-                let (start, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(len));
-                inode.durable[start..end].copy_from_slice(&inode.present[start..end]);
-            }
-            Ok(())
-        })
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        let present = self.byte_len()?;
-        if len > present {
-            let zeros = vec![0; usize::try_from(len - present).map_err(io::Error::other)?];
-            self.write_at(&[&zeros], present)?;
-        }
-        Ok(())
     }
 }

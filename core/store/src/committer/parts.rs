@@ -1,0 +1,67 @@
+//! What a committer holds: the open batch, the one in flight, and those that wait.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{ShardBatch, StoreError};
+
+use super::{CommitStats, Committer, answers::Done, refused::RefusedBatches};
+
+pub(super) struct Inner {
+    pub(super) open: Open,
+    /// Records of refused batches without their messages, oldest first.
+    pub(super) parked: VecDeque<Sealed>,
+    pub(super) in_flight: Option<InFlight>,
+    /// Somebody asked for the open batch to be written.
+    pub(super) wanted: bool,
+    /// A thread is between taking a batch and the return of `Store::submit`.
+    pub(super) submitting: bool,
+    pub(super) refused: RefusedBatches,
+    pub(super) failed: Option<StoreError>,
+    pub(super) closing: Option<Done>,
+    pub(super) spare: Option<BytesMut>,
+    pub(super) stats: CommitStats,
+}
+
+pub(super) struct Open {
+    pub(super) number: ShardBatch,
+    pub(super) buf: BytesMut,
+    pub(super) records: u32,
+    pub(super) waiting: Vec<Done>,
+}
+
+pub(super) struct Sealed {
+    pub(super) number: ShardBatch,
+    pub(super) payload: Bytes,
+    pub(super) records: u32,
+}
+
+pub(super) struct InFlight {
+    pub(super) batch: Sealed,
+    pub(super) waiting: Vec<Done>,
+    pub(super) started_nanos: u64,
+}
+
+/// A reply that an engine may drop, when its thread dies; that must not look like silence.
+pub(super) struct Unanswered {
+    pub(super) committer: Option<Arc<Committer>>,
+    pub(super) number: ShardBatch,
+}
+
+impl Unanswered {
+    pub(super) fn answer(mut self, result: Result<ShardBatch, StoreError>) {
+        if let Some(committer) = self.committer.take() {
+            committer.answered(self.number, result);
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(committer) = self.committer.take() {
+            let why = "the engine went away without an answer".into();
+            committer.answered(self.number, Err(StoreError::Fatal(why)));
+        }
+    }
+}
