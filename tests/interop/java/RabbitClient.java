@@ -26,6 +26,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
 
 /** The RabbitMQ Java client: confirms, errors, transactions, RPC, automatic recovery. */
 public final class RabbitClient {
@@ -96,7 +97,8 @@ public final class RabbitClient {
         channel.confirmSelect();
         channel.queueDeclare("java", true, false, false, null);
         for (int number = 0; number < 100; number++) {
-            channel.basicPublish("", "java", MessageProperties.PERSISTENT_BASIC, bytes("" + number));
+            byte[] body = bytes("" + number);
+            channel.basicPublish("", "java", MessageProperties.PERSISTENT_BASIC, body);
         }
         channel.waitForConfirmsOrDie(LIMIT_MS);
         channel.basicQos(10);
@@ -126,7 +128,8 @@ public final class RabbitClient {
         AMQP.BasicProperties sent = new AMQP.BasicProperties.Builder().headers(headers)
                 .contentType("text/plain").contentEncoding("gzip").deliveryMode(2).priority(3)
                 .correlationId("c").replyTo("r").expiration("60000").messageId("m")
-                .timestamp(new Date(1_700_000_000_000L)).type("t").userId("guest").appId("a").build();
+                .timestamp(new Date(1_700_000_000_000L)).type("t").userId("guest")
+                .appId("a").build();
         String queue = ownQueue(channel, null);
         BlockingQueue<Delivery> inbox = consume(channel, queue, true);
         channel.basicPublish("", queue, sent, bytes("x"));
@@ -214,9 +217,10 @@ public final class RabbitClient {
     private static void channelErrors(Connection connection, Channel keeper) throws Exception {
         keeper.queueDeclare("java-fixed", true, false, false, null);
         Cases.equal(closeCode(connection, c -> c.queueDeclarePassive("missing")), 404, "queue");
-        Cases.equal(closeCode(connection, c -> c.exchangeDeclarePassive("missing")), 404, "exchange");
-        Cases.equal(closeCode(connection, c -> c.basicPublish("missing", "k", null, bytes("x"))), 404,
-                "publish");
+        Cases.equal(closeCode(connection, c -> c.exchangeDeclarePassive("missing")), 404,
+                "exchange");
+        Cases.equal(closeCode(connection, c -> c.basicPublish("missing", "k", null, bytes("x"))),
+                404, "publish");
         Cases.equal(closeCode(connection,
                 c -> c.queueDeclare("java-fixed", false, false, false, null)), 406, "redeclare");
         Cases.equal(closeCode(connection, c -> c.basicAck(99, false)), 406, "unknown tag");
@@ -224,7 +228,8 @@ public final class RabbitClient {
                 c -> c.queueDeclare("amq.mine", false, false, false, null)), 403, "reserved name");
         try (Connection other = factory().newConnection()) {
             other.createChannel().queueDeclare("java-mine", false, true, false, null);
-            Cases.equal(closeCode(connection, c -> c.queueDeclarePassive("java-mine")), 405, "locked");
+            Cases.equal(closeCode(connection, c -> c.queueDeclarePassive("java-mine")), 405,
+                    "locked");
         }
         keeper.queueDelete("java-fixed");
     }
@@ -299,7 +304,7 @@ public final class RabbitClient {
         try (Connection connection = factory.newConnection()) {
             BlockingQueue<ShutdownSignalException> closed = new LinkedBlockingQueue<>();
             connection.addShutdownListener(closed::add);
-            Cases.equal(closed.poll(2500, java.util.concurrent.TimeUnit.MILLISECONDS), null, "close");
+            Cases.equal(closed.poll(2500, TimeUnit.MILLISECONDS), null, "close");
             connection.createChannel().queueDeclare();
         }
     }
@@ -333,7 +338,8 @@ public final class RabbitClient {
             Cases.next(recovered, "recovery");
             channel.basicPublish("java-x-" + order, "a.b", null, bytes("again"));
             channel.waitForConfirmsOrDie(LIMIT_MS);
-            Cases.equal(text(Cases.next(inbox, "delivery").getBody()), "again", "recovered consumer");
+            Cases.equal(text(Cases.next(inbox, "delivery").getBody()), "again",
+                    "recovered consumer");
             Cases.equal(text(channel.basicGet(durable, true).getBody()), "kept", "durable queue");
             channel.queueDelete(durable);
         }

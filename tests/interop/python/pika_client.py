@@ -1,7 +1,8 @@
 """pika's blocking connection, as the scripts use it."""
 
 import pika
-from cases import AMQP_URL
+from cases import AMQP_URL, equal
+from pika import exceptions
 
 
 def connect(**changes):
@@ -36,3 +37,19 @@ def acked(channel, queue, count):
         if taken == count:
             channel.cancel()
             return
+
+
+def expect_close(connection, code, action):
+    """The action closes its channel with `code`; the connection goes on."""
+    channel = connection.channel()
+    try:
+        action(channel)
+    except exceptions.ChannelClosedByBroker as closed:
+        equal(closed.reply_code, code, "reply code")
+    else:
+        raise AssertionError(f"no channel error, {code} expected")
+    again = connection.channel()
+    name = again.queue_declare("", exclusive=True).method.queue
+    again.basic_publish("", name, b"still here")
+    equal(take(again, name, 1)[0][2], b"still here", "message on a new channel")
+    again.close()

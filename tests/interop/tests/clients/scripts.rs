@@ -9,6 +9,11 @@ fn python_pika() -> Result<()> {
 }
 
 #[test]
+fn python_pika_errors() -> Result<()> {
+    run_script(Client::Python("amqp_pika_errors.py"), Speaks::Amqp)
+}
+
+#[test]
 fn python_aio_pika() -> Result<()> {
     run_script(Client::Python("amqp_aio_pika.py"), Speaks::Amqp)
 }
