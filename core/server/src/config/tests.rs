@@ -20,18 +20,16 @@ fn mistakes(text: &str) -> String {
     load(text, &[], &[]).unwrap_err().0
 }
 
-fn reference_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/polymq.toml")
-}
-
-/// After a change of keys, run this test with POLYMQ_WRITE_REFERENCE=1.
 #[test]
 fn reference_file_is_what_the_declarations_say() {
-    if std::env::var_os("POLYMQ_WRITE_REFERENCE").is_some() {
-        std::fs::write(reference_path(), reference()).unwrap();
-    }
-    let kept = std::fs::read_to_string(reference_path()).unwrap();
-    assert_eq!(kept, reference(), "config/polymq.toml is out of date");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/polymq.toml");
+    let kept = std::fs::read_to_string(path).unwrap();
+    let differing = kept.lines().zip(reference().lines()).position(|(kept, new)| kept != new);
+    assert!(
+        kept == reference(),
+        "line {:?} is out of date; run `polymq config docs > config/polymq.toml`",
+        differing.map(|index| index + 1)
+    );
 }
 
 #[test]
