@@ -195,7 +195,7 @@ def killed_broker_keeps_what_it_confirmed():
     connection = connect()
     channel = connection.channel()
     channel.exchange_declare("kept", "topic", durable=True)
-    channel.queue_declare("kept", durable=True, arguments={"x-max-priority": 3})
+    channel.queue_declare("kept", durable=True)
     channel.queue_bind("kept", "kept", "a.#")
     channel.queue_declare("gone", durable=False, auto_delete=True)
     channel.confirm_delivery()
