@@ -210,11 +210,11 @@ impl LogCore {
         self.next_file
     }
 
-    /// The bytes of all files that count, without room that was only prepared.
+    /// The bytes all files that count take on the disk.
     pub(crate) fn file_bytes(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().map(|file| file.bytes).sum();
         let bases: u64 = self.manifest.bases.iter().map(|base| base.bytes).sum();
-        sealed + bases + self.head.end
+        sealed + bases + self.head.bytes
     }
 
     /// Remembers a failure after which nobody knows what the disk holds.
@@ -335,7 +335,7 @@ impl LogCore {
         self.shared.lock().files.insert(number.get(), file.clone());
         let next = Head { number, file, bytes, end: PAGE, has_header: false };
         let old = std::mem::replace(&mut self.head, next);
-        self.sealed.push(WalFile { number: old.number.get(), bytes: old.end });
+        self.sealed.push(WalFile { number: old.number.get(), bytes: old.bytes });
         Ok(())
     }
 

@@ -110,8 +110,9 @@ impl Disk for RealDisk {
         std::fs::create_dir_all(&path)?;
         // The entry of the new directory stands in its parent.
         match path.parent() {
-            Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-            _ => Ok(()),
+            Some(parent) if parent == Path::new("") => File::open(".")?.sync_all(),
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
         }
     }
 

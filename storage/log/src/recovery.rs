@@ -161,7 +161,7 @@ impl Replay {
             progress(u8::try_from(index * 100 / count).unwrap_or(99));
             let end = ends.pop_front();
             let tail_offset = self.replay_file(&file, end)?;
-            self.out.files.push(WalFile { number: file.number.get(), bytes: tail_offset });
+            self.out.files.push(WalFile { number: file.number.get(), bytes: file.bytes });
             if end.is_none() {
                 self.refuse_damage(&file, tail_offset, manifest)?;
             }

@@ -61,3 +61,22 @@ fn disk_stays_small_while_messages_come_and_go() {
     let log = &Model::of(&open(&disk).unwrap()).logs[&1];
     assert!(log.messages.keys().copied().eq(2_000 - LIVE..2_000));
 }
+
+#[test]
+fn many_starts_do_not_fill_the_disk() {
+    let disk = SimDisk::new(7);
+    let mut core = open(&disk).unwrap();
+    commit(&mut core, |w| w.log_create(LogId(1), "queue"));
+    for start in 0..50 {
+        commit(&mut core, |w| {
+            w.publish(LogId(1), Seq(start), 0, 0, &[], b"body");
+            w.ack(LogId(1), &[(Seq(start), Seq(start))]);
+        });
+        core.roll(1).unwrap();
+        while core.tidy().unwrap() {}
+        drop(core);
+        disk.kill_process();
+        core = open(&disk).unwrap();
+        assert!(disk.used() < 3 * super::SMALL.rewrite_above_bytes, "{} bytes", disk.used());
+    }
+}
