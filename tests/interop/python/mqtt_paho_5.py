@@ -5,7 +5,11 @@ import time
 
 from cases import case, equal, main, within
 from mqtt_common import cases_for, lasting
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from paho_client import V311, V5, Client, properties
+
+WITH_WILL = ReasonCode(PacketTypes.DISCONNECT, identifier=0x04)
 
 cases_for(V5, refused={0x86, 0x87})
 
@@ -185,17 +189,28 @@ def reason_codes_tell_what_happened():
         equal(client.unsubscribe("now"), [0])
 
 
+def leave_and_be_missed(make, **more):
+    """Disconnects with the will, whose arrival shows that the broker has read the DISCONNECT."""
+    with Client() as watcher:
+        watcher.subscribe("left")
+        client = make(will={"topic": "left", "payload": b"x", "qos": 1}).connect()
+        client.disconnect(reasoncode=WITH_WILL, **more)
+        equal(watcher.receive().topic, "left")
+
+
 @case
 def session_expires_with_its_connection_by_default():
-    Client("brief", clean=False).connect().disconnect()
+    leave_and_be_missed(lambda will: Client("brief", clean=False, will=will))
     with Client("brief", clean=False) as again:
         equal(again.session_present, False)
 
 
 @case
 def session_expiry_can_be_changed_at_disconnect():
-    client = lasting(V5, "changed").connect()
-    client.disconnect(properties=properties("DISCONNECT", SessionExpiryInterval=0))
+    leave_and_be_missed(
+        lambda will: lasting(V5, "changed", will=will),
+        properties=properties("DISCONNECT", SessionExpiryInterval=0),
+    )
     with lasting(V5, "changed") as again:
         equal(again.session_present, False)
 
@@ -225,13 +240,10 @@ def will_has_properties_and_a_delay():
 
 @case
 def disconnect_with_will_publishes_it():
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.reasoncodes import ReasonCode
-
     with Client() as watcher:
         watcher.subscribe("wills/asked")
         client = Client("asks", will={"topic": "wills/asked", "payload": b"w", "qos": 1}).connect()
-        client.disconnect(reasoncode=ReasonCode(PacketTypes.DISCONNECT, identifier=0x04))
+        client.disconnect(reasoncode=WITH_WILL)
         equal(watcher.receive().payload, b"w")
 
 
