@@ -81,6 +81,8 @@ pub(crate) struct Connection {
     pub(crate) agreed_frame_max: usize,
     pub(crate) channel_max: u16,
     pub(crate) heartbeat: Heartbeat,
+    /// Publishes wait, so the driver may not read.
+    pub(crate) blocked: bool,
     pub(crate) pending: Option<Pending>,
     pub(crate) consumers: HashMap<ConsumerId, Consumer>,
     /// Bytes of the message being built.
@@ -114,6 +116,7 @@ impl Connection {
             impersonator: false,
             capabilities: Capabilities::default(),
             heartbeat: Heartbeat::off(now),
+            blocked: false,
             pending: None,
             consumers: HashMap::new(),
             scratch: Vec::new(),
@@ -201,8 +204,15 @@ pub(crate) fn put_close(out: &mut BytesMut, exception: &Exception) {
 
 /// Sends a heartbeat when one is due.
 ///
-/// Returns false when the peer has been silent for too long.
+/// Returns false when the peer has been silent for too long. It cannot be heard while its input is
+/// not read: it is blocked, the broker owes an answer, or it does not take its output.
 pub(crate) fn beat(connection: &mut Connection, now: Now, effects: &mut Effects) -> bool {
+    let unheard = connection.blocked
+        || connection.pending.is_some()
+        || effects.out.len() >= connection.limits.output_bytes_max;
+    if unheard {
+        connection.heartbeat.received(now.instant);
+    }
     if connection.heartbeat.is_peer_gone(now.instant) {
         return false;
     }

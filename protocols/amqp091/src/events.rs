@@ -61,16 +61,16 @@ impl Session {
                     });
                 }
             }
-            Event::Blocked { reason } if self.connection.capabilities.connection_blocked => {
+            Event::Blocked { reason } => {
                 let blocked = Blocked { reason: cold::short(&reason) };
-                put_method(effects.out.buffer(), AMQPMethod::Blocked(blocked));
+                self.on_blocked(true, AMQPMethod::Blocked(blocked), now, effects);
             }
-            Event::Unblocked if self.connection.capabilities.connection_blocked => {
-                put_method(effects.out.buffer(), AMQPMethod::Unblocked(Unblocked {}));
+            Event::Unblocked => {
+                self.on_blocked(false, AMQPMethod::Unblocked(Unblocked {}), now, effects);
             }
             Event::Closing { reason, .. } => self.on_closing(&reason, now, effects),
             // Other protocols have sessions that can be taken over.
-            Event::Blocked { .. } | Event::Unblocked | Event::TakenOver => {}
+            Event::TakenOver => {}
         }
     }
 
@@ -139,6 +139,15 @@ impl Session {
         {
             // The channel closed while the message was on its way.
             effects.commands.push(Command::Release { consumers: vec![consumer] });
+        }
+    }
+
+    /// Tells clients that understand it, and counts the peer's silence from the end of the block.
+    fn on_blocked(&mut self, blocked: bool, told: AMQPMethod, now: Now, effects: &mut Effects) {
+        self.connection.blocked = blocked;
+        self.connection.heartbeat.received(now.instant);
+        if self.connection.capabilities.connection_blocked {
+            put_method(effects.out.buffer(), told);
         }
     }
 

@@ -437,6 +437,9 @@ impl ProtocolSession for Session {
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
+        // A heartbeat is due: nothing was sent for a while, so buffers may be given back.
+        self.connection.scratch = Vec::new();
+        self.connection.props = Vec::new();
         if self.deadline.is_some_and(|deadline| now.instant >= deadline) {
             let cause = if self.phase == Phase::Closing { "session" } else { "login_timeout" };
             self.close(effects, cause, "the peer took too long");

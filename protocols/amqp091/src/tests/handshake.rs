@@ -264,6 +264,19 @@ fn heartbeats_leave_at_half_the_interval_and_silence_ends_the_connection() {
 }
 
 #[test]
+fn silence_of_a_client_that_is_not_read_does_not_count() {
+    let mut world = World::open();
+    world.event(Event::Blocked { reason: "disk full".into() });
+    world.pass(Duration::from_secs(600));
+    assert!(world.closed().is_none());
+    world.event(Event::Unblocked);
+    world.pass(Duration::from_secs(119));
+    assert!(world.closed().is_none());
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.closed().unwrap().cause, "heartbeat");
+}
+
+#[test]
 fn blocking_is_told_to_clients_that_understand_it() {
     let mut world = World::open();
     world.event(Event::Blocked { reason: "disk full".into() });
