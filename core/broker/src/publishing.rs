@@ -136,6 +136,13 @@ impl Core {
             .permit::<crate::access::Write>(&who, &vhost.name, "exchange", &exchange)
             .is_ok();
         if allowed {
+            // The expiry of a will counts from its publication.
+            let deadline_ms =
+                message.properties().ttl_ms.map(|ttl| now.unix_ms.saturating_add(ttl));
+            let message = match deadline_ms {
+                Some(deadline_ms) => message.with_deadline(deadline_ms),
+                None => message,
+            };
             self.publish_own(vhost, message, session.endpoint.number, now);
             add(&self.counters.total.wills_published, 1);
         }

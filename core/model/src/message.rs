@@ -280,8 +280,24 @@ impl Message {
     /// A copy with another address, without a deadline, and with `annotations`: how a message leaves a queue as a dead
     /// letter.
     pub fn readdressed(&self, exchange: &str, key: &str, annotations: Annotations) -> Self {
-        let mut scratch = Vec::new();
-        let mut message = NewMessage {
+        let mut message = self.copy_to(exchange, key, 0, false);
+        message.annotate(annotations);
+        message
+    }
+
+    /// A copy with another address and nothing else changed.
+    pub fn moved_to(&self, exchange: &str, key: &str) -> Self {
+        self.copy_to(exchange, key, self.deadline_ms(), self.retain())
+    }
+
+    /// A copy with another deadline, in ms since 1970; 0 for none.
+    pub fn with_deadline(&self, deadline_ms: u64) -> Self {
+        self.copy_to(self.exchange(), self.key(), deadline_ms, self.retain())
+    }
+
+    /// A copy without annotations and extra keys.
+    fn copy_to(&self, exchange: &str, key: &str, deadline_ms: u64, retain: bool) -> Self {
+        let message = NewMessage {
             format: self.format(),
             exchange,
             key,
@@ -293,14 +309,12 @@ impl Message {
             durable: self.is_durable(),
             priority: self.priority(),
             qos: self.qos(),
-            retain: false,
-            deadline_ms: 0,
+            retain,
+            deadline_ms,
             arrived_ms: self.arrived_ms(),
             extra_keys: Vec::new(),
-        }
-        .build(&mut scratch);
-        message.annotate(annotations);
-        message
+        };
+        message.build(&mut Vec::new())
     }
 
     /// The fixed head of a stored record; [`Message::stored_tail`] follows it, then the body.

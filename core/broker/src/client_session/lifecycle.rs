@@ -86,7 +86,7 @@ impl Core {
         state.ends_at_ms = 0;
         state.will = open.will.clone();
         state.will_at_ms = 0;
-        let answer = answer_of(&session, &mut state, present);
+        let answer = answer_of(&session, &state, present);
         self.store_client_session(vhost, &session, &state);
         // The answer comes before any delivery, so it is in the outbox before routing sees the connection.
         connection.1.push(Event::Answered { request: open.request, answer: Box::new(Ok(answer)) });
@@ -229,12 +229,12 @@ impl Core {
     }
 }
 
-fn answer_of(session: &ClientSession, state: &mut SessionState, present: bool) -> Answer {
+fn answer_of(session: &ClientSession, state: &SessionState, present: bool) -> Answer {
     Answer::ClientSession(Box::new(OpenedClientSession {
         client_id: session.client_id.clone(),
         present,
         subscriptions: state.subscriptions.values().cloned().collect(),
-        in_flight: std::mem::take(&mut state.in_flight),
+        in_flight: state.in_flight.clone(),
         received: state.received.iter().copied().collect(),
         next_seq: session.endpoint.queue().map_or(Seq(1), |queue| queue.next_seq()),
     }))

@@ -7,13 +7,13 @@ use polymq_contract::{
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
-use super::{BrokerConnection, publish::cannot_route, routes::Cached};
+use super::{BrokerConnection, routes::Cached};
 use crate::{
     access::{Configure, Read, Write},
     client_session::{Closing, Opened, SESSION_QUEUE},
     declare::bad_name,
     queue::{ConsumerSpec, Queue, QueueSettings},
-    routing::{Route, Routing, Target},
+    routing::{Route, Target},
     topology::{Binding, Destination},
     vhost::Vhost,
 };
@@ -241,49 +241,11 @@ impl BrokerConnection {
         }
     }
 
-    /// The route of a reserved key on the default exchange: a direct reply, or an address.
-    pub(super) fn special_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
-        let key = message.key();
-        if let Some(target) = vhost.replies.lock().get(key) {
-            let targets = [Target::Reply(target.clone())].into_iter().collect();
-            return Some(Ok(Arc::new(Route { targets, cacheable: false })));
-        }
-        let text = key.strip_prefix("amq.address:")?;
-        let address = polymq_model::address::Address::parse(text);
-        let routed = self.route_to(vhost, &address, message);
-        Some(match routed {
-            Ok(route) => Ok(Arc::new(route)),
-            Err(refusal) => Err(Arc::new(refusal)),
-        })
-    }
-
-    /// Routes to an address with the permissions of publishing there directly.
-    fn route_to(
-        &self,
-        vhost: &Arc<Vhost>,
-        address: &polymq_model::address::Address,
-        message: &Message,
-    ) -> Result<Route, Refusal> {
-        use polymq_model::address::Address;
-        let (exchange, key) = match address {
-            Address::Queue(queue) => ("", queue.as_str()),
-            Address::Exchange { exchange, key } => {
-                (exchange.as_str(), key.as_deref().unwrap_or_default())
-            }
-            Address::Jid(_) | Address::Opaque(_) => {
-                return Err(cannot_route("that address is not of this broker"));
-            }
-        };
-        self.permit::<Write>(vhost, "exchange", exchange)?;
-        let topology = vhost.topology.load();
-        if !exchange.is_empty() && topology.exchange(exchange).is_none() {
-            return Err(cannot_route(&format!("no exchange '{exchange}'")));
-        }
-        let routing =
-            Routing { topology: &topology, publisher: self.number, message: Some(message) };
-        let mut route = routing.route(exchange, [key]);
-        route.cacheable = false;
-        Ok(route)
+    /// The route of a key on the default exchange that somebody who waits for a direct reply was given.
+    pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
+        let target = vhost.replies.lock().get(message.key())?.clone();
+        let targets = [Target::Reply(target)].into_iter().collect();
+        Some(Ok(Arc::new(Route { targets, cacheable: false })))
     }
 }
 

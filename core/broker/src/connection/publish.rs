@@ -3,7 +3,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
-use polymq_model::{Message, Now, PublisherId};
+use polymq_model::{
+    Message, Now, PublisherId,
+    address::{ADDRESS_KEY_PREFIX, Address},
+};
 use polymq_store::ShardBatch;
 
 use super::{
@@ -44,7 +47,10 @@ pub(super) struct Ended {
 const RUN_MAX: usize = 512;
 
 impl BrokerConnection {
-    pub(super) fn publish(&mut self, publish: Publish, now: Now) {
+    pub(super) fn publish(&mut self, mut publish: Publish, now: Now) {
+        if let Some(addressed) = to_address(&publish.message) {
+            publish.message = addressed;
+        }
         self.tally.received += 1;
         self.tally.received_bytes += publish.message.body().len() as u64;
         self.mark_publisher();
@@ -117,8 +123,8 @@ impl BrokerConnection {
             }
             return cached;
         }
-        let special = exchange.is_empty() && message.key().starts_with("amq.");
-        if special && let Some(route) = self.special_route(vhost, message) {
+        let reserved = exchange.is_empty() && message.key().starts_with("amq.");
+        if reserved && let Some(route) = self.reply_route(vhost, message) {
             return route;
         }
         let routing =
@@ -254,9 +260,18 @@ impl BrokerConnection {
     }
 }
 
-/// An address that leads nowhere.
-pub(super) fn cannot_route(text: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, text)
+/// The message as its key says, when that is an address: an answer to a client of another protocol.
+fn to_address(message: &Message) -> Option<Message> {
+    if !message.exchange_bytes().is_empty() || !message.key_bytes().starts_with(b"amq.address:") {
+        return None;
+    }
+    match Address::parse(message.key().strip_prefix(ADDRESS_KEY_PREFIX)?) {
+        Address::Queue(queue) => Some(message.moved_to("", &queue)),
+        Address::Exchange { exchange, key } => {
+            Some(message.moved_to(&exchange, key.as_deref().unwrap_or_default()))
+        }
+        Address::Jid(_) | Address::Opaque(_) => None,
+    }
 }
 
 impl Ended {

@@ -11,7 +11,7 @@ use polymq_store::ShardBatch;
 use super::BrokerConnection;
 use crate::{
     access::{Configure, Read, Write},
-    declare::bad_name,
+    declare::{bad_name, check_source},
     queue::QueueSettings,
     topology::{Binding, Destination},
 };
@@ -88,6 +88,7 @@ impl BrokerConnection {
     pub(super) fn bind_queue(&mut self, bind: &BindQueue, add: bool) {
         let done = (|| {
             let vhost = self.open_host()?;
+            check_source(&bind.exchange)?;
             let permits = (
                 self.permit::<Write>(&vhost, "queue", &bind.queue)?,
                 self.permit::<Read>(&vhost, "exchange", &bind.exchange)?,

@@ -194,7 +194,8 @@ impl Core {
     }
 }
 
-fn check_source(source: &str) -> Result<ExchangeName, Refusal> {
+/// Errors: kind `Reserved` for the default exchange, whose bindings are the queues themselves.
+pub(crate) fn check_source(source: &str) -> Result<ExchangeName, Refusal> {
     if source.is_empty() {
         let text = "operation not permitted on the default exchange";
         return Err(Refusal::new(RefusalKind::Reserved, text));

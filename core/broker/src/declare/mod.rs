@@ -4,6 +4,7 @@ mod binding;
 mod exchange;
 mod queue;
 
+pub(crate) use binding::check_source;
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::BadName;
 
