@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use polymq_log::{EXIT_CODE_STORE_FAILED, LogConfig, LogStore};
 use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
-use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+use polymq_store::{Committer, Opened, OwnerId, ShardId, Store, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -29,7 +29,9 @@ use crate::{
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{Config, EndpointProtocol, value::Backend},
-    data_dir, facts, housekeeping, process, tls,
+    data_dir, facts,
+    first_admin::FirstAdmin,
+    housekeeping, process, tls,
 };
 
 /// How the operator wants this run.
@@ -72,17 +74,11 @@ impl Running {
         }
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
-
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
-        let store = open_store(config)?;
-        let me = OwnerId(u128::from_ne_bytes(auth::random()?));
-        let opened = wait(|reply| store.open(ShardId::default(), me, reply))
-            .context("the store cannot be opened")?;
-        let committer = Committer::new(Arc::clone(&store), ShardId::default(), &opened);
-        committer.set_clock(nanos);
+        let (store, opened) = open_store(config)?;
         let limits = Arc::new(limits(config));
         let broker = BrokerHandle::new(Parts {
-            committer,
+            committer: committer(&store, &opened),
             formats: protocols.formats(),
             limits: Arc::clone(&limits),
             authenticator: Arc::clone(&logins) as _,
@@ -90,14 +86,42 @@ impl Running {
             share_expiry_ms: millis(config.mqtt.share_expiry),
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
-        let phase = Arc::new(SharedPhase::default());
-        let watched = watched(config, mode, &broker, &driver, &phase, &store);
-        polymq_http::serve(std::mem::take(&mut ports.http), &watched, &config.http.path_prefix)?;
+        let running = Self { broker, driver, phase: Arc::default() };
+        let http = std::mem::take(&mut ports.http);
+        let watched = running.watched(config, mode, &store);
+        polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
-        let recovered = broker
-            .recover(&opened, &store, housekeeping::now())
-            .context("the store cannot be read")?;
+        let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
+        if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
+            admin.keep(data_dir)?;
+        }
+        let users = running.broker.clone();
+        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+        let allowed = process::memory_allowed_bytes();
+        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        housekeeping::start(&running.broker, alarms, data_dir.clone(), mode.started);
+        for listener in ports.clients {
+            running.driver.serve(listener)?;
+        }
+        running.phase.enter(Phase::Serving);
+        announce(mode, &ports.bound, admin.as_ref(), data_dir.as_deref());
+        Ok(running)
+    }
+
+    /// Brings back what was stored, and adds what every start needs. Returns the administrator
+    /// when it is the first.
+    fn recover(
+        &self,
+        config: &Config,
+        mode: Mode,
+        store: &Arc<dyn Store>,
+        opened: &Opened,
+    ) -> anyhow::Result<Option<FirstAdmin>> {
+        let recovered = self
+            .broker
+            .recover(opened, store, housekeeping::now())
+            .context("the store cannot be read")?;
         tracing::info!(
             event = "recovered",
             queues = recovered.queues,
@@ -106,38 +130,29 @@ impl Running {
         );
         let vhosts = vhosts(config)?;
         for vhost in &vhosts {
-            broker.create_vhost(vhost.clone());
+            self.broker.create_vhost(vhost.clone());
         }
-        let admin = accounts::prepare(&broker, &vhosts, mode.is_dev)?;
-        if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
-            admin.keep(data_dir)?;
-        }
-        let users = broker.clone();
-        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+        accounts::prepare(&self.broker, &vhosts, mode.is_dev)
+    }
 
+    /// What the pages of HTTP show.
+    fn watched(&self, config: &Config, mode: Mode, store: &Arc<dyn Store>) -> Arc<Watched> {
         let allowed = process::memory_allowed_bytes();
-        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
-        housekeeping::start(&broker, alarms, data_dir.clone(), mode.started);
-        for listener in ports.clients {
-            driver.serve(listener)?;
-        }
-        phase.enter(Phase::Serving);
-
-        let mut text = if mode.print_ports {
-            banner::ports(&ports.bound)
-        } else {
-            let data = data_dir.as_ref().map_or("in memory".into(), |dir| dir.to_string_lossy());
-            let took = mode.started.elapsed();
-            banner::ready(&ports.bound, &data, mode.is_dev, took)
+        let sources = facts::FactSources {
+            store: Arc::clone(store),
+            committer: Arc::clone(self.broker.committer()),
+            data_dir: kept_in(config),
+            memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
+            disk_low_bytes: config.disk_free.low.0,
+            started: mode.started,
         };
-        if let Some(admin) = admin.filter(|admin| admin.is_made && !mode.print_ports) {
-            let kept_in = data_dir.as_ref().map(|dir| dir.to_string_lossy());
-            text.push_str(&banner::first_start(&admin, &ports.bound, kept_in.as_deref()));
-        }
-        say(&text);
-        let start_ms = millis(mode.started.elapsed());
-        tracing::info!(event = "ready", start_ms, version = env!("CARGO_PKG_VERSION"));
-        Ok(Self { broker, driver, phase })
+        Arc::new(Watched {
+            name: config.server.name.clone(),
+            broker: self.broker.clone(),
+            driver: Arc::clone(self.driver.counters()),
+            phase: Arc::clone(&self.phase),
+            facts: Box::new(move || sources.read()),
+        })
     }
 
     /// Tells clients, lets them finish, and closes the store.
@@ -266,15 +281,30 @@ fn kept_in(config: &Config) -> Option<PathBuf> {
     }
 }
 
-fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let Some(data_dir) = kept_in(config) else { return Ok(Arc::new(MemoryStore::new())) };
-    let path = data_dir.join(&config.storage_file.path);
-    let store = LogStore::at(&path, LogConfig::default(), |reason| {
-        tracing::error!(event = "store_failed", reason, "the process ends; start it again");
-        // Nothing may be confirmed after a failed sync, so nothing is left to be cleaned up.
-        std::process::exit(EXIT_CODE_STORE_FAILED);
-    });
-    Ok(Arc::new(store.with_context(|| format!("the store `{}` cannot start", path.display()))?))
+fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
+    let store: Arc<dyn Store> = match kept_in(config) {
+        None => Arc::new(MemoryStore::new()),
+        Some(data_dir) => {
+            let path = data_dir.join(&config.storage_file.path);
+            let store = LogStore::at(&path, LogConfig::default(), |reason| {
+                tracing::error!(event = "store_failed", reason, "the process ends");
+                // Nothing may be confirmed after a failed sync, so there is nothing to tidy up.
+                std::process::exit(EXIT_CODE_STORE_FAILED);
+            });
+            let started = || format!("the store `{}` cannot start", path.display());
+            Arc::new(store.with_context(started)?)
+        }
+    };
+    let me = OwnerId(u128::from_ne_bytes(auth::random()?));
+    let opened = wait(|reply| store.open(ShardId::default(), me, reply))
+        .context("the store cannot be opened")?;
+    Ok((store, opened))
+}
+
+fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {
+    let committer = Committer::new(Arc::clone(store), ShardId::default(), opened);
+    committer.set_clock(nanos);
+    committer
 }
 
 fn policy(config: &Config, is_dev: bool) -> anyhow::Result<Policy> {
@@ -324,32 +354,6 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn watched(
-    config: &Config,
-    mode: Mode,
-    broker: &BrokerHandle,
-    driver: &Driver,
-    phase: &Arc<SharedPhase>,
-    store: &Arc<dyn Store>,
-) -> Arc<Watched> {
-    let allowed = process::memory_allowed_bytes();
-    let sources = facts::FactSources {
-        store: Arc::clone(store),
-        committer: Arc::clone(broker.committer()),
-        data_dir: kept_in(config),
-        memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
-        disk_low_bytes: config.disk_free.low.0,
-        started: mode.started,
-    };
-    Arc::new(Watched {
-        name: config.server.name.clone(),
-        broker: broker.clone(),
-        driver: Arc::clone(driver.counters()),
-        phase: Arc::clone(phase),
-        facts: Box::new(move || sources.read()),
-    })
-}
-
 fn fill_with_randomness(bytes: &mut [u8]) {
     if auth::fill_random(bytes).is_err() {
         // Names that can be guessed would hand out other clients' answers.
@@ -370,6 +374,24 @@ fn nanos() -> u64 {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tells standard output and the log that clients may come.
+fn announce(mode: Mode, bound: &[Bound], admin: Option<&FirstAdmin>, data_dir: Option<&Path>) {
+    let took = mode.started.elapsed();
+    let text = if mode.print_ports {
+        banner::ports(bound)
+    } else {
+        let folder = data_dir.map(Path::to_string_lossy);
+        let data = folder.as_deref().unwrap_or("in memory");
+        let mut text = banner::ready(bound, data, mode.is_dev, took);
+        if let Some(admin) = admin.filter(|admin| admin.is_made) {
+            text.push_str(&banner::first_start(admin, bound, folder.as_deref()));
+        }
+        text
+    };
+    say(&text);
+    tracing::info!(event = "ready", start_ms = millis(took), version = env!("CARGO_PKG_VERSION"));
 }
 
 /// Writes to standard output. A reader that has gone away is no reason to stop a broker.

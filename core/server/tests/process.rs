@@ -59,9 +59,13 @@ impl Server {
         answer[3]
     }
 
-    fn stop(mut self, signal: &str) -> Option<i32> {
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
         self.child.wait().unwrap().code()
     }
 }
@@ -158,13 +162,15 @@ fn password_of_the_environment_is_taken_and_not_kept() {
 fn stop_signals_end_the_server_cleanly_and_tell_its_clients() {
     for signal in ["-TERM", "-INT"] {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::start(&dir.path().join("data"), &["--dev"]);
+        let mut server = Server::start(&dir.path().join("data"), &["--dev"]);
         let mut client = server.connect("mqtt");
         client.write_all(&mqtt_connect(None)).unwrap();
         client.read_exact(&mut [0; 4]).unwrap();
-        assert_eq!(server.stop(signal), Some(0), "{signal}");
+        server.signal(signal);
         // MQTT 3.1.1 has no packet for it; the connection ends.
         assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
+        drop(client);
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
 
