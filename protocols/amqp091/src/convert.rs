@@ -5,7 +5,7 @@ use polymq_model::{
     address::Address,
     carry::{
         SHORT_BYTES_MAX, Writing, annotation_headers, expiry_shown_ms, from_table_headers,
-        ident_from_bytes, ident_to_text, seconds_down, to_table_headers,
+        ident_from_bytes, ident_from_text, ident_to_text, seconds_down, to_table_headers,
     },
     format::{self, FormatId},
 };
@@ -30,7 +30,11 @@ pub(crate) fn decode(message: &Message) -> Properties {
     let mut props = Properties::of_head(message);
     let Ok(native) = Props::parse(message.native_props()) else { return props };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let ident = |bytes: &[u8]| ident_from_bytes(bytes, None);
+    // A text may be the escape of bytes that came from another protocol.
+    let ident = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => ident_from_text(text, None),
+        Err(_) => ident_from_bytes(bytes, None),
+    };
     // Unsaid stays unsaid, although the head of the message knows a default.
     props.durable = native.delivery_mode.map(|mode| mode == PERSISTENT);
     props.qos = 0;
