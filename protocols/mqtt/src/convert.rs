@@ -118,8 +118,8 @@ fn put_converted(
     counters: &Counters,
     out: &mut Properties,
 ) {
-    if fields.text == Some(true) {
-        out.u8(id::PAYLOAD_FORMAT, 1);
+    if let Some(is_text) = fields.text {
+        out.u8(id::PAYLOAD_FORMAT, u8::from(is_text));
     }
     let mut put = |id: u8, bytes: &[u8]| {
         if bytes.len() <= usize::from(u16::MAX) {
