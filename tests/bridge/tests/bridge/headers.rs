@@ -1,0 +1,140 @@
+//! Headers, user properties, and the names that mean something to the broker.
+
+use crate::{
+    amqp::{Amqp, Field, Props},
+    mqtt::{Mqtt, Properties, Version, publish},
+    round_trip::{OverAmqp, OverMqtt},
+    world::World,
+};
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn typed_headers() {
+    let map = Field::Table(vec![("b".to_owned(), Field::Bytes(vec![0, 255]))]);
+    let sent = Props::with_headers(&[
+        ("i", Field::I32(5)),
+        ("ok", Field::Bool(true)),
+        ("f", Field::F64(1.5)),
+        ("l", Field::List(vec![Field::I64(1), Field::text("x")])),
+        ("m", map),
+    ]);
+    let (seen, back) = OverMqtt::new().send(&sent, b"hi");
+    let user = &seen.properties.user;
+    assert_eq!(user[..3], pairs(&[("i", "5"), ("ok", "true"), ("f", "1.5")]));
+    assert_eq!(seen.user("l"), Some(r#"[1,"x"]"#));
+    assert_eq!(seen.user("x-mq-types"), Some("i=i32;ok=bool;f=f64;l=list;m=map"));
+    assert_eq!(back.props, sent);
+}
+
+#[test]
+fn repeated_properties() {
+    let mut over = OverAmqp::new();
+    let sent = Properties::of_user(&[("a", "1"), ("b", "2"), ("a", "3")]);
+    let (seen, back) = over.send_properties(&sent);
+    let list = Field::List(vec![Field::text("1"), Field::text("3")]);
+    assert_eq!(seen.header("a"), Some(&list));
+    assert_eq!(seen.text_header("b"), Some("2"));
+    assert_eq!(seen.text_header("x-mq-multi"), Some("a,b,a"));
+    assert_eq!(back.properties, sent);
+
+    let name = "n".repeat(300);
+    let sent = Properties::of_user(&[("a", "1"), (&name, "long"), ("b", "2")]);
+    let (seen, back) = over.send_properties(&sent);
+    let extra = format!(r#"[["{name}","str","long"]]"#);
+    assert_eq!(seen.text_header("x-mq-extra"), Some(extra.as_str()));
+    assert_eq!(back.properties, sent);
+}
+
+#[test]
+fn forged_death() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "#");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("#", 1);
+    let forged = Properties::of_user(&[("x-death", "[]"), ("a", "1"), ("x-death", "[{}]")]);
+    mqtt.publish(publish("t", b"hi").with(&forged));
+    assert_eq!(mqtt.one().properties, Properties::of_user(&[("a", "1")]));
+    assert_eq!(amqp.delivery().props, Props::with_headers(&[("a", Field::text("1"))]));
+    assert_eq!(world.mqtt_count("reserved"), 2);
+
+    let death = Field::List(vec![Field::Table(vec![("count".to_owned(), Field::I64(9))])]);
+    let forged = [("x-death", death.clone()), ("a", Field::text("1")), ("x-death", death)];
+    amqp.publish_topic("t", &Props::with_headers(&forged), b"hi");
+    assert_eq!(mqtt.one().properties, Properties::of_user(&[("a", "1")]));
+    assert_eq!(amqp.delivery().props, Props::with_headers(&[("a", Field::text("1"))]));
+}
+
+#[test]
+fn no_protocol_lets_a_client_write_what_only_the_broker_knows() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "#");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("#", 1);
+    for name in [
+        "x-death",
+        "x-first-death-queue",
+        "x-first-death-reason",
+        "x-first-death-exchange",
+        "x-last-death-queue",
+        "x-last-death-reason",
+        "x-last-death-exchange",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-exchange",
+        "x-routing-key",
+        "x-source-queue",
+        "x-stream-offset",
+        "x-delivery-token",
+        "x-origin-protocol",
+        "x-enqueued-at",
+        "x-schedule-id",
+    ] {
+        mqtt.publish(publish("t", b"").with(&Properties::of_user(&[(name, "9")])));
+        amqp.publish_topic("t", &Props::with_headers(&[(name, Field::I64(9))]), b"");
+        for delivery in amqp.deliveries() {
+            assert_eq!(delivery.header(name), None);
+        }
+        for received in mqtt.all() {
+            assert_eq!(received.user(name), None);
+        }
+    }
+}
+
+#[test]
+fn user_mismatch() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "#");
+    let mut mqtt = Mqtt::connect_as(&world, Version::V5, "m", "u2", &[]);
+    let claim = |user: &str| publish("t", b"hi").with(&Properties::of_user(&[("x-mq-user", user)]));
+    mqtt.publish(claim("u2"));
+    assert_eq!(amqp.delivery().props.user_id.as_deref(), Some("u2"));
+    mqtt.publish(claim("u1"));
+    assert_eq!(amqp.delivery().props, Props::persistent());
+    assert_eq!(world.mqtt_count("not_allowed"), 1);
+
+    let mut second = Amqp::connect_as(&world, "u2");
+    let own = Props { user_id: Some("u2".to_owned()), ..Props::persistent() };
+    second.publish_topic("t", &own, b"hi");
+    assert_eq!(amqp.delivery().props, own);
+    let other = Props { user_id: Some("u1".to_owned()), ..Props::persistent() };
+    second.publish_raw("amq.topic", "t", &other.encode(), b"hi");
+    assert_eq!(second.closed().expect("the channel is closed").0, 406);
+    assert_eq!(amqp.deliveries(), []);
+}
+
+#[test]
+fn trace_passes() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = [("traceparent", parent), ("tracestate", "a=1"), ("baggage", "k=v")];
+    let sent = Properties::of_user(&trace);
+    let (seen, back) = OverAmqp::new().send_properties(&sent);
+    let headers = trace.map(|(name, value)| (name, Field::text(value)));
+    assert_eq!(seen.props, Props::with_headers(&headers));
+    assert_eq!(back.properties, sent);
+}

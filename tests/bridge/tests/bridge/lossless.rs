@@ -1,0 +1,195 @@
+//! Whatever a message holds, it returns from the other protocol as it was.
+
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    test_runner::{Config, RngSeed, TestRunner},
+};
+
+use crate::{
+    amqp::{Field, Props},
+    mqtt::{Properties, Publish},
+    round_trip::{OverAmqp, OverMqtt},
+};
+
+/// The same cases at each run, unless `PROPTEST_RNG_SEED` in the environment asks for others.
+fn runner(cases: u32) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(match config.rng_seed {
+        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(1), ..config },
+        RngSeed::Fixed(_) => config,
+    })
+}
+
+/// Texts rich in what conversions escape.
+fn odd_text() -> impl Strategy<Value = String> {
+    let odd = prop_oneof![
+        Just("b64:"),
+        Just("urn:uuid:"),
+        Just("%2B"),
+        Just("%"),
+        Just(","),
+        Just(";"),
+        Just("="),
+        Just("\""),
+        Just("$t"),
+        Just("é"),
+        Just("\u{10FFFF}"),
+        Just("\u{1}"),
+        Just("\n"),
+        Just(" "),
+        Just("a"),
+        Just("YWJj"),
+        Just("/"),
+        Just("."),
+        Just("1"),
+        Just("true"),
+    ];
+    vec(odd, 0..6).prop_map(|parts| parts.concat())
+}
+
+fn short_text() -> impl Strategy<Value = String> {
+    prop_oneof![4 => odd_text(), 1 => Just("x".repeat(255))]
+}
+
+/// Names of headers that mean nothing to the broker.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![8 => odd_text().prop_map(|text| format!("h{text}")), 1 => Just("n".repeat(255))]
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Field::Bool),
+        any::<i8>().prop_map(Field::I8),
+        any::<u8>().prop_map(Field::U8),
+        any::<i16>().prop_map(Field::I16),
+        any::<u16>().prop_map(Field::U16),
+        any::<i32>().prop_map(Field::I32),
+        any::<u32>().prop_map(Field::U32),
+        any::<i64>().prop_map(Field::I64),
+        prop_oneof![any::<f32>(), Just(f32::NAN), Just(-0.0)].prop_map(Field::F32),
+        prop_oneof![any::<f64>(), Just(f64::INFINITY), Just(1e300)].prop_map(Field::F64),
+        (any::<u8>(), any::<i32>()).prop_map(|(scale, value)| Field::Decimal(scale, value)),
+        odd_text().prop_map(|text| Field::text(&text)),
+        Just(Field::Text(b"a\0b".to_vec())),
+        vec(any::<u8>(), 0..8).prop_map(Field::Text),
+        vec(any::<u8>(), 0..8).prop_map(Field::Bytes),
+        (0..253_402_300_800u64).prop_map(Field::Time),
+        Just(Field::Void),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Field::List),
+            vec((short_text(), inner), 0..4).prop_map(Field::Table),
+        ]
+    })
+}
+
+fn headers() -> impl Strategy<Value = Option<Vec<(String, Field)>>> {
+    vec((name(), field()), 0..6).prop_map(|mut headers| {
+        let mut names = std::collections::HashSet::new();
+        headers.retain(|(name, _)| names.insert(name.clone()));
+        (!headers.is_empty()).then_some(headers)
+    })
+}
+
+/// All properties but the cluster id, which no other protocol knows.
+fn props() -> impl Strategy<Value = Props> {
+    let texts = [(); 4].map(|()| option::of(short_text()));
+    let ids = (option::of(short_text()), option::of(short_text()), option::of(odd_text()));
+    let numbers = (
+        1..=2u8,
+        option::of(any::<u8>()),
+        option::of(1..100_000_000u64),
+        option::of(0..253_402_300_800u64),
+        any::<bool>(),
+    );
+    (texts, ids, numbers, headers()).prop_map(|(texts, ids, numbers, headers)| {
+        let [content_type, content_encoding, kind, app_id] = texts;
+        let (correlation_id, message_id, reply_to) = ids;
+        let (delivery_mode, priority, expiration, timestamp, has_user) = numbers;
+        Props {
+            content_type,
+            content_encoding,
+            headers,
+            delivery_mode: Some(delivery_mode),
+            priority,
+            correlation_id,
+            reply_to: reply_to.filter(|queue| !queue.is_empty()),
+            expiration: expiration.map(|ms| ms.to_string()),
+            message_id,
+            timestamp,
+            kind,
+            user_id: has_user.then(|| "guest".to_owned()),
+            app_id,
+            cluster_id: None,
+        }
+    })
+}
+
+fn properties() -> impl Strategy<Value = Properties> {
+    let user_name = prop_oneof![6 => name(), 2 => Just("h".to_owned()), 1 => Just("n".repeat(300))];
+    let topic = prop_oneof![
+        odd_text().prop_map(|text| format!("r{text}")),
+        odd_text().prop_map(|text| format!("$exchange/x/{text}")),
+        Just("$queue/a%2Fb".to_owned()),
+        Just("/".to_owned()),
+        Just("$nowhere/x".to_owned()),
+    ];
+    (
+        option::of(0..=1u8),
+        option::of(1..4_000_000u32),
+        option::of(odd_text()),
+        option::of(topic),
+        option::of(prop_oneof![
+            vec(any::<u8>(), 0..8),
+            odd_text().prop_map(String::into_bytes),
+            Just(vec![0xFE; 300]),
+        ]),
+        vec((user_name, prop_oneof![odd_text(), Just("v".repeat(70))]), 0..6),
+    )
+        .prop_map(|(format, expiry, content_type, response_topic, correlation, user)| {
+            Properties {
+                format,
+                expiry,
+                content_type,
+                response_topic,
+                correlation,
+                subscription_ids: Vec::new(),
+                user,
+            }
+        })
+}
+
+#[test]
+fn whatever_amqp_says_returns_from_mqtt_5() {
+    let mut over = OverMqtt::new();
+    let over = std::cell::RefCell::new(&mut over);
+    let cases = (props(), vec(any::<u8>(), 0..20));
+    runner(512)
+        .run(&cases, |(sent, body)| {
+            let (_, back) = over.borrow_mut().send(&sent, &body);
+            // As texts, because NaN is not equal to itself.
+            prop_assert_eq!(format!("{:?}", back.props), format!("{:?}", sent));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn whatever_mqtt_5_says_returns_from_amqp() {
+    let mut over = OverAmqp::new();
+    let over = std::cell::RefCell::new(&mut over);
+    let cases = (properties(), 0..=2u8, any::<bool>());
+    runner(512)
+        .run(&cases, |(properties, qos, retain)| {
+            let sent =
+                Publish { qos, retain, properties, payload: b"hi".to_vec(), ..Default::default() };
+            let expected = sent.properties.clone();
+            let (_, back) = over.borrow_mut().send(sent);
+            prop_assert_eq!(back.properties, expected);
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,20 @@
+//! What a message is after it went from one protocol to another, and back.
+//!
+//! Every test speaks the bytes of the protocols to real sessions over a real broker. The encoders
+//! and decoders of the clients are this crate's own, so that an error in those of the protocols
+//! cannot hide itself. Time stands still until a test moves it.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod addresses;
+mod amqp;
+mod exact;
+mod fields;
+mod headers;
+mod lossless;
+mod mqtt;
+mod queues;
+mod round_trip;
+mod topics;
+mod wire;
+mod world;

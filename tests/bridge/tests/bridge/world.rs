@@ -1,0 +1,277 @@
+//! A broker in memory, and connections without sockets. The only place that touches the API.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use polymq_amqp091::Amqp091;
+use polymq_broker::{AcceptEverybody, BrokerHandle, Parts, PermissionRecord, UserRecord};
+use polymq_contract::{
+    Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
+    ProtocolSession, Transport,
+};
+use polymq_memory::MemoryStore;
+use polymq_model::{Formats, Limits, Now, UserName, VhostName};
+use polymq_mqtt::Mqtt;
+use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+
+/// Users that may do everything; none may speak for another.
+pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
+
+/// When every world begins, in ms since 1970.
+const BEGINNING_MS: u64 = 1_700_000_000_000;
+
+/// Turns of one connection after which it is taken to be running in circles.
+const TURNS_MAX: usize = 10_000;
+
+#[derive(Clone)]
+pub(crate) struct World(Rc<RefCell<State>>);
+
+struct State {
+    broker: BrokerHandle,
+    amqp: Amqp091,
+    mqtt: Mqtt,
+    limits: Arc<Limits>,
+    started: Instant,
+    now_ms: u64,
+    links: Vec<Link>,
+}
+
+/// One connection: what the driver would hold, with buffers in place of the socket.
+struct Link {
+    session: Box<dyn ProtocolSession>,
+    connection: Box<dyn Connection>,
+    outbox: Arc<Outbox>,
+    /// Sent by the client and not yet read.
+    unread: BytesMut,
+    input: BytesMut,
+    batch: EventBatch,
+    effects: Effects,
+    resume: bool,
+    /// For the client.
+    sent: BytesMut,
+    is_open: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Speaks {
+    Amqp,
+    Mqtt,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
+        let (amqp, mqtt) = (Amqp091::default(), Mqtt::default());
+        let limits = Arc::new(Limits::default());
+        let random = AtomicU64::new(1);
+        let broker = BrokerHandle::new(Parts {
+            committer: Committer::new(store.clone(), ShardId(0), &opened),
+            formats: Formats::new(amqp.formats().into_iter().chain(mqtt.formats())),
+            limits: limits.clone(),
+            authenticator: Arc::new(AcceptEverybody),
+            entropy: Box::new(move |bytes: &mut [u8]| {
+                let number = random.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+                bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
+            }),
+            share_expiry_ms: 86_400_000,
+        });
+        let started = Instant::now();
+        let state =
+            State { broker, amqp, mqtt, limits, started, now_ms: BEGINNING_MS, links: Vec::new() };
+        state.broker.recover(&opened, &store, state.now()).unwrap();
+        let vhost = VhostName::new("/").unwrap();
+        state.broker.create_vhost(vhost.clone());
+        for user in USERS {
+            let user = UserName::new(user).unwrap();
+            let record = UserRecord {
+                password_hash: String::new(),
+                scram: String::new(),
+                tags: Vec::new(),
+                loopback_only: false,
+            };
+            state.broker.put_user(user.clone(), record, true);
+            let all = PermissionRecord::all();
+            state.broker.put_permission(vhost.clone(), user, all, true).unwrap();
+        }
+        Self(Rc::new(RefCell::new(state)))
+    }
+
+    /// Opens a connection that has sent nothing yet, and returns its number.
+    pub(crate) fn open(&self, speaks: Speaks) -> usize {
+        let state = &mut *self.0.borrow_mut();
+        let outbox = Arc::new(Outbox::new(state.limits.outbox_bytes_max));
+        let peer = Arc::new(Peer {
+            address: None,
+            local: None,
+            is_loopback: true,
+            tls: None,
+            transport: Transport::Stream,
+            listener: "test".into(),
+            vhost: VhostName::new("/").unwrap(),
+        });
+        let protocol: &dyn Protocol = match speaks {
+            Speaks::Amqp => &state.amqp,
+            Speaks::Mqtt => &state.mqtt,
+        };
+        state.links.push(Link {
+            session: protocol.session(&peer, &state.limits, state.now()),
+            connection: state.broker.connect(protocol.name(), &peer, &outbox).unwrap(),
+            outbox,
+            unread: BytesMut::new(),
+            input: BytesMut::new(),
+            batch: EventBatch::default(),
+            effects: Effects::default(),
+            resume: false,
+            sent: BytesMut::new(),
+            is_open: true,
+        });
+        state.links.len() - 1
+    }
+
+    /// The client sends bytes; everything that follows from them happens before this returns.
+    pub(crate) fn send(&self, link: usize, bytes: &[u8]) {
+        let state = &mut *self.0.borrow_mut();
+        state.links[link].unread.extend_from_slice(bytes);
+        state.run();
+    }
+
+    /// What the server has sent since the last call.
+    pub(crate) fn receive(&self, link: usize) -> BytesMut {
+        self.0.borrow_mut().links[link].sent.split()
+    }
+
+    pub(crate) fn is_open(&self, link: usize) -> bool {
+        self.0.borrow().links[link].is_open
+    }
+
+    /// The client's socket breaks.
+    pub(crate) fn cut(&self, link: usize) {
+        let state = &mut *self.0.borrow_mut();
+        let now = state.now();
+        state.links[link].end(DisconnectCause::PeerGone, now);
+        state.run();
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, ms: u64) {
+        let state = &mut *self.0.borrow_mut();
+        state.now_ms += ms;
+        state.broker.tick(state.now());
+        state.run();
+    }
+
+    /// A counter of the MQTT sessions.
+    pub(crate) fn mqtt_count(&self, name: &str) -> u64 {
+        let counters = self.0.borrow().mqtt.counters().snapshot();
+        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+    }
+
+    /// Ready messages of a queue; `None` when there is no such queue.
+    pub(crate) fn ready(&self, queue: &str) -> Option<u64> {
+        let views = self.0.borrow().broker.queues();
+        let view = views.into_iter().find(|view| view.name.as_str() == queue)?;
+        Some(u64::try_from(view.counts.ready).unwrap())
+    }
+}
+
+impl State {
+    fn now(&self) -> Now {
+        let passed = Duration::from_millis(self.now_ms - BEGINNING_MS);
+        Now { instant: self.started + passed, unix_ms: self.now_ms }
+    }
+
+    /// Gives every connection its turns until nothing moves any more.
+    fn run(&mut self) {
+        let now = self.now();
+        for _ in 0..TURNS_MAX {
+            let mut moved = false;
+            for link in &mut self.links {
+                moved |= link.is_open && link.turn(now);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the connections do not come to rest");
+    }
+}
+
+impl Link {
+    /// True when something moved.
+    fn turn(&mut self, now: Now) -> bool {
+        if self.outbox.is_evicted() {
+            self.end(DisconnectCause::Timeout, now);
+            return true;
+        }
+        let mut moved = self.outbox.take_nudge();
+        if moved {
+            self.connection.on_room(now);
+        }
+        moved |= self.take_events(now);
+        let may_read = !self.effects.waiting && self.connection.may_read();
+        if self.resume || (may_read && !self.unread.is_empty()) {
+            if may_read {
+                self.input.unsplit(self.unread.split());
+            }
+            self.resume = false;
+            self.effects.waiting = false;
+            self.session.on_bytes(&mut self.input, now, &mut self.effects);
+            self.execute(now);
+            moved = true;
+        }
+        if self.session.next_timeout().is_some_and(|timeout| timeout.at <= now.instant) {
+            self.session.on_timeout(now, &mut self.effects);
+            self.execute(now);
+            moved = true;
+        }
+        self.sent.extend_from_slice(&self.effects.out.take_all());
+        if self.effects.close.take().is_some() {
+            self.end(DisconnectCause::Session, now);
+            moved = true;
+        }
+        moved
+    }
+
+    fn take_events(&mut self, now: Now) -> bool {
+        if self.batch.is_empty() {
+            self.outbox.take(&mut self.batch);
+        }
+        let before = self.batch.len();
+        if before == 0 {
+            return false;
+        }
+        self.session.on_events(&mut self.batch, now, &mut self.effects);
+        let room = self.outbox.release(&mut self.batch);
+        self.execute(now);
+        if room {
+            self.connection.on_room(now);
+        }
+        self.resume |= self.effects.waiting;
+        true
+    }
+
+    fn execute(&mut self, now: Now) {
+        if !self.effects.commands.is_empty() {
+            self.connection.execute(&mut self.effects.commands, now);
+        }
+    }
+
+    fn end(&mut self, cause: DisconnectCause, now: Now) {
+        if !std::mem::replace(&mut self.is_open, false) {
+            return;
+        }
+        self.session.on_disconnect(cause, &mut self.effects);
+        self.execute(now);
+        self.outbox.close();
+        self.connection.disconnect(cause, now);
+    }
+}
