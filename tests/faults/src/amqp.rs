@@ -1,0 +1,394 @@
+//! A client of AMQP 0-9-1 on one blocking socket with one channel.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+/// The first eight bytes of a connection.
+pub const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const FRAME_END: u8 = 0xCE;
+const CHANNEL: u16 = 1;
+
+/// Class and method number.
+pub type Id = (u16, u16);
+
+/// What the broker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// Any method but `basic.deliver` and `basic.get-ok`, with its arguments.
+    Method(Id, Vec<u8>),
+    /// A message.
+    Delivery(Delivery),
+}
+
+/// A message for a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// What it is acknowledged by.
+    pub tag: u64,
+    /// Delivered before.
+    pub redelivered: bool,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Arguments of a method, written field by field.
+#[derive(Debug, Clone)]
+pub struct Method(Vec<u8>);
+
+impl Method {
+    /// A method without arguments.
+    pub fn new((class, method): Id) -> Self {
+        Self([class.to_be_bytes(), method.to_be_bytes()].concat())
+    }
+
+    /// Adds bytes as they are.
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Adds an octet.
+    pub fn u8(self, value: u8) -> Self {
+        self.raw(&[value])
+    }
+
+    /// Adds two octets.
+    pub fn u16(self, value: u16) -> Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// Adds four octets.
+    pub fn u32(self, value: u32) -> Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// Adds eight octets.
+    pub fn u64(self, value: u64) -> Self {
+        self.raw(&value.to_be_bytes())
+    }
+
+    /// Adds a short string, which has up to 255 bytes here.
+    pub fn short(self, text: &str) -> Self {
+        self.u8(u8::try_from(text.len()).unwrap_or(u8::MAX)).raw(text.as_bytes())
+    }
+
+    /// Adds a long string or the content of a table.
+    pub fn long(self, bytes: &[u8]) -> Self {
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).raw(bytes)
+    }
+
+    /// The frame of the method.
+    pub fn frame(&self, channel: u16) -> Vec<u8> {
+        frame(METHOD, channel, &self.0)
+    }
+}
+
+/// A frame.
+pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![kind];
+    out.extend(channel.to_be_bytes());
+    out.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(payload);
+    out.push(FRAME_END);
+    out
+}
+
+/// The content header of a persistent message.
+pub fn content_header(body_bytes: u64) -> Vec<u8> {
+    let mut header = vec![0, 60, 0, 0];
+    header.extend(body_bytes.to_be_bytes());
+    header.extend([0x10, 0x00, 2]);
+    frame(HEADER, CHANNEL, &header)
+}
+
+/// A body frame.
+pub fn body_frame(body: &[u8]) -> Vec<u8> {
+    frame(BODY, CHANNEL, body)
+}
+
+/// `basic.publish` with a persistent message of one body frame.
+pub fn publish(exchange: &str, key: &str, body: &[u8]) -> Vec<u8> {
+    let method = Method::new((60, 40)).u16(0).short(exchange).short(key).u8(0);
+    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    [method.frame(CHANNEL), content_header(length), body_frame(body)].concat()
+}
+
+/// A frame as received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Frame {
+    kind: u8,
+    payload: Vec<u8>,
+}
+
+/// A connection with channel 1 open.
+#[derive(Debug)]
+pub struct Amqp {
+    stream: TcpStream,
+    input: Vec<u8>,
+    partial: Option<(Delivery, u64)>,
+}
+
+impl Amqp {
+    /// Connects and sends nothing.
+    ///
+    /// Errors: those of the socket.
+    pub fn dial(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, input: Vec::new(), partial: None })
+    }
+
+    /// Connects, logs in and opens the channel.
+    ///
+    /// Errors: when the broker refuses or the connection breaks.
+    pub fn open(port: u16) -> Result<Self> {
+        let mut client = Self::dial(port)?;
+        client.send(PROTOCOL_HEADER)?;
+        client.expect((10, 10))?;
+        client.send(&start_ok(&[]).frame(0))?;
+        client.expect((10, 30))?;
+        let tune_ok = Method::new((10, 31)).u16(16).u32(131_072).u16(0);
+        let open = Method::new((10, 40)).short("/").short("").u8(0);
+        client.send(&[tune_ok.frame(0), open.frame(0)].concat())?;
+        client.expect((10, 41))?;
+        client.call(&Method::new((20, 10)).short(""), (20, 11))?;
+        Ok(client)
+    }
+
+    /// How long [`Amqp::next_event`] waits.
+    ///
+    /// Errors: those of the socket.
+    pub fn set_patience(&self, time: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(time))?)
+    }
+
+    /// Writes bytes.
+    ///
+    /// Errors: when the connection is broken.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Sends a method on the channel and waits for its answer, whose arguments are returned.
+    ///
+    /// Errors: when something else comes, as a close of the channel.
+    pub fn call(&mut self, method: &Method, answer: Id) -> Result<Vec<u8>> {
+        self.send(&method.frame(CHANNEL))?;
+        self.expect(answer)
+    }
+
+    /// Waits for a method.
+    ///
+    /// Errors: when another one comes, or none.
+    pub fn expect(&mut self, id: Id) -> Result<Vec<u8>> {
+        match self.next_event()? {
+            Some(Incoming::Method(found, arguments)) if found == id => Ok(arguments),
+            Some(Incoming::Method(found, arguments)) => {
+                bail!("{found:?} instead of {id:?}: {}", String::from_utf8_lossy(&arguments))
+            }
+            Some(Incoming::Delivery(_)) => bail!("a delivery instead of {id:?}"),
+            None => bail!("no {id:?} in time"),
+        }
+    }
+
+    /// The next thing the broker says; `None` when it says nothing for as long as the patience.
+    ///
+    /// Errors: when the connection ends.
+    pub fn next_event(&mut self) -> Result<Option<Incoming>> {
+        loop {
+            let Some(frame) = self.frame()? else { return Ok(None) };
+            if let Some(incoming) = self.take(frame)? {
+                return Ok(Some(incoming));
+            }
+        }
+    }
+
+    /// True when a frame is there without waiting for the socket.
+    pub fn has_input(&self) -> bool {
+        frame_len(&self.input).is_some_and(|len| self.input.len() >= len)
+    }
+
+    fn frame(&mut self) -> Result<Option<Frame>> {
+        loop {
+            if let Some(len) = frame_len(&self.input)
+                && self.input.len() >= len
+            {
+                let bytes: Vec<u8> = self.input.drain(..len).collect();
+                let (Some(&kind), Some(payload)) = (bytes.first(), bytes.get(7..len - 1)) else {
+                    bail!("a frame without a head")
+                };
+                if bytes.last() != Some(&FRAME_END) {
+                    bail!("a frame without its end");
+                }
+                return Ok(Some(Frame { kind, payload: payload.to_vec() }));
+            }
+            if !read_more(&mut self.stream, &mut self.input)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame) -> Result<Option<Incoming>> {
+        match frame.kind {
+            METHOD => {
+                let id = (number(&frame.payload, 0)?, number(&frame.payload, 2)?);
+                let arguments = frame.payload.get(4..).unwrap_or_default().to_vec();
+                // Both begin with the tag and the redelivered flag; one has a consumer tag before.
+                let at = match id {
+                    (60, 60) => 1 + usize::from(arguments.first().copied().unwrap_or_default()),
+                    (60, 71) => 0,
+                    _ => return Ok(Some(Incoming::Method(id, arguments))),
+                };
+                let tag = long_number(&arguments, at)?;
+                let redelivered = arguments.get(at + 8) == Some(&1);
+                self.partial = Some((Delivery { tag, redelivered, body: Vec::new() }, u64::MAX));
+                Ok(None)
+            }
+            HEADER => {
+                let length = long_number(&frame.payload, 4)?;
+                let Some((_, missing)) = &mut self.partial else { bail!("a header alone") };
+                *missing = length;
+                Ok(self.whole())
+            }
+            BODY => {
+                let Some((delivery, missing)) = &mut self.partial else { bail!("a body alone") };
+                delivery.body.extend_from_slice(&frame.payload);
+                *missing = missing.saturating_sub(frame.payload.len().try_into()?);
+                Ok(self.whole())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn whole(&mut self) -> Option<Incoming> {
+        let (delivery, _) = self.partial.take_if(|(_, missing)| *missing == 0)?;
+        Some(Incoming::Delivery(delivery))
+    }
+
+    /// Declares a durable queue and returns the number of its ready messages.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn declare(&mut self, queue: &str) -> Result<u32> {
+        let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&[]);
+        let answer = self.call(&method, (50, 11))?;
+        let at = 1 + usize::from(answer.first().copied().unwrap_or_default());
+        let bytes = answer.get(at..at + 4).and_then(|bytes| bytes.first_chunk::<4>());
+        bytes.map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| anyhow::anyhow!("no count"))
+    }
+
+    /// Binds a queue to `amq.topic`.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn bind_topic(&mut self, queue: &str, key: &str) -> Result<()> {
+        let method = Method::new((50, 20)).u16(0).short(queue).short("amq.topic").short(key);
+        self.call(&method.u8(0).long(&[]), (50, 21)).map(|_| ())
+    }
+
+    /// Turns publisher confirms on.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn confirm_select(&mut self) -> Result<()> {
+        self.call(&Method::new((85, 10)).u8(0), (85, 11)).map(|_| ())
+    }
+
+    /// Starts a consumer that acknowledges, with at most `prefetch` messages on the way.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn consume(&mut self, queue: &str, prefetch: u16) -> Result<()> {
+        self.call(&Method::new((60, 10)).u32(0).u16(prefetch).u8(0), (60, 11))?;
+        let consume = Method::new((60, 20)).u16(0).short(queue).short("c").u8(0).long(&[]);
+        self.call(&consume, (60, 21)).map(|_| ())
+    }
+
+    /// Acknowledges one delivery, or all up to it.
+    ///
+    /// Errors: when the connection is broken.
+    pub fn ack(&mut self, tag: u64, multiple: bool) -> Result<()> {
+        self.send(&Method::new((60, 80)).u64(tag).u8(u8::from(multiple)).frame(CHANNEL))
+    }
+
+    /// Closes the connection and waits for the broker's answer: what was sent has been done.
+    ///
+    /// Errors: when the broker does not answer.
+    pub fn close(mut self) -> Result<()> {
+        let close = Method::new((10, 50)).u16(200).short("bye").u16(0).u16(0);
+        self.send(&close.frame(0))?;
+        while let Some(incoming) = self.next_event()? {
+            if matches!(incoming, Incoming::Method((10, 51), _)) {
+                return Ok(());
+            }
+        }
+        bail!("connection.close is not answered")
+    }
+
+    /// Everything until the broker closes the socket; methods only.
+    ///
+    /// Errors: when it stays open longer than the patience.
+    pub fn last_words(&mut self) -> Result<Vec<(Id, Vec<u8>)>> {
+        let mut words = Vec::new();
+        loop {
+            match self.next_event() {
+                Ok(Some(Incoming::Method(id, arguments))) => words.push((id, arguments)),
+                Ok(Some(Incoming::Delivery(_))) => {}
+                Ok(None) => bail!("the connection stays open after {words:?}"),
+                Err(_) => return Ok(words),
+            }
+        }
+    }
+}
+
+/// `connection.start-ok` of the user `guest` with these client properties.
+pub fn start_ok(properties: &[u8]) -> Method {
+    let start_ok = Method::new((10, 11)).long(properties).short("PLAIN");
+    start_ok.long(b"\0guest\0guest").short("en_US")
+}
+
+/// Reads what there is; false when nothing comes in time.
+///
+/// Errors: when the connection has ended.
+pub fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> Result<bool> {
+    let mut chunk = [0; 32 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(0) => bail!("the broker closed the connection"),
+        Ok(count) => {
+            input.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            Ok(true)
+        }
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn frame_len(input: &[u8]) -> Option<usize> {
+    let size = input.get(3..7).and_then(|bytes| bytes.first_chunk::<4>())?;
+    usize::try_from(u32::from_be_bytes(*size)).ok()?.checked_add(8)
+}
+
+/// Two octets of a method's arguments.
+///
+/// Errors: when they are not there.
+pub fn number(bytes: &[u8], at: usize) -> Result<u16> {
+    match bytes.get(at..).and_then(|bytes| bytes.first_chunk::<2>()) {
+        Some(bytes) => Ok(u16::from_be_bytes(*bytes)),
+        None => bail!("a method is too short"),
+    }
+}
+
+/// Eight octets of a method's arguments.
+///
+/// Errors: when they are not there.
+pub fn long_number(bytes: &[u8], at: usize) -> Result<u64> {
+    match bytes.get(at..).and_then(|bytes| bytes.first_chunk::<8>()) {
+        Some(bytes) => Ok(u64::from_be_bytes(*bytes)),
+        None => bail!("a frame is too short"),
+    }
+}

@@ -1,0 +1,226 @@
+//! The broker as a process: started on free ports, killed or stopped, and looked at from outside.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a start or a stop may take before the broker counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Name of the file beside the data that takes the broker's standard error.
+const LOG_FILE: &str = "stderr.log";
+
+/// Ports of a running broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// AMQP 0-9-1.
+    pub amqp: u16,
+    /// MQTT.
+    pub mqtt: u16,
+}
+
+/// A broker that we started; killed when dropped.
+#[derive(Debug)]
+pub struct Broker {
+    child: Child,
+    /// Where it listens.
+    pub ports: Ports,
+    /// From the start of the process to its ready line.
+    pub ready_after: Duration,
+}
+
+/// A directory for one broker, with its data and its log; gone when dropped.
+#[derive(Debug)]
+pub struct Home(tempfile::TempDir);
+
+impl Home {
+    /// Makes an empty one.
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::Builder::new().prefix("polymq-faults-").tempdir()?))
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    /// What brokers of this home have said on standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join(LOG_FILE)).unwrap_or_default()
+    }
+
+    /// Keeps the directory for a look at it, and says where it is.
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
+    }
+
+    /// Starts the program without waiting for it.
+    ///
+    /// Errors: when there is no program to start.
+    pub fn spawn(&self, extra: &[&str]) -> Result<Child> {
+        let log = File::options().create(true).append(true).open(self.0.path().join(LOG_FILE))?;
+        let program = program()?;
+        Command::new(&program)
+            .args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"])
+            .arg(self.data())
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("`{}` cannot be started", program.display()))
+    }
+
+    /// Starts a broker and waits for its ready line.
+    ///
+    /// Errors: with the end of its log when it ends or hangs instead.
+    pub fn start(&self) -> Result<Broker> {
+        self.start_with(&[])
+    }
+
+    /// As [`Home::start`] with further arguments.
+    ///
+    /// Errors: with the end of its log when it ends or hangs instead.
+    pub fn start_with(&self, extra: &[&str]) -> Result<Broker> {
+        let started = Instant::now();
+        let mut child = self.spawn(extra)?;
+        match ready_line(&mut child).and_then(|line| ports(&line)) {
+            Ok(ports) => Ok(Broker { child, ports, ready_after: started.elapsed() }),
+            Err(error) => {
+                end(&mut child);
+                let log = self.log();
+                let tail: Vec<_> = log.lines().rev().take(10).collect();
+                let tail: Vec<_> = tail.into_iter().rev().collect();
+                Err(error.context(format!("its last words:\n{}", tail.join("\n"))))
+            }
+        }
+    }
+}
+
+/// The binary under test: `POLYMQ_BIN`, or the release build of this workspace.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("POLYMQ_BIN") {
+        return Ok(path.into());
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(path) => workspace.join(path),
+        None => workspace.join("target"),
+    };
+    let path = target.join("release/polymq");
+    if !path.exists() {
+        let path = path.display();
+        bail!("there is no `{path}`: run `cargo build --release -p polymq-server`");
+    }
+    Ok(path)
+}
+
+fn ready_line(child: &mut Child) -> Result<String> {
+    let stdout = child.stdout.take().context("standard output is not piped")?;
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        // Nobody listens any more when the patience has ended.
+        let _ = send.send(read.map(|_| line));
+    });
+    let line = receive.recv_timeout(PATIENCE).context("the broker says nothing")??;
+    if line.is_empty() {
+        bail!("the broker ended instead of getting ready");
+    }
+    Ok(line)
+}
+
+fn ports(line: &str) -> Result<Ports> {
+    let ports: serde_json::Value = serde_json::from_str(line).context(line.to_owned())?;
+    let port = |name: &str| {
+        let number = ports.get(name).and_then(serde_json::Value::as_u64);
+        number.and_then(|port| u16::try_from(port).ok()).with_context(|| format!("port of {name}"))
+    };
+    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")? })
+}
+
+/// Kills a child and waits for its end.
+pub fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Waits for a child to end by itself.
+///
+/// Errors: when it takes too long.
+pub fn wait_for_end(child: &mut Child) -> Result<ExitStatus> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    end(child);
+    bail!("the process did not end in {PATIENCE:?}")
+}
+
+impl Broker {
+    /// `kill -9`, and the wait until the process is gone.
+    pub fn kill(mut self) {
+        end(&mut self.child);
+    }
+
+    /// Asks for a clean stop and does not wait for it.
+    ///
+    /// Errors: when the process is gone.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("a process has a number")?, Signal::TERM)?)
+    }
+
+    /// Waits for the end after [`Broker::terminate`].
+    ///
+    /// Errors: when it takes too long.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        wait_for_end(&mut self.child)
+    }
+
+    /// A clean stop.
+    ///
+    /// Errors: when it takes too long.
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.terminate()?;
+        self.wait()
+    }
+
+    /// Number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// True while the process lives.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Resident memory.
+    ///
+    /// Errors: when the process is gone.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number.and_then(|kib| kib.parse().ok()).context("no VmRSS")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}

@@ -1,0 +1,11 @@
+//! Cases A1, A2 and A7: clients that waste connections, lie about lengths, or do not read.
+#![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
+
+#[path = "abuse/lies.rs"]
+mod lies;
+#[path = "abuse/reader.rs"]
+mod reader;
+#[path = "abuse/served.rs"]
+mod served;
+#[path = "abuse/strangers.rs"]
+mod strangers;

@@ -1,0 +1,109 @@
+//! Case A7: a reader that never reads.
+
+use polymq_faults::{
+    amqp::{self, Amqp},
+    broker::Home,
+    mqtt::{self, Login, Mqtt},
+    report::say,
+};
+
+use crate::served::Honest;
+
+const MESSAGE: usize = 4096;
+/// 100 MiB, many times what may wait for one connection.
+const FLOOD: usize = 25_600;
+
+#[test]
+fn a07_subscriber_that_never_reads_costs_bounded_memory() {
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut honest = Honest::new(&broker);
+    let open = |client_id| {
+        let login = Login { level: 4, client_id, clean: true };
+        Mqtt::open(broker.ports.mqtt, login).unwrap()
+    };
+    let (mut lazy, mut busy, mut publisher) = (open("lazy"), open("busy"), open("publisher"));
+    lazy.subscribe("flood", 0).unwrap();
+    busy.subscribe("flood", 0).unwrap();
+    busy.subscribe("end", 1).unwrap();
+    honest.is_served();
+    let before = broker.resident_kib().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut count = 0_usize;
+        loop {
+            let publish = busy.next_packet().unwrap().unwrap().publish().unwrap();
+            if publish.packet_id > 0 {
+                return count;
+            }
+            count += 1;
+        }
+    });
+    let mut most = before;
+    let flood = mqtt::publish("flood", 0, &[7; MESSAGE]);
+    for number in 0..FLOOD {
+        publisher.send(&flood).unwrap();
+        if number % 512 == 0 {
+            honest.is_served();
+            most = most.max(broker.resident_kib().unwrap());
+        }
+    }
+    publisher.send(&mqtt::publish("end", 1, b"")).unwrap();
+    let count = reading.join().unwrap();
+    honest.is_served();
+    most = most.max(broker.resident_kib().unwrap());
+    let grown = (most - before) / 1024;
+    say(&format!(
+        "A7: {} MiB past a lazy subscriber grew the broker by {grown} MiB; the busy one got \
+         {count} of {FLOOD}; slowest honest round trip {} ms",
+        (FLOOD * MESSAGE) >> 20,
+        honest.slowest.as_millis()
+    ));
+    assert!(grown < 64, "{grown} MiB for one lazy subscriber");
+    assert!(count * 10 > FLOOD * 9, "the busy subscriber got only {count}");
+    drop(lazy);
+}
+
+#[test]
+fn a07_consumer_that_never_reads_leaves_the_messages_in_the_queue() {
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut honest = Honest::new(&broker);
+    let mut lazy = Amqp::open(broker.ports.amqp).unwrap();
+    lazy.declare("flood").unwrap();
+    // No prefetch: the client asks for everything.
+    lazy.consume("flood", 0).unwrap();
+    let mut publisher = Amqp::open(broker.ports.amqp).unwrap();
+    publisher.confirm_select().unwrap();
+    honest.is_served();
+    let before = broker.resident_kib().unwrap();
+    let count = 8192_usize;
+    let flood = amqp::publish("", "flood", &[7; MESSAGE]);
+    let mut confirmed = 0;
+    for number in 1..=count {
+        publisher.send(&flood).unwrap();
+        if number % 512 == 0 {
+            while confirmed < number as u64 {
+                let arguments = publisher.expect((60, 80)).unwrap();
+                confirmed = amqp::long_number(&arguments, 0).unwrap();
+            }
+            honest.is_served();
+        }
+    }
+    let grown = broker.resident_kib().unwrap().saturating_sub(before) / 1024;
+    let sent = (count * MESSAGE) >> 20;
+    let ready = publisher.declare("flood").unwrap();
+    say(&format!(
+        "A7: {sent} MiB for a lazy consumer grew the broker by {grown} MiB; {ready} of {count} \
+         messages stayed ready"
+    ));
+    assert!(ready > 0, "everything was written for a client that does not read");
+    assert!(grown < 2 * sent as u64 + 32, "{grown} MiB for {sent} MiB");
+    drop(lazy);
+    // What was on its way to the lazy one comes back, in order and complete.
+    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
+    while publisher.declare("flood").unwrap() as usize != count {
+        honest.is_served();
+    }
+    consumer.consume("flood", 100).unwrap();
+    assert!(consumer.next_event().unwrap().is_some());
+}

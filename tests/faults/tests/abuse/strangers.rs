@@ -1,0 +1,114 @@
+//! Case A1: thousands of connections that never log in.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use polymq_faults::{
+    broker::{Broker, Home},
+    report::{say, setting, skip},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::served::Honest;
+
+/// The broker's own limit, by default.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Files that the test and the broker use beside the strangers' sockets.
+const OTHER_FILES: u64 = 200;
+/// Memory of a connection that has not logged in.
+const STRANGER_KIB_MAX: f64 = 10.0;
+
+/// Lets this process, and the broker it starts, open `files` files.
+fn allow_files(files: u64) -> bool {
+    let limits = getrlimit(Resource::Nofile);
+    let has = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
+    if has(limits.current) {
+        return true;
+    }
+    let maximum = if has(limits.maximum) { limits.maximum } else { Some(files) };
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).is_ok()
+}
+
+/// Connects and sends the first byte of a login.
+fn stranger(broker: &Broker, number: u64) -> TcpStream {
+    let (port, first) = match number % 2 {
+        0 => (broker.ports.amqp, b'A'),
+        _ => (broker.ports.mqtt, 0x10),
+    };
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(&[first]).unwrap();
+    stream
+}
+
+fn is_cut(mut stream: &TcpStream, until: Instant) -> bool {
+    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(left)).unwrap();
+    match stream.read(&mut [0; 256]) {
+        Ok(0) => true,
+        Ok(_) => is_cut(stream, until),
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+#[test]
+fn a01_connections_that_never_log_in_are_cheap_and_cut_in_time() {
+    let count = setting("POLYMQ_STRANGERS", 5000);
+    if !allow_files(count + OTHER_FILES) {
+        skip("A1", &format!("this process may not open {} files", count + OTHER_FILES));
+        return;
+    }
+    let home = Home::new().unwrap();
+    let mut broker = home.start().unwrap();
+    let mut honest = Honest::new(&broker);
+    honest.is_served();
+
+    // The first ones fill what the logins before have left in the allocator.
+    let first = count / 10;
+    let mut before = 0;
+    let began = Instant::now();
+    let mut strangers = Vec::new();
+    for number in 0..count {
+        if number == first {
+            before = broker.resident_kib().unwrap();
+        }
+        strangers.push(stranger(&broker, number));
+        if number % 250 == 0 {
+            honest.is_served();
+        }
+    }
+    let opened = Instant::now();
+    honest.is_served();
+    let after = broker.resident_kib().unwrap();
+    let each = after.saturating_sub(before) as f64 / (count - first) as f64;
+    say(&format!(
+        "A1: {count} strangers in {} ms, {each:.1} KiB each ({before} KiB after {first}, {after} \
+         KiB after all)",
+        (opened - began).as_millis()
+    ));
+    assert!(each < STRANGER_KIB_MAX, "{each:.1} KiB each");
+
+    // Another byte in the middle buys no more time.
+    thread::sleep((LOGIN_TIMEOUT / 2).saturating_sub(opened - began));
+    for stream in &mut strangers {
+        stream.write_all(b"M").unwrap();
+    }
+    while began.elapsed() < LOGIN_TIMEOUT {
+        honest.is_served();
+        thread::sleep(Duration::from_millis(100));
+    }
+    let until = opened + LOGIN_TIMEOUT + Duration::from_secs(5);
+    let cut = strangers.iter().filter(|stream| is_cut(stream, until)).count();
+    say(&format!(
+        "A1: {cut} cut {} ms after the last had connected; slowest honest round trip {} ms",
+        opened.elapsed().as_millis(),
+        honest.slowest.as_millis()
+    ));
+    assert_eq!(cut, strangers.len());
+    honest.is_served();
+    assert!(broker.is_alive());
+    assert!(honest.slowest < Duration::from_secs(5), "{:?}", honest.slowest);
+}
