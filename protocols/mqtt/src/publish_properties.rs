@@ -74,7 +74,8 @@ impl Scan {
     pub(crate) fn deadline_ms(&self, now_ms: u64) -> u64 {
         let native = self.expiry_secs.map(|secs| u64::from(secs) * 1000);
         let Some(ttl) = smaller_ttl(native, self.ttl_ms) else { return 0 };
-        now_ms.saturating_add(ttl).max(1)
+        // An expiry of zero still reaches a subscriber that is waiting at this very moment.
+        now_ms.saturating_add(ttl.max(1))
     }
 
     /// The properties that stay with the message.
