@@ -134,6 +134,17 @@ fn expiry_rounds_up() {
 }
 
 #[test]
+fn an_expiry_of_zero_reaches_who_is_waiting() {
+    let at_once = Props { expiration: text("0"), ..Props::persistent() };
+    let (seen, back) = OverMqtt::new().send(&at_once, b"hi");
+    assert_eq!(seen.properties, Properties { expiry: Some(1), ..user("x-mq-ttl", "0") });
+    assert_eq!(back.props.expiration.as_deref(), Some("1"));
+    let sent = Properties { expiry: Some(0), ..Properties::default() };
+    let (seen, _) = OverAmqp::new().send_properties(&sent);
+    assert_eq!(seen.props.expiration.as_deref(), Some("1"));
+}
+
+#[test]
 fn an_expiry_counts_down_on_the_way() {
     let world = World::new();
     let mut amqp = Amqp::connect(&world);

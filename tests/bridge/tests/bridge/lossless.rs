@@ -53,6 +53,10 @@ fn short_text() -> impl Strategy<Value = String> {
     prop_oneof![4 => odd_text(), 1 => Just("x".repeat(255))]
 }
 
+fn text_with_nul() -> impl Strategy<Value = String> {
+    prop_oneof![6 => short_text(), 1 => odd_text().prop_map(|text| format!("{text}\0"))]
+}
+
 /// Names of headers that mean nothing to the broker.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![8 => odd_text().prop_map(|text| format!("h{text}")), 1 => Just("n".repeat(255))]
@@ -75,7 +79,7 @@ fn field() -> impl Strategy<Value = Field> {
         Just(Field::Text(b"a\0b".to_vec())),
         vec(any::<u8>(), 0..8).prop_map(Field::Text),
         vec(any::<u8>(), 0..8).prop_map(Field::Bytes),
-        (0..253_402_300_800u64).prop_map(Field::Time),
+        prop_oneof![0..5_000_000_000u64, 0..i64::MAX as u64 / 1000].prop_map(Field::Time),
         Just(Field::Void),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
@@ -87,7 +91,8 @@ fn field() -> impl Strategy<Value = Field> {
 }
 
 fn headers() -> impl Strategy<Value = Option<Vec<(String, Field)>>> {
-    vec((name(), field()), 0..6).prop_map(|mut headers| {
+    let name = prop_oneof![8 => name(), 1 => odd_text(), 1 => Just("x\0".to_owned())];
+    vec((name, field()), 0..6).prop_map(|mut headers| {
         let mut names = std::collections::HashSet::new();
         headers.retain(|(name, _)| names.insert(name.clone()));
         (!headers.is_empty()).then_some(headers)
@@ -96,17 +101,18 @@ fn headers() -> impl Strategy<Value = Option<Vec<(String, Field)>>> {
 
 /// All properties but the cluster id, which no other protocol knows.
 fn props() -> impl Strategy<Value = Props> {
-    let texts = [(); 4].map(|()| option::of(short_text()));
-    let ids = (option::of(short_text()), option::of(short_text()), option::of(odd_text()));
+    let texts = (option::of(short_text()), [(); 3].map(|()| option::of(text_with_nul())));
+    let ids =
+        (option::of(text_with_nul()), option::of(text_with_nul()), option::of(text_with_nul()));
     let numbers = (
         1..=2u8,
         option::of(any::<u8>()),
-        option::of(1..100_000_000u64),
-        option::of(0..253_402_300_800u64),
+        option::of(prop_oneof![1..5u64, 1..100_000u64, 1..=u64::from(u32::MAX)]),
+        option::of(prop_oneof![0..5_000_000_000u64, 0..i64::MAX as u64 / 1000]),
         any::<bool>(),
     );
     (texts, ids, numbers, headers()).prop_map(|(texts, ids, numbers, headers)| {
-        let [content_type, content_encoding, kind, app_id] = texts;
+        let (content_type, [content_encoding, kind, app_id]) = texts;
         let (correlation_id, message_id, reply_to) = ids;
         let (delivery_mode, priority, expiration, timestamp, has_user) = numbers;
         Props {
@@ -147,7 +153,13 @@ fn properties() -> impl Strategy<Value = Properties> {
             odd_text().prop_map(String::into_bytes),
             Just(vec![0xFE; 300]),
         ]),
-        vec((user_name, prop_oneof![odd_text(), Just("v".repeat(70))]), 0..6),
+        vec(
+            (
+                prop_oneof![12 => user_name, 1 => odd_text()],
+                prop_oneof![odd_text(), Just("v".repeat(70))],
+            ),
+            0..6,
+        ),
     )
         .prop_map(|(format, expiry, content_type, response_topic, correlation, user)| {
             Properties {
