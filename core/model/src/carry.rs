@@ -11,6 +11,7 @@
 //! [`to_table_headers`] or [`to_text_headers`] returns.
 
 mod death;
+mod event;
 mod ident;
 mod json;
 mod keys;
@@ -23,6 +24,7 @@ mod write;
 pub use death::{
     annotation_headers, annotation_text_headers, decode_annotations, encode_annotations,
 };
+pub use event::{event_from_bare_names, event_from_prefixed_names, event_to_bare_names};
 pub use ident::{ident_from_bytes, ident_from_text, ident_kind, ident_to_bytes, ident_to_text};
 pub use json::{value_from_json, value_to_json};
 pub use keys::{

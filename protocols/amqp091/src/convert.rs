@@ -4,8 +4,9 @@ use polymq_model::{
     Message, Properties, Table, Value,
     address::Address,
     carry::{
-        SHORT_BYTES_MAX, Writing, annotation_headers, expiry_shown_ms, from_table_headers,
-        ident_from_bytes, ident_from_text, ident_to_text, seconds_down, to_table_headers,
+        SHORT_BYTES_MAX, Writing, annotation_headers, event_from_prefixed_names, expiry_shown_ms,
+        from_table_headers, ident_from_bytes, ident_from_text, ident_to_text, seconds_down,
+        to_table_headers,
     },
     format::{self, FormatId},
 };
@@ -53,6 +54,7 @@ pub(crate) fn decode(message: &Message) -> Properties {
     from_table_headers(headers.unwrap_or_default(), &mut props, &mut |field, outcome| {
         tracing::debug!(field, outcome = outcome.label(), "field dropped");
     });
+    event_from_prefixed_names(&mut props);
     props.qos = props.qos.max(message.qos());
     props.retain |= message.retain();
     props

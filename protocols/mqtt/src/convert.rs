@@ -4,8 +4,9 @@ use polymq_model::{
     Format, Message, Properties as Fields,
     address::{Address, TOPIC_EXCHANGE},
     carry::{
-        self, Outcome, Writing, annotation_text_headers, drop_carry_keys, expiry_shown_ms,
-        from_text_headers, ident_from_bytes, ident_to_bytes, to_text_headers,
+        self, Outcome, Writing, annotation_text_headers, drop_carry_keys, event_from_bare_names,
+        event_to_bare_names, expiry_shown_ms, from_text_headers, ident_from_bytes, ident_to_bytes,
+        to_text_headers,
     },
     format,
 };
@@ -54,6 +55,7 @@ fn decode_5(message: &Message) -> Fields {
         }
     }
     from_text_headers(headers, &mut fields, &mut |_, _| {});
+    event_from_bare_names(&mut fields);
     fields
 }
 
@@ -118,6 +120,8 @@ fn put_converted(
     counters: &Counters,
     out: &mut Properties,
 ) {
+    let event = event_to_bare_names(fields);
+    let fields = event.as_ref().unwrap_or(fields);
     if let Some(is_text) = fields.text {
         out.u8(id::PAYLOAD_FORMAT, u8::from(is_text));
     }
