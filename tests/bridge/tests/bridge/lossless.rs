@@ -136,6 +136,8 @@ fn props() -> impl Strategy<Value = Props> {
 
 fn properties() -> impl Strategy<Value = Properties> {
     let user_name = prop_oneof![6 => name(), 2 => Just("h".to_owned()), 1 => Just("n".repeat(300))];
+    let event_name = prop::sample::select(vec!["specversion", "id", "type", "time", "x"])
+        .prop_map(str::to_owned);
     let topic = prop_oneof![
         odd_text().prop_map(|text| format!("r{text}")),
         odd_text().prop_map(|text| format!("$exchange/x/{text}")),
@@ -155,7 +157,7 @@ fn properties() -> impl Strategy<Value = Properties> {
         ]),
         vec(
             (
-                prop_oneof![12 => user_name, 1 => odd_text()],
+                prop_oneof![12 => user_name, 1 => odd_text(), 2 => event_name],
                 prop_oneof![odd_text(), Just("v".repeat(70))],
             ),
             0..6,
