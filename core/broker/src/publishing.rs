@@ -164,7 +164,10 @@ impl Core {
         let topology = vhost.topology.load();
         let routing =
             Routing { topology: &topology, publisher: ClientNumber(0), message: Some(&letter) };
-        let mut targets = routing.route(&to.exchange, [key]).targets;
+        // Its own keys count all; a key of the queue replaces them.
+        let extra = if to.key.is_none() { message.extra_keys() } else { &[] };
+        let keys = std::iter::once(key).chain(extra.iter().map(|key| &**key));
+        let mut targets = routing.route(&to.exchange, keys).targets;
         targets.retain(|target| match target {
             Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
             Target::Direct(..) | Target::Reply(_) => true,

@@ -407,6 +407,19 @@ impl Message {
         });
     }
 
+    /// The same message with routing keys beside the main one.
+    pub fn with_extra_keys(mut self, keys: Vec<Box<str>>) -> Self {
+        if ThinArc::strong_count(&self.0) != 1 {
+            self = self.copy_to(self.exchange(), self.key(), self.deadline_ms(), self.retain());
+        }
+        self.0.with_arc_mut(|arc| {
+            if let Some(inner) = triomphe::Arc::get_mut(arc) {
+                inner.header_mut().extra_keys = (!keys.is_empty()).then(|| keys.into());
+            }
+        });
+        self
+    }
+
     fn head(&self) -> &Head {
         &self.0.header.header
     }
