@@ -1,4 +1,5 @@
-//! Users and what they may do. Only this module makes [`Permit`]s, and no core operation works without one.
+//! Users and what they may do. Only this module makes [`Permit`]s, and no core operation works
+//! without one.
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc};
 

@@ -83,7 +83,8 @@ impl BrokerHandle {
         self.0.access.remove_user(name);
     }
 
-    /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next start.
+    /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next
+    /// start.
     ///
     /// Errors: kind `Invalid` when an expression is no regular expression.
     pub fn put_permission(

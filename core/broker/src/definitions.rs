@@ -1,4 +1,5 @@
-//! How topology, users and client sessions are written to the store: one `META` record each, JSON with a version.
+//! How topology, users and client sessions are written to the store: one `META` record each, JSON
+//! with a version.
 
 use polymq_contract::{InFlight, Subscription, SubscriptionTarget};
 use polymq_model::{ConsumerId, Seq, Table};

@@ -1,7 +1,8 @@
 //! The broker: routing, exchanges, queues, retained messages, client sessions, permissions.
 //!
-//! It knows no protocol and no storage engine, opens no socket and no file, and reads no clock: the present and random
-//! bytes are handed in. Commands of connections come in by plain calls and events leave by their outboxes.
+//! It knows no protocol and no storage engine, opens no socket and no file, and reads no clock: the
+//! present and random bytes are handed in. Commands of connections come in by plain calls and
+//! events leave by their outboxes.
 #![forbid(unsafe_code)]
 
 pub mod access;

@@ -1,4 +1,5 @@
-//! The door to whoever checks passwords. Hashing costs milliseconds, so it never runs on a connection's task.
+//! The door to whoever checks passwords. Hashing costs milliseconds, so it never runs on a
+//! connection's task.
 
 use std::{any::Any, sync::Arc};
 

@@ -166,11 +166,10 @@ impl Core {
     ) -> Result<(), String> {
         let owner = UserName::new(&stored.owner).map_err(|e| e.to_string())?;
         let endpoint = ClientEndpoint::new(ClientNumber(self.next_client()));
-        if stored.has_queue {
-            let name =
-                crate::client_session::session_queue_name(client_id).map_err(|e| e.to_string())?;
-            endpoint.set_queue(vhost.topology.load().queue(name.as_str()).cloned());
-        }
+        let name =
+            crate::client_session::session_queue_name(client_id).map_err(|e| e.to_string())?;
+        let queue = vhost.topology.load().queue(name.as_str()).cloned();
+        endpoint.set_queue(queue.filter(|queue| queue.settings.of_client));
         let state = self.restored_client_state(stored, now_ms);
         let subscriptions: Vec<_> = state.subscriptions.values().cloned().collect();
         let session = Arc::new(ClientSession {
@@ -215,9 +214,11 @@ impl Core {
                 };
                 let hold = stored.hold.as_ref();
                 let narrow = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+                // A client that has been sent a message gets it again, expired or not.
+                let is_spared = queue.settings.of_client && hold.is_some();
                 entries.push(Entry {
                     seq: stored.seq,
-                    deadline_ms: stored.expiry_ms,
+                    deadline_ms: if is_spared { 0 } else { stored.expiry_ms },
                     acquired: hold.map_or(0, |hold| narrow(hold.acquired_count)),
                     failed: hold.map_or(0, |hold| narrow(hold.delivery_count)),
                     matched: self.matched_again(queue, &message),
@@ -233,7 +234,8 @@ impl Core {
         }
     }
 
-    /// What the subscriptions of a client session say about a message of its queue that was stored before the restart.
+    /// What the subscriptions of a client session say about a message of its queue that was stored
+    /// before the restart.
     fn matched_again(&self, queue: &Queue, message: &polymq_model::Message) -> Matched {
         let mut matched = Matched { qos: 2, ..Matched::default() };
         if !queue.settings.of_client {

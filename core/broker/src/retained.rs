@@ -27,7 +27,8 @@ impl Retained {
         self.messages.len()
     }
 
-    /// The last values whose topics match, in order of their keys; those that have expired are left out.
+    /// The last values whose topics match, in order of their keys; those that have expired are left
+    /// out.
     pub(crate) fn matching(&self, pattern: &Pattern, now_ms: u64) -> Vec<Message> {
         let prefix = literal_prefix(pattern);
         let in_range = self.messages.range::<str, _>((

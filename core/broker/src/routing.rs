@@ -42,7 +42,8 @@ pub(crate) struct Routing<'a> {
 }
 
 impl Routing<'_> {
-    /// The queues and subscribers for `keys` on `exchange`. An exchange that does not exist takes nothing.
+    /// The queues and subscribers for `keys` on `exchange`. An exchange that does not exist takes
+    /// nothing.
     pub(crate) fn route<'k>(
         &self,
         exchange: &str,
@@ -62,8 +63,8 @@ impl Routing<'_> {
         Route { targets: found.into_targets(), cacheable }
     }
 
-    /// Follows an exchange, its bindings to exchanges, and its alternate when nothing took the message. Each exchange
-    /// is visited once.
+    /// Follows an exchange, its bindings to exchanges, and its alternate when nothing took the
+    /// message. Each exchange is visited once.
     fn visit<'k>(
         &self,
         exchange: &str,
@@ -152,7 +153,8 @@ impl Found {
         }
     }
 
-    /// Overlapping subscriptions of a client deliver once, with the highest quality of service and all identifiers.
+    /// Overlapping subscriptions of a client deliver once, with the highest quality of service and
+    /// all identifiers.
     fn client(&mut self, endpoint: &Arc<ClientEndpoint>, options: SubscriptionOptions) {
         if options.no_local && endpoint.number == self.publisher {
             return;
@@ -197,7 +199,8 @@ impl Found {
                 retained: false,
                 ids,
             };
-            // The queue of a client exists as soon as one of its subscriptions asks for more than quality 0.
+            // The queue of a client exists as soon as one of its subscriptions asks for more than
+            // quality 0.
             match endpoint.queue().filter(|_| merged.qos > 0) {
                 Some(queue) => targets.push(Target::Queue(queue, matched)),
                 None => targets.push(Target::Direct(endpoint, matched)),

@@ -116,7 +116,8 @@ impl Vhost {
         watched.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Changes the topology: `change` works on a copy, which replaces the snapshot when it succeeds.
+    /// Changes the topology: `change` works on a copy, which replaces the snapshot when it
+    /// succeeds.
     ///
     /// Errors: those of `change`; the topology is then as before.
     pub(crate) fn edit<R, E>(

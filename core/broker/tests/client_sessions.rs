@@ -240,3 +240,138 @@ fn received_packet_ids_survive_a_restart_until_released() {
     let opened = world.connect().open(session("s", false, 3600));
     assert_eq!(opened.received, [4]);
 }
+
+#[test] // MQTT 5, section 3.1.3.2.2: the will is published when its session ends, also by a clean start.
+fn a_clean_start_publishes_the_will_that_waits() {
+    let world = World::new();
+    let mut watcher = world.connect();
+    watcher.open(session("w", true, 0));
+    watcher.subscribe("will", 0);
+    let mut client = world.connect();
+    let mut open = session("s", true, 3600);
+    open.will = will(message("amq.topic", "will", "gone").build(&mut Vec::new()), 50);
+    client.open(open);
+    client.disconnect();
+    assert!(watcher.bodies().is_empty());
+    world.connect().open(session("s", true, 3600));
+    assert_eq!(watcher.bodies(), ["gone"]);
+}
+
+#[test] // MQTT 5, [MQTT-3.1.2-10]: a will belongs to one connection, and the next has none of its own.
+fn a_will_is_not_published_twice() {
+    let world = World::new();
+    let mut watcher = world.connect();
+    watcher.open(session("w", true, 0));
+    watcher.subscribe("will", 0);
+    let mut client = world.connect();
+    let mut open = session("s", true, 3600);
+    open.will = will(message("amq.topic", "will", "gone").build(&mut Vec::new()), 0);
+    client.open(open);
+    client.disconnect();
+    assert_eq!(watcher.bodies(), ["gone"]);
+    for clean_start in [false, true] {
+        let mut client = world.connect();
+        client.open(session("s", clean_start, 3600));
+        client.disconnect();
+    }
+    assert!(watcher.bodies().is_empty());
+}
+
+#[test] // MQTT 5, [MQTT-4.1.0-2]
+fn a_session_whose_expiry_became_0_ends_for_good() {
+    for qos in [0, 1] {
+        let world = World::new();
+        let mut client = world.connect();
+        client.open(session("s", true, 3600));
+        client.subscribe("a", qos);
+        client.disconnect();
+        let mut client = world.connect();
+        assert!(client.open(session("s", false, 0)).present);
+        client.disconnect();
+        let world = world.restart();
+        assert!(!world.connect().open(session("s", false, 3600)).present);
+        assert!(world.broker.queues().is_empty());
+    }
+}
+
+#[test] // MQTT 5, [MQTT-4.1.0-2]: a crash is the end of the connection, too.
+fn a_session_of_expiry_0_ends_when_the_broker_is_killed() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    client.subscribe("a", 1);
+    client.disconnect();
+    let mut client = world.connect();
+    let mut open = session("s", false, 0);
+    open.will = will(message("amq.topic", "will", "gone").build(&mut Vec::new()), 50);
+    assert!(client.open(open).present);
+    let mut world = world.restart();
+    let mut watcher = world.connect();
+    watcher.open(session("w", true, 0));
+    watcher.subscribe("will", 0);
+    world.pass(100);
+    assert_eq!(world.broker.session_counts().0, 1);
+    assert!(world.broker.queues().is_empty());
+    assert_eq!(watcher.bodies(), ["gone"]);
+}
+
+#[test] // MQTT 5, section 4.1: at most once is for those who are there.
+fn messages_of_quality_0_are_not_kept_for_a_client_that_is_away() {
+    let world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 1);
+    subscriber.disconnect();
+    let mut publisher = world.connect();
+    for (body, qos) in [("m", 1), ("n", 0), ("o", 1)] {
+        let mut sent = message("amq.topic", "a", body);
+        (sent.qos, sent.durable) = (qos, qos > 0);
+        publisher.send(publish_of(sent.build(&mut Vec::new()), 0));
+    }
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", false, 3600));
+    assert_eq!(subscriber.bodies(), ["m", "o"]);
+}
+
+#[test] // MQTT 5, [MQTT-4.3.3-7]: what has been sent once no longer expires.
+fn expiry_spares_deliveries_that_have_begun() {
+    let mut world = World::new();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 2);
+    let mut sent = message("amq.topic", "a", "m");
+    sent.deadline_ms = world.now().unix_ms + 1_000;
+    world.connect().send(publish_of(sent.build(&mut Vec::new()), 0));
+    assert_eq!(subscriber.bodies(), ["m"]);
+    subscriber.disconnect();
+    world.pass(2_000);
+    let world = world.restart();
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", false, 3600));
+    assert_eq!(subscriber.bodies(), ["m"]);
+}
+
+#[test] // MQTT 5, [MQTT-4.3.3-9]: after a refusal the same packet id is a new message.
+fn a_refused_publish_leaves_no_packet_id_behind() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    client.queue_with(
+        "q",
+        &[
+            ("x-max-length", polymq_model::Value::I64(1)),
+            ("x-overflow", polymq_model::Value::String("reject-publish".to_owned())),
+        ],
+    );
+    let commands = [1, 2].map(|packet_id: u16| {
+        let mut command = world::publish("", "q", "m", u64::from(packet_id));
+        if let Command::Publish(publish) = &mut command {
+            publish.received = Some(packet_id);
+        }
+        command
+    });
+    client.send_all(commands.into());
+    client.disconnect();
+    let opened = world.connect().open(session("s", false, 3600));
+    assert_eq!(opened.received, [1]);
+}

@@ -77,8 +77,8 @@ pub struct OpenedClientSession {
     pub client_id: String,
     /// True when an earlier session goes on.
     pub present: bool,
-    /// Its subscriptions. Those of topics are live already; those of queues and shares are to be subscribed again
-    /// by the protocol session with `resume`.
+    /// Its subscriptions. Those of topics are live already; those of queues and shares are to be
+    /// subscribed again by the protocol session with `resume`.
     pub subscriptions: Vec<Subscription>,
     /// Deliveries the client had not finished, in the order in which they were sent.
     pub in_flight: Vec<InFlight>,

@@ -10,8 +10,8 @@ pub const RENDERINGS: usize = 4;
 
 /// A batch of messages for direct subscribers.
 ///
-/// A session that would encode it just as its neighbours do asks [`Broadcast::rendered`], so that the encoding is done
-/// once for all of them.
+/// A session that would encode it just as its neighbours do asks [`Broadcast::rendered`], so that
+/// the encoding is done once for all of them.
 #[derive(Debug)]
 pub struct Broadcast {
     messages: Vec<Message>,

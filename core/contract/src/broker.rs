@@ -9,7 +9,8 @@ use crate::{command::Command, outbox::Outbox, peer::Peer, refusal::Refusal};
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisconnectCause {
-    /// The session closed it in the way its protocol foresees, or because of an error it has told the peer.
+    /// The session closed it in the way its protocol foresees, or because of an error it has told
+    /// the peer.
     Session,
     /// The peer closed the socket, or it broke.
     PeerGone,
@@ -51,12 +52,13 @@ pub trait Broker: Send + Sync {
 pub trait Connection: Send {
     /// Executes the commands in order and empties the vector. Never blocks.
     fn execute(&mut self, commands: &mut Vec<Command>, now: Now);
-    /// False while publishers of this connection must wait: too much is unconfirmed, or an alarm stands. Asked before
-    /// each read; an event follows when it turns true again.
+    /// False while publishers of this connection must wait: too much is unconfirmed, or an alarm
+    /// stands. Asked before each read; an event follows when it turns true again.
     fn may_read(&self) -> bool;
-    /// The outbox has room again after a consumer was skipped for lack of it, or the outbox was nudged.
+    /// The outbox has room again after a consumer was skipped for lack of it, or the outbox was
+    /// nudged.
     fn on_room(&mut self, now: Now);
-    /// The connection is gone: unsettled deliveries return, exclusive queues go. Called once, after the session's last
-    /// commands were executed.
+    /// The connection is gone: unsettled deliveries return, exclusive queues go. Called once, after
+    /// the session's last commands were executed.
     fn disconnect(&mut self, cause: DisconnectCause, now: Now);
 }

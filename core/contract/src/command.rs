@@ -12,7 +12,8 @@ pub type Arguments = Table;
 
 /// An order to the broker. Commands of one connection are executed in order.
 ///
-/// A command with a `request` is answered by [`crate::Event::Answered`], at once or when the disk has what it promises.
+/// A command with a `request` is answered by [`crate::Event::Answered`], at once or when the disk
+/// has what it promises.
 #[derive(Debug)]
 pub enum Command {
     /// Publishes a message.
@@ -86,7 +87,8 @@ pub enum Command {
         /// The consumers, cancelled ones and those of `Get` included.
         consumers: Vec<ConsumerId>,
     },
-    /// Gives all unsettled deliveries of consumers back to their places, to be delivered again: `basic.recover`.
+    /// Gives all unsettled deliveries of consumers back to their places, to be delivered again:
+    /// `basic.recover`.
     Recover {
         /// The consumers, cancelled ones and those of `Get` included.
         consumers: Vec<ConsumerId>,
@@ -111,7 +113,8 @@ pub enum Command {
     },
     /// Executes publishes and settlements together.
     Commit(Box<Transaction>),
-    /// Opens or resumes the client session of this connection, taking it over from another connection.
+    /// Opens or resumes the client session of this connection, taking it over from another
+    /// connection.
     OpenClientSession(Box<OpenClientSession>),
     /// Adds or replaces a subscription. Matching retained messages follow the answer.
     Subscribe {
@@ -154,7 +157,8 @@ pub struct Publish {
     pub number: u64,
     /// Return the message when no queue takes it.
     pub mandatory: bool,
-    /// Packet id of a publish of quality of service 2, remembered in the same batch so that a repeat is known.
+    /// Packet id of a publish of quality of service 2, remembered in the same batch so that a
+    /// repeat is known.
     pub received: Option<u16>,
     /// The message.
     pub message: Message,

@@ -5,7 +5,8 @@ use crate::{command::Command, output::Output};
 /// How a session wants its connection to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// For the log and the metrics: a short stable word, as `protocol_error`, `client`, `keep_alive`, `taken_over`.
+    /// For the log and the metrics: a short stable word, as `protocol_error`, `client`,
+    /// `keep_alive`, `taken_over`.
     pub cause: &'static str,
     /// For the log: what exactly; never holds a secret.
     pub detail: String,
@@ -20,8 +21,9 @@ pub struct Effects {
     pub commands: Vec<Command>,
     /// Set to end the connection after the output has been written. The first cause wins.
     pub close: Option<Close>,
-    /// Bytes that are not consumed wait until the next event; then `on_bytes` is called again, with no new bytes
-    /// needed. A session sets this while an answer of the broker is due, or its peer must wait.
+    /// Bytes that are not consumed wait until the next event; then `on_bytes` is called again, with
+    /// no new bytes needed. A session sets this while an answer of the broker is due, or its peer
+    /// must wait.
     pub waiting: bool,
     /// Set once the login is complete; the driver then lifts the limits of strangers.
     pub logged_in: bool,

@@ -23,8 +23,8 @@ pub struct Delivery {
     pub acquired: u16,
     /// Failed deliveries; shown as `x-delivery-count` when above zero.
     pub failed: u16,
-    /// Number of this delivery for this consumer, counting from 1 without gaps; what [`crate::Command::Settle`] names.
-    /// 0 when nothing is to be settled.
+    /// Number of this delivery for this consumer, counting from 1 without gaps; what
+    /// [`crate::Command::Settle`] names. 0 when nothing is to be settled.
     pub number: u64,
     /// Position in the queue.
     pub seq: Seq,
@@ -149,7 +149,8 @@ impl Event {
     }
 }
 
-/// Events taken out of an outbox, front first. A session may leave the rest when its output is full.
+/// Events taken out of an outbox, front first. A session may leave the rest when its output is
+/// full.
 #[derive(Debug, Default)]
 pub struct EventBatch {
     pub(crate) events: VecDeque<Event>,

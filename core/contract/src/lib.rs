@@ -1,7 +1,9 @@
-//! What a protocol and the broker say to each other, and the door between a connection's task and the rest.
+//! What a protocol and the broker say to each other, and the door between a connection's task and
+//! the rest.
 //!
-//! Here is no I/O, no runtime, no routing and no protocol: only the words. A [`ProtocolSession`] turns bytes into
-//! [`Command`]s and [`Event`]s into bytes; a [`Broker`] turns commands into events; the driver moves bytes.
+//! Here is no I/O, no runtime, no routing and no protocol: only the words. A [`ProtocolSession`]
+//! turns bytes into [`Command`]s and [`Event`]s into bytes; a [`Broker`] turns commands into
+//! events; the driver moves bytes.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -36,8 +36,8 @@ pub enum Login {
     },
     /// No credentials.
     Anonymous,
-    /// The client certificate of the TLS connection (SASL EXTERNAL); `identity` is the authorisation identity asked
-    /// for, which must be empty or the certificate's user.
+    /// The client certificate of the TLS connection (SASL EXTERNAL); `identity` is the
+    /// authorisation identity asked for, which must be empty or the certificate's user.
     Certificate {
         /// Authorisation identity, mostly empty.
         identity: String,

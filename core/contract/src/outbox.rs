@@ -79,7 +79,8 @@ impl Outbox {
         self.bytes_max.saturating_sub(self.bytes.load(Ordering::Relaxed))
     }
 
-    /// Notes that a consumer was skipped; the task then calls `Connection::on_room` once there is room.
+    /// Notes that a consumer was skipped; the task then calls `Connection::on_room` once there is
+    /// room.
     ///
     /// Returns true when there is room after all, so that no wake-up is lost between look and note.
     pub fn note_stalled(&self) -> bool {
@@ -87,8 +88,8 @@ impl Outbox {
         self.bytes.load(Ordering::SeqCst) < self.bytes_max
     }
 
-    /// Moves what waits into `batch`, which must be empty or is appended to. Events wake nobody from now on until the
-    /// next [`Outbox::poll`].
+    /// Moves what waits into `batch`, which must be empty or is appended to. Events wake nobody
+    /// from now on until the next [`Outbox::poll`].
     pub fn take(&self, batch: &mut EventBatch) {
         let mut inner = self.inner.lock();
         inner.hushed = true;
@@ -101,7 +102,8 @@ impl Outbox {
 
     /// Gives back the weight of the events that the session has taken from `batch`.
     ///
-    /// Returns true when a skipped consumer waits for this room: the caller then calls `Connection::on_room`.
+    /// Returns true when a skipped consumer waits for this room: the caller then calls
+    /// `Connection::on_room`.
     pub fn release(&self, batch: &mut EventBatch) -> bool {
         let weight = std::mem::take(&mut batch.weight);
         let before = self.bytes.fetch_sub(weight, Ordering::SeqCst);
@@ -109,7 +111,8 @@ impl Outbox {
         room && self.stalled.load(Ordering::SeqCst) && self.stalled.swap(false, Ordering::SeqCst)
     }
 
-    /// Asks the task to call `Connection::on_room`: something its broker side waits for may have come.
+    /// Asks the task to call `Connection::on_room`: something its broker side waits for may have
+    /// come.
     pub fn nudge(&self) {
         self.nudged.store(true, Ordering::SeqCst);
         self.wake();

@@ -8,7 +8,8 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Slices at least this long leave by reference instead of being copied behind the small frames.
 pub const SHARED_BYTES_MIN: usize = 4096;
 
-/// Frames in order: small ones copied together, large ones by reference, written with one vectored write.
+/// Frames in order: small ones copied together, large ones by reference, written with one vectored
+/// write.
 #[derive(Debug, Default)]
 pub struct Output {
     chunks: VecDeque<Bytes>,

@@ -9,7 +9,8 @@ use polymq_model::VhostName;
 pub enum Transport {
     /// A stream of bytes without boundaries: TCP, TLS, Unix socket.
     Stream,
-    /// WebSocket messages; each frame of the protocol leaves as one message where the protocol asks for that.
+    /// WebSocket messages; each frame of the protocol leaves as one message where the protocol asks
+    /// for that.
     Messages,
 }
 

@@ -44,11 +44,11 @@ pub struct Timeout {
 pub trait ProtocolSession: Send {
     /// Takes every whole frame from the front of `input`; leaves a partial frame in place.
     ///
-    /// While `effects.waiting` is set after the call, the driver reads no further bytes and calls again, with what
-    /// was left, after the next events.
+    /// While `effects.waiting` is set after the call, the driver reads no further bytes and calls
+    /// again, with what was left, after the next events.
     fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects);
-    /// Takes what the broker has to say, in order. May stop early when `effects.out` has grown beyond the output
-    /// limit; it is called again when the output has drained.
+    /// Takes what the broker has to say, in order. May stop early when `effects.out` has grown
+    /// beyond the output limit; it is called again when the output has drained.
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects);
     /// The time of [`ProtocolSession::next_timeout`] has come.
     fn on_timeout(&mut self, now: Now, effects: &mut Effects);

@@ -1,4 +1,5 @@
-//! Why the broker says no. Each protocol maps [`RefusalKind`] to its own codes in exactly one table.
+//! Why the broker says no. Each protocol maps [`RefusalKind`] to its own codes in exactly one
+//! table.
 
 /// The kinds of refusal; each is a row of the table that every protocol publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +50,8 @@ impl RefusalKind {
     }
 }
 
-/// A refusal: its kind, and a sentence that names the object, the value found and the value allowed.
+/// A refusal: its kind, and a sentence that names the object, the value found and the value
+/// allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Refusal {

@@ -21,8 +21,9 @@ pub struct Subscription {
     pub retain_handling: u8,
     /// Subscription identifier, if given.
     pub id: Option<u32>,
-    /// The consumer under which deliveries of a queue or a share arrive. Deliveries of topics arrive under
-    /// [`ConsumerId`] 0 (the client session's queue) and 1 (direct, quality of service 0).
+    /// The consumer under which deliveries of a queue or a share arrive. Deliveries of topics
+    /// arrive under [`ConsumerId`] 0 (the client session's queue) and 1 (direct, quality of service
+    /// 0).
     pub consumer: ConsumerId,
 }
 
@@ -91,7 +92,8 @@ impl SubscriptionIds {
 /// What the subscriptions that matched say about a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matched {
-    /// Highest quality of service over all matching subscriptions; 2 for consumers that are not subscriptions.
+    /// Highest quality of service over all matching subscriptions; 2 for consumers that are not
+    /// subscriptions.
     pub qos: u8,
     /// The retain flag is shown as published.
     pub retain_as_published: bool,

@@ -1,4 +1,5 @@
-//! The native forms in which messages enter: one per protocol version, known by number in the store.
+//! The native forms in which messages enter: one per protocol version, known by number in the
+//! store.
 
 use crate::{message::Message, properties::Properties};
 

@@ -1,4 +1,5 @@
-//! Values that every crate of PolyMQ shares: names, messages, properties, header values, topics, limits.
+//! Values that every crate of PolyMQ shares: names, messages, properties, header values, topics,
+//! limits.
 //!
 //! This crate does no I/O, starts no thread, reads no clock and knows no protocol and no store.
 #![forbid(unsafe_code)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bounds on what peers may ask for. One value serves a whole broker; the configuration may change each.
+/// Bounds on what peers may ask for. One value serves a whole broker; the configuration may change
+/// each.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest message body, assembled.
@@ -13,7 +14,8 @@ pub struct Limits {
     pub channels_max: u16,
     /// Heartbeat offered to AMQP clients.
     pub heartbeat: Duration,
-    /// Most unsettled deliveries per consumer, where the client asks for no limit in a bounded field.
+    /// Most unsettled deliveries per consumer, where the client asks for no limit in a bounded
+    /// field.
     pub prefetch_max: u16,
     /// Time from accepting a connection to a finished login.
     pub login_timeout: Duration,
@@ -33,7 +35,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Unsent events a connection may hold before consumers on it are skipped.
     pub outbox_bytes_max: usize,
-    /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct replies) are dropped.
+    /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct
+    /// replies) are dropped.
     pub direct_bytes_max: usize,
     /// Encoded bytes waiting for the socket before the outbox is left alone.
     pub output_bytes_max: usize,

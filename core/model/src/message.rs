@@ -26,8 +26,8 @@ const ANNOTATED: u8 = 8;
 
 /// A message. Cloning adds a reference.
 ///
-/// The native property bytes and the body are kept exactly as received; [`Message::properties`] decodes them on first
-/// use and keeps the result.
+/// The native property bytes and the body are kept exactly as received; [`Message::properties`]
+/// decodes them on first use and keeps the result.
 #[derive(Clone)]
 pub struct Message(ThinArc<Head, u8>);
 
@@ -192,7 +192,8 @@ impl Message {
         self.part(self.exchange_len(), self.key_len())
     }
 
-    /// Exchange and key in one slice, for caches of routes; [`Message::exchange_bytes`] tells where one ends.
+    /// Exchange and key in one slice, for caches of routes; [`Message::exchange_bytes`] tells where
+    /// one ends.
     pub fn address_bytes(&self) -> &[u8] {
         self.part(0, self.exchange_len() + self.key_len())
     }
@@ -277,8 +278,8 @@ impl Message {
             + self.head().large_body.as_ref().map_or(0, Bytes::len)
     }
 
-    /// A copy with another address, without a deadline, and with `annotations`: how a message leaves a queue as a dead
-    /// letter.
+    /// A copy with another address, without a deadline, and with `annotations`: how a message
+    /// leaves a queue as a dead letter.
     pub fn readdressed(&self, exchange: &str, key: &str, annotations: Annotations) -> Self {
         let mut message = self.copy_to(exchange, key, 0, false);
         message.annotate(annotations);
@@ -319,8 +320,9 @@ impl Message {
 
     /// The fixed head of a stored record; [`Message::stored_tail`] follows it, then the body.
     ///
-    /// Layout, little-endian: version u8, format u8, flags u8, qos u8, priority u8, 0 u8, exchange length u16,
-    /// key length u32, props length u32, arrival ms u64, annotation length u32, reserved u32.
+    /// Layout, little-endian: version u8, format u8, flags u8, qos u8, priority u8, 0 u8, exchange
+    /// length u16, key length u32, props length u32, arrival ms u64, annotation length u32,
+    /// reserved u32.
     pub fn envelope(&self, annotation_bytes: usize) -> [u8; ENVELOPE_BYTES] {
         let head = self.head();
         let mut out = [0; ENVELOPE_BYTES];
@@ -347,10 +349,11 @@ impl Message {
         self.part(0, self.exchange_len() + self.key_len() + self.props_len())
     }
 
-    /// Reads a message back from the props (envelope, tail, annotations) and body of a stored record.
+    /// Reads a message back from the props (envelope, tail, annotations) and body of a stored
+    /// record.
     ///
-    /// Returns the message and the bytes of its annotations, which [`Message::with_annotations`] takes decoded; `None`
-    /// when the bytes are no envelope of a version we know.
+    /// Returns the message and the bytes of its annotations, which [`Message::with_annotations`]
+    /// takes decoded; `None` when the bytes are no envelope of a version we know.
     pub fn from_stored<'a>(
         props: &'a [u8],
         body: Bytes,

@@ -28,7 +28,8 @@ macro_rules! name {
         impl $name {
             /// Checks `text` and keeps it.
             ///
-            /// Errors: [`BadName`] when the text is empty where it must not be, too long, or holds NUL.
+            /// Errors: [`BadName`] when the text is empty where it must not be, too long, or holds
+            /// NUL.
             pub fn new(text: impl AsRef<str>) -> Result<Self, BadName> {
                 let text = text.as_ref();
                 if text.is_empty() && !$empty {
@@ -80,7 +81,8 @@ name! {
 name! {
     /// Name of a queue: 1 to 255 bytes of UTF-8.
     ///
-    /// The bound is that of an AMQP short string. Other protocols map their names before they reach this type.
+    /// The bound is that of an AMQP short string. Other protocols map their names before they reach
+    /// this type.
     QueueName, "queue", empty = false
 }
 name! {

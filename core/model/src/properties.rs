@@ -1,4 +1,5 @@
-//! The canonical fields of a message: what every protocol's reader produces and every writer consumes.
+//! The canonical fields of a message: what every protocol's reader produces and every writer
+//! consumes.
 
 use crate::{address::Address, message::Message, value::Table};
 

@@ -58,7 +58,8 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value as an integer, when it is one or is decimal text, which MQTT and STOMP clients send.
+    /// The value as an integer, when it is one or is decimal text, which MQTT and STOMP clients
+    /// send.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::I8(v) => Some(i64::from(*v)),

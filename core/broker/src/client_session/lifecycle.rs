@@ -77,6 +77,9 @@ impl Core {
             return Ok(Opened::Later);
         }
         let present = !open.clean_start && state.is_durable();
+        // MQTT 5, 3.1.3.2.2: a clean start ends the session, and a will that waits is due with the end.
+        let is_due = !present && state.will_at_ms != 0;
+        let due_will = state.will.take().filter(|_| is_due);
         if !present {
             self.wipe(vhost, &session, &mut state);
         }
@@ -87,11 +90,15 @@ impl Core {
         state.will = open.will.clone();
         state.will_at_ms = 0;
         let answer = answer_of(&session, &state, present);
-        self.store_client_session(vhost, &session, &state);
-        // The answer comes before any delivery, so it is in the outbox before routing sees the connection.
+        self.store_client_session(vhost, &session, &mut state);
+        // The answer comes before any delivery, so it is in the outbox before routing sees the
+        // connection.
         connection.1.push(Event::Answered { request: open.request, answer: Box::new(Ok(answer)) });
         session.endpoint.outbox.store(Some(connection.1));
         drop(state);
+        if let Some(will) = due_will {
+            self.publish_will(vhost, &session, will.message, now);
+        }
         Ok(Opened::Now(session))
     }
 
@@ -132,7 +139,8 @@ impl Core {
         }
         let mut publish = None;
         if let Some(will) = will {
-            // MQTT 5, 3.1.3.2.2: the will is published when its delay has passed or the session ends.
+            // MQTT 5, 3.1.3.2.2: the will is published when its delay has passed or the session
+            // ends.
             let delay_ms = (u64::from(will.delay_secs) * 1000).min(expires_ms);
             if delay_ms == 0 {
                 state.will = None;
@@ -149,7 +157,7 @@ impl Core {
         if state.expiry_secs == 0 {
             self.end_client_session(vhost, session, &mut state);
         } else {
-            self.store_client_session(vhost, session, &state);
+            self.store_client_session(vhost, session, &mut state);
             session.schedule_state(vhost, &state);
         }
         drop(state);
@@ -168,7 +176,6 @@ impl Core {
         session: &Arc<ClientSession>,
         state: &mut SessionState,
     ) {
-        state.expiry_secs = state.expiry_secs.max(u32::from(session.endpoint.queue().is_some()));
         self.wipe(vhost, session, state);
         state.ended = true;
         let mut clients = vhost.clients.lock();
@@ -195,12 +202,13 @@ impl Core {
         }
         state.in_flight.clear();
         self.forget_received(vhost, session, state);
-        if state.is_durable() {
+        if std::mem::take(&mut state.stored) {
             self.delete_stored_client_session(vhost, session);
         }
     }
 
-    /// Publishes the wills and ends the sessions whose time has come, and frees sessions from stuck connections.
+    /// Publishes the wills and ends the sessions whose time has come, and frees sessions from stuck
+    /// connections.
     pub(crate) fn tick_client_sessions(&self, vhost: &Arc<Vhost>, now: Now) {
         for session in vhost.take_due_clients(now.unix_ms) {
             let mut state = session.state.lock();
@@ -213,7 +221,7 @@ impl Core {
             if ends && state.connected.is_none() {
                 self.end_client_session(vhost, &session, &mut state);
             } else if will.is_some() {
-                self.store_client_session(vhost, &session, &state);
+                self.store_client_session(vhost, &session, &mut state);
             }
             if state.waiting.is_some()
                 && state.waiting_since_ms + TAKEOVER_MS_MAX <= now.unix_ms

@@ -1,4 +1,5 @@
-//! Client sessions: what MQTT remembers of a client beyond its connection. They live here and outlive connections.
+//! Client sessions: what MQTT remembers of a client beyond its connection. They live here and
+//! outlive connections.
 
 mod lifecycle;
 mod stored;
@@ -45,7 +46,8 @@ impl ClientEndpoint {
         self.queue.store(queue);
     }
 
-    /// Hands over messages at most once. Returns how many were taken: all, or none when the client is away or slow.
+    /// Hands over messages at most once. Returns how many were taken: all, or none when the client
+    /// is away or slow.
     ///
     /// More than `bytes_max` waiting for the client means that it is too slow.
     pub(crate) fn send(&self, matched: &Matched, batch: &Arc<Broadcast>, bytes_max: usize) -> Sent {
@@ -118,6 +120,8 @@ pub(crate) struct SessionState {
     /// When the will is published; 0 for not scheduled.
     pub(crate) will_at_ms: u64,
     pub(crate) ended: bool,
+    /// The store has a record of the session, which goes when the session ends.
+    pub(crate) stored: bool,
 }
 
 impl SessionState {

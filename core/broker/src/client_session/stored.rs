@@ -14,16 +14,21 @@ use crate::{
 };
 
 impl Core {
-    /// Writes what the session must remember over a restart; nothing for one that ends with its connection.
+    /// Writes what the session must remember over a restart; nothing for one that has always ended
+    /// with its connection.
+    ///
+    /// One that outlived connections before stays in the store, so that a restart finds what to
+    /// end.
     pub(super) fn store_client_session(
         &self,
         vhost: &Vhost,
         session: &ClientSession,
-        state: &SessionState,
+        state: &mut SessionState,
     ) -> Option<ShardBatch> {
-        if !state.is_durable() {
+        if !state.is_durable() && !state.stored {
             return None;
         }
+        state.stored = true;
         let stored = StoredClient {
             owner: session.owner.as_str().to_owned(),
             expiry_secs: state.expiry_secs,
@@ -46,7 +51,8 @@ impl Core {
         self.committer.append(|writer| writer.meta_delete(&key));
     }
 
-    /// Rebuilds the state of a session from the store. Its bindings and queue are restored by the caller.
+    /// Rebuilds the state of a session from the store. Its bindings and queue are restored by the
+    /// caller.
     pub(crate) fn restored_client_state(&self, stored: StoredClient, now_ms: u64) -> SessionState {
         let will = stored.will.as_ref().and_then(|(message, delay_secs)| {
             let message = stored_message::from_definition(message, &self.formats)?;
@@ -54,7 +60,9 @@ impl Core {
         });
         let expires_ms = u64::from(stored.expiry_secs) * 1000;
         let ends_at_ms = match (stored.ends_at_ms, stored.expiry_secs) {
-            (_, 0 | u32::MAX) => 0,
+            (_, u32::MAX) => 0,
+            // It ends with its connection, which is gone.
+            (_, 0) => now_ms.max(1),
             // The broker stopped while the client was connected: its connection was lost just now.
             (0, _) => now_ms + expires_ms,
             (known, _) => known,
@@ -73,6 +81,7 @@ impl Core {
             in_flight: in_flight_from_stored(&stored.in_flight),
             will,
             will_at_ms,
+            stored: true,
             ..SessionState::default()
         }
     }

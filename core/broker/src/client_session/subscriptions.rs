@@ -33,7 +33,8 @@ pub(crate) struct TopicSubscribed {
 impl Core {
     /// Adds or replaces the subscription to a topic filter.
     ///
-    /// Errors: kind `NotFound` for a missing exchange, `Invalid` for a filter that does not suit it, `Limit`.
+    /// Errors: kind `NotFound` for a missing exchange, `Invalid` for a filter that does not suit
+    /// it, `Limit`.
     pub(crate) fn subscribe_topic(
         &self,
         _permit: &Permit<Read>,
@@ -69,7 +70,7 @@ impl Core {
             Ok(())
         })?;
         state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
-        let batch = self.store_client_session(vhost, session, &state);
+        let batch = self.store_client_session(vhost, session, &mut state);
         Ok(TopicSubscribed { existed, batch, new_queue })
     }
 
@@ -86,7 +87,7 @@ impl Core {
         let existed = state.subscriptions.contains_key(&subscription.filter);
         self.check_subscription_count(state.subscriptions.len(), existed)?;
         state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
-        Ok((existed, self.store_client_session(vhost, session, &state)))
+        Ok((existed, self.store_client_session(vhost, session, &mut state)))
     }
 
     /// Removes a subscription and its binding.
@@ -101,7 +102,7 @@ impl Core {
         if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
             self.unbind_topic(vhost, session, &subscription, (exchange, pattern));
         }
-        let batch = self.store_client_session(vhost, session, &state);
+        let batch = self.store_client_session(vhost, session, &mut state);
         Some((subscription, batch))
     }
 
@@ -153,7 +154,8 @@ impl Core {
         Ok(queue)
     }
 
-    /// The retained messages a new subscription gets, split into those for the queue and those sent at most once.
+    /// The retained messages a new subscription gets, split into those for the queue and those sent
+    /// at most once.
     pub(crate) fn send_retained(
         &self,
         vhost: &Arc<Vhost>,
@@ -188,25 +190,29 @@ impl Core {
         }
     }
 
-    /// Remembers the packet id of a received message of quality of service 2.
+    /// Remembers the packet ids of received messages of quality of service 2.
     pub(crate) fn remember_received(
         &self,
         vhost: &Vhost,
         session: &ClientSession,
-        packet_id: u16,
+        packet_ids: &[u16],
     ) -> Option<ShardBatch> {
         let mut state = session.state.lock();
-        state.received.insert(packet_id);
-        state.is_durable().then(|| {
-            let key = received_key(vhost, session, packet_id);
-            self.committer.append(|writer| writer.meta_put(&key, &[])).0
+        state.received.extend(packet_ids);
+        state.stored.then(|| {
+            let write = |writer: &mut polymq_store::BatchWriter<'_>| {
+                for packet_id in packet_ids {
+                    writer.meta_put(&received_key(vhost, session, *packet_id), &[]);
+                }
+            };
+            self.committer.append(write).0
         })
     }
 
     /// The client has released a packet id.
     pub(crate) fn release_received(&self, vhost: &Vhost, session: &ClientSession, packet_id: u16) {
         let mut state = session.state.lock();
-        if state.received.remove(&packet_id) && state.is_durable() {
+        if state.received.remove(&packet_id) && state.stored {
             let key = received_key(vhost, session, packet_id);
             self.committer.append(|writer| writer.meta_delete(&key));
         }
@@ -219,7 +225,7 @@ impl Core {
         state: &mut super::SessionState,
     ) {
         let received = std::mem::take(&mut state.received);
-        if received.is_empty() || !state.is_durable() {
+        if received.is_empty() || !state.stored {
             return;
         }
         self.committer.append(|writer| {

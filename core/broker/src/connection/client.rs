@@ -241,7 +241,8 @@ impl BrokerConnection {
         }
     }
 
-    /// The route of a key on the default exchange that somebody who waits for a direct reply was given.
+    /// The route of a key on the default exchange that somebody who waits for a direct reply was
+    /// given.
     pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
         let target = vhost.replies.lock().get(message.key())?.clone();
         let targets = [Target::Reply(target)].into_iter().collect();

@@ -1,4 +1,5 @@
-//! The broker's side of one connection: one line per command, each operation in the file of its subject.
+//! The broker's side of one connection: one line per command, each operation in the file of its
+//! subject.
 
 mod client;
 mod consume;

@@ -24,12 +24,20 @@ use crate::{
 pub(super) struct Run {
     route: Option<Arc<Route>>,
     messages: Vec<Message>,
-    /// The publisher and number of each message that wants a confirm, in order.
-    numbers: Vec<(PublisherId, u64)>,
+    /// The messages that want a confirm, in order.
+    numbers: Vec<Numbered>,
     /// Durable bytes that count as unconfirmed.
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
     batch: Option<ShardBatch>,
+}
+
+/// A message that wants a confirm.
+struct Numbered {
+    publisher: PublisherId,
+    number: u64,
+    /// The packet id that the client session remembers once the message has been taken.
+    received: Option<u16>,
 }
 
 /// A range of publishes that ended alike.
@@ -62,12 +70,6 @@ impl BrokerConnection {
             Ok(route) => route,
             Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
         };
-        if let Some(packet_id) = publish.received
-            && let Some(client) = &self.client
-        {
-            let batch = self.core.remember_received(&vhost, client, packet_id);
-            self.run.batch = self.run.batch.max(batch);
-        }
         if publish.message.retain() {
             self.run.batch = self.run.batch.max(self.core.retain(&vhost, &publish.message));
         }
@@ -84,7 +86,8 @@ impl BrokerConnection {
             }
         }
         if publish.number > 0 {
-            self.run.numbers.push((publish.publisher, publish.number));
+            let Publish { publisher, number, received, .. } = publish;
+            self.run.numbers.push(Numbered { publisher, number, received });
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
@@ -151,8 +154,10 @@ impl BrokerConnection {
             self.run.messages = Vec::new();
         }
         self.tally.delivered += handed.direct;
-        let batch = handed.batch.max(self.run.batch.take());
         let numbered = self.run.numbers.len();
+        // Numbers are those of the last messages of the run, or of all of them.
+        let accepted = numbered.saturating_sub(handed.refused.min(count));
+        let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
         if numbered == 0 {
             self.run.bytes = 0;
             return;
@@ -161,9 +166,8 @@ impl BrokerConnection {
             true => PublishOutcome::Unrouted,
             false => PublishOutcome::Routed,
         };
-        // Numbers are those of the last messages of the run, or of all of them.
-        let accepted = numbered.saturating_sub(handed.refused.min(count));
-        for (index, (publisher, number)) in self.run.numbers.drain(..).enumerate() {
+        for (index, taken) in self.run.numbers.drain(..).enumerate() {
+            let Numbered { publisher, number, .. } = taken;
             let full = index >= accepted;
             let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
             let ended = Ended { publisher, first: number, last: number, outcome, batch };
@@ -186,6 +190,18 @@ impl BrokerConnection {
         self.run.bytes = 0;
     }
 
+    /// Notes the packet ids of the first `accepted` messages of the run. They are written after the
+    /// messages: a crash between the two makes the client send again, and loses nothing.
+    fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
+        let client = self.client.as_ref()?;
+        let taken = self.run.numbers.iter().take(accepted);
+        let packet_ids: Vec<u16> = taken.filter_map(|taken| taken.received).collect();
+        if packet_ids.is_empty() {
+            return None;
+        }
+        self.core.remember_received(vhost, client, &packet_ids)
+    }
+
     /// Tells what is known about confirms, and asks to be told about the rest.
     pub(super) fn settle_confirms(&mut self) {
         if self.ended.is_empty() {
@@ -206,7 +222,8 @@ impl BrokerConnection {
         let bytes = std::mem::take(&mut self.unconfirmed_new);
         self.unconfirmed.fetch_add(bytes, Ordering::SeqCst);
         let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
-        // Those without a batch are told with the others: an order within a publisher costs nothing then.
+        // Those without a batch are told with the others: an order within a publisher costs nothing
+        // then.
         let batch = ended.iter().filter_map(|e| e.batch).max().unwrap_or_default();
         self.core.committer.when_durable(batch, move |result| {
             unconfirmed.fetch_sub(bytes, Ordering::SeqCst);
@@ -229,7 +246,8 @@ impl BrokerConnection {
         });
     }
 
-    /// Executes a transaction: all its publishes, then all its settlements, answered when both are stored.
+    /// Executes a transaction: all its publishes, then all its settlements, answered when both are
+    /// stored.
     pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
         self.finish_run(now);
         self.wait_for = None;

@@ -113,7 +113,8 @@ impl Core {
         batch
     }
 
-    /// Bindings between durable things are durable; those of client sessions are stored with their session.
+    /// Bindings between durable things are durable; those of client sessions are stored with their
+    /// session.
     fn store_binding(
         &self,
         vhost: &Vhost,

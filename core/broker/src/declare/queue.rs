@@ -20,7 +20,8 @@ use crate::{
 impl Core {
     /// Declares a queue. Returns it, whether it is new, and the batch to wait for.
     ///
-    /// Errors: `Conflict` when it exists and differs, `Locked`, `Reserved`, `Invalid`, `NotAvailable`.
+    /// Errors: `Conflict` when it exists and differs, `Locked`, `Reserved`, `Invalid`,
+    /// `NotAvailable`.
     pub(crate) fn declare_queue(
         &self,
         _permit: &Permit<Configure>,
@@ -143,7 +144,8 @@ impl Core {
         Ok(queue.clone())
     }
 
-    /// Deletes a queue with its bindings and tells its consumers. Returns its ready messages and the batch to wait for.
+    /// Deletes a queue with its bindings and tells its consumers. Returns its ready messages and
+    /// the batch to wait for.
     ///
     /// Errors: kind `Conflict` when a condition does not hold.
     pub(crate) fn remove_queue(

@@ -29,7 +29,8 @@ use state::State;
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) seq: Seq,
-    /// The earlier of the message's own deadline and that of the queue, in ms since 1970; 0 for none.
+    /// The earlier of the message's own deadline and that of the queue, in ms since 1970; 0 for
+    /// none.
     pub(crate) deadline_ms: u64,
     pub(crate) acquired: u16,
     pub(crate) failed: u16,
@@ -37,7 +38,8 @@ pub(crate) struct Entry {
     pub(crate) message: Message,
 }
 
-/// A message that left its queue without having been accepted; the caller dead-letters it after the lock is free.
+/// A message that left its queue without having been accepted; the caller dead-letters it after the
+/// lock is free.
 #[derive(Debug)]
 pub(crate) struct Departed {
     pub(crate) message: Message,
@@ -110,8 +112,8 @@ impl Queue {
 
     /// Adds messages at the tail and hands them on to consumers with room.
     ///
-    /// `refs` holds one place per message and remembers where a body stands in the open batch, so that the next
-    /// queue of a fan-out points to it instead of writing it again.
+    /// `refs` holds one place per message and remembers where a body stands in the open batch, so
+    /// that the next queue of a fan-out points to it instead of writing it again.
     pub(crate) fn push(
         &self,
         messages: &[Message],
@@ -147,7 +149,8 @@ impl Queue {
 
     /// Registers a consumer and hands it what waits, after the event `first`.
     ///
-    /// Errors: kind `Denied` when the queue has an exclusive consumer, or this one wants to be and is not alone.
+    /// Errors: kind `Denied` when the queue has an exclusive consumer, or this one wants to be and
+    /// is not alone.
     pub(crate) fn add_consumer(
         &self,
         spec: ConsumerSpec,
@@ -181,14 +184,16 @@ impl Queue {
         self.settle_records(&mut state);
     }
 
-    /// Stops deliveries to a consumer; what it has not settled stays with it. Returns the consumers left.
+    /// Stops deliveries to a consumer; what it has not settled stays with it. Returns the consumers
+    /// left.
     pub(crate) fn cancel(&self, slot: usize, now_ms: u64) -> usize {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
         state.active_consumers()
     }
 
-    /// Removes a consumer and returns what it has not settled to its places. Returns the consumers left.
+    /// Removes a consumer and returns what it has not settled to its places. Returns the consumers
+    /// left.
     pub(crate) fn release(
         &self,
         slot: usize,
@@ -199,6 +204,9 @@ impl Queue {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
         state.settle(slot, DeliveryRange { first: 0, last: u64::MAX }, outcome, departed);
+        if self.settings.of_client {
+            state.spare_returned();
+        }
         state.forget(slot);
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
@@ -224,8 +232,8 @@ impl Queue {
         done
     }
 
-    /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer holds it as its
-    /// delivery number 1, and its slot is returned.
+    /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer
+    /// holds it as its delivery number 1, and its slot is returned.
     pub(crate) fn get(
         &self,
         spec: ConsumerSpec,
@@ -246,7 +254,8 @@ impl Queue {
         count
     }
 
-    /// Ends the queue. Returns its ready messages' number and the consumers to be told, or `None` when it had ended.
+    /// Ends the queue. Returns its ready messages' number and the consumers to be told, or `None`
+    /// when it had ended.
     ///
     /// Errors: kind `Conflict` when a condition does not hold.
     pub(crate) fn delete(

@@ -38,8 +38,8 @@ pub(crate) struct QueueSettings {
 impl QueueSettings {
     /// Reads the arguments that have an effect; the others are kept and shown.
     ///
-    /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable` for one whose
-    /// being ignored could lose or reorder messages.
+    /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
+    /// for one whose being ignored could lose or reorder messages.
     pub(crate) fn parse(arguments: Table) -> Result<Self, Refusal> {
         let number = |name: &str, least: i64| -> Result<Option<u64>, Refusal> {
             let Some(value) = find(&arguments, name) else { return Ok(None) };

@@ -104,7 +104,12 @@ impl State {
         now_ms: u64,
     ) -> bool {
         let mut perishable = false;
+        let is_away = settings.of_client && self.ring.is_empty();
         for message in messages {
+            if is_away && is_at_most_once(message) {
+                self.next_seq += 1;
+                continue;
+            }
             let entry = Entry {
                 seq: Seq(self.next_seq),
                 deadline_ms: settings.deadline_of(message, now_ms),
@@ -242,6 +247,14 @@ impl State {
         self.returned.insert(entry.seq, entry);
     }
 
+    /// Deliveries that a client has been sent go on when it comes back, whatever their expiry says
+    /// [MQTT-4.3.3-7].
+    pub(super) fn spare_returned(&mut self) {
+        for entry in self.returned.values_mut() {
+            entry.deadline_ms = 0;
+        }
+    }
+
     pub(super) fn note_unsettled(&mut self) {
         self.unsettled += 1;
     }
@@ -325,6 +338,11 @@ impl State {
         }
         self.ring.is_empty() && self.used_ms.saturating_add(ms) <= now_ms
     }
+}
+
+/// True for a message that is only for clients that are connected when it comes.
+fn is_at_most_once(message: &Message) -> bool {
+    message.qos() == 0 && !message.is_durable()
 }
 
 /// The event's view of an entry.

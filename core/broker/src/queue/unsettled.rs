@@ -7,7 +7,8 @@ use super::Entry;
 /// The window is compacted when it is longer than this and mostly empty.
 const WINDOW_MIN: usize = 1024;
 
-/// Unsettled deliveries by number. Numbers count from 1 without gaps, so the usual settle is an index away.
+/// Unsettled deliveries by number. Numbers count from 1 without gaps, so the usual settle is an
+/// index away.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     /// Number of the first place of `window`.

@@ -1,4 +1,5 @@
-//! Exchanges, bindings and queues of a virtual host, as an immutable snapshot that is replaced whole.
+//! Exchanges, bindings and queues of a virtual host, as an immutable snapshot that is replaced
+//! whole.
 
 mod bindings;
 mod exchange;

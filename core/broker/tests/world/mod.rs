@@ -1,4 +1,5 @@
-//! A broker with connections that are driven by hand. The only place of these tests that touches the API.
+//! A broker with connections that are driven by hand. The only place of these tests that touches
+//! the API.
 #![allow(dead_code, reason = "each test file uses a part of the world")]
 
 use std::{
