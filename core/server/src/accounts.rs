@@ -1,10 +1,9 @@
 //! The users that a start brings: the first administrator, and `guest` of development.
 
-use std::{collections::BTreeSet, thread};
+use std::collections::BTreeSet;
 
 use anyhow::Context;
 use polymq_broker::{BrokerHandle, PermissionRecord, UserRecord};
-use polymq_contract::Secret;
 use polymq_model::{UserName, VhostName};
 use polymq_store::wait;
 
@@ -12,6 +11,8 @@ use crate::{auth, first_admin::FirstAdmin};
 
 /// User and password of `--dev`.
 pub(crate) const GUEST: &str = "guest";
+/// Tags of both.
+const ADMINISTRATOR: [&str; 1] = ["administrator"];
 
 /// Makes the users that are missing; returns the administrator when the broker had no users.
 ///
@@ -24,26 +25,12 @@ pub(crate) fn prepare(
     let is_first = broker.access().users().is_empty();
     let admin =
         is_first.then(|| FirstAdmin::from_env(|name| std::env::var_os(name))).transpose()?;
-    let guest = is_dev.then(|| Secret::new(GUEST));
-
-    // Each hash takes some 30 ms, so they are made side by side.
-    let hash = |password: Option<&Secret>, loopback_only| -> anyhow::Result<Option<UserRecord>> {
-        password
-            .map(|password| auth::user_record(password.expose(), &["administrator"], loopback_only))
-            .transpose()
-    };
-    let admin_password = admin.as_ref().map(|admin| &admin.password);
-    let (admin_record, guest_record) = thread::scope(|scope| {
-        let other = scope.spawn(|| hash(admin_password, false));
-        let guest = hash(guest.as_ref(), true);
-        (other.join(), guest)
-    });
-    let admin_record = admin_record.map_err(|_| anyhow::anyhow!("hashing has panicked"))??;
-
-    if let (Some(admin), Some(record)) = (&admin, admin_record) {
+    if let Some(admin) = &admin {
+        let record = auth::user_record(admin.password.expose(), &ADMINISTRATOR)?;
         put(broker, vhosts, &admin.name, record, true)?;
     }
-    if let Some(record) = guest_record? {
+    if is_dev {
+        let record = auth::public_record(GUEST.as_bytes(), &ADMINISTRATOR)?;
         put(broker, vhosts, GUEST, record, false)?;
     }
     if admin.is_some() {

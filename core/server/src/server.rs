@@ -350,6 +350,8 @@ fn limits(config: &Config) -> Limits {
         topic_alias_max: mqtt.topic_alias_max,
         receive_max: mqtt.receive_max,
         subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
+        session_messages_max: u64::from(mqtt.session_messages_max),
+        refused_publish_wait: mqtt.refused_publish_wait,
         ..Limits::default()
     }
 }

@@ -1,5 +1,7 @@
 //! The real binary: start, first administrator, restart, stop.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

@@ -1,5 +1,7 @@
 //! The project keeps its own rules.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use polymq_tidy::{
     arrows, documents,
     exceptions::{self, against},

@@ -131,7 +131,7 @@ impl Logins {
 
 /// Verified instead of the hash of a user who does not exist; its parameters are those of
 /// [`password::hash`].
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlz\
+const DECOY: &str = "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5IGhhcyB0aGlz\
      $AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 impl Authenticator for Logins {
@@ -326,16 +326,25 @@ impl Inner {
 /// Makes the record of a user who logs in with `password`.
 ///
 /// Errors: when the password cannot be hashed.
-pub(crate) fn user_record(
-    password: &[u8],
-    tags: &[&str],
-    loopback_only: bool,
-) -> anyhow::Result<UserRecord> {
+pub(crate) fn user_record(password: &[u8], tags: &[&str]) -> anyhow::Result<UserRecord> {
     Ok(UserRecord {
         password_hash: password::hash(password)?,
         scram: Verifier::of_password(password)?.to_string(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-        loopback_only,
+        loopback_only: false,
+    })
+}
+
+/// Makes the record of a user whose password everybody knows, and who may come from loopback
+/// only.
+///
+/// Errors: when the password cannot be hashed.
+pub(crate) fn public_record(password: &[u8], tags: &[&str]) -> anyhow::Result<UserRecord> {
+    Ok(UserRecord {
+        password_hash: password::hash_public(password)?,
+        scram: Verifier::of_password(password)?.to_string(),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        loopback_only: true,
     })
 }
 

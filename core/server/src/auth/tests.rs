@@ -23,8 +23,8 @@ impl World {
         };
         change(&mut policy);
         let logins = Logins::start(policy).unwrap();
-        let ann = Arc::new(user_record(b"pencil", &[], false).unwrap());
-        let guest = Arc::new(user_record(b"guest", &[], true).unwrap());
+        let ann = Arc::new(user_record(b"pencil", &[]).unwrap());
+        let guest = Arc::new(public_record(b"guest", &[]).unwrap());
         logins.find_users_by(Box::new(move |user| match user {
             "ann" => Some(Arc::clone(&ann)),
             "guest" => Some(Arc::clone(&guest)),

@@ -149,6 +149,10 @@ section! {
         topic_alias_max: u16 = "32",
         /// Subscriptions of one client.
         subscriptions_max: u32 = "10_000",
+        /// Messages kept for one client, oldest dropped first; 0 for no bound.
+        session_messages_max: u32 = "0",
+        /// How long a publish of MQTT 3 that finds no room waits before its connection closes.
+        refused_publish_wait: Duration = "30s",
     }
 }
 
