@@ -1,1 +1,31 @@
+//! One function per parser that strangers can reach; each takes any bytes and panics when a
+//! property does not hold.
+//!
+//! The functions know nothing about a fuzzer, so that the committed corpus and random inputs run
+//! through them in ordinary tests, and `libfuzzer/` through the same ones for hours. Nothing here
+//! opens a socket or a file.
 #![forbid(unsafe_code)]
+
+pub mod amqp;
+pub mod conversation;
+pub mod mqtt;
+pub mod record;
+pub mod seeds;
+pub mod topic;
+
+/// A function under test.
+pub type Target = fn(&[u8]);
+
+/// Every target under the name of its folder in `corpus/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("amqp_stranger", amqp::stranger),
+    ("amqp_session", amqp::session),
+    ("amqp_methods", amqp::methods),
+    ("amqp_table", amqp::table),
+    ("mqtt_stranger", mqtt::stranger),
+    ("mqtt_session", mqtt::session),
+    ("mqtt_packets", mqtt::packets),
+    ("mqtt_codec", mqtt::codec),
+    ("topic", topic::topic),
+    ("record", record::record),
+];

@@ -1,0 +1,139 @@
+//! Runs the seeds, the committed corpus, and a bounded number of changed inputs through every
+//! target: `cargo fuzz-replay`.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds};
+
+/// A small generator, so that each run tries the same inputs.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap() % bound.max(1)
+    }
+}
+
+/// The seeds and the corpus of a target, by name.
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let of_target = seeds::all().into_iter().filter(|seed| seed.target == target);
+    let mut found: Vec<_> = of_target.map(|seed| (seed.name, seed.bytes)).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    if folder.is_dir() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            found.push((path.display().to_string(), fs::read(path).unwrap()));
+        }
+    }
+    found
+}
+
+fn run(target: &str, function: Target, name: &str, bytes: &[u8]) {
+    if catch_unwind(AssertUnwindSafe(|| function(bytes))).is_err() {
+        let kept = std::env::temp_dir().join(format!("polymq-fuzz-{target}"));
+        fs::write(&kept, bytes).unwrap();
+        panic!("{target} fails with {name}; the input is in `{}`", kept.display());
+    }
+}
+
+/// One change of the kinds that fuzzers make.
+fn change(random: &mut Random, bytes: &mut Vec<u8>, others: &[(String, Vec<u8>)]) {
+    let at = random.below(bytes.len());
+    let interesting = [0, 1, 0x7F, 0x80, 0xFF, 0xCE, b'A', b'F', b'/', b'#', b'+', b'%'];
+    match random.below(7) {
+        0 => bytes.truncate(at),
+        1 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+        2 if !bytes.is_empty() => bytes[at] = interesting[random.below(interesting.len())],
+        3 => bytes.insert(at, interesting[random.below(interesting.len())]),
+        4 if !bytes.is_empty() => drop(bytes.remove(at)),
+        5 => {
+            let end = at + random.below(bytes.len().saturating_sub(at).min(40) + 1);
+            let piece = bytes[at..end].to_vec();
+            let to = random.below(bytes.len() + 1);
+            bytes.splice(to..to, piece);
+        }
+        _ => {
+            let other = &others[random.below(others.len())].1;
+            let from = random.below(other.len());
+            bytes.truncate(at);
+            bytes.extend_from_slice(&other[from..]);
+        }
+    }
+}
+
+fn target(name: &str) {
+    let (_, function) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
+    let inputs = inputs(name);
+    assert!(!inputs.is_empty(), "nothing to begin with");
+    for (case, bytes) in &inputs {
+        run(name, *function, case, bytes);
+    }
+    let rounds = std::env::var("POLYMQ_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let seed = std::env::var("POLYMQ_SEED").ok().and_then(|text| text.parse().ok());
+    let mut random = Random(seed.unwrap_or(1) | 1 << 40);
+    // Huge seeds are slow and teach little when changed.
+    let small: Vec<_> = inputs.into_iter().filter(|(_, bytes)| bytes.len() < 4096).collect();
+    for round in 0..rounds.unwrap_or(2000) {
+        let (_, mut bytes) = small[random.below(small.len())].clone();
+        for _ in 0..=random.below(6) {
+            change(&mut random, &mut bytes, &small);
+        }
+        run(name, *function, &format!("round {round}"), &bytes);
+    }
+}
+
+/// A fuzzer that is refused at the door would find nothing and look fine.
+#[test]
+fn seeds_reach_the_states_behind_the_login() {
+    let bytes = |target: &str, name: &str| {
+        let all = seeds::all();
+        let found = all.into_iter().find(|seed| seed.target == target && seed.name == name);
+        found.unwrap().bytes
+    };
+    let reached = amqp::open_and_feed(&bytes("amqp_session", "publishes-5"));
+    assert!(reached.is_open() && reached.published.len() == 3, "{:?}", reached.visible());
+    assert_eq!(reached.consumers.len(), 1);
+    for level in 3..=5 {
+        let reached = mqtt::connect_and_feed(&bytes("mqtt_session", &format!("{level}-all")));
+        assert!(reached.published.len() >= 3, "{level}: {:?}", reached.visible());
+        assert!(reached.consumers.len() >= 3, "{level}: {:?}", reached.visible());
+        for message in &amqp::open_and_feed(&bytes("amqp_session", "publishes-0")).published {
+            let mut reader = mqtt::subscriber(level);
+            let before = reader.output.len();
+            reader.deliver(message);
+            assert!(reader.output.len() > before, "{:?}", reader.visible());
+        }
+        for message in &reached.published {
+            let mut reader = amqp::open_and_feed(&[4]);
+            let before = reader.output.len();
+            reader.deliver(message);
+            assert!(reader.output.len() > before, "{:?}", reader.visible());
+        }
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { target(stringify!($name)); })*
+
+        #[test]
+        fn every_target_is_replayed() {
+            let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+targets! {
+    amqp_stranger amqp_session amqp_methods amqp_table
+    mqtt_stranger mqtt_session mqtt_packets mqtt_codec
+    topic record
+}
