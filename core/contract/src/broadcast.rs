@@ -18,6 +18,7 @@ pub struct Broadcast {
     bytes: usize,
     largest: usize,
     perishable: bool,
+    extra_keys: bool,
     rendered: [OnceLock<Bytes>; RENDERINGS],
 }
 
@@ -28,6 +29,7 @@ impl Broadcast {
             bytes: messages.iter().map(Message::size).sum(),
             largest: messages.iter().map(Message::size).max().unwrap_or(0),
             perishable: messages.iter().any(|m| m.deadline_ms() != 0),
+            extra_keys: messages.iter().any(|m| !m.extra_keys().is_empty()),
             messages,
             rendered: Default::default(),
         }
@@ -51,6 +53,11 @@ impl Broadcast {
     /// True when a message has a deadline, so that its encoding depends on the time.
     pub fn is_perishable(&self) -> bool {
         self.perishable
+    }
+
+    /// True when a message has several keys, so that subscribers may know it by different topics.
+    pub fn has_extra_keys(&self) -> bool {
+        self.extra_keys
     }
 
     /// The rendering number `way`, made by `render` when nobody has needed it before.

@@ -285,6 +285,7 @@ impl Session {
         let shows_retain =
             matched.retain_as_published && batch.messages().iter().any(Message::retain);
         let is_special = batch.is_perishable()
+            || batch.has_extra_keys()
             || !matched.ids.as_slice().is_empty()
             || matched.retained
             || shows_retain
@@ -314,7 +315,9 @@ fn push_topic(
         out.push_str(written);
         out.push('/');
     }
-    dot_to_slash(message.key(), out);
+    let has_one_key = message.extra_keys().is_empty();
+    let key = if has_one_key { message.key() } else { subscriptions.shown_key(message) };
+    dot_to_slash(key, out);
 }
 
 /// The packets of a batch for MQTT 3.

@@ -7,7 +7,7 @@ use std::{
 
 use polymq_contract::{Subscription, SubscriptionTarget};
 use polymq_model::{
-    ConsumerId, Limits, QueueName,
+    ConsumerId, Limits, Message, QueueName,
     address::{BadDestination, MqttDestination},
     names::NAME_BYTES_MAX,
     topic::{Pattern, dot_to_slash, swap_separators, valid_topic_filter},
@@ -140,6 +140,16 @@ impl Subscriptions {
         }
         let named = self.exchanges.iter().find(|named| named.exchange == exchange)?;
         Some(&named.written)
+    }
+
+    /// The key that a message with several keys is shown with: the first that a filter matches
+    /// [MQTT-3.3.2-3].
+    pub(crate) fn shown_key<'a>(&self, message: &'a Message) -> &'a str {
+        let patterns: Vec<_> = self.filters.keys().filter_map(|filter| pattern(filter)).collect();
+        let extra = message.extra_keys().iter().map(|key| &**key);
+        let mut keys = std::iter::once(message.key()).chain(extra);
+        let shown = keys.find(|key| patterns.iter().any(|pattern| pattern.matches(key)));
+        shown.unwrap_or_else(|| message.key())
     }
 
     /// Checks a filter and makes the subscription to send to the broker. Nothing is remembered yet.
@@ -298,6 +308,17 @@ fn target<'a>(filter: &Filter<'a>, exchange: &str, limits: &Limits) -> Result<Ta
                 bad => Err(refused(bad.to_string())),
             }
         }
+    }
+}
+
+/// What topics a filter matches; `None` for that of a plain queue.
+fn pattern(filter: &str) -> Option<Pattern> {
+    match MqttDestination::subscribe(filter).ok()? {
+        MqttDestination::Topic(pattern)
+        | MqttDestination::System(pattern)
+        | MqttDestination::Exchange { key: pattern, .. }
+        | MqttDestination::Shared { filter: pattern, .. } => Pattern::slash(pattern).ok(),
+        MqttDestination::Queue { .. } | MqttDestination::Delayed { .. } => None,
     }
 }
 
