@@ -181,7 +181,7 @@ fn whatever_amqp_says_returns_from_mqtt_5() {
     let mut over = OverMqtt::new();
     let over = std::cell::RefCell::new(&mut over);
     let cases = (props(), vec(any::<u8>(), 0..20));
-    runner(512)
+    runner(256)
         .run(&cases, |(sent, body)| {
             let (_, back) = over.borrow_mut().send(&sent, &body);
             // As texts, because NaN is not equal to itself.
@@ -196,7 +196,7 @@ fn whatever_mqtt_5_says_returns_from_amqp() {
     let mut over = OverAmqp::new();
     let over = std::cell::RefCell::new(&mut over);
     let cases = (properties(), 0..=2u8, any::<bool>());
-    runner(512)
+    runner(256)
         .run(&cases, |(properties, qos, retain)| {
             let sent =
                 Publish { qos, retain, properties, payload: b"hi".to_vec(), ..Default::default() };

@@ -14,6 +14,7 @@ mod fields;
 mod headers;
 mod lossless;
 mod mqtt;
+mod paths;
 mod queues;
 mod round_trip;
 mod topics;

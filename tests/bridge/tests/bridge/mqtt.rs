@@ -153,15 +153,8 @@ impl Mqtt {
         Self::connect(world, Version::V311, client_id)
     }
 
-    /// Connects with properties of CONNECT, of which the versions before 5 have none.
-    pub(crate) fn connect_as(
-        world: &World,
-        version: Version,
-        client_id: &str,
-        user: &str,
-        properties: &[u8],
-    ) -> Self {
-        let mut client = Self {
+    fn new(world: &World, version: Version) -> Self {
+        Self {
             world: world.clone(),
             link: world.open(Speaks::Mqtt),
             version,
@@ -170,7 +163,18 @@ impl Mqtt {
             incoming: BytesMut::new(),
             received: VecDeque::new(),
             replies: VecDeque::new(),
-        };
+        }
+    }
+
+    /// Connects with properties of CONNECT, of which the versions before 5 have none.
+    pub(crate) fn connect_as(
+        world: &World,
+        version: Version,
+        client_id: &str,
+        user: &str,
+        properties: &[u8],
+    ) -> Self {
+        let mut client = Self::new(world, version);
         let (name, level) = match version {
             Version::V31 => ("MQIsdp", 3),
             Version::V311 => ("MQTT", 4),
@@ -190,6 +194,23 @@ impl Mqtt {
         client.packet(0x10, &body);
         let connack = client.reply(0x20);
         assert_eq!(connack[1], 0, "the connection is accepted");
+        client
+    }
+
+    /// Connects a client of version 5 that leaves a will of quality of service 1.
+    pub(crate) fn with_will(world: &World, client_id: &str, will: &Publish) -> Self {
+        let mut client = Self::new(world, Version::V5);
+        let mut body = b"\x00\x04MQTT\x05\xCE\x00\x00\x00".to_vec();
+        put_binary(&mut body, client_id.as_bytes());
+        let properties = will.properties.encode();
+        put_var(&mut body, properties.len());
+        body.extend(properties);
+        put_binary(&mut body, will.topic.as_bytes());
+        put_binary(&mut body, &will.payload);
+        put_binary(&mut body, b"u2");
+        put_binary(&mut body, b"secret");
+        client.packet(0x10, &body);
+        assert_eq!(client.reply(0x20)[1], 0, "the connection is accepted");
         client
     }
 

@@ -13,6 +13,9 @@ const AS_PUBLISHED: u8 = 2 | 8;
 pub(crate) struct OverMqtt {
     amqp: Amqp,
     mqtt: Mqtt,
+    /// Subscribers without a queue get their packets by another way than those with one.
+    direct: Mqtt,
+    old: Mqtt,
 }
 
 impl OverMqtt {
@@ -22,7 +25,11 @@ impl OverMqtt {
         amqp.listen("back", "back.#");
         let mut mqtt = Mqtt::v5(&world, "bridge");
         assert_eq!(mqtt.subscribe_with("there/#", AS_PUBLISHED, None), 2);
-        Self { amqp, mqtt }
+        let mut direct = Mqtt::v5(&world, "direct");
+        direct.subscribe("there/+", 0);
+        let mut old = Mqtt::v311(&world, "old");
+        old.subscribe("there/x", 0);
+        Self { amqp, mqtt, direct, old }
     }
 
     /// What the MQTT client saw, and what came back.
@@ -31,6 +38,11 @@ impl OverMqtt {
         let seen = self.mqtt.one();
         assert_eq!(seen.topic, "there/x");
         assert_eq!(seen.payload, body);
+        let direct = self.direct.one();
+        assert_eq!((direct.topic.as_str(), direct.qos), ("there/x", 0));
+        assert_eq!((&direct.properties, &direct.payload), (&seen.properties, &seen.payload));
+        let old = self.old.one();
+        assert_eq!((old.topic.as_str(), old.payload.as_slice()), ("there/x", body));
         self.mqtt.republish(&seen, "back/x");
         let back = self.amqp.delivery();
         assert_eq!(back.key, "back.x");
