@@ -108,7 +108,6 @@ pub(crate) struct StoredClient {
     pub(crate) expiry_secs: u32,
     /// When it ends if nobody comes back; 0 while connected or for never.
     pub(crate) ends_at_ms: u64,
-    pub(crate) has_queue: bool,
     pub(crate) subscriptions: Vec<StoredSubscription>,
     pub(crate) in_flight: Vec<(u16, u32, u64, bool)>,
     pub(crate) will: Option<(StoredMessage, u32)>,

@@ -3,7 +3,7 @@
 mod world;
 
 use polymq_contract::{Command, Event, InFlight, Outcome, RefusalKind};
-use polymq_model::{ConsumerId, RequestId, Seq};
+use polymq_model::{ConsumerId, Limits, RequestId, Seq};
 use world::{World, kind_of, message, publish_of, session, topic_subscription, will};
 
 #[test]
@@ -374,4 +374,40 @@ fn a_refused_publish_leaves_no_packet_id_behind() {
     client.disconnect();
     let opened = world.connect().open(session("s", false, 3600));
     assert_eq!(opened.received, [1]);
+}
+
+#[test]
+fn a_session_keeps_as_many_messages_as_the_limit_says() {
+    let world = World::with_limits(Limits { session_messages_max: 2, ..Limits::default() });
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", true, 3600));
+    subscriber.subscribe("a", 1);
+    subscriber.disconnect();
+    for body in ["m", "n", "o"] {
+        world.connect().publish("amq.topic", "a", body);
+    }
+    let mut subscriber = world.connect();
+    subscriber.open(session("s", false, 3600));
+    assert_eq!(subscriber.bodies(), ["n", "o"]);
+}
+
+#[test]
+fn a_slow_client_is_spared_messages_of_quality_0() {
+    let world = World::with_limits(Limits { direct_bytes_max: 2, ..Limits::default() });
+    let mut subscriber = world.connect();
+    let mut open = session("s", true, 3600);
+    open.receive_max = 1;
+    subscriber.open(open);
+    subscriber.subscribe("a", 1);
+    let mut publisher = world.connect();
+    for (body, qos) in [("m", 1), ("n", 1), ("o", 0), ("p", 1), ("q", 0)] {
+        let mut sent = message("amq.topic", "a", body);
+        (sent.qos, sent.durable) = (qos, qos > 0);
+        publisher.send(publish_of(sent.build(&mut Vec::new()), 0));
+    }
+    assert_eq!(subscriber.bodies(), ["m"]);
+    for number in 1..=3 {
+        subscriber.settle(0, number, number, Outcome::Accepted);
+    }
+    assert_eq!(subscriber.bodies(), ["n", "o", "p"]);
 }

@@ -56,6 +56,10 @@ pub struct Limits {
     pub receive_max: u16,
     /// Subscriptions of one MQTT client.
     pub subscriptions_max: usize,
+    /// Messages kept for one MQTT client, oldest dropped first; 0 for no bound.
+    pub session_messages_max: u64,
+    /// How long a publish of MQTT 3 that found no room is held before its connection closes.
+    pub refused_publish_wait: Duration,
 }
 
 impl Default for Limits {
@@ -85,6 +89,8 @@ impl Default for Limits {
             topic_alias_max: 32,
             receive_max: 1024,
             subscriptions_max: 10_000,
+            session_messages_max: 0,
+            refused_publish_wait: Duration::from_secs(30),
         }
     }
 }

@@ -33,7 +33,6 @@ impl Core {
             owner: session.owner.as_str().to_owned(),
             expiry_secs: state.expiry_secs,
             ends_at_ms: state.ends_at_ms,
-            has_queue: session.endpoint.queue().is_some(),
             subscriptions: state.subscriptions.values().map(StoredSubscription::of).collect(),
             in_flight: in_flight_to_stored(&state.in_flight),
             will: state

@@ -116,10 +116,12 @@ impl Core {
         name: QueueName,
         stored: StoredQueue,
     ) -> Result<Arc<Queue>, Refusal> {
-        let mut settings = QueueSettings::parse(stored.arguments)?;
+        let mut settings = match stored.of_client {
+            true => QueueSettings::of_client(true, &self.limits),
+            false => QueueSettings::parse(stored.arguments)?,
+        };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;
-        settings.of_client = stored.of_client;
         let log = LogId(stored.log);
         self.reserve_log(log);
         vhost.edit(|topology, _| {
@@ -203,6 +205,7 @@ impl Core {
             match departed.reason {
                 "expired" => add(&total.dropped_expired, 1),
                 "maxlen" => add(&total.dropped_maxlen, 1),
+                "slow" => add(&total.dropped_slow_consumer, 1),
                 _ => add(&total.dropped_rejected, 1),
             }
         }

@@ -130,7 +130,7 @@ impl Queue {
         let (taken, refused) = messages.split_at_checked(accepted).unwrap_or((messages, &[]));
         let first = Seq(state.next_seq);
         let batch = self.stored.then(|| self.store(taken, first, refs, now_ms)).flatten();
-        if state.append(taken, matched, &self.settings, now_ms) {
+        if state.append(taken, matched, &self.settings, now_ms, departed) {
             self.perishable.store(true, Ordering::Relaxed);
         }
         state.drop_head_over_limit(&self.settings, departed);

@@ -1,7 +1,7 @@
 //! What a queue was declared with, parsed once.
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{ConnectionId, Message, Table, Value, value::find};
+use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 
 /// Where dead letters go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,18 @@ pub(crate) struct QueueSettings {
     pub(crate) bytes_max: Option<u64>,
     pub(crate) overflow: Overflow,
     pub(crate) dead_letter: Option<DeadLetterTo>,
+    /// With so many bytes ready, messages sent at most once are dropped. For queues of clients.
+    pub(crate) at_most_once_bytes_max: Option<usize>,
 }
 
 impl QueueSettings {
+    /// The queue of a client session.
+    pub(crate) fn of_client(durable: bool, limits: &Limits) -> Self {
+        let length_max = Some(limits.session_messages_max).filter(|max| *max > 0);
+        let at_most_once_bytes_max = Some(limits.direct_bytes_max);
+        Self { durable, of_client: true, length_max, at_most_once_bytes_max, ..Self::default() }
+    }
+
     /// Reads the arguments that have an effect; the others are kept and shown.
     ///
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`

@@ -102,12 +102,19 @@ impl State {
         matched: &Matched,
         settings: &QueueSettings,
         now_ms: u64,
+        departed: &mut Vec<Departed>,
     ) -> bool {
         let mut perishable = false;
         let is_away = settings.of_client && self.ring.is_empty();
         for message in messages {
-            if is_away && is_at_most_once(message) {
+            let is_slow =
+                settings.at_most_once_bytes_max.is_some_and(|max| self.ready_bytes >= max);
+            if (is_away || is_slow) && is_at_most_once(message) {
+                // The place stays empty, so that the others keep those they are stored under.
                 self.next_seq += 1;
+                if !is_away {
+                    departed.push(Departed { message: message.clone(), reason: "slow" });
+                }
                 continue;
             }
             let entry = Entry {

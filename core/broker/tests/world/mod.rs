@@ -30,16 +30,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self::over(Arc::new(MemoryStore::new()), 1_000_000)
+        Self::with_limits(Limits::default())
     }
 
-    fn over(store: Arc<MemoryStore>, now_ms: u64) -> Self {
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::over(Arc::new(MemoryStore::new()), limits, 1_000_000)
+    }
+
+    fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64) -> Self {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| dyn_store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new([]),
-            limits: Arc::new(Limits::default()),
+            limits: Arc::new(limits),
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
@@ -66,7 +70,7 @@ impl World {
     /// Stops without a word, as a kill does, and starts again on what the store has.
     pub(crate) fn restart(self) -> Self {
         self.broker.committer().kick();
-        Self::over(self.store, self.now_ms)
+        Self::over(self.store, Limits::default(), self.now_ms)
     }
 
     pub(crate) fn now(&self) -> Now {
