@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use polymq_contract::Timeout;
 
-/// How long a publish of MQTT 3 that found no room is held before the connection closes.
-const STALL: Duration = Duration::from_secs(30);
-
 /// The clocks of one connection.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
@@ -51,9 +48,9 @@ impl KeepAlive {
         self.last_packet = now;
     }
 
-    /// A publish found no room and cannot be refused.
-    pub(crate) fn stall(&mut self, now: Instant) {
-        self.stalled_until.get_or_insert(now + STALL);
+    /// A publish found no room and cannot be refused; the connection closes after `wait`.
+    pub(crate) fn stall(&mut self, now: Instant, wait: Duration) {
+        self.stalled_until.get_or_insert(now + wait);
     }
 
     pub(crate) fn is_stalled(&self) -> bool {

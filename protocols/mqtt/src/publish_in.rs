@@ -340,7 +340,9 @@ impl Session {
     fn give_up(&mut self, how: Publish3, text: &str, now: Now, effects: &mut Effects) {
         match how {
             Publish3::Acknowledge => {}
-            Publish3::Stall => self.keep_alive.stall(now.instant),
+            Publish3::Stall => {
+                self.keep_alive.stall(now.instant, self.limits.refused_publish_wait);
+            }
             Publish3::Close => self.close("publish_refused", text, effects),
         }
     }

@@ -151,6 +151,11 @@ impl Outbound {
         self.held.push_back(delivery);
     }
 
+    /// True for a delivery that an earlier connection has sent.
+    pub(crate) fn is_resumed(&self, delivery: &Delivery) -> bool {
+        self.resumed.contains_key(&(delivery.consumer, delivery.seq))
+    }
+
     /// The packet identifier for a delivery, and whether it was sent before by an earlier
     /// connection.
     pub(crate) fn packet_id(&mut self, delivery: &Delivery) -> (u16, bool) {

@@ -110,8 +110,8 @@ impl Session {
     /// Writes a delivery that need not wait.
     pub(crate) fn send(&mut self, delivery: Delivery, now: Now, effects: &mut Effects) {
         let Delivery { consumer, number, .. } = delivery;
-        if delivery.message.is_expired(now.unix_ms) {
-            self.outbound.forget(&delivery);
+        // [MQTT-4.3.3-7]: what an earlier connection has sent does not expire.
+        if delivery.message.is_expired(now.unix_ms) && !self.outbound.is_resumed(&delivery) {
             push_settlement(consumer, number, Outcome::Accepted, effects);
             return;
         }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use polymq_contract::{Delivery, Matched, Outcome, SubscriptionIds};
-use polymq_model::{NewMessage, message::Body};
+use polymq_model::{NewMessage, format::PLAIN_FORMAT, message::Body};
 use polymq_mqtt::{MQTT3, MQTT5};
 
 use crate::world::*;
@@ -317,6 +317,26 @@ fn unfinished_deliveries_go_on_after_a_reconnect() {
     assert_eq!(world.sent(), again.concat());
     world.send(&[0x70, 2, 0, 1, 0x50, 2, 0, 2]);
     assert_eq!(outcomes(&mut world), [(1, 1, Outcome::Accepted)]);
+}
+
+#[test] // [MQTT-4.3.3-7]
+fn deliveries_that_an_earlier_connection_began_do_not_expire() {
+    let mut world = World::new();
+    world.remembered.present = true;
+    world.remembered.in_flight = vec![polymq_contract::InFlight {
+        packet_id: 1,
+        consumer: polymq_model::ConsumerId(0),
+        seq: polymq_model::Seq(101),
+        released: false,
+    }];
+    world.connect_5(&[0x11, 0, 0, 1, 0]);
+    let expired = || with_deadline(&PLAIN_FORMAT, "amq.topic", "a", 2, &[], b"x", 1);
+    world.deliver(delivery(0, 1, expired()));
+    let sent = world.sent();
+    assert_eq!((sent[0], &sent[4..7]), (0x3C, &[b'a', 0, 1][..]));
+    world.commands();
+    world.deliver(delivery(0, 2, expired()));
+    assert!(world.sent().is_empty());
 }
 
 #[test]

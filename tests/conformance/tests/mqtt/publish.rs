@@ -80,12 +80,15 @@ fn version_3_closes_when_a_publish_is_not_permitted() {
 
 #[test]
 fn version_3_stops_reading_when_there_is_no_room_and_closes_later() {
-    let mut world = World::v4();
+    let refused_publish_wait = Duration::from_secs(5);
+    let mut world = World::with_limits(Limits { refused_publish_wait, ..Limits::default() });
+    world.send(&connect_4("c"));
+    world.sent();
     world.send(&publish_4(2, "a", 7, b""));
     world.confirm(1, 1, Refused(RefusalKind::Full));
     assert!(world.effects.waiting);
     assert!(world.sent().is_empty());
-    world.wait(Duration::from_secs(29));
+    world.wait(Duration::from_secs(4));
     assert!(!world.is_closed());
     world.wait(Duration::from_secs(1));
     world.expect_close();
