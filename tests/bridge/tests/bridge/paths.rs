@@ -195,3 +195,107 @@ fn a_session_queue_has_the_name_that_policies_know() {
     mqtt.subscribe("a", 1);
     assert_eq!(world.ready("mqtt-subscription-thermostatqos1"), Some(0));
 }
+
+#[test]
+fn messages_read_back_from_the_store_are_the_same() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    for queue in ["a", "b"] {
+        amqp.declare(queue);
+        amqp.bind(queue, "amq.topic", "k.#");
+    }
+    let sent = Props {
+        content_type: Some("text/plain".to_owned()),
+        priority: Some(3),
+        expiration: Some("60000".to_owned()),
+        ..Props::with_headers(&[("a", Field::U16(7)), ("x-mq-qos", Field::I64(2))])
+    };
+    amqp.publish_topic("k.1", &sent, b"from amqp");
+    let properties = Properties {
+        format: Some(1),
+        correlation: Some(vec![0xFF]),
+        ..Properties::of_user(&[("a", "1"), ("a", "2")])
+    };
+    let from_mqtt = publish("k/2", b"from mqtt").with(&properties).qos(2);
+    Mqtt::v5(&world, "m").publish(Publish { retain: true, ..from_mqtt });
+    world.restart();
+
+    let mut amqp = Amqp::connect(&world);
+    amqp.consume("a");
+    let seen = amqp.deliveries();
+    assert_eq!(seen.len(), 2);
+    assert_eq!((seen[0].key.as_str(), seen[0].body.as_slice()), ("k.1", b"from amqp".as_slice()));
+    assert_eq!(seen[0].raw_props, sent.encode());
+    let list = Field::List(vec![Field::text("1"), Field::text("2")]);
+    assert_eq!((seen[1].key.as_str(), seen[1].header("a")), ("k.2", Some(&list)));
+    assert_eq!(seen[1].props.correlation_id.as_deref(), Some("b64:/w=="));
+
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("k/#", 2);
+    let retained = mqtt.one();
+    assert_eq!((retained.topic.as_str(), retained.retain, retained.qos), ("k/2", true, 2));
+    assert_eq!(retained.properties, properties);
+    mqtt.subscribe("$queue/b/#", 2);
+    let seen = mqtt.all();
+    assert_eq!(seen.len(), 2);
+    assert_eq!((seen[0].topic.as_str(), seen[0].qos), ("$queue/b/k/1", 2));
+    assert_eq!((seen[0].user("a"), seen[0].user("x-mq-priority")), (Some("7"), Some("3")));
+    assert_eq!(seen[0].properties.expiry, Some(60));
+    assert_eq!((seen[1].topic.as_str(), seen[1].qos), ("$queue/b/k/2", 2));
+    assert_eq!(seen[1].properties.user[..2], properties.user[..]);
+}
+
+#[test]
+fn headers_exchanges_read_user_properties() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.declare_exchange("h", "headers");
+    amqp.declare("q");
+    amqp.bind_with("q", "h", "", &[("x-match", Field::text("all")), ("a", Field::text("1"))]);
+    amqp.consume("q");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    for value in ["1", "2"] {
+        mqtt.publish(publish("$exchange/h/k", b"").with(&Properties::of_user(&[("a", value)])));
+    }
+    assert_eq!(amqp.delivery().text_header("a"), Some("1"));
+}
+
+#[test]
+fn keys_that_are_no_topics_are_refused() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.publish_raw("amq.topic", "a\0b", &[0, 0], b"");
+    assert_eq!(amqp.closed().map(|(code, _)| code), Some(406));
+    assert_eq!(Mqtt::v5(&world, "m").publish(publish(&"/".repeat(220), b"")), 0x90);
+}
+
+#[test]
+fn a_retained_message_keeps_its_properties_and_its_remaining_life() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    let sent = Props {
+        expiration: Some("10000".to_owned()),
+        ..Props::with_headers(&[("x-retain", Field::Bool(true)), ("a", Field::Bool(true))])
+    };
+    amqp.publish_topic("a", &sent, b"hi");
+    world.pass(3_500);
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("a", 1);
+    let seen = mqtt.one();
+    assert_eq!(seen.properties.expiry, Some(7));
+    assert_eq!(seen.properties.user.len(), 3, "a, its type, and the ttl: {seen:?}");
+    world.pass(6_500);
+    let mut late = Mqtt::v5(&world, "late");
+    late.subscribe("a", 1);
+    assert_eq!(late.all(), []);
+}
+
+#[test]
+fn a_share_with_a_long_name_is_a_queue_too() {
+    let world = World::new();
+    let mut mqtt = Mqtt::v5(&world, "m");
+    let topic = "t".repeat(300);
+    mqtt.subscribe(&format!("$share/g/{topic}"), 1);
+    mqtt.publish(publish(&topic, b"hi"));
+    assert_eq!(mqtt.one().topic, topic);
+}

@@ -35,6 +35,7 @@ const TURNS_MAX: usize = 10_000;
 pub(crate) struct World(Rc<RefCell<State>>);
 
 struct State {
+    store: Arc<dyn Store>,
     broker: BrokerHandle,
     amqp: Amqp091,
     mqtt: Mqtt,
@@ -68,41 +69,16 @@ pub(crate) enum Speaks {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
-        let (amqp, mqtt) = (Amqp091::default(), Mqtt::default());
-        let limits = Arc::new(Limits::default());
-        let random = AtomicU64::new(1);
-        let broker = BrokerHandle::new(Parts {
-            committer: Committer::new(store.clone(), ShardId(0), &opened),
-            formats: Formats::new(amqp.formats().into_iter().chain(mqtt.formats())),
-            limits: limits.clone(),
-            authenticator: Arc::new(AcceptEverybody),
-            entropy: Box::new(move |bytes: &mut [u8]| {
-                let number = random.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-                bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
-            }),
-            share_expiry_ms: 86_400_000,
-        });
-        let started = Instant::now();
-        let state =
-            State { broker, amqp, mqtt, limits, started, now_ms: BEGINNING_MS, links: Vec::new() };
-        state.broker.recover(&opened, &store, state.now()).unwrap();
-        let vhost = VhostName::new("/").unwrap();
-        state.broker.create_vhost(vhost.clone());
-        for user in USERS {
-            let user = UserName::new(user).unwrap();
-            let record = UserRecord {
-                password_hash: String::new(),
-                scram: String::new(),
-                tags: Vec::new(),
-                loopback_only: false,
-            };
-            state.broker.put_user(user.clone(), record, true);
-            let all = PermissionRecord::all();
-            state.broker.put_permission(vhost.clone(), user, all, true).unwrap();
-        }
-        Self(Rc::new(RefCell::new(state)))
+        Self(Rc::new(RefCell::new(State::over(Arc::new(MemoryStore::new()), BEGINNING_MS))))
+    }
+
+    /// Stops without a word, as a kill does, and starts again on what the store has. All
+    /// connections are gone.
+    pub(crate) fn restart(&self) {
+        let state = &mut *self.0.borrow_mut();
+        state.links.iter_mut().for_each(|link| link.is_open = false);
+        state.broker.committer().kick();
+        *state = State::over(state.store.clone(), state.now_ms);
     }
 
     /// Opens a connection that has sent nothing yet, and returns its number.
@@ -184,6 +160,43 @@ impl World {
 }
 
 impl State {
+    fn over(store: Arc<dyn Store>, now_ms: u64) -> Self {
+        let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
+        let (amqp, mqtt) = (Amqp091::default(), Mqtt::default());
+        let limits = Arc::new(Limits::default());
+        let random = AtomicU64::new(1);
+        let broker = BrokerHandle::new(Parts {
+            committer: Committer::new(store.clone(), ShardId(0), &opened),
+            formats: Formats::new(amqp.formats().into_iter().chain(mqtt.formats())),
+            limits: limits.clone(),
+            authenticator: Arc::new(AcceptEverybody),
+            entropy: Box::new(move |bytes: &mut [u8]| {
+                let number = random.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+                bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
+            }),
+            share_expiry_ms: 86_400_000,
+        });
+        let started = Instant::now();
+        let links = Vec::new();
+        let state = Self { store, broker, amqp, mqtt, limits, started, now_ms, links };
+        state.broker.recover(&opened, &state.store, state.now()).unwrap();
+        let vhost = VhostName::new("/").unwrap();
+        state.broker.create_vhost(vhost.clone());
+        for user in USERS {
+            let user = UserName::new(user).unwrap();
+            let record = UserRecord {
+                password_hash: String::new(),
+                scram: String::new(),
+                tags: Vec::new(),
+                loopback_only: false,
+            };
+            state.broker.put_user(user.clone(), record, true);
+            let all = PermissionRecord::all();
+            state.broker.put_permission(vhost.clone(), user, all, true).unwrap();
+        }
+        state
+    }
+
     fn now(&self) -> Now {
         let passed = Duration::from_millis(self.now_ms - BEGINNING_MS);
         Now { instant: self.started + passed, unix_ms: self.now_ms }

@@ -115,12 +115,22 @@ impl Amqp {
     }
 
     pub(crate) fn bind(&mut self, queue: &str, exchange: &str, key: &str) {
+        self.bind_with(queue, exchange, key, &[]);
+    }
+
+    pub(crate) fn bind_with(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        binding: &[(&str, Field)],
+    ) {
         let mut arguments = vec![0, 0];
         put_short(&mut arguments, queue.as_bytes());
         put_short(&mut arguments, exchange.as_bytes());
         put_short(&mut arguments, key.as_bytes());
         arguments.push(0);
-        put_long(&mut arguments, &[]);
+        put_long(&mut arguments, &table(binding));
         self.method(1, 50, 20, &arguments);
         self.expect(50, 21);
     }
