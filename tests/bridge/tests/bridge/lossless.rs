@@ -8,9 +8,10 @@ use proptest::{
 };
 
 use crate::{
-    amqp::{Field, Props},
-    mqtt::{Properties, Publish},
+    amqp::{Amqp, Field, Props},
+    mqtt::{Mqtt, Properties, Publish, publish},
     round_trip::{OverAmqp, OverMqtt},
+    world::World,
 };
 
 /// The same cases at each run, unless `PROPTEST_RNG_SEED` in the environment asks for others.
@@ -45,6 +46,10 @@ fn odd_text() -> impl Strategy<Value = String> {
         Just("."),
         Just("1"),
         Just("true"),
+        Just("amq.address:"),
+        Just("/exchanges/"),
+        Just("/queues/q"),
+        Just("$queue/"),
     ];
     vec(odd, 0..6).prop_map(|parts| parts.concat())
 }
@@ -122,7 +127,8 @@ fn props() -> impl Strategy<Value = Props> {
             delivery_mode: Some(delivery_mode),
             priority,
             correlation_id,
-            reply_to: reply_to.filter(|queue| !queue.is_empty()),
+            // An address comes back in its canonical form.
+            reply_to: reply_to.filter(|to| !to.is_empty() && !to.starts_with("amq.address:/")),
             expiration: expiration.map(|ms| ms.to_string()),
             message_id,
             timestamp,
@@ -203,6 +209,52 @@ fn whatever_mqtt_5_says_returns_from_amqp() {
             let expected = sent.properties.clone();
             let (_, back) = over.borrow_mut().send(sent);
             prop_assert_eq!(back.properties, expected);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Topics of MQTT, without wildcards.
+fn topic() -> impl Strategy<Value = String> {
+    let parts = ["a", ".", "/", "*", "%", "2", "5", "B", "3", "%2B", "%23", "%252B", " ", "é", "$"];
+    vec(prop::sample::select(parts.to_vec()), 1..12)
+        .prop_map(|parts| parts.concat())
+        .prop_filter("the broker's own", |topic| !topic.starts_with('$'))
+}
+
+#[test]
+fn whatever_a_topic_holds_names_the_same_place() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "#");
+    let mut mqtt = Mqtt::v311(&world, "m");
+    mqtt.subscribe("#", 1);
+    let clients = std::cell::RefCell::new((amqp, mqtt));
+    runner(256)
+        .run(&topic(), |topic| {
+            let (amqp, mqtt) = &mut *clients.borrow_mut();
+            mqtt.publish(publish(&topic, b""));
+            prop_assert_eq!(&mqtt.one().topic, &topic);
+            let key = amqp.delivery().key;
+            amqp.publish_topic(&key, &Props::persistent(), b"");
+            prop_assert_eq!(&amqp.delivery().key, &key);
+            prop_assert_eq!(&mqtt.one().topic, &topic);
+            Ok(())
+        })
+        .unwrap();
+    // Keys of AMQP may also hold what would be a wildcard in MQTT.
+    let key = (topic(), prop::sample::select(vec!["#", "+", "a", ".", "$"]), topic());
+    runner(256)
+        .run(&key, |(start, odd, end)| {
+            let (amqp, mqtt) = &mut *clients.borrow_mut();
+            let key = start + odd + &end;
+            amqp.publish_topic(&key, &Props::persistent(), b"");
+            prop_assert_eq!(&amqp.delivery().key, &key);
+            let topic = mqtt.one().topic;
+            prop_assert!(!topic.contains(['+', '#']));
+            mqtt.publish(publish(&topic, b""));
+            prop_assert_eq!(&amqp.delivery().key, &key);
+            prop_assert_eq!(&mqtt.one().topic, &topic);
             Ok(())
         })
         .unwrap();
