@@ -203,3 +203,22 @@ fn messages_that_were_not_acknowledged_wait_after_a_kill() {
     let purge = Method::new((50, 30)).u16(0).short("q").u8(0);
     assert_eq!(client.call(&purge, (50, 31)).unwrap(), 2_u32.to_be_bytes());
 }
+
+#[test]
+fn broker_with_a_deep_backlog_starts_quickly_after_a_kill() {
+    let messages = setting("POLYMQ_BACKLOG", 100_000);
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    declare(&broker);
+    let stage = Stage::new(0x6B24_0000);
+    stage.up(broker.ports);
+    let target = Target { messages_max: messages, ..target(1, "", "work") };
+    amqp_publisher(&stage, &target).unwrap();
+    broker.kill();
+    let broker = home.start().unwrap();
+    let took = broker.ready_after;
+    say(&format!("start with {messages} messages: {} ms", took.as_millis()));
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    assert_eq!(u64::from(client.declare("work").unwrap()), messages);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
