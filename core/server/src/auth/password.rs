@@ -1,6 +1,9 @@
 //! Password hashes: Argon2id for our own, and those imported from RabbitMQ definitions.
 
-use argon2::{Argon2, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    password_hash::phc::PasswordHash,
+};
 use aws_lc_rs::{constant_time, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
