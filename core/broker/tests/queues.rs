@@ -63,6 +63,22 @@ fn a_group_bounds_all_its_consumers_together() {
 }
 
 #[test]
+fn a_group_bounds_consumers_of_one_queue_when_several_places_come_free() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    for body in ["a", "b", "c", "d", "e", "f"] {
+        client.publish("", "q", body);
+    }
+    client.send(Command::SetGroupPrefetch { group: 1, prefetch: 2 });
+    client.consume("q", 1, 0);
+    client.consume("q", 2, 0);
+    client.deliveries();
+    client.settle(1, 1, 2, Outcome::Accepted);
+    assert_eq!(client.bodies(), ["c", "d"]);
+}
+
+#[test]
 fn requeued_message_keeps_its_place() {
     let world = World::new();
     let mut client = world.connect();

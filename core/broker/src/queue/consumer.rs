@@ -28,9 +28,16 @@ impl Group {
         self.limit.load(Ordering::Relaxed) != 0
     }
 
-    fn has_room(&self, staged: u32) -> bool {
+    fn has_room(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        limit == 0 || self.used.load(Ordering::Relaxed).saturating_add(staged) < limit
+        limit == 0 || self.used.load(Ordering::Relaxed) < limit
+    }
+
+    /// Counts one more below the bound. Other queues hand out to the same group meanwhile.
+    fn try_take(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let below = |used| (limit == 0 || used < limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
     }
 
     pub(super) fn take_one(&self) {
@@ -97,7 +104,20 @@ impl QueueConsumer {
             && (self.spec.no_ack
                 || ((self.spec.prefetch == 0
                     || self.unsettled.len() < self.spec.prefetch as usize)
-                    && self.spec.group.has_room(self.staged_acked)))
+                    && self.spec.group.has_room()))
+    }
+
+    /// Takes the group's place for the next delivery; false when somebody else has the last one.
+    pub(super) fn reserve(&mut self) -> bool {
+        if self.spec.no_ack {
+            return true;
+        }
+        if self.spec.group.is_bounded() {
+            return self.spec.group.try_take();
+        }
+        // Without a bound nobody looks at the count, so it is added up once for all.
+        self.staged_acked += 1;
+        true
     }
 
     pub(super) fn stage(&mut self, event: Event, weight: usize) {
@@ -105,9 +125,6 @@ impl QueueConsumer {
         if self.room == 0 {
             // What is staged fills the outbox: its task is to come back when that has been sent.
             self.spec.outbox.note_stalled();
-        }
-        if !self.spec.no_ack {
-            self.staged_acked += 1;
         }
         self.staged.push(event);
     }

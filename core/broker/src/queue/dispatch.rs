@@ -4,6 +4,7 @@ use polymq_contract::Event;
 
 use super::{
     Departed,
+    consumer::QueueConsumer,
     state::{State, delivery},
 };
 
@@ -25,6 +26,9 @@ impl State {
             }
             // A turn counts only when there is something to hand over.
             let Some(slot) = self.next_consumer() else { break };
+            if !self.consumers.get_mut(slot).is_some_and(QueueConsumer::reserve) {
+                continue;
+            }
             let Some(entry) = self.pop_any() else { break };
             let Some(consumer) = self.consumers.get_mut(slot) else { break };
             let weight = size_of::<Event>() + entry.message.size();
