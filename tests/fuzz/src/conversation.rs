@@ -262,7 +262,6 @@ impl Conversation {
             }
             Command::Settle(_)
             | Command::Release { .. }
-            | Command::Recover { .. }
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }
             | Command::CloseClientSession { .. } => {}
