@@ -18,8 +18,11 @@ const USER_BYTES_MAX: usize = 64;
 pub(crate) struct LoginFailures {
     /// 0 for no bound.
     per_minute_max: u32,
-    counts: Mutex<HashMap<(String, Option<IpAddr>), (Instant, u32)>>,
+    counts: Mutex<HashMap<Key, (Instant, u32)>>,
 }
+
+/// User and address.
+type Key = (String, Option<IpAddr>);
 
 impl LoginFailures {
     pub(crate) fn new(per_minute_max: u32) -> Self {
@@ -61,7 +64,7 @@ impl LoginFailures {
     }
 }
 
-fn key(user: &str, address: Option<IpAddr>) -> (String, Option<IpAddr>) {
+fn key(user: &str, address: Option<IpAddr>) -> Key {
     let mut end = user.len().min(USER_BYTES_MAX);
     while !user.is_char_boundary(end) {
         end -= 1;

@@ -77,7 +77,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 fn unscaled(number: u64, units: &[(&str, u64)]) -> String {
     let fits = |factor: u64| number >= factor && number.is_multiple_of(factor);
     let (unit, factor) =
-        units.iter().find(|(_, factor)| fits(*factor)).or(units.last()).unwrap_or(&("", 1));
+        units.iter().find(|(_, factor)| fits(*factor)).or_else(|| units.last()).unwrap_or(&("", 1));
     format!("\"{}{unit}\"", number / factor)
 }
 
