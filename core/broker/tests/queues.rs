@@ -2,8 +2,11 @@
 
 mod world;
 
-use polymq_contract::{Command, Event, Outcome, PublishOutcome, RefusalKind};
-use polymq_model::{ConsumerId, RequestId, Value};
+use polymq_contract::{
+    Command, DeliveryRange, Event, Outcome, Publish, PublishOutcome, RefusalKind, Settlement,
+    Transaction,
+};
+use polymq_model::{ConsumerId, PublisherId, RequestId, Value};
 use world::{World, declare_queue, kind_of, message, publish, publish_of};
 
 #[test]
@@ -345,4 +348,114 @@ fn a_full_outbox_leaves_messages_in_the_queue_and_room_lets_them_go_on() {
     }
     assert!(client.outbox.bytes() < 2 * 1024 * 1024);
     assert_eq!(client.deliveries().len(), 30);
+}
+
+#[test]
+fn a_deleted_queue_gives_its_places_of_a_group_back() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.queue("r");
+    client.send(Command::SetGroupPrefetch { group: 1, prefetch: 1 });
+    client.consume("q", 1, 0);
+    client.consume("r", 2, 0);
+    client.publish("", "q", "a");
+    client.publish("", "r", "b");
+    assert_eq!(client.bodies(), ["a"]);
+    client.ask(|request| Command::DeleteQueue {
+        request,
+        queue: "q".to_owned(),
+        if_unused: false,
+        if_empty: false,
+    });
+    client.send(Command::Release { consumers: vec![ConsumerId(1)] });
+    assert_eq!(client.bodies(), ["b"]);
+}
+
+#[test]
+fn a_cancelled_consumer_without_deliveries_is_forgotten() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    for _ in 0..3 {
+        client.consume("q", 1, 0);
+        client.ask(|request| Command::Cancel { request, consumer: ConsumerId(1) });
+    }
+    client.consume("q", 1, 0);
+    client.publish("", "q", "a");
+    client.ask(|request| Command::Cancel { request, consumer: ConsumerId(1) });
+    client.settle(1, 1, 1, Outcome::Returned);
+    assert_eq!(client.get("q").as_deref(), Some("a"));
+}
+
+#[test]
+fn arguments_without_effect_may_differ_when_a_queue_is_declared_again() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue_with("q", &[("x-message-ttl", Value::I64(1000))]);
+    let more = [("x-message-ttl", Value::I32(1000)), ("x-anything", Value::Bool(true))];
+    client.queue_with("q", &more);
+}
+
+#[test]
+fn a_name_in_the_style_of_the_broker_cannot_be_declared() {
+    let world = World::new();
+    let mut client = world.connect();
+    let refused = client.try_ask(|request| declare_queue(request, "amq.gen-mine", &[]));
+    assert_eq!(kind_of(refused), RefusalKind::Reserved);
+}
+
+#[test]
+fn a_message_that_expires_at_once_reaches_a_waiting_consumer_and_nobody_else() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue_with("q", &[("x-message-ttl", Value::I64(0))]);
+    client.publish("", "q", "too early");
+    assert_eq!(client.get("q"), None);
+    client.consume("q", 1, 1);
+    client.publish("", "q", "in time");
+    client.publish("", "q", "beyond the prefetch");
+    assert_eq!(client.bodies(), ["in time"]);
+    client.settle(1, 1, 1, Outcome::Accepted);
+    assert!(client.bodies().is_empty());
+}
+
+#[test]
+fn a_transaction_with_a_refused_publish_changes_nothing() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.publish("", "q", "a");
+    client.consume("q", 1, 0);
+    client.deliveries();
+    let publishes = [("", "q", "b"), ("none", "q", "c")].map(|(exchange, key, body)| Publish {
+        publisher: PublisherId(1),
+        number: 0,
+        mandatory: false,
+        received: None,
+        message: message(exchange, key, body).build(&mut Vec::new()),
+    });
+    client.send(Command::Commit(Box::new(Transaction {
+        request: RequestId(9),
+        publishes: publishes.into(),
+        settlements: vec![Settlement {
+            consumer: ConsumerId(1),
+            deliveries: DeliveryRange { first: 1, last: 1 },
+            outcome: Outcome::Accepted,
+        }],
+    })));
+    let events = client.events();
+    let refused = |event: &Event| {
+        matches!(event, Event::PublishRefused { refusal, .. }
+            if refusal.kind == RefusalKind::NotFound)
+    };
+    assert!(events.iter().any(refused));
+    let bodies: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Delivered(delivery) => Some(world::body_of(&delivery.message)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(bodies, ["a"]);
 }

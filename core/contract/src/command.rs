@@ -87,12 +87,6 @@ pub enum Command {
         /// The consumers, cancelled ones and those of `Get` included.
         consumers: Vec<ConsumerId>,
     },
-    /// Gives all unsettled deliveries of consumers back to their places, to be delivered again:
-    /// `basic.recover`.
-    Recover {
-        /// The consumers, cancelled ones and those of `Get` included.
-        consumers: Vec<ConsumerId>,
-    },
     /// Takes one message.
     Get {
         /// Answered with `Got`.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The pseudo queue of direct replies.
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// A consumer of this connection.
 pub(super) struct Held {
@@ -38,11 +38,9 @@ impl BrokerConnection {
             let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
             let priority = match find(&consume.arguments, "x-priority") {
                 None => 0,
-                Some(value) => {
-                    value.as_i64().and_then(|v| i32::try_from(v).ok()).ok_or_else(|| {
-                        crate::queue::invalid("x-priority", value, "a whole number of 32 bits")
-                    })?
-                }
+                Some(value) => value
+                    .as_i64()
+                    .ok_or_else(|| crate::queue::invalid("x-priority", value, "a whole number"))?,
             };
             Ok((vhost, queue, priority))
         })();
@@ -112,9 +110,12 @@ impl BrokerConnection {
         if let Some(held) = self.consumers.get_mut(&consumer) {
             let was_active = std::mem::replace(&mut held.active, false);
             let queue = held.queue.clone();
-            let left = queue.cancel(held.slot, now.unix_ms);
+            let cancelled = queue.cancel(held.slot, now.unix_ms);
+            if !cancelled.has_unsettled {
+                self.consumers.remove(&consumer);
+            }
             if was_active {
-                self.delete_if_auto(&queue, left);
+                self.delete_if_auto(&queue, cancelled.consumers_left);
             }
         } else if let Some(vhost) = self.vhost.clone() {
             let mut replies = vhost.replies.lock();
@@ -135,8 +136,10 @@ impl BrokerConnection {
 
     pub(super) fn release_as(&mut self, consumers: &[ConsumerId], outcome: Outcome, now: Now) {
         let Some(vhost) = self.vhost.clone() else { return };
+        let mut bounded = false;
         for consumer in consumers {
             let Some(held) = self.consumers.remove(consumer) else { continue };
+            bounded |= held.group.is_bounded();
             let mut departed = Vec::new();
             let left = held.queue.release(held.slot, outcome, now.unix_ms, &mut departed);
             self.core.after_departure(&vhost, &held.queue, departed, now);
@@ -152,6 +155,10 @@ impl BrokerConnection {
             }
             !ours
         });
+        drop(replies);
+        if bounded {
+            self.dispatch_all(now);
+        }
     }
 
     /// An auto-delete queue goes with its last consumer.
@@ -162,20 +169,6 @@ impl BrokerConnection {
         {
             self.core.remove_queue(&vhost, queue, true, false).ok();
             self.exclusive.retain(|other| !Arc::ptr_eq(other, queue));
-        }
-    }
-
-    pub(super) fn recover(&mut self, consumers: &[ConsumerId], now: Now) {
-        let everything = polymq_contract::DeliveryRange { first: 0, last: u64::MAX };
-        for consumer in consumers {
-            self.settle(
-                Settlement {
-                    consumer: *consumer,
-                    deliveries: everything,
-                    outcome: Outcome::Returned,
-                },
-                now,
-            );
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct BrokerConnection {
     answered_up_to: Option<ShardBatch>,
     unconfirmed: Arc<AtomicUsize>,
     unconfirmed_new: usize,
+    /// The latest batch that holds a publish of the call that is under way.
+    appended: Option<ShardBatch>,
     publishes: bool,
     tally: Tally,
     gone: bool,
@@ -114,6 +116,7 @@ impl BrokerConnection {
             answered_up_to: None,
             unconfirmed: Arc::default(),
             unconfirmed_new: 0,
+            appended: None,
             publishes: false,
             tally: Tally::default(),
             gone: false,
@@ -149,7 +152,6 @@ impl BrokerConnection {
             Command::Consume(consume) => self.consume(*consume, now),
             Command::Cancel { request, consumer } => self.cancel(request, consumer, now),
             Command::Release { consumers } => self.release(&consumers, now),
-            Command::Recover { consumers } => self.recover(&consumers, now),
             Command::Get { request, queue, no_ack, consumer } => {
                 self.get(request, &queue, no_ack, consumer, now);
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
+use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{
     Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
@@ -88,6 +88,8 @@ impl BrokerConnection {
         if publish.number > 0 {
             let Publish { publisher, number, received, .. } = publish;
             self.run.numbers.push(Numbered { publisher, number, received });
+        }
+        if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
@@ -158,8 +160,14 @@ impl BrokerConnection {
         // Numbers are those of the last messages of the run, or of all of them.
         let accepted = numbered.saturating_sub(handed.refused.min(count));
         let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
+        // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so that
+        // a publisher cannot run away from the disk.
+        let bytes = std::mem::take(&mut self.run.bytes);
+        if batch.is_some() {
+            self.unconfirmed_new += bytes;
+            self.appended = self.appended.max(batch);
+        }
         if numbered == 0 {
-            self.run.bytes = 0;
             return;
         }
         let outcome = match route.targets.is_empty() {
@@ -183,11 +191,7 @@ impl BrokerConnection {
                 Some(_) | None => self.ended.push(ended),
             }
         }
-        if let Some(batch) = batch {
-            self.unconfirmed_new += std::mem::take(&mut self.run.bytes);
-            self.wait_for = self.wait_for.max(Some(batch));
-        }
-        self.run.bytes = 0;
+        self.wait_for = self.wait_for.max(batch);
     }
 
     /// Notes the packet ids of the first `accepted` messages of the run. They are written after the
@@ -204,35 +208,39 @@ impl BrokerConnection {
 
     /// Tells what is known about confirms, and asks to be told about the rest.
     pub(super) fn settle_confirms(&mut self) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let ended = std::mem::take(&mut self.ended);
-        let confirmed: u64 = ended.iter().map(|e| e.last - e.first + 1).sum();
+        let confirmed: u64 = self.ended.iter().map(|e| e.last - e.first + 1).sum();
         self.tally.confirmed += confirmed;
         let durable = self.core.committer.durable();
-        let at_once = ended.iter().all(|e| e.batch.is_none_or(|batch| batch <= durable));
-        if at_once {
-            self.outbox.push_all(ended.iter().map(Ended::event));
-            self.ended = ended;
-            self.ended.clear();
+        let appended = self.appended.take().filter(|batch| *batch > durable);
+        let Some(batch) = appended else {
+            if !self.ended.is_empty() {
+                self.outbox.push_all(self.ended.iter().map(Ended::event));
+                self.ended.clear();
+            }
             self.unconfirmed_new = 0;
             return;
-        }
+        };
         let bytes = std::mem::take(&mut self.unconfirmed_new);
-        self.unconfirmed.fetch_add(bytes, Ordering::SeqCst);
-        let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
+        let before = self.unconfirmed.fetch_add(bytes, Ordering::SeqCst);
+        let bytes_max = self.core.limits.unconfirmed_bytes_max;
+        if before + bytes >= bytes_max {
+            self.wait_for = self.wait_for.max(Some(batch));
+        }
         // Those without a batch are told with the others: an order within a publisher costs nothing
         // then.
-        let batch = ended.iter().filter_map(|e| e.batch).max().unwrap_or_default();
+        let ended = std::mem::take(&mut self.ended);
+        let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
         self.core.committer.when_durable(batch, move |result| {
-            unconfirmed.fetch_sub(bytes, Ordering::SeqCst);
+            let waited = unconfirmed.fetch_sub(bytes, Ordering::SeqCst) >= bytes_max;
             match result {
                 Ok(()) => outbox.push_all(ended.iter().map(Ended::event)),
                 Err(error) => {
                     tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
                     outbox.push_all(ended.iter().map(Ended::failed));
                 }
+            }
+            if waited && ended.is_empty() {
+                outbox.nudge();
             }
         });
     }
@@ -251,6 +259,9 @@ impl BrokerConnection {
     pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
         self.finish_run(now);
         self.wait_for = None;
+        if self.refuse_transaction(&transaction, now) {
+            return self.answer(transaction.request, Ok(polymq_contract::Answer::Done), None);
+        }
         for publish in transaction.publishes {
             self.publish(publish, now);
         }
@@ -261,6 +272,23 @@ impl BrokerConnection {
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));
         self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
+    }
+
+    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its publisher is told,
+    /// and what was to be settled comes back.
+    fn refuse_transaction(&mut self, transaction: &polymq_contract::Transaction, now: Now) -> bool {
+        let refused = transaction.publishes.iter().find_map(|publish| {
+            let addressed = to_address(&publish.message);
+            let message = addressed.as_ref().unwrap_or(&publish.message);
+            let vhost = self.vhost.clone()?;
+            Some((publish, self.route_of(&vhost, message).err()?))
+        });
+        let Some((publish, refusal)) = refused else { return false };
+        self.refuse_publish(publish, Refusal::clone(&refusal));
+        for settlement in &transaction.settlements {
+            self.settle(Settlement { outcome: Outcome::Failed, ..*settlement }, now);
+        }
+        true
     }
 
     /// Counts this connection among those that alarms block.

@@ -8,7 +8,7 @@ use polymq_contract::{
 use polymq_model::{ExchangeName, Now, RequestId};
 use polymq_store::ShardBatch;
 
-use super::BrokerConnection;
+use super::{BrokerConnection, consume::REPLY_TO};
 use crate::{
     access::{Configure, Read, Write},
     declare::{bad_name, check_source},
@@ -115,21 +115,22 @@ impl BrokerConnection {
     }
 
     pub(super) fn declare_queue(&mut self, mut declare: DeclareQueue, now: Now) {
-        if declare.queue.is_empty() && !declare.passive {
+        let is_generated = declare.queue.is_empty() && !declare.passive;
+        if is_generated {
             declare.queue = self.core.random_name("amq.gen-");
         }
         let request = declare.request;
-        let done = self.try_declare_queue(&declare, now);
+        let done = self.try_declare_queue(&declare, is_generated, now);
         self.answer_done(request, done);
     }
 
-    fn try_declare_queue(&mut self, declare: &DeclareQueue, now: Now) -> Done {
+    fn try_declare_queue(&mut self, declare: &DeclareQueue, is_generated: bool, now: Now) -> Done {
         let vhost = self.open_host()?;
+        if declare.queue == REPLY_TO || vhost.replies.lock().contains_key(&declare.queue) {
+            let queue = polymq_model::QueueName::new(&declare.queue).map_err(bad_name)?;
+            return Ok((Answer::QueueDeclared { queue, messages: 0, consumers: 1 }, None));
+        }
         if declare.passive {
-            if vhost.replies.lock().contains_key(&declare.queue) {
-                let queue = polymq_model::QueueName::new(&declare.queue).map_err(bad_name)?;
-                return Ok((Answer::QueueDeclared { queue, messages: 0, consumers: 1 }, None));
-            }
             let queue = self.core.find_queue(&vhost, &declare.queue, self.id)?;
             queue.touch(now.unix_ms);
             return Ok((declared(&queue), None));
@@ -140,7 +141,7 @@ impl BrokerConnection {
             self.permit::<Write>(&vhost, "exchange", &to.exchange)?;
         }
         let (queue, is_new, batch) =
-            self.core.declare_queue(&permit, &vhost, declare, self.id, now)?;
+            self.core.declare_queue(&permit, &vhost, declare, self.id, is_generated, now)?;
         if is_new && declare.exclusive {
             self.exclusive.push(queue.clone());
         }

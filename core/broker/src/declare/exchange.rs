@@ -36,8 +36,7 @@ impl Core {
             arguments: declare.arguments.clone(),
         };
         if name.as_str().is_empty() {
-            let text = "operation not permitted on the default exchange";
-            return Err(Refusal::new(RefusalKind::Reserved, text));
+            return Err(default_exchange());
         }
         vhost.edit(|topology, _| {
             if let Some(existing) = topology.exchange(name.as_str()) {
@@ -59,9 +58,12 @@ impl Core {
         })
     }
 
-    /// Errors: kind `NotFound`.
+    /// Errors: kind `NotFound`, kind `Reserved` for the default exchange, which nobody declares.
     pub(crate) fn find_exchange(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
-        if name.is_empty() || vhost.topology.load().exchange(name).is_some() {
+        if name.is_empty() {
+            return Err(default_exchange());
+        }
+        if vhost.topology.load().exchange(name).is_some() {
             return Ok(());
         }
         Err(no_exchange(vhost, name))
@@ -78,8 +80,7 @@ impl Core {
         if_unused: bool,
     ) -> Result<Option<ShardBatch>, Refusal> {
         if name.is_empty() {
-            let text = "operation not permitted on the default exchange";
-            return Err(Refusal::new(RefusalKind::Reserved, text));
+            return Err(default_exchange());
         }
         check_not_reserved("exchange", name)?;
         vhost.edit(|topology, destinations| {
@@ -152,6 +153,10 @@ impl Core {
         });
         debug_assert!(restored.is_ok(), "restoring an exchange cannot be refused");
     }
+}
+
+fn default_exchange() -> Refusal {
+    Refusal::new(RefusalKind::Reserved, "operation not permitted on the default exchange")
 }
 
 pub(super) fn no_exchange(vhost: &Vhost, name: &str) -> Refusal {

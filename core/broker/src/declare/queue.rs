@@ -28,6 +28,7 @@ impl Core {
         vhost: &Arc<Vhost>,
         declare: &DeclareQueue,
         connection: ConnectionId,
+        is_generated: bool,
         now: Now,
     ) -> Result<(Arc<Queue>, bool, Option<ShardBatch>), Refusal> {
         let name = QueueName::new(&declare.queue).map_err(bad_name)?;
@@ -37,6 +38,7 @@ impl Core {
         settings.exclusive = declare.exclusive.then_some(connection);
         if let Some(existing) = vhost.topology.load().queue(name.as_str()) {
             existing.check_owner(connection)?;
+            existing.check_exclusivity(declare.exclusive)?;
             return match existing.settings.difference(&settings) {
                 None => {
                     existing.touch(now.unix_ms);
@@ -51,8 +53,7 @@ impl Core {
                 )),
             };
         }
-        let generated = declare.queue.starts_with("amq.gen-");
-        if !generated {
+        if !is_generated {
             check_not_reserved("queue", name.as_str())?;
         }
         let (queue, batch) = self.create_queue(vhost, name, settings);

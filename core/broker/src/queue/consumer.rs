@@ -58,7 +58,7 @@ pub(crate) struct ConsumerSpec {
     pub(crate) exclusive: bool,
     pub(crate) prefetch: u32,
     pub(crate) group: Arc<Group>,
-    pub(crate) priority: i32,
+    pub(crate) priority: i64,
 }
 
 #[derive(Debug)]

@@ -55,7 +55,7 @@ impl State {
     /// The consumer whose turn it is: the first with room of the highest priority that has one.
     fn next_consumer(&mut self) -> Option<usize> {
         let count = self.ring.len();
-        let mut best: Option<(usize, i32)> = None;
+        let mut best: Option<(usize, i64)> = None;
         for step in 0..count {
             let at = (self.turn + step) % count;
             let slot = *self.ring.get(at)?;

@@ -55,6 +55,13 @@ pub(crate) struct Pushed {
     pub(crate) refused: usize,
 }
 
+/// What cancelling a consumer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cancelled {
+    pub(crate) has_unsettled: bool,
+    pub(crate) consumers_left: usize,
+}
+
 /// A consumer that a deletion has ended.
 pub(crate) struct Ended {
     pub(crate) consumer: ConsumerId,
@@ -134,7 +141,9 @@ impl Queue {
             self.perishable.store(true, Ordering::Relaxed);
         }
         state.drop_head_over_limit(&self.settings, departed);
-        state.dispatch(now_ms, departed);
+        // What expires at this very moment still goes to a consumer that is waiting.
+        state.dispatch(now_ms.saturating_sub(1), departed);
+        state.expire_head(now_ms, departed);
         self.settle_records(&mut state);
         Pushed { batch, refused: refused.len() }
     }
@@ -184,12 +193,15 @@ impl Queue {
         self.settle_records(&mut state);
     }
 
-    /// Stops deliveries to a consumer; what it has not settled stays with it. Returns the consumers
-    /// left.
-    pub(crate) fn cancel(&self, slot: usize, now_ms: u64) -> usize {
+    /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is gone.
+    pub(crate) fn cancel(&self, slot: usize, now_ms: u64) -> Cancelled {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
-        state.active_consumers()
+        let has_unsettled = state.has_unsettled(slot);
+        if !has_unsettled {
+            state.forget(slot);
+        }
+        Cancelled { has_unsettled, consumers_left: state.active_consumers() }
     }
 
     /// Removes a consumer and returns what it has not settled to its places. Returns the consumers
@@ -309,12 +321,19 @@ impl Queue {
     /// Errors: kind `Locked` when the queue belongs to another connection.
     pub(crate) fn check_owner(&self, connection: ConnectionId) -> Result<(), Refusal> {
         match self.settings.exclusive {
-            Some(owner) if owner != connection => Err(Refusal::new(
-                RefusalKind::Locked,
-                format!("cannot obtain exclusive access to locked queue '{}'", self.name),
-            )),
+            Some(owner) if owner != connection => Err(self.locked()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Errors: kind `Locked` when the queue is exclusive and is not meant to be, or the other way round.
+    pub(crate) fn check_exclusivity(&self, wanted: bool) -> Result<(), Refusal> {
+        if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
+    }
+
+    fn locked(&self) -> Refusal {
+        let text = format!("cannot obtain exclusive access to locked queue '{}'", self.name);
+        Refusal::new(RefusalKind::Locked, text)
     }
 
     /// True once, when something here may expire and nobody watches the queue yet.

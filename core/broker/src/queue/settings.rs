@@ -10,6 +10,24 @@ pub(crate) struct DeadLetterTo {
     pub(crate) key: Option<String>,
 }
 
+/// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
+const COMPARED: [&str; 14] = [
+    "x-consumer-timeout",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-delivery-limit",
+    "x-durability",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-message-ttl",
+    "x-overflow",
+    "x-queue-type",
+    "x-single-active-consumer",
+];
+
 /// What happens to a publish beyond the length limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Overflow {
@@ -127,15 +145,13 @@ impl QueueSettings {
         let flags = [
             ("durable", self.durable, other.durable),
             ("auto_delete", self.auto_delete, other.auto_delete),
-            ("exclusive", self.exclusive.is_some(), other.exclusive.is_some()),
         ];
         for (name, have, want) in flags {
             if have != want {
                 return Some(format!("'{name}': received '{want}' but current is '{have}'"));
             }
         }
-        let names = self.arguments.iter().chain(&other.arguments).map(|(name, _)| name.as_str());
-        for name in names {
+        for name in COMPARED {
             let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
             if !same(have, want) {
                 return Some(format!(

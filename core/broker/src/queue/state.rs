@@ -285,6 +285,10 @@ impl State {
         }
     }
 
+    pub(super) fn has_unsettled(&self, slot: usize) -> bool {
+        self.consumers.get(slot).is_some_and(|consumer| consumer.unsettled.len() > 0)
+    }
+
     pub(super) fn forget(&mut self, slot: usize) {
         self.consumers.try_remove(slot);
     }
@@ -331,6 +335,10 @@ impl State {
             .filter_map(|slot| self.consumers.get(*slot))
             .map(|c| Ended { consumer: c.spec.consumer, outbox: c.spec.outbox.clone() })
             .collect();
+        for (_, consumer) in &self.consumers {
+            let held = u32::try_from(consumer.unsettled.len()).unwrap_or(u32::MAX);
+            consumer.spec.group.give_back(held);
+        }
         *self = Self { deleted: true, ..Self::default() };
         (count, ended)
     }

@@ -37,15 +37,25 @@ pub(super) fn matches(arguments: &Table, headers: &[(String, Value)]) -> bool {
     if any { wanted.any(satisfied) } else { wanted.all(satisfied) }
 }
 
-/// Values compare by the class of their type and by value: integers of any width are one class.
+/// Values compare by the class of their type and by value: all numbers are one class.
 fn same(a: &Value, b: &Value) -> bool {
-    let is_text = |v: &Value| v.as_str().is_some();
-    match (a.as_i64(), b.as_i64()) {
-        (Some(x), Some(y)) if !is_text(a) && !is_text(b) => x == y,
-        _ => match (a, b) {
-            (Value::F32(x), Value::F64(y)) | (Value::F64(y), Value::F32(x)) => f64::from(*x) == *y,
-            _ => a == b,
-        },
+    match (whole(a), whole(b), fraction(a), fraction(b)) {
+        (Some(x), Some(y), _, _) => x == y,
+        (Some(x), None, None, Some(y)) | (None, Some(x), Some(y), None) => x as f64 == y,
+        (None, None, Some(x), Some(y)) => x == y,
+        _ => a == b,
+    }
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    if value.as_str().is_some() { None } else { value.as_i64() }
+}
+
+fn fraction(value: &Value) -> Option<f64> {
+    match value {
+        Value::F32(number) => Some(f64::from(*number)),
+        Value::F64(number) => Some(*number),
+        _ => None,
     }
 }
 
@@ -84,6 +94,14 @@ mod tests {
         let mut with_x = plain;
         with_x.push(("x-match".into(), Value::String("all-with-x".into())));
         assert!(!matches(&with_x, &headers));
+    }
+
+    #[test]
+    fn numbers_compare_by_value_whatever_their_type() {
+        let headers = table(&[("a", Value::F64(1.0))]);
+        assert!(matches(&table(&[("a", Value::I32(1))]), &headers));
+        assert!(matches(&table(&[("a", Value::F32(1.0))]), &headers));
+        assert!(!matches(&table(&[("a", Value::I32(2))]), &headers));
     }
 
     #[test]
