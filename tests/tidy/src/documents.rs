@@ -11,7 +11,10 @@ const PRIVATE_PATHS: [&str; 4] =
 
 /// Folders with code and without a README.
 pub fn folders_without_readme(files: &[TextFile]) -> Vec<Finding> {
-    let crates = files.iter().filter_map(|file| file.path.strip_suffix("/Cargo.toml"));
+    let all = || files.iter().filter_map(|file| file.path.strip_suffix("/Cargo.toml"));
+    // A crate inside the folder of another is explained there.
+    let is_inside = |folder: &str| all().any(|outer| folder.starts_with(&format!("{outer}/")));
+    let crates = all().filter(|folder| !is_inside(folder));
     let lacks = |folder: &&str| {
         let readme = format!("{folder}/README.md");
         !files.iter().any(|file| file.path == readme)

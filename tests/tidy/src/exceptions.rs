@@ -6,7 +6,10 @@ use crate::shape::Finding;
 /// Files that are too long.
 pub const LONG_FILES: &[&str] = &[];
 /// Functions that are too long.
-pub const LONG_FUNCTIONS: &[&str] = &[];
+pub const LONG_FUNCTIONS: &[&str] = &[
+    // A table of requests and answers.
+    "protocols/amqp091/src/tests/topology.rs::each_method_has_its_own_answer",
+];
 /// Files with lines that are too wide.
 pub const WIDE_LINES: &[&str] = &[];
 /// Crates that do not forbid unsafe code.
