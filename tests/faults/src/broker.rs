@@ -106,10 +106,11 @@ impl Home {
 
 /// The binary under test: `POLYMQ_BIN`, or the release build of this workspace.
 fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("POLYMQ_BIN") {
-        return Ok(path.into());
-    }
+    // Tests run in the folder of their package, and people in that of the workspace.
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    if let Some(path) = std::env::var_os("POLYMQ_BIN") {
+        return Ok(workspace.join(path));
+    }
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(path) => workspace.join(path),
         None => workspace.join("target"),

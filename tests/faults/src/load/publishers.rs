@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Messages on their way to the broker.
-const WINDOW: usize = 64;
+const WINDOW: usize = 24;
 
 /// Where a publisher publishes to, and how much.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use polymq_faults::{
 use crate::served::Honest;
 
 const MESSAGE: usize = 4096;
-/// 100 MiB, many times what may wait for one connection.
-const FLOOD: usize = 25_600;
+/// 200 MiB, many times what may wait for one connection.
+const FLOOD: usize = 51_200;
 
 #[test]
 fn a07_subscriber_that_never_reads_costs_bounded_memory() {
@@ -58,7 +58,7 @@ fn a07_subscriber_that_never_reads_costs_bounded_memory() {
         (FLOOD * MESSAGE) >> 20,
         honest.slowest.as_millis()
     ));
-    assert!(grown < 64, "{grown} MiB for one lazy subscriber");
+    assert!(grown < 96, "{grown} MiB for one lazy subscriber");
     assert!(count * 10 > FLOOD * 9, "the busy subscriber got only {count}");
     drop(lazy);
 }
