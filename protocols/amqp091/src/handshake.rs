@@ -100,8 +100,12 @@ impl Session {
                 Ok(())
             }
             (phase, _) => {
+                let code = match phase {
+                    Phase::Running => ReplyCode::ChannelError,
+                    _ => ReplyCode::CommandInvalid,
+                };
                 let text = format!("unexpected method in connection state {phase:?}");
-                Err(Exception::new(ReplyCode::CommandInvalid, method, text))
+                Err(Exception::new(code, method, text))
             }
         }
     }

@@ -131,7 +131,8 @@ impl Exception {
     pub(crate) fn method(error: MethodError, method: (u16, u16)) -> Box<Self> {
         let code = match error {
             MethodError::Unknown { .. } => ReplyCode::CommandInvalid,
-            MethodError::Malformed | MethodError::Table(_) => ReplyCode::SyntaxError,
+            MethodError::Malformed => ReplyCode::FrameError,
+            MethodError::Table(_) => ReplyCode::SyntaxError,
         };
         Self::new(code, method, error.to_string())
     }
@@ -141,7 +142,7 @@ impl Exception {
     }
 
     pub(crate) fn malformed(_: Malformed, method: (u16, u16)) -> Box<Self> {
-        Self::new(ReplyCode::SyntaxError, method, "malformed method frame")
+        Self::new(ReplyCode::FrameError, method, "malformed method frame")
     }
 
     /// The reply text as it stands in the closing method.

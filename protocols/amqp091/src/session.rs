@@ -206,10 +206,8 @@ impl Session {
                         let more = channel.on_publish(arguments, behind, &mut context)?;
                         return Ok(frame.size().saturating_add(more));
                     }
-                    if method != id::CHANNEL_CLOSE {
-                        channel.on_method(method, frame.payload, &mut context)?;
-                    } else {
-                        channel.on_close(frame.payload, &mut context)?;
+                    channel.on_method(method, frame.payload, &mut context)?;
+                    if method == id::CHANNEL_CLOSE {
                         self.channels.remove(frame.channel);
                     }
                 } else {
@@ -242,15 +240,13 @@ impl Session {
         match self.channels.find(number) {
             Some(channel) if channel.is_open() => channel.on_body(Body::Shared(body), &mut context),
             Some(_) => Ok(()),
-            None => Err(unexpected_frame("body")),
+            None => Err(unexpected_frame("body", (0, 0))),
         }
     }
 
     fn on_unopened_channel(&mut self, frame: Frame<'_>, effects: &mut Effects) -> Step {
-        let channel_error =
-            |text: String| Err(Exception::new(ReplyCode::ChannelError, (0, 0), text));
         if frame.kind != frame::METHOD {
-            return channel_error(format!("channel {} is not open", frame.channel));
+            return Err(unexpected_frame("content", (0, 0)));
         }
         let (method, _) = method_id(frame.payload)?;
         match method {
@@ -270,22 +266,32 @@ impl Session {
                 cold::put(effects.out.buffer(), frame.channel, &ok);
                 Ok(())
             }
-            // A client that closes crosses with our own close: the second answer is late, not
-            // wrong.
-            id::CHANNEL_CLOSE_OK => Ok(()),
-            _ => channel_error(format!("expected 'channel.open' on channel {}", frame.channel)),
+            _ => {
+                let text = format!("expected 'channel.open' on channel {}", frame.channel);
+                Err(Exception::new(ReplyCode::ChannelError, method, text))
+            }
         }
     }
 
     fn on_connection_frame(&mut self, frame: Frame<'_>, now: Now, effects: &mut Effects) -> Step {
         match frame.kind {
-            frame::HEARTBEAT if frame.channel == 0 => return Ok(()),
+            frame::HEARTBEAT if frame.channel != 0 => {
+                return Err(unexpected_frame("heartbeat", (0, 0)));
+            }
+            frame::HEARTBEAT if !frame.payload.is_empty() => {
+                let text = "heartbeat with a payload";
+                return Err(Exception::new(ReplyCode::FrameError, (0, 0), text));
+            }
+            frame::HEARTBEAT => return Ok(()),
             frame::METHOD => {}
-            frame::HEARTBEAT => return Err(unexpected_frame("heartbeat").on_connection()),
-            _ => return Err(unexpected_frame("content").on_connection()),
+            _ => return Err(unexpected_frame("content", (0, 0))),
         }
         let (method, _) = method_id(frame.payload)?;
         let running = self.phase == Phase::Running;
+        if running && method.0 != id::CONNECTION {
+            let text = "method of a channel on channel 0";
+            return Err(Exception::new(ReplyCode::ChannelError, method, text));
+        }
         let bounds = match running {
             true => self.connection.table_bounds(),
             false => self.connection.login_table_bounds(),
@@ -407,8 +413,9 @@ fn method_id(payload: &[u8]) -> Step<((u16, u16), &[u8])> {
     cold::split_id(payload).map_err(|error| Exception::malformed(error, (0, 0)))
 }
 
-pub(crate) fn unexpected_frame(what: &str) -> Box<Exception> {
-    Exception::new(ReplyCode::UnexpectedFrame, (0, 0), format!("unexpected {what} frame"))
+/// `method` is the one whose content is due, if there is one.
+pub(crate) fn unexpected_frame(what: &str, method: (u16, u16)) -> Box<Exception> {
+    Exception::new(ReplyCode::UnexpectedFrame, method, format!("unexpected {what} frame"))
 }
 
 impl ProtocolSession for Session {

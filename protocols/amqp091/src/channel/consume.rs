@@ -201,10 +201,6 @@ impl Channel {
         context: &mut Context<'_>,
     ) {
         let tag = self.forget(consumer, context).unwrap_or_default();
-        if !self.holds_deliveries_of(consumer) {
-            let consumers = vec![consumer];
-            context.effects.commands.push(Command::Release { consumers });
-        }
         if !pending.no_wait {
             self.put_cancel_ok(&tag, context);
         }
@@ -227,6 +223,11 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Step {
         let Some(tag) = self.forget(consumer, context) else { return Ok(()) };
+        if reason == CancelReason::QueueDeleted {
+            // What it had not settled went with the queue.
+            let consumers = vec![consumer];
+            context.effects.commands.push(Command::Release { consumers });
+        }
         if context.connection.capabilities.consumer_cancel_notify {
             let cancel = basic::Cancel { consumer_tag: cold::short(&tag), nowait: true };
             let cancel = basic::AMQPMethod::Cancel(cancel);

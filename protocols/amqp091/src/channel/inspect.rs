@@ -93,11 +93,10 @@ pub(super) fn inspect(
     Ok(facts)
 }
 
-/// An expiry of zero still reaches a consumer that is waiting at this very moment.
 fn deadline(expiration: &[u8], unix_ms: u64) -> Step<u64> {
     let text = std::str::from_utf8(expiration).unwrap_or("");
     match text.parse::<u64>() {
-        Ok(ms) if !text.starts_with('+') => Ok(unix_ms.saturating_add(ms.max(1))),
+        Ok(ms) if !text.starts_with('+') => Ok(unix_ms.saturating_add(ms).max(1)),
         _ => {
             let shown = String::from_utf8_lossy(expiration);
             Err(Exception::invalid(id::PUBLISH, format!("invalid expiration '{shown}'")))

@@ -97,7 +97,7 @@ impl Channel {
         PublisherId(u32::from(self.incarnation) << 16 | u32::from(self.number))
     }
 
-    /// Handles a method other than `basic.publish` and `channel.close`.
+    /// Handles a method other than `basic.publish`.
     pub(crate) fn on_method(
         &mut self,
         method: (u16, u16),
@@ -106,13 +106,16 @@ impl Channel {
     ) -> Step {
         if !matches!(self.content, Content::None) {
             let text = format!("expected content, got method {} of class {}", method.1, method.0);
-            return Err(Exception::new(ReplyCode::UnexpectedFrame, method, text));
+            return Err(Exception::new(ReplyCode::UnexpectedFrame, id::PUBLISH, text));
         }
         if matches!(method, id::ACK | id::NACK | id::REJECT) {
             return self.on_settle(method, payload, context);
         }
         if method == id::QOS {
             return self.on_qos(payload, context);
+        }
+        if method == id::CHANNEL_CLOSE {
+            return self.on_close(payload, context);
         }
         let parsed = cold::parse(payload, context.connection.table_bounds())
             .map_err(|error| Exception::method(error, method))?;
@@ -161,7 +164,7 @@ impl Channel {
     }
 
     /// The client closes the channel.
-    pub(crate) fn on_close(&mut self, payload: &[u8], context: &mut Context<'_>) -> Step {
+    fn on_close(&mut self, payload: &[u8], context: &mut Context<'_>) -> Step {
         cold::parse(payload, context.connection.table_bounds())
             .map_err(|error| Exception::method(error, id::CHANNEL_CLOSE))?;
         self.release(context);
@@ -226,14 +229,6 @@ impl Channel {
         self.mode = Mode::Plain;
         self.content = Content::None;
         self.reply = None;
-    }
-
-    fn holds_deliveries_of(&self, consumer: ConsumerId) -> bool {
-        let in_transaction = match &self.mode {
-            Mode::Tx(tx) => tx.consumers().any(|id| id == consumer),
-            Mode::Plain | Mode::Confirm(_) => false,
-        };
-        in_transaction || self.tags.consumers().any(|id| id == consumer)
     }
 
     /// Adds every consumer that is live or has unsettled deliveries.

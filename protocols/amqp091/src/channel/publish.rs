@@ -35,6 +35,16 @@ pub(super) enum Content {
     Body { head: Head, props: Vec<u8>, body_bytes: usize, collected: BytesMut },
 }
 
+impl Content {
+    /// The method whose content is due, zeros for none.
+    fn method(&self) -> (u16, u16) {
+        match self {
+            Self::None => (0, 0),
+            Self::Header(_) | Self::Body { .. } => id::PUBLISH,
+        }
+    }
+}
+
 /// What the method said.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -95,8 +105,9 @@ impl Channel {
     }
 
     fn on_header(&mut self, payload: &[u8], context: &mut Context<'_>) -> Step {
+        let due = self.content.method();
         let Content::Header(head) = std::mem::replace(&mut self.content, Content::None) else {
-            return Err(unexpected_frame("content header"));
+            return Err(unexpected_frame("content header", due));
         };
         let header = hot::content_header(payload).map_err(|_| {
             Exception::new(ReplyCode::FrameError, id::PUBLISH, "malformed content header")
@@ -123,10 +134,11 @@ impl Channel {
 
     /// Handles a body frame.
     pub(crate) fn on_body(&mut self, part: Body<'_>, context: &mut Context<'_>) -> Step {
+        let due = self.content.method();
         let Content::Body { head, props, body_bytes, mut collected } =
             std::mem::replace(&mut self.content, Content::None)
         else {
-            return Err(unexpected_frame("content body"));
+            return Err(unexpected_frame("content body", due));
         };
         let slice: &[u8] = match &part {
             Body::Slice(slice) => slice,

@@ -67,21 +67,15 @@ impl Channel {
     ) -> Step {
         use queue::AMQPMethod::{Bind, Declare, Delete, Purge, Unbind};
         let command = match class {
-            Declare(declare) => {
-                let queue = match declare.passive {
-                    true => self.queue_name(declare.queue.into(), method)?,
-                    false => declare.queue.into(),
-                };
-                Command::DeclareQueue(Box::new(DeclareQueue {
-                    request: self.expect(Purpose::Topology, method, declare.nowait, context),
-                    queue,
-                    passive: declare.passive,
-                    durable: declare.durable,
-                    exclusive: declare.exclusive,
-                    auto_delete: declare.auto_delete,
-                    arguments,
-                }))
-            }
+            Declare(declare) => Command::DeclareQueue(Box::new(DeclareQueue {
+                request: self.expect(Purpose::Topology, method, declare.nowait, context),
+                queue: declare.queue.into(),
+                passive: declare.passive,
+                durable: declare.durable,
+                exclusive: declare.exclusive,
+                auto_delete: declare.auto_delete,
+                arguments,
+            })),
             Bind(bind) => {
                 let binding = (bind.queue.into(), bind.exchange.into(), bind.routing_key.into());
                 let bound = self.binding(binding, bind.nowait, arguments, method, context)?;

@@ -28,7 +28,7 @@ pub enum MethodError {
         /// Class and method.
         method: (u16, u16),
     },
-    /// Arguments are truncated, too long or no text: 502.
+    /// Arguments are truncated, too long or no text: 501.
     #[error("malformed method frame")]
     Malformed,
     /// A table is out of bounds: 502.

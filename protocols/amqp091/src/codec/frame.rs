@@ -62,7 +62,8 @@ pub enum FrameError {
 
 /// The frame at the front of `input`, or `None` when it is not whole yet.
 ///
-/// The declared size is checked against `size_max` before anything waits for it.
+/// The declared size is checked against `size_max` before anything waits for it. Some clients take
+/// that for the size of the payload, so they are allowed the [`OVERHEAD_BYTES`] more.
 ///
 /// Errors: [`FrameError`].
 #[inline]
@@ -74,7 +75,7 @@ pub fn split(input: &[u8], size_max: usize) -> Result<Option<Frame<'_>>, FrameEr
     }
     let (Ok(channel), Ok(len)) = (reader.u16(), reader.u32()) else { return Ok(None) };
     let size = u64::from(len).saturating_add(8);
-    if usize::try_from(size).map_or(true, |size| size > size_max) {
+    if usize::try_from(len).map_or(true, |len| len > size_max) {
         return Err(FrameError::TooLarge { size, size_max });
     }
     let Ok(payload) = usize::try_from(len).map_or(Ok(&[][..]), |len| reader.take(len)) else {

@@ -11,6 +11,8 @@ pub mod table;
 
 /// Class and method numbers that the code speaks of by name.
 pub mod id {
+    /// `connection`.
+    pub const CONNECTION: u16 = 10;
     /// `basic`.
     pub const BASIC: u16 = 60;
 

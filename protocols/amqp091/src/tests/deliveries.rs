@@ -248,25 +248,13 @@ fn cancelled_consumer_gets_nothing_more_and_its_deliveries_can_be_settled() {
 }
 
 #[test]
-fn cancelled_consumer_without_deliveries_is_let_go() {
-    let mut world = World::open();
-    let consumer = world.consume("c", false);
-    world.basic(
-        1,
-        basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag: "c".into(), nowait: true }),
-    );
-    world.done();
-    world.expect_nothing();
-    assert!(matches!(world.command(), Command::Release { consumers } if consumers == [consumer]));
-}
-
-#[test]
 fn consumer_cancelled_by_the_broker_is_told_or_costs_the_channel() {
     let mut world = World::open();
     let consumer = world.consume("c", false);
     world.event(Event::ConsumerCancelled { consumer, reason: CancelReason::QueueDeleted });
     let cancel = basic::Cancel { consumer_tag: "c".into(), nowait: true };
     assert_eq!(world.basic_method(), basic::AMQPMethod::Cancel(cancel));
+    assert!(matches!(world.command(), Command::Release { consumers } if consumers == [consumer]));
     let mut world = World::open_with(Limits::default());
     let consumer = world.consume("c", false);
     world.event(Event::ConsumerCancelled { consumer, reason: CancelReason::QueueDeleted });

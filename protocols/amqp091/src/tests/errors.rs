@@ -38,16 +38,16 @@ fn wrong_frame_end_and_unknown_frame_type_are_501() {
 }
 
 #[test]
-fn truncated_method_is_502_and_unknown_method_503() {
+fn truncated_method_is_501_and_unknown_method_503() {
     let mut world = World::open();
     world.raw_method(1, &[0, 50, 0, 10, 0]);
-    world.expect_connection_close(502, (50, 10));
+    world.expect_connection_close(501, (50, 10));
     let mut world = World::open();
     world.raw_method(1, &[0, 50, 0, 99]);
     world.expect_connection_close(503, (50, 99));
     let mut world = World::open();
     world.raw_method(1, &[0]);
-    world.expect_connection_close(502, (0, 0));
+    world.expect_connection_close(501, (0, 0));
 }
 
 #[test]
@@ -62,10 +62,13 @@ fn method_of_the_server_is_503() {
 fn channel_must_be_opened_once_before_use() {
     let mut world = World::open();
     world.send(2, AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})));
-    world.expect_connection_close(504, (0, 0));
+    world.expect_connection_close(504, (90, 10));
     let mut world = World::open();
     world.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
     world.expect_connection_close(504, (20, 10));
+    let mut world = World::open();
+    world.bytes(&[3, 0, 2, 0, 0, 0, 0, 0xCE]);
+    world.expect_connection_close(505, (0, 0));
 }
 
 #[test]
@@ -76,10 +79,10 @@ fn channel_above_the_negotiated_maximum_is_530() {
 }
 
 #[test]
-fn channel_method_on_channel_0_is_503_and_content_505() {
+fn channel_method_on_channel_0_is_504_and_content_505() {
     let mut world = World::open();
     world.send(0, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-    world.expect_connection_close(503, (20, 10));
+    world.expect_connection_close(504, (20, 10));
     let mut world = World::open();
     world.bytes(&[3, 0, 0, 0, 0, 0, 0, 0xCE]);
     world.expect_connection_close(505, (0, 0));
@@ -95,7 +98,24 @@ fn content_out_of_order_is_505() {
     let frames = publish_frames(1, ("", "q"), false, &[0, 0], &[b"hello"]);
     world.bytes(&frames[..frames.len() - 13]);
     world.send(1, AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})));
-    world.expect_connection_close(505, (90, 10));
+    world.expect_connection_close(505, (60, 40));
+
+    let mut world = World::open();
+    world.bytes(&frames[..frames.len() - 13]);
+    let close =
+        channel::Close { reply_code: 200, reply_text: "".into(), class_id: 0, method_id: 0 };
+    world.send(1, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+    world.expect_connection_close(505, (60, 40));
+}
+
+#[test]
+fn heartbeat_with_a_payload_is_501_and_on_a_channel_505() {
+    let mut world = World::open();
+    world.bytes(&[8, 0, 0, 0, 0, 0, 1, b'x', 0xCE]);
+    world.expect_connection_close(501, (0, 0));
+    let mut world = World::open();
+    world.bytes(&[8, 0, 1, 0, 0, 0, 0, 0xCE]);
+    world.expect_connection_close(505, (0, 0));
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn methods_out_of_order_are_503() {
 fn frames_before_open_are_limited_to_8_kib() {
     let mut world = World::new();
     start(&mut world);
-    world.bytes(&[1, 0, 0, 0, 0, 0x20, 0]);
+    world.bytes(&[1, 0, 0, 0, 0, 0x20, 1]);
     world.expect_connection_close(501, (0, 0));
 }
 
