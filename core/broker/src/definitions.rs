@@ -23,6 +23,7 @@ pub(crate) mod kind {
     pub(crate) const BINDING: &str = "binding";
     pub(crate) const RETAINED: &str = "retained";
     pub(crate) const CLIENT: &str = "client";
+    pub(crate) const SUBSCRIPTION: &str = "subscription";
     pub(crate) const RECEIVED: &str = "received";
 }
 
@@ -101,14 +102,14 @@ pub(crate) struct StoredMessage {
     pub(crate) body: String,
 }
 
-/// A client session.
+/// A client session. Its subscriptions have records of their own, so that a new one costs as much
+/// as the first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredClient {
     pub(crate) owner: String,
     pub(crate) expiry_secs: u32,
     /// When it ends if nobody comes back; 0 while connected or for never.
     pub(crate) ends_at_ms: u64,
-    pub(crate) subscriptions: Vec<StoredSubscription>,
     pub(crate) in_flight: Vec<(u16, u32, u64, bool)>,
     pub(crate) will: Option<(StoredMessage, u32)>,
 }

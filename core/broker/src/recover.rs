@@ -13,7 +13,9 @@ use polymq_store::{Opened, ReadLimit, Store, StoreError, wait};
 use crate::{
     client_session::{ClientEndpoint, ClientSession, client_binding},
     core::Core,
-    definitions::{self, StoredBinding, StoredClient, StoredMessage, decode, kind},
+    definitions::{
+        self, StoredBinding, StoredClient, StoredMessage, StoredSubscription, decode, kind,
+    },
     queue::{Entry, Queue},
     stored_message,
     vhost::Vhost,
@@ -56,6 +58,7 @@ impl Core {
             kind::QUEUE,
             kind::BINDING,
             kind::CLIENT,
+            kind::SUBSCRIPTION,
             kind::RECEIVED,
             kind::RETAINED,
         ];
@@ -135,6 +138,9 @@ impl Core {
             (kind::CLIENT, [client_id]) => {
                 self.restore_client(vhost, client_id, decode(value)?, now_ms)
             }
+            (kind::SUBSCRIPTION, [client_id, _]) => {
+                self.restore_subscription(vhost, client_id, decode(value)?)
+            }
             (kind::RECEIVED, [client_id, packet_id]) => {
                 let packet_id = packet_id.parse().map_err(|_| "bad packet id".to_owned())?;
                 if let Some(session) = vhost.clients.lock().get(*client_id) {
@@ -171,21 +177,32 @@ impl Core {
         let queue = vhost.topology.load().queue(name.as_str()).cloned();
         endpoint.set_queue(queue.filter(|queue| queue.settings.of_client));
         let state = self.restored_client_state(stored, now_ms);
-        let subscriptions: Vec<_> = state.subscriptions.values().cloned().collect();
         let session = Arc::new(ClientSession {
             client_id: client_id.to_owned(),
             owner,
             endpoint,
             state: Mutex::new(state),
         });
-        for subscription in &subscriptions {
-            if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
-                let binding = client_binding(&session, subscription, pattern);
-                self.restore_client_binding(vhost, exchange, binding).map_err(|e| e.to_string())?;
-            }
-        }
         session.schedule(vhost);
         vhost.clients.lock().insert(client_id.to_owned(), session);
+        Ok(())
+    }
+
+    fn restore_subscription(
+        &self,
+        vhost: &Arc<Vhost>,
+        client_id: &str,
+        stored: StoredSubscription,
+    ) -> Result<(), String> {
+        let session = vhost.clients.lock().get(client_id).cloned();
+        let session = session.ok_or("its client session is not there")?;
+        let subscription = stored.into_subscription();
+        if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
+            let binding = client_binding(&session, &subscription, pattern);
+            self.restore_client_binding(vhost, exchange, binding).map_err(|e| e.to_string())?;
+        }
+        let filter = subscription.filter.clone();
+        session.state.lock().subscriptions.insert(filter, subscription);
         Ok(())
     }
 

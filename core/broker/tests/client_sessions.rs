@@ -411,3 +411,108 @@ fn a_slow_client_is_spared_messages_of_quality_0() {
     }
     assert_eq!(subscriber.bodies(), ["n", "o", "p"]);
 }
+
+#[test]
+fn subscriptions_survive_a_restart_one_by_one() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    for filter in ["a", "b", "c"] {
+        client.subscribe(filter, 0);
+    }
+    client.subscribe("b", 1);
+    client.ask(|request| Command::Unsubscribe { request, filter: "a".to_owned() });
+    let world = world.restart();
+    let mut client = world.connect();
+    let opened = client.open(session("s", false, 3600));
+    let found: Vec<_> = opened.subscriptions.iter().map(|s| (&s.filter[..], s.qos)).collect();
+    assert_eq!(found, [("b", 1), ("c", 0)]);
+    for key in ["a", "b", "c"] {
+        world.connect().publish("amq.topic", key, key);
+    }
+    assert_eq!(client.bodies(), ["b", "c"]);
+    client.disconnect();
+    assert!(!world.connect().open(session("s", true, 3600)).present);
+    let world = world.restart();
+    assert!(world.connect().open(session("s", false, 3600)).subscriptions.is_empty());
+}
+
+fn retained(client: &mut world::Client, key: &str, body: &str) {
+    let mut kept = message("amq.topic", key, body);
+    kept.retain = true;
+    client.send(publish_of(kept.build(&mut Vec::new()), 0));
+}
+
+#[test] // MQTT 5, [MQTT-3.3.1-8] to [MQTT-3.3.1-11], [MQTT-3.8.4-4], [MQTT-3.10.4-2]
+fn retain_handling_decides_what_a_subscription_is_sent_first() {
+    let world = World::new();
+    let (mut client, mut publisher) = (world.connect(), world.connect());
+    client.open(session("s", true, 0));
+    retained(&mut publisher, "a", "kept");
+    publisher.publish("amq.topic", "a", "passing");
+    let mut subscribe = |handling| {
+        let mut subscription = topic_subscription("a", 1);
+        subscription.retain_handling = handling;
+        client.subscribe_with(subscription);
+        client.bodies()
+    };
+    assert_eq!(subscribe(0), ["kept"]);
+    assert_eq!(subscribe(0), ["kept"]);
+    assert!(subscribe(1).is_empty());
+    assert!(subscribe(2).is_empty());
+    client.ask(|request| Command::Unsubscribe { request, filter: "a".to_owned() });
+    retained(&mut publisher, "a", "new");
+    assert!(client.bodies().is_empty());
+    let mut again = topic_subscription("a", 1);
+    again.retain_handling = 1;
+    client.subscribe_with(again);
+    assert_eq!(client.bodies(), ["new"]);
+}
+
+#[test] // MQTT 5, [MQTT-3.10.4-3]
+fn deliveries_that_have_begun_outlive_their_subscription() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    client.subscribe("a", 1);
+    world.connect().publish("amq.topic", "a", "m");
+    assert_eq!(client.bodies(), ["m"]);
+    client.ask(|request| Command::Unsubscribe { request, filter: "a".to_owned() });
+    client.disconnect();
+    let mut client = world.connect();
+    client.open(session("s", false, 3600));
+    assert_eq!(client.bodies(), ["m"]);
+}
+
+#[test] // MQTT 5, section 4.8.2
+fn a_share_gives_what_a_lost_member_had_to_another() {
+    let world = World::new();
+    let share = |consumer: u32| {
+        let mut subscription = topic_subscription("$share/g/a", 1);
+        subscription.target = polymq_contract::SubscriptionTarget::Share {
+            queue: "$share/g/a".to_owned(),
+            exchange: "amq.topic".to_owned(),
+            pattern: "a".to_owned(),
+        };
+        subscription.consumer = ConsumerId(consumer);
+        subscription
+    };
+    let (mut first, mut second) = (world.connect(), world.connect());
+    first.open(session("s", true, 3600));
+    second.open(session("t", true, 3600));
+    first.subscribe_with(share(2));
+    second.subscribe_with(share(2));
+    for body in ["m", "n"] {
+        world.connect().publish("amq.topic", "a", body);
+    }
+    assert_eq!((first.bodies(), second.bodies()), (vec!["m".into()], vec!["n".into()]));
+    first.disconnect();
+    let again = second.deliveries();
+    assert_eq!((world::body_of(&again[0].message), again[0].redelivered), ("m".into(), true));
+    second.disconnect();
+    world.connect().publish("amq.topic", "a", "o");
+    let mut first = world.connect();
+    first.open(session("s", false, 3600));
+    first.subscribe_with(share(2));
+    assert_eq!(first.bodies(), ["m", "n", "o"]);
+}

@@ -186,6 +186,8 @@ impl Core {
 
     /// Forgets subscriptions, queue and packet ids.
     fn wipe(&self, vhost: &Arc<Vhost>, session: &Arc<ClientSession>, state: &mut SessionState) {
+        self.forget_received(vhost, session, state);
+        self.delete_stored_client_session(vhost, session, state);
         if !state.subscriptions.is_empty() {
             state.subscriptions.clear();
             let options = crate::topology::SubscriptionOptions {
@@ -201,10 +203,6 @@ impl Core {
             self.remove_queue(vhost, &queue, false, false).ok();
         }
         state.in_flight.clear();
-        self.forget_received(vhost, session, state);
-        if std::mem::take(&mut state.stored) {
-            self.delete_stored_client_session(vhost, session);
-        }
     }
 
     /// Publishes the wills and ends the sessions whose time has come, and frees sessions from stuck

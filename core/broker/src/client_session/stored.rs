@@ -1,6 +1,6 @@
 //! Client sessions in the store.
 
-use polymq_contract::Will;
+use polymq_contract::{Subscription, Will};
 use polymq_store::ShardBatch;
 
 use super::{ClientSession, SessionState};
@@ -33,7 +33,6 @@ impl Core {
             owner: session.owner.as_str().to_owned(),
             expiry_secs: state.expiry_secs,
             ends_at_ms: state.ends_at_ms,
-            subscriptions: state.subscriptions.values().map(StoredSubscription::of).collect(),
             in_flight: in_flight_to_stored(&state.in_flight),
             will: state
                 .will
@@ -45,9 +44,50 @@ impl Core {
         Some(self.committer.append(|writer| writer.meta_put(&key, &value)).0)
     }
 
-    pub(super) fn delete_stored_client_session(&self, vhost: &Vhost, session: &ClientSession) {
-        let key = key_of(vhost, session);
-        self.committer.append(|writer| writer.meta_delete(&key));
+    /// Writes one subscription of a session that is in the store.
+    pub(super) fn store_subscription(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &SessionState,
+        subscription: &Subscription,
+    ) -> Option<ShardBatch> {
+        state.stored.then(|| {
+            let key = subscription_key(vhost, session, &subscription.filter);
+            let value = definitions::encode(&StoredSubscription::of(subscription));
+            self.committer.append(|writer| writer.meta_put(&key, &value)).0
+        })
+    }
+
+    pub(super) fn delete_stored_subscription(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &SessionState,
+        filter: &str,
+    ) -> Option<ShardBatch> {
+        state.stored.then(|| {
+            let key = subscription_key(vhost, session, filter);
+            self.committer.append(|writer| writer.meta_delete(&key)).0
+        })
+    }
+
+    /// Removes all records of a session, if it has any.
+    pub(super) fn delete_stored_client_session(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &mut SessionState,
+    ) {
+        if !std::mem::take(&mut state.stored) {
+            return;
+        }
+        self.committer.append(|writer| {
+            writer.meta_delete(&key_of(vhost, session));
+            for filter in state.subscriptions.keys() {
+                writer.meta_delete(&subscription_key(vhost, session, filter));
+            }
+        });
     }
 
     /// Rebuilds the state of a session from the store. Its bindings and queue are restored by the
@@ -69,14 +109,9 @@ impl Core {
         let will_at_ms = will.as_ref().map_or(0, |will| {
             (now_ms + (u64::from(will.delay_secs) * 1000).min(expires_ms)).max(1)
         });
-        let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
-            let subscription = subscription.into_subscription();
-            (subscription.filter.clone(), subscription)
-        });
         SessionState {
             expiry_secs: stored.expiry_secs,
             ends_at_ms,
-            subscriptions: subscriptions.collect(),
             in_flight: in_flight_from_stored(&stored.in_flight),
             will,
             will_at_ms,
@@ -88,4 +123,8 @@ impl Core {
 
 fn key_of(vhost: &Vhost, session: &ClientSession) -> String {
     definitions::key(&[kind::CLIENT, vhost.name.as_str(), &session.client_id])
+}
+
+fn subscription_key(vhost: &Vhost, session: &ClientSession, filter: &str) -> String {
+    definitions::key(&[kind::SUBSCRIPTION, vhost.name.as_str(), &session.client_id, filter])
 }

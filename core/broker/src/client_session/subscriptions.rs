@@ -70,7 +70,7 @@ impl Core {
             Ok(())
         })?;
         state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
-        let batch = self.store_client_session(vhost, session, &mut state);
+        let batch = self.store_subscription(vhost, session, &state, subscription);
         Ok(TopicSubscribed { existed, batch, new_queue })
     }
 
@@ -87,7 +87,7 @@ impl Core {
         let existed = state.subscriptions.contains_key(&subscription.filter);
         self.check_subscription_count(state.subscriptions.len(), existed)?;
         state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
-        Ok((existed, self.store_client_session(vhost, session, &mut state)))
+        Ok((existed, self.store_subscription(vhost, session, &state, subscription)))
     }
 
     /// Removes a subscription and its binding.
@@ -102,7 +102,7 @@ impl Core {
         if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
             self.unbind_topic(vhost, session, &subscription, (exchange, pattern));
         }
-        let batch = self.store_client_session(vhost, session, &mut state);
+        let batch = self.delete_stored_subscription(vhost, session, &state, filter);
         Some((subscription, batch))
     }
 
