@@ -190,6 +190,22 @@ fn topic_names_have_no_wildcards_and_are_not_empty() {
     world.expect_close();
 }
 
+#[test] // [MQTT-1.5.4-3], [MQTT-4.7.3-4]: nothing is normalised or left out.
+fn topics_are_taken_as_they_are() {
+    let mut world = World::v5();
+    for (topic, key) in [
+        ("\u{FEFF}a", "\u{FEFF}a"),
+        ("/a/", ".a."),
+        ("a.b/c", "a/b.c"),
+        ("e\u{301}", "e\u{301}"),
+        ("\u{E9}", "\u{E9}"),
+        ("A//a", "A..a"),
+    ] {
+        world.send(&publish_5(0, topic, 0, &[], b""));
+        assert_eq!(world.publishes()[0].message.key(), key);
+    }
+}
+
 #[test] // [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-2.2.1-2]
 fn publish_flags_and_packet_ids_are_checked() {
     for (flags, id, reason) in [(8, 0, 0x81), (6, 1, 0x81), (2, 0, 0x82), (4, 0, 0x82)] {
