@@ -234,6 +234,20 @@ impl Conversation {
                 self.answer(request, Answer::Got { delivery: None, remaining: 0 });
             }
             Command::Commit(commit) => self.perhaps(commit.request, Answer::Done),
+            Command::OpenClientSession(_)
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. } => self.oblige_client(command),
+            Command::Settle(_)
+            | Command::Release { .. }
+            | Command::SetGroupPrefetch { .. }
+            | Command::ReleaseReceived { .. }
+            | Command::CloseClientSession { .. } => {}
+        }
+    }
+
+    /// The requests of MQTT.
+    fn oblige_client(&mut self, command: Command) {
+        match command {
             Command::OpenClientSession(open) => {
                 let opened = OpenedClientSession {
                     client_id: open.client_id.unwrap_or_else(|| "made".to_owned()),
@@ -260,11 +274,7 @@ impl Conversation {
             Command::Unsubscribe { request, .. } => {
                 self.perhaps(request, Answer::Unsubscribed { existed: true });
             }
-            Command::Settle(_)
-            | Command::Release { .. }
-            | Command::SetGroupPrefetch { .. }
-            | Command::ReleaseReceived { .. }
-            | Command::CloseClientSession { .. } => {}
+            _ => {}
         }
     }
 

@@ -20,6 +20,9 @@ fn qos(level: u8) -> QoS {
     mqttbytes::qos(level).unwrap()
 }
 
+const ACKS: [PacketKind; 4] =
+    [PacketKind::Puback, PacketKind::Pubrec, PacketKind::Pubrel, PacketKind::Pubcomp];
+
 /// The header of a packet that is whole, and its body.
 fn whole(bytes: &[u8]) -> (Header, &[u8]) {
     let header = Header::decode(bytes).unwrap().unwrap();
@@ -51,14 +54,14 @@ proptest! {
         (dup, level, retain, topic, packet_id, payload) in fields(),
     ) {
         let version = Version::V311;
-        let head =
-            PublishHead { version, dup, qos: level, retain, packet_id, topic: &topic, properties: &[] };
+        let (topic, qos, properties) = (topic.as_str(), level, &[]);
+        let head = PublishHead { version, dup, qos, retain, packet_id, topic, properties };
         let mut bytes = BytesMut::new();
         head.put(&mut bytes, payload.len());
         bytes.extend_from_slice(&payload);
         let found = v4::read(&mut bytes, 4096).unwrap();
         let payload = Bytes::from(payload);
-        let qos = qos(level);
+        let (qos, topic) = (mqttbytes::qos(level).unwrap(), topic.to_owned());
         let expected = v4::Publish { dup, qos, retain, topic, pkid: packet_id, payload };
         prop_assert_eq!(found, Packet::Publish(expected));
         prop_assert!(bytes.is_empty());
@@ -116,7 +119,7 @@ proptest! {
 
     #[test]
     fn our_acknowledgements_are_read_by_the_oracle(packet_id in 1_u16..) {
-        for kind in [PacketKind::Puback, PacketKind::Pubrec, PacketKind::Pubrel, PacketKind::Pubcomp] {
+        for kind in ACKS {
             let mut bytes = BytesMut::new();
             put_ack(&mut bytes, kind, packet_id, Reason::SUCCESS, None);
             let found = match v4::read(&mut bytes.clone(), 16).unwrap() {
@@ -140,9 +143,8 @@ proptest! {
         v4::PubRec::new(packet_id).write(&mut bytes).unwrap();
         v4::PubRel::new(packet_id).write(&mut bytes).unwrap();
         v4::PubComp::new(packet_id).write(&mut bytes).unwrap();
-        let kinds = [PacketKind::Puback, PacketKind::Pubrec, PacketKind::Pubrel, PacketKind::Pubcomp];
         prop_assert_eq!(bytes.len(), 16);
-        for (kind, bytes) in kinds.into_iter().zip(bytes.chunks(4)) {
+        for (kind, bytes) in ACKS.into_iter().zip(bytes.chunks(4)) {
             let (header, body) = whole(bytes);
             prop_assert!(header.kind == kind && header.check(Version::V5).is_ok());
             let found = Ack::decode(kind, body, Version::V5, 0).unwrap();
@@ -156,7 +158,9 @@ proptest! {
         filters in vec(("[a-z/+]{1,20}", 0_u8..3), 1..5),
         id in 1_usize..268_435_455,
     ) {
-        let of_4 = filters.iter().map(|(path, level)| v4::SubscribeFilter::new(path.clone(), qos(*level)));
+        let of_4 = filters
+            .iter()
+            .map(|(path, level)| v4::SubscribeFilter::new(path.clone(), qos(*level)));
         let mut theirs = v4::Subscribe::new_many(of_4);
         theirs.pkid = packet_id;
         let mut bytes = BytesMut::new();

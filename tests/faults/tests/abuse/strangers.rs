@@ -85,7 +85,8 @@ fn a01_connections_that_never_log_in_are_cheap_and_cut_in_time() {
     let after = settled_kib(&broker);
     let each = after.saturating_sub(before) as f64 / count as f64;
     say(&format!(
-        "A1: {count} strangers in {} ms, {each:.1} KiB each ({before} KiB before, {after} KiB after)",
+        "A1: {count} strangers in {} ms, {each:.1} KiB each ({before} KiB before, {after} KiB \
+         after)",
         (opened - began).as_millis()
     ));
     assert!(each < STRANGER_KIB_MAX, "{each:.1} KiB each");
