@@ -160,8 +160,8 @@ impl BrokerConnection {
         // Numbers are those of the last messages of the run, or of all of them.
         let accepted = numbered.saturating_sub(handed.refused.min(count));
         let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
-        // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so that
-        // a publisher cannot run away from the disk.
+        // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so
+        // that a publisher cannot run away from the disk.
         let bytes = std::mem::take(&mut self.run.bytes);
         if batch.is_some() {
             self.unconfirmed_new += bytes;
@@ -274,8 +274,8 @@ impl BrokerConnection {
         self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
     }
 
-    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its publisher is told,
-    /// and what was to be settled comes back.
+    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its
+    /// publisher is told, and what was to be settled comes back.
     fn refuse_transaction(&mut self, transaction: &polymq_contract::Transaction, now: Now) -> bool {
         let refused = transaction.publishes.iter().find_map(|publish| {
             let addressed = to_address(&publish.message);
