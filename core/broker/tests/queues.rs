@@ -393,7 +393,11 @@ fn arguments_without_effect_may_differ_when_a_queue_is_declared_again() {
     let world = World::new();
     let mut client = world.connect();
     client.queue_with("q", &[("x-message-ttl", Value::I64(1000))]);
-    let more = [("x-message-ttl", Value::I32(1000)), ("x-anything", Value::Bool(true))];
+    let more = [
+        ("x-message-ttl", Value::I32(1000)),
+        ("x-anything", Value::Bool(true)),
+        ("x-queue-type", Value::String("classic".to_owned())),
+    ];
     client.queue_with("q", &more);
 }
 

@@ -134,6 +134,10 @@ impl Client {
         self.connection.execute(&mut vec![command], self.now);
     }
 
+    pub(crate) fn may_read(&self) -> bool {
+        self.connection.may_read()
+    }
+
     pub(crate) fn send_all(&mut self, mut commands: Vec<Command>) {
         self.connection.execute(&mut commands, self.now);
     }
