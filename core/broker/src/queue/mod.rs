@@ -193,7 +193,8 @@ impl Queue {
         self.settle_records(&mut state);
     }
 
-    /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is gone.
+    /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is
+    /// gone.
     pub(crate) fn cancel(&self, slot: usize, now_ms: u64) -> Cancelled {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
@@ -254,6 +255,8 @@ impl Queue {
     ) -> (Option<(Delivery, Option<usize>)>, u64) {
         let mut state = self.state.lock();
         let found = state.get(spec, now_ms, departed);
+        // The count that is answered is of messages that can still be had.
+        state.expire_head(now_ms, departed);
         self.settle_records(&mut state);
         (found, state.ready_len())
     }
@@ -326,7 +329,8 @@ impl Queue {
         }
     }
 
-    /// Errors: kind `Locked` when the queue is exclusive and is not meant to be, or the other way round.
+    /// Errors: kind `Locked` when the queue is exclusive and is not meant to be, or the other way
+    /// round.
     pub(crate) fn check_exclusivity(&self, wanted: bool) -> Result<(), Refusal> {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
     }

@@ -140,6 +140,12 @@ impl QueueSettings {
         }
     }
 
+    /// An argument other than the usual queue type, which says nothing.
+    fn argument(&self, name: &str) -> Option<&Value> {
+        let is_usual = |value: &Value| name == "x-queue-type" && value.as_str() == Some("classic");
+        find(&self.arguments, name).filter(|value| !is_usual(value))
+    }
+
     /// Names the first property in which a new declaration differs.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let flags = [
@@ -152,7 +158,7 @@ impl QueueSettings {
             }
         }
         for name in COMPARED {
-            let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
+            let (have, want) = (self.argument(name), other.argument(name));
             if !same(have, want) {
                 return Some(format!(
                     "'{name}': received {} but current is {}",
