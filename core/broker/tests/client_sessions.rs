@@ -484,19 +484,41 @@ fn deliveries_that_have_begun_outlive_their_subscription() {
     assert_eq!(client.bodies(), ["m"]);
 }
 
+/// A member of the share `$share/g/a`.
+fn share(consumer: u32) -> polymq_contract::Subscription {
+    let mut subscription = topic_subscription("$share/g/a", 1);
+    subscription.target = polymq_contract::SubscriptionTarget::Share {
+        queue: "$share/g/a".to_owned(),
+        exchange: "amq.topic".to_owned(),
+        pattern: "a".to_owned(),
+    };
+    subscription.consumer = ConsumerId(consumer);
+    subscription
+}
+
+#[test] // MQTT 5, [MQTT-3.10.4-3]
+fn a_member_that_leaves_a_share_finishes_what_it_has_begun() {
+    let world = World::new();
+    let (mut first, mut second) = (world.connect(), world.connect());
+    first.open(session("s", true, 3600));
+    second.open(session("t", true, 3600));
+    first.subscribe_with(share(2));
+    world.connect().publish("amq.topic", "a", "m");
+    assert_eq!(first.bodies(), ["m"]);
+    second.subscribe_with(share(2));
+    first.ask(|request| Command::Unsubscribe { request, filter: "$share/g/a".to_owned() });
+    world.connect().publish("amq.topic", "a", "n");
+    assert!(first.bodies().is_empty());
+    assert_eq!(second.bodies(), ["n"]);
+    first.settle(2, 1, 1, Outcome::Accepted);
+    first.disconnect();
+    assert!(second.bodies().is_empty());
+    assert_eq!(world.broker.queues()[0].counts.consumers, 1);
+}
+
 #[test] // MQTT 5, section 4.8.2
 fn a_share_gives_what_a_lost_member_had_to_another() {
     let world = World::new();
-    let share = |consumer: u32| {
-        let mut subscription = topic_subscription("$share/g/a", 1);
-        subscription.target = polymq_contract::SubscriptionTarget::Share {
-            queue: "$share/g/a".to_owned(),
-            exchange: "amq.topic".to_owned(),
-            pattern: "a".to_owned(),
-        };
-        subscription.consumer = ConsumerId(consumer);
-        subscription
-    };
     let (mut first, mut second) = (world.connect(), world.connect());
     first.open(session("s", true, 3600));
     second.open(session("t", true, 3600));

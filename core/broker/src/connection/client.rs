@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use polymq_contract::{
-    Answer, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription, SubscriptionTarget,
+    Answer, DeliveryRange, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription,
+    SubscriptionTarget,
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
@@ -230,9 +231,23 @@ impl BrokerConnection {
             subscription.target,
             SubscriptionTarget::Share { .. } | SubscriptionTarget::Queue { .. }
         ) {
-            self.release_as(&[subscription.consumer], Outcome::Returned, now);
+            self.end_consumer(subscription.consumer, now);
         }
         self.answer(request, Ok(Answer::Unsubscribed { existed: true }), batch);
+    }
+
+    /// Stops deliveries to a subscriber; those that have begun are its own until it settles them
+    /// [MQTT-3.10.4-3].
+    fn end_consumer(&mut self, consumer: ConsumerId, now: Now) {
+        let Some(held) = self.consumers.get_mut(&consumer) else { return };
+        held.active = false;
+        held.queue.cancel(held.slot, now.unix_ms);
+        let nothing = DeliveryRange { first: u64::MAX, last: u64::MAX };
+        let mut departed = Vec::new();
+        let (queue, slot) = (&held.queue, held.slot);
+        if queue.settle(slot, nothing, Outcome::Accepted, now.unix_ms, &mut departed) {
+            self.consumers.remove(&consumer);
+        }
     }
 
     pub(super) fn release_received(&mut self, packet_id: u16) {
