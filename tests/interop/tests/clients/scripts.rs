@@ -14,6 +14,11 @@ fn python_pika_errors() -> Result<()> {
 }
 
 #[test]
+fn python_amqp_differences() -> Result<()> {
+    run_script(Client::Python("amqp_differences.py"), Speaks::Amqp)
+}
+
+#[test]
 fn python_aio_pika() -> Result<()> {
     run_script(Client::Python("amqp_aio_pika.py"), Speaks::Amqp)
 }
