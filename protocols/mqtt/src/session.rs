@@ -69,6 +69,8 @@ pub struct Session {
     /// The client session is open and not closed yet.
     pub(crate) has_client_session: bool,
     pub(crate) re_login: ReLogin,
+    /// Since when another connection waits for the client session.
+    taken_over: Option<Instant>,
 }
 
 impl Session {
@@ -88,6 +90,7 @@ impl Session {
             keep_alive,
             has_client_session: false,
             re_login: ReLogin::default(),
+            taken_over: None,
         }
     }
 
@@ -321,11 +324,12 @@ impl Session {
             }
             Event::Blocked { .. } => self.keep_alive.pause(),
             Event::Unblocked => self.keep_alive.resume(now.instant),
-            Event::TakenOver => {
-                let text = "another connection uses this client identifier";
-                self.disconnect(Reason::SESSION_TAKEN_OVER, "taken_over", text, effects);
-                self.leave_client_session(true, None, effects);
+            // A client that comes back at once may have said good-bye here: what has arrived is
+            // read before the time is looked at.
+            Event::TakenOver if matches!(self.phase, Phase::Open) => {
+                self.taken_over.get_or_insert(now.instant);
             }
+            Event::TakenOver => self.give_way(effects),
             Event::Closing { reason, shutdown } => {
                 let (code, cause) = match shutdown {
                     true => (Reason::SERVER_SHUTTING_DOWN, "shutdown"),
@@ -340,6 +344,13 @@ impl Session {
             // Publishes of MQTT are never mandatory.
             Event::Returned { .. } => {}
         }
+    }
+
+    /// Leaves the client session to another connection.
+    fn give_way(&mut self, effects: &mut Effects) {
+        let text = "another connection uses this client identifier";
+        self.disconnect(Reason::SESSION_TAKEN_OVER, "taken_over", text, effects);
+        self.leave_client_session(true, None, effects);
     }
 
     fn on_consumer_cancelled(
@@ -368,6 +379,7 @@ impl Session {
                     self.close("login_timeout", "the client did not log in in time", effects);
                 }
             }
+            Phase::Open if self.taken_over.is_some() => self.give_way(effects),
             Phase::Open if self.keep_alive.stall_is_over(now) => {
                 let text = "a publish was refused because there was no room for it";
                 self.disconnect(Reason::QUOTA_EXCEEDED, "publish_refused", text, effects);
@@ -420,7 +432,10 @@ impl ProtocolSession for Session {
     fn next_timeout(&self) -> Option<Timeout> {
         match self.phase {
             Phase::Fresh | Phase::Connecting(_) => Some(self.keep_alive.login_timeout()),
-            Phase::Open => self.keep_alive.next_timeout(),
+            Phase::Open => match self.taken_over {
+                Some(at) => Some(Timeout { at, reason: "taken_over" }),
+                None => self.keep_alive.next_timeout(),
+            },
             Phase::Closed => None,
         }
     }

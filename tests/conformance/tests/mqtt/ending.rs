@@ -130,11 +130,25 @@ fn client_whose_publishes_are_unconfirmed_is_not_silent() {
 fn taken_over_client_is_told() {
     let mut world = World::v5();
     world.event(Event::TakenOver);
+    world.wait(Duration::ZERO);
     world.expect_disconnect(0x8E);
-    assert_eq!(left(world.commands()), (true, None));
+    assert_eq!(left(world.drop_connection()), (true, None));
     let mut world = World::v4();
     world.event(Event::TakenOver);
+    world.wait(Duration::ZERO);
     world.expect_close();
+}
+
+#[test] // [MQTT-3.14.4-3]: a client that says good-bye and comes back at once has said good-bye.
+fn what_has_arrived_counts_before_a_takeover() {
+    let mut world = World::v4();
+    world.event(Event::TakenOver);
+    world.send(&[publish_4(0, "a", 0, b"x"), vec![0xE0, 0]].concat());
+    world.wait(Duration::ZERO);
+    world.expect_close();
+    let mut commands = world.commands();
+    assert!(matches!(commands.remove(0), Command::Publish(_)));
+    assert_eq!(left(commands), (false, None));
 }
 
 #[test]
@@ -163,5 +177,6 @@ fn deleted_queue_ends_its_subscriber() {
 fn disconnect_is_bare_when_the_client_wants_no_reasons() {
     let mut world = World::v5_with(&[0x17, 0]);
     world.event(Event::TakenOver);
+    world.wait(Duration::ZERO);
     assert_eq!(world.sent(), [0xE0, 1, 0x8E]);
 }
