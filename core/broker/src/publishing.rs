@@ -198,6 +198,11 @@ fn with_death(message: &Message, queue: &str, reason: &str, now: Now) -> Annotat
                 .chain(message.extra_keys().iter().map(|key| &**key))
                 .map(str::to_owned)
                 .collect(),
+            original_ttl_ms: if message.deadline_ms() == 0 {
+                None
+            } else {
+                message.properties().ttl_ms
+            },
         },
     };
     death.count += 1;

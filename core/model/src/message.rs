@@ -164,6 +164,9 @@ pub struct Death {
     pub exchange: String,
     /// The routing keys it had been published with.
     pub routing_keys: Vec<String>,
+    /// The expiry it had, in ms; the dead letter has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_ttl_ms: Option<u64>,
 }
 
 impl Message {

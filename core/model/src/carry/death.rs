@@ -35,7 +35,7 @@ pub fn annotation_text_headers(annotations: &Annotations) -> Vec<(String, String
 fn death(death: &Death) -> Value {
     let text = |text: &str| Value::String(text.to_owned());
     let time = i64::try_from(death.time_ms).unwrap_or(i64::MAX);
-    Value::Map(vec![
+    let mut shown = vec![
         ("count".to_owned(), Value::I64(i64::try_from(death.count).unwrap_or(i64::MAX))),
         ("reason".to_owned(), text(&death.reason)),
         ("queue".to_owned(), text(&death.queue)),
@@ -46,7 +46,11 @@ fn death(death: &Death) -> Value {
             "routing-keys".to_owned(),
             Value::List(death.routing_keys.iter().map(|key| text(key)).collect()),
         ),
-    ])
+    ];
+    if let Some(ttl_ms) = death.original_ttl_ms {
+        shown.push(("original-expiration".to_owned(), text(&ttl_ms.to_string())));
+    }
+    Value::Map(shown)
 }
 
 /// The bytes that [`Message::from_stored`](crate::Message::from_stored) gives back.

@@ -433,11 +433,17 @@ fn annotations_are_shown_and_stored() {
             time_ms: 1_700_000_000_999,
             exchange: "x".to_owned(),
             routing_keys: vec!["k".to_owned()],
+            original_ttl_ms: None,
         }],
         first_death: Some(record.clone()),
         last_death: Some(record),
     };
     assert_eq!(decode_annotations(&encode_annotations(&annotations)), Some(annotations.clone()));
+    let stored_before = br#"{"deaths":[{"queue":"q","reason":"expired","count":1,"time_ms":1,
+        "exchange":"","routing_keys":[]}],"first_death":null,"last_death":null}"#;
+    let stored_before = [&[1], &stored_before[..]].concat();
+    let read = decode_annotations(&stored_before).unwrap();
+    assert_eq!(read.deaths[0].original_ttl_ms, None);
     assert_eq!(decode_annotations(&[]), None);
     assert_eq!(decode_annotations(&[9, b'{', b'}']), None);
     let headers = annotation_headers(&annotations);

@@ -332,6 +332,7 @@ fn counts_and_death_record_are_added_to_the_headers() {
         time_ms: 1_700_000_000_000,
         exchange: "x".to_owned(),
         routing_keys: vec!["k".to_owned()],
+        original_ttl_ms: Some(100),
     };
     let annotations = Annotations {
         deaths: vec![death],
