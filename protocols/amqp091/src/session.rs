@@ -31,7 +31,7 @@ use crate::{
     codec::{
         cold,
         frame::{self, Frame},
-        hot, id,
+        id,
     },
     connection::{Connection, beat, put_close, put_method},
     refusal::{Exception, ReplyCode, Step},
@@ -312,6 +312,7 @@ impl Session {
                 self.close(effects, "client", detail);
                 Ok(())
             }
+            // Passwords do not run out, so there is nothing to renew; RabbitMQ says the same.
             connection::AMQPMethod::UpdateSecret(_) if running => {
                 let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
                 put_method(effects.out.buffer(), ok);
@@ -471,32 +472,4 @@ impl ProtocolSession for Session {
         self.phase = Phase::Closed;
         self.connection.pending = None;
     }
-}
-
-/// Kept here so that the hot codec is only named where frames are split.
-pub(crate) fn whole_content<'a>(
-    behind: &'a [u8],
-    channel: u16,
-    frame_max: usize,
-) -> Option<(hot::ContentHeader<'a>, &'a [u8], usize)> {
-    let header = frame::split(behind, frame_max).ok()??;
-    if header.kind != frame::HEADER || header.channel != channel {
-        return None;
-    }
-    let content = hot::content_header(header.payload).ok()?;
-    if content.class != id::BASIC || content.weight != 0 {
-        return None;
-    }
-    if content.body_bytes == 0 {
-        return Some((content, &[], header.size()));
-    }
-    let behind = behind.get(header.size()..)?;
-    let body = frame::split(behind, frame_max).ok()??;
-    let fits = usize::try_from(content.body_bytes) == Ok(body.payload.len())
-        && body.payload.len() <= publish::COPIED_BODY_BYTES_MAX;
-    (body.kind == frame::BODY && body.channel == channel && fits).then_some((
-        content,
-        body.payload,
-        header.size() + body.size(),
-    ))
 }

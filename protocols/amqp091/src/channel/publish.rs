@@ -16,7 +16,7 @@ use crate::{
         hot, id,
     },
     refusal::{Exception, ReplyCode, Step},
-    session::{unexpected_frame, whole_content},
+    session::unexpected_frame,
 };
 
 /// Bodies up to this size are copied out of the read buffer; a slice would pin a large buffer for a
@@ -213,6 +213,34 @@ impl Channel {
         context.effects.commands.push(Command::Publish(publish));
         Ok(())
     }
+}
+
+/// Header and body at the front of `behind`, when they lie there whole, and their size.
+fn whole_content<'a>(
+    behind: &'a [u8],
+    channel: u16,
+    frame_max: usize,
+) -> Option<(hot::ContentHeader<'a>, &'a [u8], usize)> {
+    let header = frame::split(behind, frame_max).ok()??;
+    if header.kind != frame::HEADER || header.channel != channel {
+        return None;
+    }
+    let content = hot::content_header(header.payload).ok()?;
+    if content.class != id::BASIC || content.weight != 0 {
+        return None;
+    }
+    if content.body_bytes == 0 {
+        return Some((content, &[], header.size()));
+    }
+    let behind = behind.get(header.size()..)?;
+    let body = frame::split(behind, frame_max).ok()??;
+    let fits = usize::try_from(content.body_bytes) == Ok(body.payload.len())
+        && body.payload.len() <= COPIED_BODY_BYTES_MAX;
+    (body.kind == frame::BODY && body.channel == channel && fits).then_some((
+        content,
+        body.payload,
+        header.size() + body.size(),
+    ))
 }
 
 /// Exchange and key must be text without NUL; RabbitMQ takes any bytes, other protocols could not
