@@ -241,7 +241,7 @@ fn received_packet_ids_survive_a_restart_until_released() {
     assert_eq!(opened.received, [4]);
 }
 
-#[test] // MQTT 5, section 3.1.3.2.2: the will is published when its session ends, also by a clean start.
+#[test] // MQTT 5, section 3.1.3.2.2: a clean start ends the session, and its will is due.
 fn a_clean_start_publishes_the_will_that_waits() {
     let world = World::new();
     let mut watcher = world.connect();
@@ -257,7 +257,7 @@ fn a_clean_start_publishes_the_will_that_waits() {
     assert_eq!(watcher.bodies(), ["gone"]);
 }
 
-#[test] // MQTT 5, [MQTT-3.1.2-10]: a will belongs to one connection, and the next has none of its own.
+#[test] // MQTT 5, [MQTT-3.1.2-10]: a will belongs to one connection.
 fn a_will_is_not_published_twice() {
     let world = World::new();
     let mut watcher = world.connect();
