@@ -18,7 +18,7 @@ use crate::{
     ending::Ending,
     gate::Ticket,
     input::Input,
-    link::{Link, Parts},
+    link::{Link, Parts, Step},
     parting::part,
     timer::Timer,
 };
@@ -94,7 +94,12 @@ impl Arrival {
             Ok(link) => link,
             Err(ending) => return self.fail(&ending),
         };
-        let ending = poll_fn(|cx| link.poll(cx)).await;
+        let ending = loop {
+            match poll_fn(|cx| link.poll(cx)).await {
+                Step::Yield => tokio::task::yield_now().await,
+                Step::Ended(ending) => break ending,
+            }
+        };
         gate.counters.ended(&ending);
         tracing::debug!(cause = ending.word(), protocol = protocol.name(), "a connection ended");
         let (socket, out) = link.end(&ending);

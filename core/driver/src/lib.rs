@@ -16,6 +16,7 @@ mod driver;
 mod ending;
 mod gate;
 mod input;
+mod linger;
 mod link;
 mod listener;
 mod parting;

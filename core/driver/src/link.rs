@@ -17,7 +17,10 @@ use polymq_contract::{
 };
 use polymq_model::Now;
 
-use crate::{clock, ending::Ending, gate::Gate, input::Input, parting::poll_output, timer::Timer};
+use crate::{
+    clock, ending::Ending, gate::Gate, input::Input, linger::Linger, parting::poll_output,
+    timer::Timer,
+};
 
 /// Turns before other tasks get their turn.
 const TURNS_MAX: usize = 16;
@@ -49,6 +52,15 @@ pub(crate) struct Link<S> {
     /// When the buffers are to be freed; `None` when they are.
     warm_until: Option<Instant>,
     uncounted: (u64, u64),
+    linger: Linger,
+}
+
+/// What a link comes to when it is not put to sleep.
+pub(crate) enum Step {
+    /// Others are to run, then it is polled again.
+    Yield,
+    /// The connection is over.
+    Ended(Ending),
 }
 
 /// What a link is made of.
@@ -83,24 +95,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             unflushed: false,
             warm_until: None,
             uncounted: (login_bytes as u64, 0),
+            linger: Linger::new(),
         }
     }
 
     /// Runs until nothing moves, or others are due; then the task sleeps until bytes, the outbox,
     /// room to write, the timer or the stop signal wake it.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let turns = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..TURNS_MAX {
                 match self.turn(cx) {
-                    Continue(true) => {}
+                    Continue(true) => self.linger.moved(),
+                    Continue(false) if self.linger.again() => return Poll::Ready(Step::Yield),
+                    Continue(false) if self.has_more(cx, clock::now()) => {}
                     Continue(false) => return Poll::Pending,
-                    Break(ending) => return Poll::Ready(ending),
+                    Break(ending) => return Poll::Ready(Step::Ended(ending)),
                 }
             }
-            cx.waker().wake_by_ref();
-            Poll::Pending
+            Poll::Ready(Step::Yield)
         }));
-        turns.unwrap_or(Poll::Ready(Ending::Panic))
+        turns.unwrap_or(Poll::Ready(Step::Ended(Ending::Panic)))
     }
 
     /// One turn; true when something moved, so that another one is worth it.
@@ -130,9 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         if moved {
             self.warm_until = Some(now.instant + WARM);
-            return Continue(true);
         }
-        Continue(self.has_more(cx, now))
+        Continue(moved)
     }
 
     fn on_time(&mut self, now: Now) -> ControlFlow<Ending, bool> {
