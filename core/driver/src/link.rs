@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             unflushed: false,
             warm_until: None,
             uncounted: (login_bytes as u64, 0),
-            linger: Linger::new(),
+            linger: Linger::default(),
         }
     }
 
@@ -104,10 +104,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let turns = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..TURNS_MAX {
-                match self.turn(cx) {
-                    Continue(true) => self.linger.moved(),
-                    Continue(false) if self.linger.again() => return Poll::Ready(Step::Yield),
-                    Continue(false) if self.has_more(cx, clock::now()) => {}
+                let now = clock::now();
+                match self.turn(cx, now) {
+                    Continue(true) => self.linger.moved(now.instant),
+                    Continue(false) if self.linger.again(now.instant) => {
+                        return Poll::Ready(Step::Yield);
+                    }
+                    Continue(false) if self.has_more(cx, now) => {}
                     Continue(false) => return Poll::Pending,
                     Break(ending) => return Poll::Ready(Step::Ended(ending)),
                 }
@@ -118,8 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     /// One turn; true when something moved, so that another one is worth it.
-    fn turn(&mut self, cx: &mut Context<'_>) -> ControlFlow<Ending, bool> {
-        let now = clock::now();
+    fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
         if self.gate.is_cut() || (!self.effects.logged_in && self.gate.is_draining()) {
             return Break(Ending::Shutdown);
         }
