@@ -17,6 +17,7 @@ use std::{
     time::Instant,
 };
 
+use anyhow::Context;
 use polymq_broker::{Authenticator, Conversation, LoginReply, LoginStep, UserRecord};
 use polymq_contract::{Login, Peer, Refusal, RefusalKind};
 use polymq_model::UserName;
@@ -359,7 +360,16 @@ pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
 
 /// Fills a buffer with such bytes.
 ///
+/// They come from the system call: the generator of the TLS library gathers entropy of its own
+/// for some 45 ms at its first use, which is half of what a start may take.
+///
 /// Errors: when there are none.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| anyhow::anyhow!("the system gives no randomness"))
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())
+            .context("the system gives no randomness")?;
+        rest = &mut rest[filled..];
+    }
+    Ok(())
 }
