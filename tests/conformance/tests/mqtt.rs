@@ -1,6 +1,8 @@
-//! MQTT 3.1, 3.1.1 and 5.0, rule by rule: real bytes on one side, a broker played by the test on the other.
+//! MQTT 3.1, 3.1.1 and 5.0, rule by rule: real bytes on one side, a broker played by the test on
+//! the other.
 //!
-//! Numbers in square brackets are those of the normative statements of MQTT 5.0 unless said otherwise.
+//! Numbers in square brackets are those of the normative statements of MQTT 5.0 unless said
+//! otherwise.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 

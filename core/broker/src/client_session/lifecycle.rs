@@ -77,7 +77,8 @@ impl Core {
             return Ok(Opened::Later);
         }
         let present = !open.clean_start && state.is_durable();
-        // MQTT 5, 3.1.3.2.2: a clean start ends the session, and a will that waits is due with the end.
+        // MQTT 5, 3.1.3.2.2: a clean start ends the session, and a will that waits is due with the
+        // end.
         let is_due = !present && state.will_at_ms != 0;
         let due_will = state.will.take().filter(|_| is_due);
         if !present {
