@@ -355,7 +355,8 @@ fn open_many(target: &Target, proto: Proto, count: usize) -> Result<Vec<std::net
     (0..count).map(open).collect()
 }
 
-/// Resident memory once it has stopped moving for a second, or after ten.
+/// Resident memory once it has stopped moving for three seconds, or after ten: an allocator that
+/// gives memory back takes a moment.
 pub fn settled(broker: &Tree) -> u64 {
     let step = Duration::from_millis(500);
     let (mut last, mut quiet) = (broker.resident(), 0);
@@ -365,7 +366,7 @@ pub fn settled(broker: &Tree) -> u64 {
         let moved = now.abs_diff(last) > last / 200;
         quiet = if moved { 0 } else { quiet + 1 };
         last = now;
-        if quiet == 2 {
+        if quiet == 6 {
             break;
         }
     }
