@@ -1,5 +1,7 @@
 //! Publishers and the disk.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use world::{World, message, publish_of};

@@ -1,5 +1,7 @@
 //! What queues do, as clients see it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use polymq_contract::{

@@ -1,5 +1,7 @@
 //! Where messages go.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use polymq_contract::{Command, DeclareExchange, RefusalKind};

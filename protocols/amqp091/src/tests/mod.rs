@@ -1,7 +1,5 @@
 //! Scripted conversations with real bytes on both sides and the broker played by the test.
 
-#![expect(clippy::unwrap_used, reason = "a conversation that goes wrong ends the test")]
-
 mod codec;
 mod confirms;
 mod conversion;

@@ -1,5 +1,4 @@
 #![expect(
-    clippy::unwrap_used,
     clippy::as_conversions,
     clippy::indexing_slicing,
     reason = "a test may fail where it stands"
