@@ -111,7 +111,7 @@ impl Session {
     pub(crate) fn send(&mut self, delivery: Delivery, now: Now, effects: &mut Effects) {
         let Delivery { consumer, number, .. } = delivery;
         // [MQTT-4.3.3-7]: what an earlier connection has sent does not expire.
-        if delivery.message.is_expired(now.unix_ms) && !self.outbound.is_resumed(&delivery) {
+        if is_too_late(&delivery.message, now) && !self.outbound.is_resumed(&delivery) {
             push_settlement(consumer, number, Outcome::Accepted, effects);
             return;
         }
@@ -259,7 +259,7 @@ impl Session {
             }
         }
         for message in batch.messages() {
-            if message.is_expired(now.unix_ms) {
+            if is_too_late(message, now) {
                 continue;
             }
             let sending = Sending {
@@ -367,4 +367,10 @@ fn render_5(messages: &[Message], exchange: &str, counters: &Counters) -> Bytes 
         out.put_slice(body);
     }
     out.freeze()
+}
+
+/// True when the deadline has passed. At the deadline itself a message may still go: an expiry of
+/// zero means "to whoever is waiting", and the broker has decided that already.
+fn is_too_late(message: &Message, now: Now) -> bool {
+    message.is_expired(now.unix_ms.saturating_sub(1))
 }

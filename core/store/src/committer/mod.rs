@@ -139,7 +139,7 @@ impl Committer {
 
     /// Calls `done` once `batch` is durable, or with the error.
     ///
-    /// All callbacks of a committer run one after another in the order of their batches, within a
+    /// Callbacks run one after another: those that wait in the order of their batches, within a
     /// batch in the order of registration. For a batch that is durable already `done` runs at
     /// once on this thread; while other callbacks run, right after them. A callback may call
     /// every method of the committer.
