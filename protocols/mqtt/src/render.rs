@@ -369,8 +369,8 @@ fn render_5(messages: &[Message], exchange: &str, counters: &Counters) -> Bytes 
     out.freeze()
 }
 
-/// True when the deadline has passed. At the deadline itself a message may still go: an expiry of
-/// zero means "to whoever is waiting", and the broker has decided that already.
+/// True when the message has expired. One whose expiry was zero is for whoever is waiting, and the
+/// broker has found somebody.
 fn is_too_late(message: &Message, now: Now) -> bool {
-    message.is_expired(now.unix_ms.saturating_sub(1))
+    message.is_expired(now.unix_ms) && message.deadline_ms() != message.arrived_ms()
 }
