@@ -330,7 +330,7 @@ fn deliveries_that_an_earlier_connection_began_do_not_expire() {
         released: false,
     }];
     world.connect_5(&[0x11, 0, 0, 1, 0]);
-    let expired = || with_deadline(&PLAIN_FORMAT, "amq.topic", "a", 2, &[], b"x", 1);
+    let expired = || with_deadline(&PLAIN_FORMAT, "amq.topic", "a", 2, &[], b"x", 2);
     world.deliver(delivery(0, 1, expired()));
     let sent = world.sent();
     assert_eq!((sent[0], &sent[4..7]), (0x3C, &[b'a', 0, 1][..]));
