@@ -51,8 +51,9 @@ pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
         .build()
         .context("the runtime cannot start")?
         .block_on(async {
-            let running = Running::start(config, mode)?;
+            // Before anybody is told that the server is ready, so that a stop is always a clean one.
             let mut stop = StopSignals::listen()?;
+            let running = Running::start(config, mode)?;
             stop.next().await;
             running.stop(config.server.drain_timeout, &mut stop).await
         })?;
