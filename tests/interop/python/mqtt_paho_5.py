@@ -66,10 +66,10 @@ def expired_message_is_not_delivered():
 def shared_subscription_divides_the_messages():
     with Client() as first, Client() as second, Client() as plain, Client() as publisher:
         for member in (first, second):
-            equal(member.subscribe("$share/group/work/#", 1), [1])
-        plain.subscribe("work/#", 1)
+            equal(member.subscribe("$share/group/jobs/#", 1), [1])
+        plain.subscribe("jobs/#", 1)
         for number in range(40):
-            publisher.publish(f"work/{number % 4}", b"%d" % number)
+            publisher.publish(f"jobs/{number % 4}", b"%d" % number)
         everything = [int(p) for p in plain.payloads(40)]
         equal(everything, list(range(40)), "plain subscriber")
         shared, deadline = [], time.monotonic() + 10

@@ -329,7 +329,7 @@ fn engine(batches: &Receiver<Submitted>, in_flight: &AtomicUsize) -> (u64, u64) 
 }
 
 #[test]
-fn many_threads_get_one_callback_each_in_the_order_of_batches() {
+fn many_threads_get_one_callback_each_in_their_own_order() {
     const THREADS: u64 = 4;
     const APPENDS: u64 = 5_000;
     let fake = Arc::new(Fake::default());
