@@ -51,7 +51,7 @@ pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
         .build()
         .context("the runtime cannot start")?
         .block_on(async {
-            // Before anybody is told that the server is ready, so that a stop is always a clean one.
+            // Before anybody is told that the server is ready, so that every stop is a clean one.
             let mut stop = StopSignals::listen()?;
             let running = Running::start(config, mode)?;
             stop.next().await;
