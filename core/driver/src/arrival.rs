@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use polymq_contract::{Outbox, Peer, Protocol, Recognised};
 
@@ -20,6 +20,7 @@ use crate::{
     input::Input,
     link::{Link, Parts, Step},
     parting::part,
+    socket::Socket,
     timer::Timer,
 };
 
@@ -77,7 +78,7 @@ impl Arrival {
         protocols: &[Arc<dyn Protocol>],
         peer: Peer,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: Socket + Send,
     {
         let gate = Arc::clone(&self.ticket.gate);
         let mut input = Input::default();
@@ -116,7 +117,7 @@ impl Arrival {
         peer: Peer,
     ) -> Result<Link<S>, Ending>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: Socket,
     {
         let gate = Arc::clone(&self.ticket.gate);
         let outbox = Arc::new(Outbox::new(gate.limits.outbox_bytes_max));

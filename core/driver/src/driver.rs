@@ -10,7 +10,9 @@ use tokio::{
 use polymq_contract::{Broker, Peer, Protocol};
 use polymq_model::Limits;
 
-use crate::{arrival::Arrival, counters::DriverCounters, gate::Gate, listener::Listener};
+use crate::{
+    arrival::Arrival, counters::DriverCounters, gate::Gate, listener::Listener, socket::Adopted,
+};
 
 /// How long connections that were told to go may take to notice, after the time for draining is
 /// over.
@@ -58,7 +60,9 @@ impl Driver {
         let Some(ticket) = self.gate.enter() else {
             return;
         };
-        tokio::spawn(async move { Arrival::new(ticket).serve(socket, &protocols, peer).await });
+        tokio::spawn(
+            async move { Arrival::new(ticket).serve(Adopted(socket), &protocols, peer).await },
+        );
     }
 
     /// The counters, for metrics.

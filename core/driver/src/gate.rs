@@ -18,7 +18,7 @@ use tokio::{
 use polymq_contract::Broker;
 use polymq_model::Limits;
 
-use crate::counters::DriverCounters;
+use crate::{counters::DriverCounters, pacer::Pacer};
 
 /// TLS handshakes that run at once; further ones wait, within their time limit.
 const HANDSHAKES_MAX: usize = 64;
@@ -33,6 +33,7 @@ pub(crate) struct Gate {
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Arc<DriverCounters>,
     pub(crate) handshakes: Semaphore,
+    pub(crate) pacer: Pacer,
     phase: AtomicU8,
     next_id: AtomicU64,
     wakers: Mutex<HashMap<u64, Waker>>,
@@ -51,6 +52,7 @@ impl Gate {
             limits,
             counters: Arc::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
+            pacer: Pacer::default(),
             phase: AtomicU8::new(SERVING),
             next_id: AtomicU64::new(0),
             wakers: Mutex::default(),

@@ -16,10 +16,12 @@ mod driver;
 mod ending;
 mod gate;
 mod input;
-mod linger;
 mod link;
 mod listener;
+mod pace;
+mod pacer;
 mod parting;
+mod socket;
 mod timer;
 mod tls;
 

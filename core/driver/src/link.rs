@@ -10,16 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use polymq_contract::{
     Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, ProtocolSession,
 };
 use polymq_model::Now;
 
 use crate::{
-    clock, ending::Ending, gate::Gate, input::Input, linger::Linger, parting::poll_output,
-    timer::Timer,
+    clock, ending::Ending, gate::Gate, input::Input, pace::Pace, pacer::Tick, parting::poll_output,
+    socket::Socket, timer::Timer,
 };
 
 /// Turns before other tasks get their turn.
@@ -52,7 +50,9 @@ pub(crate) struct Link<S> {
     /// When the buffers are to be freed; `None` when they are.
     warm_until: Option<Instant>,
     uncounted: (u64, u64),
-    linger: Linger,
+    pace: Pace,
+    /// The tick that this connection waits for while it pauses.
+    tick: Option<Tick>,
 }
 
 /// What a link comes to when it is not put to sleep.
@@ -76,7 +76,7 @@ pub(crate) struct Parts<S> {
     pub(crate) login_deadline: Instant,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+impl<S: Socket> Link<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let login_bytes = parts.input.bytes().len();
         Self {
@@ -95,7 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             unflushed: false,
             warm_until: None,
             uncounted: (login_bytes as u64, 0),
-            linger: Linger::default(),
+            pace: Pace::default(),
+            tick: None,
         }
     }
 
@@ -106,12 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             for _ in 0..TURNS_MAX {
                 let now = clock::now();
                 match self.turn(cx, now) {
-                    Continue(true) => self.linger.moved(now.instant),
-                    Continue(false) if self.linger.again(now.instant) => {
-                        return Poll::Ready(Step::Yield);
-                    }
-                    Continue(false) if self.has_more(cx, now) => {}
-                    Continue(false) => return Poll::Pending,
+                    Continue(true) if !self.pace.pauses() => {}
+                    Continue(_) => match self.rest(cx, now) {
+                        Continue(true) => {}
+                        Continue(false) => return Poll::Pending,
+                        Break(ending) => return Poll::Ready(Step::Ended(ending)),
+                    },
                     Break(ending) => return Poll::Ready(Step::Ended(ending)),
                 }
             }
@@ -216,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     fn read(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
         let held = self.effects.waiting || self.resume || self.effects.close.is_some();
-        if held || self.is_full() || !self.connection.may_read() {
+        if held || self.is_pausing() || self.is_full() || !self.connection.may_read() {
             return Continue(false);
         }
         let bytes_max = if self.effects.logged_in {
@@ -231,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.login_bytes = self.login_bytes.saturating_add(count);
                 self.uncounted.0 += count as u64;
+                self.pace.received(count, now.instant);
                 self.on_bytes(now);
                 Continue(true)
             }
@@ -260,6 +262,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
         }
         Continue(moved)
+    }
+
+    /// False when the task may pause or sleep.
+    fn rest(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
+        let watched = if self.pauses(cx) {
+            self.socket.unwatch().map(|()| false)
+        } else {
+            self.socket.watch()
+        };
+        match watched {
+            Ok(newly) => Continue(newly || self.has_more(cx, now)),
+            Err(_) => Break(Ending::PeerGone),
+        }
+    }
+
+    /// True when the pacer wakes the task soon, so that its socket need not.
+    fn pauses(&mut self, cx: &Context<'_>) -> bool {
+        if self.is_pausing() {
+            return true;
+        }
+        if self.tick.take().is_some() {
+            self.pace.paused();
+        }
+        // Room to write is something that only a watched socket tells.
+        if self.effects.out.is_empty() && !self.unflushed && self.pace.pauses() {
+            self.tick = self.gate.pacer.wait(self.pace.ticks(), cx.waker());
+        }
+        self.tick.is_some()
+    }
+
+    fn is_pausing(&self) -> bool {
+        self.tick.is_some_and(|tick| !self.gate.pacer.has_come(tick))
     }
 
     /// False when the task may sleep: everything that can wake it knows its waker.

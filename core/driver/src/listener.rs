@@ -18,6 +18,7 @@ use polymq_model::VhostName;
 use crate::{
     arrival::Arrival,
     gate::{Gate, Ticket},
+    socket::Direct,
     tls::Tls,
 };
 
@@ -185,7 +186,7 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
             tokio::spawn(serve_tls(ticket, socket, spec, peer));
         } else {
             tokio::spawn(async move {
-                Arrival::new(ticket).serve(socket, &spec.protocols, peer).await;
+                Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer).await;
             });
         }
     }
@@ -247,7 +248,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
-    Arrival::new(ticket).serve(socket, &spec.protocols, peer).await;
+    Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer).await;
 }
 
 async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
@@ -258,7 +259,7 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
     let permit_of = Arc::clone(&arrival.ticket.gate);
     let handshake = Box::pin(async {
         let _permit = permit_of.handshakes.acquire().await;
-        tls.accept(socket).await
+        tls.accept(Direct::Watched(socket)).await
     });
     match arrival.bounded(handshake).await {
         Ok(Ok((socket, facts))) => {

@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use polymq_contract::TlsPeer;
 
-use crate::{certificate::CertificateField, ending::Ending};
+use crate::{certificate::CertificateField, ending::Ending, socket::Direct};
 
 /// TLS settings of a listener, shared with who reloads them.
 pub struct Tls {
@@ -113,8 +113,8 @@ impl Tls {
 
     pub(crate) async fn accept(
         &self,
-        socket: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, TlsPeer), Ending> {
+        socket: Direct<TcpStream>,
+    ) -> Result<(TlsStream<Direct<TcpStream>>, TlsPeer), Ending> {
         let config = Arc::clone(&self.config.read());
         let stream =
             TlsAcceptor::from(config).accept(socket).await.map_err(|error: io::Error| {
@@ -125,7 +125,7 @@ impl Tls {
         Ok((stream, facts))
     }
 
-    fn facts(&self, stream: &TlsStream<TcpStream>) -> TlsPeer {
+    fn facts(&self, stream: &TlsStream<Direct<TcpStream>>) -> TlsPeer {
         let (_, session) = stream.get_ref();
         let version = match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",

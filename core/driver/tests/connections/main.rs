@@ -3,6 +3,7 @@
 
 mod conversation;
 mod endings;
+mod hasty;
 mod listeners;
 mod pressure;
 mod strangers;

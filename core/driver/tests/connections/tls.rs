@@ -15,7 +15,10 @@ use rustls::{
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::toy::{Client, House, any_port, listener, streamed};
+use crate::{
+    hasty::flood_and_talk,
+    toy::{Client, House, any_port, listener, streamed},
+};
 
 /// An authority, and what it has signed.
 struct Authority {
@@ -124,6 +127,16 @@ async fn clients_are_served_over_tls_to_the_last_byte() {
     client.send("bye\n").await;
     client.expect("bye").await;
     client.expect_end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_peer_that_sends_line_by_line_is_answered_in_order() {
+    let house = House::new();
+    let authority = Authority::new();
+    let (address, _) =
+        serve(&house, &authority, ClientCertificates::Ignored, CertificateField::CommonName);
+    let socket = connect(address, authority.connector(None)).await.expect("a handshake");
+    flood_and_talk(socket).await;
 }
 
 #[tokio::test]

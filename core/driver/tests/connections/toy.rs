@@ -401,7 +401,7 @@ pub(crate) fn any_port() -> Bind {
 /// Speaks lines.
 pub(crate) struct Client<S> {
     pub(crate) reader: BufReader<ReadHalf<S>>,
-    writer: WriteHalf<S>,
+    pub(crate) writer: WriteHalf<S>,
 }
 
 impl<S: AsyncRead + AsyncWrite> Client<S> {
