@@ -4,22 +4,22 @@ use std::{fs, path::Path};
 
 /// Memory that the process holds; `None` where the system does not tell.
 pub(crate) fn resident_bytes() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+    fs::read_to_string("/proc/self/status").ok().and_then(|text| bytes_of(&text, "VmRSS:"))
 }
 
 /// Memory that the process may hold: that of the machine, or of its control group.
 pub(crate) fn memory_allowed_bytes() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
+    let machine =
+        fs::read_to_string("/proc/meminfo").ok().and_then(|text| bytes_of(&text, "MemTotal:"));
     let group = fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
         .and_then(|text| text.trim().parse().ok());
     machine.into_iter().chain(group).min()
 }
 
-fn total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// The value behind `name` in a text of the system that counts in kibibytes.
+fn bytes_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -41,9 +41,11 @@ mod tests {
     }
 
     #[test]
-    fn total_memory_is_read_in_kibibytes() {
-        assert_eq!(total_bytes("MemTotal:       24105 kB\nMemFree: 1 kB\n"), Some(24105 * 1024));
-        assert_eq!(total_bytes("MemFree: 1 kB\n"), None);
+    fn memory_is_read_in_kibibytes() {
+        let text = "MemTotal:       24105 kB\nMemFree: 1 kB\n";
+        assert_eq!(bytes_of(text, "MemTotal:"), Some(24105 * 1024));
+        assert_eq!(bytes_of(text, "MemFree:"), Some(1024));
+        assert_eq!(bytes_of(text, "VmRSS:"), None);
     }
 
     #[test]
