@@ -77,6 +77,9 @@ impl Session {
         };
         self.client.version = packet.version;
         self.client.wants_problems = packet.properties.request_problem;
+        // Also a refusal must fit [MQTT-3.2.2-19].
+        let packet_bytes_max = packet.properties.packet_bytes_max.unwrap_or(u32::MAX);
+        self.client.packet_bytes_max = usize::try_from(packet_bytes_max).unwrap_or(usize::MAX);
         if let Err(fault) = self.take_connect(&packet, now, effects) {
             self.shared.counters.faults.add(1);
             self.refuse_connect(packet.version, fault.reason, &fault.text, effects);
@@ -100,13 +103,12 @@ impl Session {
         };
         let will = packet.will.as_ref().map(|will| self.take_will(will)).transpose()?.flatten();
         let (vhost, user) = split_user(packet.user);
-        let packet_bytes_max = properties.packet_bytes_max.unwrap_or(u32::MAX);
         self.client = Client {
             version: packet.version,
             id: packet.client_id.to_owned(),
             user: user.unwrap_or_default().to_owned(),
             impersonator: false,
-            packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
+            packet_bytes_max: self.client.packet_bytes_max,
             wants_problems: properties.request_problem,
             auth_method: properties.auth_method.map(ToOwned::to_owned),
             session_expiry_secs: expiry_asked.min(self.limits.session_expiry_max_secs),

@@ -277,6 +277,19 @@ fn connack_is_never_larger_than_the_client_permits() {
     world.expect_close();
 }
 
+#[test] // [MQTT-3.2.2-19]
+fn refusing_connack_is_never_larger_than_the_client_permits() {
+    let mut connect = vec![0x10, 27, 0, 4];
+    connect.extend_from_slice(b"MQTT\x05\x06\0\0");
+    connect.extend_from_slice(&[5, 0x27, 0, 0, 0, 12]);
+    // A will to a topic with a wildcard.
+    connect.extend_from_slice(b"\0\x01c\0\0\x03a/#\0\0");
+    let mut world = World::new();
+    world.send(&connect);
+    assert_eq!(world.sent(), [0x20, 3, 0, 0x90, 0]);
+    assert!(world.is_closed());
+}
+
 #[test]
 fn refused_logins_have_the_codes_of_their_version() {
     let cases = [
