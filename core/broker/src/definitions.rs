@@ -25,6 +25,7 @@ pub(crate) mod kind {
     pub(crate) const CLIENT: &str = "client";
     pub(crate) const SUBSCRIPTION: &str = "subscription";
     pub(crate) const RECEIVED: &str = "received";
+    pub(crate) const IN_FLIGHT: &str = "in-flight";
 }
 
 /// The key of a definition.
@@ -102,6 +103,16 @@ pub(crate) struct StoredMessage {
     pub(crate) body: String,
 }
 
+/// A retained message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredRetained {
+    #[serde(flatten)]
+    pub(crate) message: StoredMessage,
+    /// Client id of its publisher; empty for one without a client session.
+    #[serde(default)]
+    pub(crate) publisher: String,
+}
+
 /// A client session. Its subscriptions have records of their own, so that a new one costs as much
 /// as the first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -110,7 +121,12 @@ pub(crate) struct StoredClient {
     pub(crate) expiry_secs: u32,
     /// When it ends if nobody comes back; 0 while connected or for never.
     pub(crate) ends_at_ms: u64,
-    pub(crate) in_flight: Vec<(u16, u32, u64, bool)>,
+    /// A connection has it. When this is found at a start, the connection ended with the broker.
+    #[serde(default)]
+    pub(crate) connected: bool,
+    /// See [`polymq_contract::OpenedClientSession::unsure_before`].
+    #[serde(default)]
+    pub(crate) unsure_before: u64,
     pub(crate) will: Option<(StoredMessage, u32)>,
 }
 
@@ -183,18 +199,25 @@ impl StoredSubscription {
     }
 }
 
-/// Unfinished deliveries as they are stored.
-pub(crate) fn in_flight_to_stored(in_flight: &[InFlight]) -> Vec<(u16, u32, u64, bool)> {
-    in_flight.iter().map(|f| (f.packet_id, f.consumer.0, f.seq.0, f.released)).collect()
+/// A delivery that a client has not finished; its key ends in the packet id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredInFlight {
+    consumer: u32,
+    seq: u64,
+    qos: u8,
+    released: bool,
+    /// Place in the order of sending.
+    pub(crate) order: u64,
 }
 
-/// The reverse of [`in_flight_to_stored`].
-pub(crate) fn in_flight_from_stored(stored: &[(u16, u32, u64, bool)]) -> Vec<InFlight> {
-    let each = |(packet_id, consumer, seq, released): &(u16, u32, u64, bool)| InFlight {
-        packet_id: *packet_id,
-        consumer: ConsumerId(*consumer),
-        seq: Seq(*seq),
-        released: *released,
-    };
-    stored.iter().map(each).collect()
+impl StoredInFlight {
+    pub(crate) fn of(in_flight: &InFlight, order: u64) -> Self {
+        let InFlight { consumer, seq, qos, released, .. } = *in_flight;
+        Self { consumer: consumer.0, seq: seq.0, qos, released, order }
+    }
+
+    pub(crate) fn in_flight(&self, packet_id: u16) -> InFlight {
+        let Self { consumer, seq, qos, released, .. } = *self;
+        InFlight { packet_id, consumer: ConsumerId(consumer), seq: Seq(seq), qos, released }
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     client_session::{ClientSession, Sent},
     core::Core,
     counters::add,
-    definitions::{self, kind},
+    definitions::{self, StoredRetained, kind},
     queue::{DeadLetterTo, Departed, Queue},
     routing::{Routing, Target},
     stored_message,
@@ -82,15 +82,16 @@ impl Core {
         handed
     }
 
-    /// Publishes a message of the broker's own: a will, a statistic.
+    /// Publishes a message of the broker's own: the will of `client`, a statistic.
     pub(crate) fn publish_own(
         &self,
         vhost: &Arc<Vhost>,
         message: Message,
-        publisher: ClientNumber,
+        client: Option<&ClientSession>,
         now: Now,
     ) -> Option<ShardBatch> {
-        let retained = self.retain(vhost, &message);
+        let retained = self.retain(vhost, &message, client);
+        let publisher = client.map_or(ClientNumber(0), |client| client.endpoint.number);
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
@@ -98,13 +99,19 @@ impl Core {
         handed.batch.max(retained)
     }
 
-    /// Keeps a message as the last value of its topic, if it asks for that.
-    pub(crate) fn retain(&self, vhost: &Vhost, message: &Message) -> Option<ShardBatch> {
+    /// Keeps a message of `client` as the last value of its topic, if it asks for that.
+    pub(crate) fn retain(
+        &self,
+        vhost: &Vhost,
+        message: &Message,
+        client: Option<&ClientSession>,
+    ) -> Option<ShardBatch> {
         if !message.retain() || message.exchange_bytes() != TOPIC_EXCHANGE.as_bytes() {
             return None;
         }
         let mut retained = vhost.retained.lock();
-        retained.put(message);
+        let publisher = client.map_or("", |client| client.client_id.as_str());
+        retained.put(message, publisher);
         // Statistics of the broker are made anew at each start.
         if message.key_bytes().starts_with(b"$SYS") {
             return None;
@@ -114,7 +121,10 @@ impl Core {
             if message.body().is_empty() {
                 writer.meta_delete(&key);
             } else {
-                let value = definitions::encode(&stored_message::to_definition(message));
+                let value = definitions::encode(&StoredRetained {
+                    message: stored_message::to_definition(message),
+                    publisher: publisher.to_owned(),
+                });
                 writer.meta_put(&key, &value);
             }
         };
@@ -143,7 +153,7 @@ impl Core {
                 Some(deadline_ms) => message.with_deadline(deadline_ms),
                 None => message,
             };
-            self.publish_own(vhost, message, session.endpoint.number, now);
+            self.publish_own(vhost, message, Some(session), now);
             add(&self.counters.total.wills_published, 1);
         }
     }

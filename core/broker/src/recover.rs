@@ -14,7 +14,7 @@ use crate::{
     client_session::{ClientEndpoint, ClientSession, client_binding},
     core::Core,
     definitions::{
-        self, StoredBinding, StoredClient, StoredMessage, StoredSubscription, decode, kind,
+        self, StoredBinding, StoredClient, StoredRetained, StoredSubscription, decode, kind,
     },
     queue::{Entry, Queue},
     stored_message,
@@ -60,6 +60,7 @@ impl Core {
             kind::CLIENT,
             kind::SUBSCRIPTION,
             kind::RECEIVED,
+            kind::IN_FLIGHT,
             kind::RETAINED,
         ];
         for wanted in order {
@@ -82,6 +83,10 @@ impl Core {
                 let Some(log) = logs.get(&queue.log) else { continue };
                 recovered.messages += self.restore_messages(queue, log.next_seq, store)?;
                 vhost.watch(queue);
+            }
+            let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
+            for session in sessions {
+                self.restore_in_flight(&vhost, &session);
             }
         }
         Ok(recovered)
@@ -148,11 +153,19 @@ impl Core {
                 }
                 Ok(())
             }
+            (kind::IN_FLIGHT, [client_id, packet_id]) => {
+                let packet_id = packet_id.parse().map_err(|_| "bad packet id".to_owned())?;
+                let stored = decode(value)?;
+                if let Some(session) = vhost.clients.lock().get(*client_id) {
+                    session.state.lock().in_flight.restore(packet_id, stored);
+                }
+                Ok(())
+            }
             (kind::RETAINED, _) => {
-                let stored: StoredMessage = decode(value)?;
-                let message = stored_message::from_definition(&stored, &self.formats)
+                let stored: StoredRetained = decode(value)?;
+                let message = stored_message::from_definition(&stored.message, &self.formats)
                     .ok_or_else(|| "the message cannot be read".to_owned())?;
-                vhost.retained.lock().put(&message);
+                vhost.retained.lock().put(&message, &stored.publisher);
                 Ok(())
             }
             (other, _) => Err(format!("unknown kind `{other}`")),

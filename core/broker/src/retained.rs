@@ -10,16 +10,25 @@ use polymq_model::{
 /// Last values by key in dot form.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
-    messages: BTreeMap<Box<str>, Message>,
+    messages: BTreeMap<Box<str>, LastValue>,
+}
+
+#[derive(Debug)]
+struct LastValue {
+    message: Message,
+    /// Client id of its publisher; empty for one without a client session.
+    publisher: Box<str>,
 }
 
 impl Retained {
-    /// Keeps `message` as the last value of its key; one without a body removes it.
-    pub(crate) fn put(&mut self, message: &Message) {
+    /// Keeps `message` as the last value of its key; one without a body removes it. `publisher` is
+    /// a client id, empty for a publisher without a client session.
+    pub(crate) fn put(&mut self, message: &Message, publisher: &str) {
         if message.body().is_empty() {
             self.messages.remove(message.key());
         } else {
-            self.messages.insert(message.key().into(), message.clone());
+            let value = LastValue { message: message.clone(), publisher: publisher.into() };
+            self.messages.insert(message.key().into(), value);
         }
     }
 
@@ -28,8 +37,13 @@ impl Retained {
     }
 
     /// The last values whose topics match, in order of their keys; those that have expired are left
-    /// out.
-    pub(crate) fn matching(&self, pattern: &Pattern, now_ms: u64) -> Vec<Message> {
+    /// out, and those published by the client `but`.
+    pub(crate) fn matching(
+        &self,
+        pattern: &Pattern,
+        but: Option<&str>,
+        now_ms: u64,
+    ) -> Vec<Message> {
         let prefix = literal_prefix(pattern);
         let in_range = self.messages.range::<str, _>((
             std::ops::Bound::Included(prefix.as_str()),
@@ -37,8 +51,9 @@ impl Retained {
         ));
         in_range
             .take_while(|(key, _)| key.starts_with(&prefix))
-            .filter(|(key, message)| !message.is_expired(now_ms) && pattern.matches(key))
-            .map(|(_, message)| message.clone())
+            .filter(|(key, value)| !value.message.is_expired(now_ms) && pattern.matches(key))
+            .filter(|(_, value)| but.is_none_or(|client_id| *value.publisher != *client_id))
+            .map(|(_, value)| value.message.clone())
             .collect()
     }
 
@@ -47,7 +62,7 @@ impl Retained {
         let expired: Vec<Box<str>> = self
             .messages
             .iter()
-            .filter(|(_, message)| message.is_expired(now_ms))
+            .filter(|(_, value)| value.message.is_expired(now_ms))
             .map(|(key, _)| key.clone())
             .collect();
         for key in &expired {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{ClientNumber, Message, NewMessage, Now, format::PLAIN_FORMAT, message::Body};
+use polymq_model::{Message, NewMessage, Now, format::PLAIN_FORMAT, message::Body};
 
 use crate::{core::Core, counters::PROTOCOLS, vhost::Vhost};
 
@@ -60,7 +60,7 @@ impl Core {
             ];
             for (name, value) in values {
                 let message = statistic(&format!("$SYS.broker.{name}"), value.as_bytes(), now);
-                self.publish_own(&vhost, message, ClientNumber(0), now);
+                self.publish_own(&vhost, message, None, now);
             }
         }
     }

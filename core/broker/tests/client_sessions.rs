@@ -5,7 +5,7 @@
 mod world;
 
 use polymq_contract::{Command, Event, InFlight, Outcome, RefusalKind};
-use polymq_model::{ConsumerId, Limits, RequestId, Seq};
+use polymq_model::{ConsumerId, Limits, NewMessage, RequestId, Seq};
 use world::{World, kind_of, message, publish_of, session, topic_subscription, will};
 
 #[test]
@@ -112,8 +112,8 @@ fn a_second_connection_takes_the_session_over_once_the_first_has_left_it() {
     second.send(Command::OpenClientSession(open));
     assert!(second.events().is_empty());
     assert!(matches!(first.events()[..], [Event::TakenOver]));
-    let in_flight =
-        InFlight { packet_id: 5, consumer: ConsumerId(0), seq: delivered[0].seq, released: false };
+    let (packet_id, consumer, seq) = (5, ConsumerId(0), delivered[0].seq);
+    let in_flight = InFlight { packet_id, consumer, seq, qos: 2, released: false };
     first.send(Command::CloseClientSession {
         in_flight: vec![in_flight],
         will: true,
@@ -237,7 +237,7 @@ fn received_packet_ids_survive_a_restart_until_released() {
         }
         client.send(command);
     }
-    client.send(Command::ReleaseReceived { packet_id: 3 });
+    client.send(Command::ReleaseReceived { request: None, packet_id: 3 });
     let world = world.restart();
     let opened = world.connect().open(session("s", false, 3600));
     assert_eq!(opened.received, [4]);
@@ -539,4 +539,25 @@ fn a_share_gives_what_a_lost_member_had_to_another() {
     first.open(session("s", false, 3600));
     first.subscribe_with(share(2));
     assert_eq!(first.bodies(), ["m", "n", "o"]);
+}
+
+#[test] // [MQTT-3.8.3-3]
+fn no_local_covers_retained_messages_and_later_connections() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("s", true, 3600));
+    let retained = |key, body| {
+        let message = NewMessage { retain: true, ..message("amq.topic", key, body) };
+        publish_of(message.build(&mut Vec::new()), 0)
+    };
+    client.send(retained("a.mine", "mine"));
+    world.connect().send(retained("a.theirs", "theirs"));
+    client.disconnect();
+    let world = world.restart();
+    let mut client = world.connect();
+    client.open(session("s", false, 3600));
+    let mut subscription = topic_subscription("a/+", 0);
+    subscription.no_local = true;
+    client.subscribe_with(subscription);
+    assert_eq!(client.bodies(), ["theirs"]);
 }

@@ -84,6 +84,7 @@ pub struct OpenedClientSession {
     pub in_flight: Vec<InFlight>,
     /// Packet ids of received messages of quality of service 2 that the client has not released.
     pub received: Vec<u16>,
-    /// Session queue's first position of this connection: earlier ones are redeliveries.
-    pub next_seq: Seq,
+    /// Positions of the session's queue below this may have been sent by a connection that ended
+    /// with the broker, under packet ids that are not known.
+    pub unsure_before: Seq,
 }

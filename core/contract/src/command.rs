@@ -128,7 +128,22 @@ pub enum Command {
     },
     /// The client has released a received packet of quality of service 2.
     ReleaseReceived {
+        /// Answered with `Done` when the packet id is free, also after a crash.
+        request: Option<RequestId>,
         /// The packet id.
+        packet_id: u16,
+    },
+    /// Remembers deliveries of quality of service 2 beyond a crash: before their first sending, and
+    /// again when the client has received them.
+    KeepInFlight {
+        /// Answered with `Done` when it is durable.
+        request: RequestId,
+        /// What is unfinished; each replaces what was known of its packet id.
+        in_flight: Vec<InFlight>,
+    },
+    /// The client has finished a delivery that had been remembered.
+    ForgetInFlight {
+        /// The packet id it was sent with.
         packet_id: u16,
     },
     /// The connection leaves its client session.

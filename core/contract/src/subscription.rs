@@ -62,6 +62,8 @@ pub struct InFlight {
     pub consumer: ConsumerId,
     /// Its position in that consumer's queue.
     pub seq: Seq,
+    /// Quality of service it was sent with: 1 or 2.
+    pub qos: u8,
     /// True after PUBREC: only PUBREL is to be sent again.
     pub released: bool,
 }

@@ -17,7 +17,7 @@ pub mod state;
 pub mod suite;
 
 pub use batch::{BatchWriter, PubRef};
-pub use committer::{CommitStats, Committer, SYNC_BUCKETS_NANOS};
+pub use committer::{CommitStats, Committer, SYNC_BUCKETS_NANOS, Together};
 pub use error::StoreError;
 pub use ids::{CursorId, Epoch, OwnerId, ShardBatch, ShardId};
 pub use polymq_model::{LogId, Seq};

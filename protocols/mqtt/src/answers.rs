@@ -36,6 +36,7 @@ impl Session {
             Some(Ask::ClientSession) => self.on_client_session(answer, now, effects),
             Some(Ask::Subscribe(at)) => self.on_subscribed(at, answer, effects),
             Some(Ask::Unsubscribe(at)) => self.on_unsubscribed(at, answer, effects),
+            Some(Ask::Remember) => self.on_remembered(request, answer, now, effects),
             Some(Ask::Resume(filter)) => {
                 if let Err(refusal) = answer {
                     self.lose_subscription(filter, &refusal, effects);

@@ -17,6 +17,8 @@ pub(crate) enum Ask {
     ClientSession,
     /// A subscription of an earlier connection.
     Resume(String),
+    /// Deliveries to be remembered.
+    Remember,
     /// One filter of a SUBSCRIBE, by its place.
     Subscribe(usize),
     /// One filter of an UNSUBSCRIBE, by its place.
@@ -71,5 +73,5 @@ impl Asked {
 }
 
 fn holds(ask: &Ask) -> bool {
-    !matches!(ask, Ask::Resume(_))
+    !matches!(ask, Ask::Resume(_) | Ask::Remember)
 }

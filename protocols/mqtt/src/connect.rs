@@ -1,5 +1,6 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
+use bytes::{BufMut, BytesMut};
 use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Secret, Will};
 use polymq_model::{
     Now,
@@ -61,6 +62,7 @@ impl Session {
     /// CONNECT.
     pub(crate) fn on_connect(
         &mut self,
+        header: &Header,
         body: &[u8],
         now: Now,
         effects: &mut Effects,
@@ -80,7 +82,8 @@ impl Session {
         // Also a refusal must fit [MQTT-3.2.2-19].
         let packet_bytes_max = packet.properties.packet_bytes_max.unwrap_or(u32::MAX);
         self.client.packet_bytes_max = usize::try_from(packet_bytes_max).unwrap_or(usize::MAX);
-        if let Err(fault) = self.take_connect(&packet, now, effects) {
+        let checked = header.check(packet.version);
+        if let Err(fault) = checked.and_then(|()| self.take_connect(&packet, now, effects)) {
             self.shared.counters.faults.add(1);
             self.refuse_connect(packet.version, fault.reason, &fault.text, effects);
         }
@@ -225,14 +228,31 @@ impl Session {
     }
 
     /// Sends AUTH.
-    pub(crate) fn put_auth(&self, reason: Reason, data: &[u8], effects: &mut Effects) {
+    pub(crate) fn put_auth(&mut self, reason: Reason, data: &[u8], effects: &mut Effects) {
         let mut properties = Properties::default();
         let method = self.client.auth_method.as_deref().unwrap_or(SCRAM);
         properties.binary(id::AUTHENTICATION_METHOD, method.as_bytes());
         if !data.is_empty() {
             properties.binary(id::AUTHENTICATION_DATA, data);
         }
-        put_reason(effects.out.buffer(), PacketKind::Auth, reason, &properties);
+        let mut packet = BytesMut::new();
+        put_reason(&mut packet, PacketKind::Auth, reason, &properties);
+        self.put_answer(&packet, effects);
+    }
+
+    /// Sends an answer, or ends the connection of a client that takes no packet as large as that
+    /// [MQTT-3.1.2-24].
+    pub(crate) fn put_answer(&mut self, packet: &[u8], effects: &mut Effects) {
+        if packet.len() <= self.client.packet_bytes_max {
+            effects.out.buffer().put_slice(packet);
+            return;
+        }
+        let text = format!(
+            "an answer of {} bytes is due, and the client takes at most {}",
+            packet.len(),
+            self.client.packet_bytes_max
+        );
+        self.disconnect(Reason::PACKET_TOO_LARGE, "packet_too_large", &text, effects);
     }
 
     /// A packet between CONNECT and CONNACK: only AUTH and DISCONNECT may come.
@@ -365,10 +385,11 @@ impl Session {
         };
         let assigned = self.client.id.is_empty();
         self.client.id = opened.client_id;
-        self.outbound.open(connecting.topic_alias_max, self.client.packet_bytes_max);
+        let outlives = self.client.session_expiry_secs > 0;
+        self.outbound.open(connecting.topic_alias_max, self.client.packet_bytes_max, outlives);
         self.accept(&connecting, opened.present, assigned, now, effects);
         self.inbound.resume(&opened.received);
-        self.outbound.resume(&opened.in_flight, effects);
+        self.outbound.resume(&opened.in_flight, opened.unsure_before, effects);
         self.resume_subscriptions(opened.subscriptions, effects);
     }
 

@@ -10,6 +10,7 @@ use polymq_model::{
 };
 
 use crate::{
+    ask::Ask,
     codec::{Fault, Header, PacketKind, Place, Reason, publish::Publish, writer::put_ack},
     convert::{MQTT3, MQTT5},
     ids::IdMap,
@@ -56,13 +57,16 @@ struct Received {
     is_counted: bool,
     /// PUBREC has not been sent.
     is_pending: bool,
+    /// PUBREL has come all the same.
+    is_released: bool,
 }
 
 impl Inbound {
     /// Takes over what the client session remembers.
     pub(crate) fn resume(&mut self, received: &[u16]) {
         for id in received {
-            self.received.insert(*id, Received { is_counted: false, is_pending: false });
+            self.received
+                .insert(*id, Received { is_counted: false, is_pending: false, is_released: false });
         }
     }
 
@@ -162,7 +166,7 @@ impl Session {
                 is_repeat = true;
                 is_counted = !std::mem::replace(&mut received.is_counted, true);
             } else {
-                let received = Received { is_counted: true, is_pending: true };
+                let received = Received { is_counted: true, is_pending: true, is_released: false };
                 inbound.received.insert(publish.packet_id, received);
             }
         }
@@ -249,7 +253,9 @@ impl Session {
         let (reason, text, publish_3) = match unroutable {
             Unroutable::Fault(fault) => return Err(fault),
             Unroutable::NotOurs(text) => (Reason::TOPIC_NAME_INVALID, text, Publish3::Acknowledge),
-            Unroutable::Refused { reason, kind, text } => (reason, text, codes(kind).publish_3),
+            Unroutable::Refused { reason, kind, text } => {
+                (reason, text, codes(kind).publish_3(self.client.version))
+            }
         };
         self.shared.counters.publishes_dropped.add(1);
         if self.client.is_v5() || publish_3 == Publish3::Acknowledge {
@@ -328,7 +334,7 @@ impl Session {
             }
             return self.settle_publishes(first, last, row.publish, text);
         }
-        match row.publish_3 {
+        match row.publish_3(self.client.version) {
             Publish3::Acknowledge => self.settle_publishes(first, last, Reason::SUCCESS, ""),
             // A publish of quality of service 0 may get lost; the connection need not.
             Publish3::Stall if first == 0 => {}
@@ -360,35 +366,57 @@ impl Session {
 
     /// Sends the acknowledgements that are ready, in the order in which their publishes came.
     fn send_acks(&mut self, effects: &mut Effects) {
-        let inbound = &mut self.inbound;
-        while let Some(Pending { packet_id, qos, done: Some(done), .. }) = inbound.pending.front() {
-            let (packet_id, qos) = (*packet_id, *qos);
+        while let Some(Pending { packet_id, qos, done: Some(done), .. }) =
+            self.inbound.pending.pop_front_if(|pending| pending.done.is_some())
+        {
             let kind = if qos == 2 { PacketKind::Pubrec } else { PacketKind::Puback };
             let reason = if self.client.is_v5() { done.reason } else { Reason::SUCCESS };
             put_ack(effects.out.buffer(), kind, packet_id, reason, done.text.as_deref());
-            inbound.pending.pop_front();
+            let inbound = &mut self.inbound;
             if qos == 1 {
                 inbound.in_use = inbound.in_use.saturating_sub(1);
             } else if reason.is_error() {
                 inbound.forget(packet_id);
             } else if let Some(received) = inbound.received.get_mut(&packet_id) {
                 received.is_pending = false;
+                if received.is_released {
+                    self.on_pubrel(packet_id, effects);
+                }
             }
         }
     }
 
     /// PUBREL: the client will not send this packet again.
     pub(crate) fn on_pubrel(&mut self, packet_id: u16, effects: &mut Effects) {
-        let known = self.inbound.received.get(&packet_id).is_some_and(|r| !r.is_pending);
-        let mut reason = Reason::SUCCESS;
-        if known {
+        let received = self.inbound.received.get_mut(&packet_id);
+        if let Some(received) = received {
+            // It should have waited for PUBREC [MQTT-4.3.3-4]. To answer before that would leave a
+            // packet identifier behind that the client takes for free.
+            if received.is_pending {
+                received.is_released = true;
+                return;
+            }
             self.inbound.forget(packet_id);
-            effects.commands.push(Command::ReleaseReceived { packet_id });
-        } else if self.client.is_v5() {
-            reason = Reason::PACKET_ID_NOT_FOUND;
+            // Once PUBCOMP is out the client uses the packet identifier again, so no crash may
+            // bring it back.
+            let request = self.outbound.outlives().then(|| self.asked.ask(Ask::Remember));
+            effects.commands.push(Command::ReleaseReceived { request, packet_id });
+            if let Some(request) = request {
+                return self.outbound.complete_later(request, packet_id);
+            }
+            put_pubcomp(packet_id, Reason::SUCCESS, effects);
+        } else {
+            let reason = match self.client.is_v5() {
+                true => Reason::PACKET_ID_NOT_FOUND,
+                false => Reason::SUCCESS,
+            };
+            put_pubcomp(packet_id, reason, effects);
         }
-        put_ack(effects.out.buffer(), PacketKind::Pubcomp, packet_id, reason, None);
     }
+}
+
+pub(crate) fn put_pubcomp(packet_id: u16, reason: Reason, effects: &mut Effects) {
+    put_ack(effects.out.buffer(), PacketKind::Pubcomp, packet_id, reason, None);
 }
 
 impl Inbound {

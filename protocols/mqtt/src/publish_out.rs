@@ -3,12 +3,16 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use polymq_contract::{Command, Delivery, DeliveryRange, Effects, InFlight, Outcome, Settlement};
-use polymq_model::{ConsumerId, Now, Seq};
+use polymq_contract::{
+    Answer, Command, Delivery, DeliveryRange, Effects, InFlight, Outcome, Refusal, Settlement,
+};
+use polymq_model::{ConsumerId, Now, RequestId, Seq};
 
 use crate::{
+    ask::Ask,
     codec::{Fault, PacketKind, Reason, ack::Ack, writer::put_ack},
     ids::IdMap,
+    publish_in::put_pubcomp,
     render::Aliases,
     session::Session,
     subscriptions::SESSION_QUEUE,
@@ -29,6 +33,13 @@ pub(crate) struct Outbound {
     sent: u64,
     /// Deliveries of earlier connections that the broker will send again.
     resumed: HashMap<(ConsumerId, Seq), u16>,
+    /// Positions of the session's queue below this may have been sent by an earlier connection.
+    unsure_before: Seq,
+    /// The session outlives its connections: what is sent at quality of service 2 is remembered
+    /// first.
+    outlives: bool,
+    /// What is sent when the broker has remembered it.
+    remembering: VecDeque<(RequestId, Due)>,
     /// Deliveries that wait until the client has finished others.
     held: VecDeque<Delivery>,
     pub(crate) aliases: Aliases,
@@ -37,12 +48,23 @@ pub(crate) struct Outbound {
     packet_bytes_max: usize,
 }
 
+/// What waits until the broker has remembered it.
+#[derive(Debug)]
+enum Due {
+    Publish(u16, Delivery),
+    Pubrel(u16),
+    Pubcomp(u16),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Flight {
     consumer: ConsumerId,
     number: u64,
     seq: Seq,
+    qos: u8,
     stage: Stage,
+    /// The broker remembers it, and is told when it is finished.
+    remembered: bool,
     /// Place in the order of sending.
     order: u64,
 }
@@ -50,11 +72,15 @@ struct Flight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Sent by an earlier connection; the broker will deliver it again.
-    Remembered,
+    Earlier,
+    /// To be sent at quality of service 2 when the broker has remembered it.
+    Remembering,
     /// PUBLISH of quality of service 1 is out.
     Once,
     /// PUBLISH of quality of service 2 is out.
     Exactly,
+    /// PUBREC has come; PUBREL goes out when the broker has remembered that.
+    Received,
     /// PUBREL is out.
     Released,
 }
@@ -68,6 +94,9 @@ impl Default for Outbound {
             last_id: 0,
             sent: 0,
             resumed: HashMap::new(),
+            unsure_before: Seq(0),
+            outlives: false,
+            remembering: VecDeque::new(),
             held: VecDeque::new(),
             aliases: Aliases::default(),
             topic: String::new(),
@@ -85,10 +114,21 @@ impl Outbound {
         window
     }
 
-    /// Sets the client's limits.
-    pub(crate) fn open(&mut self, topic_alias_max: u16, packet_bytes_max: usize) {
+    /// Sets the client's limits, and whether its session outlives the connection.
+    pub(crate) fn open(&mut self, topic_alias_max: u16, packet_bytes_max: usize, outlives: bool) {
         self.aliases = Aliases::new(topic_alias_max);
         self.packet_bytes_max = packet_bytes_max;
+        self.outlives = outlives;
+    }
+
+    /// True when the client's session outlives the connection.
+    pub(crate) fn outlives(&self) -> bool {
+        self.outlives
+    }
+
+    /// Sends PUBCOMP when `request` has been answered.
+    pub(crate) fn complete_later(&mut self, request: RequestId, packet_id: u16) {
+        self.remembering.push_back((request, Due::Pubcomp(packet_id)));
     }
 
     /// Largest packet the client takes.
@@ -98,43 +138,44 @@ impl Outbound {
 
     /// Takes over what earlier connections left unfinished: PUBREL goes out at once, and the rest
     /// keeps its packet identifier until the broker delivers it again [MQTT-4.4.0-1].
-    pub(crate) fn resume(&mut self, in_flight: &[InFlight], effects: &mut Effects) {
+    pub(crate) fn resume(
+        &mut self,
+        in_flight: &[InFlight],
+        unsure_before: Seq,
+        effects: &mut Effects,
+    ) {
+        self.unsure_before = unsure_before;
         for entry in in_flight {
-            let stage = if entry.released { Stage::Released } else { Stage::Remembered };
+            let InFlight { packet_id, consumer, seq, qos, released } = *entry;
+            let stage = if released { Stage::Released } else { Stage::Earlier };
             self.sent += 1;
-            self.flights.insert(
-                entry.packet_id,
-                Flight {
-                    consumer: entry.consumer,
-                    number: 0,
-                    seq: entry.seq,
-                    stage,
-                    order: self.sent,
-                },
-            );
-            if entry.released {
+            let (number, order, remembered) = (0, self.sent, true);
+            let flight = Flight { consumer, number, seq, qos, stage, remembered, order };
+            self.flights.insert(packet_id, flight);
+            if released {
                 self.in_use += 1;
-                put_pubrel(entry.packet_id, Reason::SUCCESS, effects);
+                put_pubrel(packet_id, Reason::SUCCESS, effects);
             } else {
-                self.resumed.insert((entry.consumer, entry.seq), entry.packet_id);
+                self.resumed.insert((consumer, seq), packet_id);
             }
         }
     }
 
-    /// What is unfinished, in the order of sending.
-    pub(crate) fn in_flight(&self) -> Vec<InFlight> {
-        // A queue that others read too has given its messages to them meanwhile.
-        let is_lost =
-            |flight: &Flight| flight.stage == Stage::Remembered && flight.consumer != SESSION_QUEUE;
+    /// What is unfinished, in the order of sending. `stays` tells consumers whose queue keeps for
+    /// this client what it has begun.
+    pub(crate) fn in_flight(&self, stays: impl Fn(ConsumerId) -> bool) -> Vec<InFlight> {
+        let is_lost = |flight: &Flight| match flight.stage {
+            Stage::Remembering => true,
+            // A queue that others read too may have given its messages to them meanwhile.
+            Stage::Earlier => {
+                let is_kept = flight.qos == 2 && stays(flight.consumer);
+                flight.consumer != SESSION_QUEUE && !is_kept
+            }
+            Stage::Once | Stage::Exactly | Stage::Received | Stage::Released => false,
+        };
         let mut flights: Vec<_> = self.flights.iter().filter(|(_, f)| !is_lost(f)).collect();
         flights.sort_unstable_by_key(|(_, flight)| flight.order);
-        let entry = |(id, flight): (&u16, &Flight)| InFlight {
-            packet_id: *id,
-            consumer: flight.consumer,
-            seq: flight.seq,
-            released: flight.stage == Stage::Released,
-        };
-        flights.into_iter().map(entry).collect()
+        flights.into_iter().map(|(id, flight)| flight.in_flight(*id)).collect()
     }
 
     /// True while the client may be sent one more delivery of quality of service 1 or 2.
@@ -156,47 +197,67 @@ impl Outbound {
         self.resumed.contains_key(&(delivery.consumer, delivery.seq))
     }
 
-    /// The packet identifier for a delivery, and whether it was sent before by an earlier
+    /// The quality of service at which an earlier connection has sent a delivery.
+    pub(crate) fn resumed_qos(&self, delivery: &Delivery) -> Option<u8> {
+        if self.resumed.is_empty() {
+            return None;
+        }
+        let id = self.resumed.get(&(delivery.consumer, delivery.seq))?;
+        self.flights.get(id).map(|flight| flight.qos)
+    }
+
+    /// The packet identifier for a delivery, and whether it may have been sent before by an earlier
     /// connection.
-    pub(crate) fn packet_id(&mut self, delivery: &Delivery) -> (u16, bool) {
+    pub(crate) fn packet_id(&mut self, delivery: &Delivery, effects: &mut Effects) -> (u16, bool) {
         if let Some(id) = self.resumed.get(&(delivery.consumer, delivery.seq)) {
             return (*id, true);
         }
-        self.forget_departed(delivery);
+        self.forget_departed(delivery, effects);
+        let is_unsure = delivery.consumer == SESSION_QUEUE && delivery.seq < self.unsure_before;
         // There is always a free one, because fewer flights are allowed than there are identifiers.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             if !self.flights.contains_key(&self.last_id) {
-                return (self.last_id, false);
+                return (self.last_id, is_unsure);
             }
         }
     }
 
-    /// Remembers a delivery that has been written.
-    pub(crate) fn sent(&mut self, packet_id: u16, qos: u8, delivery: &Delivery) {
-        if !self.resumed.is_empty() {
-            self.resumed.remove(&(delivery.consumer, delivery.seq));
-        }
-        self.sent += 1;
-        self.in_use += 1;
-        let stage = if qos == 2 { Stage::Exactly } else { Stage::Once };
-        let Delivery { consumer, number, seq, .. } = *delivery;
-        let flight = Flight { consumer, number, seq, stage, order: self.sent };
-        self.flights.insert(packet_id, flight);
+    /// True when a delivery must be remembered before it is sent.
+    pub(crate) fn must_remember(&self, qos: u8, delivery: &Delivery) -> bool {
+        qos == 2 && self.outlives && !self.is_resumed(delivery)
     }
 
-    /// Forgets a remembered delivery that will not be sent again.
-    pub(crate) fn forget(&mut self, delivery: &Delivery) {
+    /// Remembers a delivery that has been written, or that waits to be.
+    pub(crate) fn sent(&mut self, packet_id: u16, qos: u8, delivery: &Delivery) {
+        let is_resumed = !self.resumed.is_empty()
+            && self.resumed.remove(&(delivery.consumer, delivery.seq)).is_some();
+        let stage = if qos == 2 { Stage::Exactly } else { Stage::Once };
+        self.add(packet_id, qos, stage, is_resumed, delivery);
+    }
+
+    fn add(&mut self, id: u16, qos: u8, stage: Stage, remembered: bool, delivery: &Delivery) {
+        self.sent += 1;
+        self.in_use += 1;
+        let Delivery { consumer, number, seq, .. } = *delivery;
+        let order = self.sent;
+        let flight = Flight { consumer, number, seq, qos, stage, remembered, order };
+        self.flights.insert(id, flight);
+    }
+
+    /// Forgets a delivery of an earlier connection that will not be sent again.
+    pub(crate) fn forget(&mut self, delivery: &Delivery, effects: &mut Effects) {
         if !self.resumed.is_empty()
             && let Some(id) = self.resumed.remove(&(delivery.consumer, delivery.seq))
         {
             self.flights.remove(&id);
+            effects.commands.push(Command::ForgetInFlight { packet_id: id });
         }
     }
 
     /// The session's queue delivers in order, so what it should have delivered again before
     /// `delivery` is gone: expired, or dropped.
-    fn forget_departed(&mut self, delivery: &Delivery) {
+    fn forget_departed(&mut self, delivery: &Delivery, effects: &mut Effects) {
         if self.resumed.is_empty() || delivery.consumer != SESSION_QUEUE {
             return;
         }
@@ -205,15 +266,27 @@ impl Outbound {
             let is_due = *consumer != SESSION_QUEUE || *seq > delivery.seq;
             if !is_due {
                 flights.remove(id);
+                effects.commands.push(Command::ForgetInFlight { packet_id: *id });
             }
             is_due
         });
     }
 
-    fn finish(&mut self, packet_id: u16) {
-        if self.flights.remove(&packet_id).is_some() {
+    fn finish(&mut self, packet_id: u16, effects: &mut Effects) {
+        if let Some(flight) = self.flights.remove(&packet_id) {
             self.in_use = self.in_use.saturating_sub(1);
+            if flight.remembered {
+                effects.commands.push(Command::ForgetInFlight { packet_id });
+            }
         }
+    }
+}
+
+impl Flight {
+    fn in_flight(&self, packet_id: u16) -> InFlight {
+        let Self { consumer, seq, qos, .. } = *self;
+        let released = matches!(self.stage, Stage::Received | Stage::Released);
+        InFlight { packet_id, consumer, seq, qos, released }
     }
 }
 
@@ -235,24 +308,24 @@ impl Session {
         match (kind, flight) {
             (PacketKind::Puback, Some(flight)) if flight.stage == Stage::Once => {
                 self.settle(&flight, ack.reason, effects);
-                self.outbound.finish(id);
+                self.outbound.finish(id, effects);
             }
             (PacketKind::Pubrec, Some(flight)) if flight.stage == Stage::Exactly => {
-                self.settle(&flight, ack.reason, effects);
                 if ack.reason.is_error() {
-                    self.outbound.finish(id);
+                    self.settle(&flight, ack.reason, effects);
+                    self.outbound.finish(id, effects);
                 } else {
-                    if let Some(flight) = self.outbound.flights.get_mut(&id) {
-                        flight.stage = Stage::Released;
-                    }
-                    put_pubrel(id, Reason::SUCCESS, effects);
+                    // What the client has received is remembered before its message is let go.
+                    self.release(id, effects);
+                    self.settle(&flight, ack.reason, effects);
                 }
             }
+            (PacketKind::Pubrec, Some(flight)) if flight.stage == Stage::Received => {}
             (PacketKind::Pubrec, Some(flight)) if flight.stage == Stage::Released => {
                 put_pubrel(id, Reason::SUCCESS, effects);
             }
             (PacketKind::Pubcomp, Some(flight)) if flight.stage == Stage::Released => {
-                self.outbound.finish(id);
+                self.outbound.finish(id, effects);
             }
             (PacketKind::Pubrec, None) if !ack.reason.is_error() => {
                 let reason = match self.client.is_v5() {
@@ -263,13 +336,113 @@ impl Session {
             }
             // What an earlier connection sent and this one has not repeated is acknowledged later.
             (_, None) => {}
-            (_, Some(flight)) if flight.stage == Stage::Remembered => {}
+            (_, Some(flight)) if flight.stage == Stage::Earlier => {}
             (_, Some(_)) => {
                 return Err(Fault::protocol("an acknowledgement is not the one that is due"));
             }
         }
         self.send_held(now, effects);
         Ok(())
+    }
+
+    /// Answers PUBREC, once the broker has remembered it where that matters.
+    fn release(&mut self, packet_id: u16, effects: &mut Effects) {
+        let outlives = self.outbound.outlives;
+        let Some(flight) = self.outbound.flights.get_mut(&packet_id) else { return };
+        flight.stage = if outlives { Stage::Received } else { Stage::Released };
+        let in_flight = flight.in_flight(packet_id);
+        if outlives {
+            self.remember(in_flight, Due::Pubrel(packet_id), effects);
+        } else {
+            put_pubrel(packet_id, Reason::SUCCESS, effects);
+        }
+    }
+
+    /// Sends a delivery of quality of service 2 when the broker has remembered it, so that no crash
+    /// makes its packet identifier that of another message for the client.
+    pub(crate) fn remember_and_send(
+        &mut self,
+        packet_id: u16,
+        delivery: Delivery,
+        effects: &mut Effects,
+    ) {
+        self.outbound.add(packet_id, 2, Stage::Remembering, true, &delivery);
+        let (consumer, seq) = (delivery.consumer, delivery.seq);
+        let in_flight = InFlight { packet_id, consumer, seq, qos: 2, released: false };
+        self.remember(in_flight, Due::Publish(packet_id, delivery), effects);
+    }
+
+    /// Asks the broker to remember, together with what was asked in the same call.
+    fn remember(&mut self, in_flight: InFlight, due: Due, effects: &mut Effects) {
+        // Between two of them stands at most the settlement that goes with the first.
+        let recent = effects.commands.iter_mut().rev().take(2);
+        let asked = recent.into_iter().find_map(|command| match command {
+            Command::KeepInFlight { request, in_flight } => Some((*request, in_flight)),
+            _ => None,
+        });
+        let request = match asked {
+            Some((request, together)) => {
+                together.push(in_flight);
+                request
+            }
+            None => {
+                let request = self.asked.ask(Ask::Remember);
+                let in_flight = vec![in_flight];
+                effects.commands.push(Command::KeepInFlight { request, in_flight });
+                request
+            }
+        };
+        self.outbound.remembering.push_back((request, due));
+    }
+
+    /// The broker has remembered deliveries, or could not.
+    pub(crate) fn on_remembered(
+        &mut self,
+        request: RequestId,
+        answer: Result<Answer, Refusal>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if let Err(refusal) = answer {
+            let code = crate::refusal::codes(refusal.kind).disconnect;
+            return self.disconnect(code, "store_failed", &refusal.text, effects);
+        }
+        while let Some((_, due)) =
+            self.outbound.remembering.pop_front_if(|(asked, _)| *asked == request)
+        {
+            match due {
+                Due::Publish(packet_id, delivery) => {
+                    self.send_remembered(packet_id, &delivery, now, effects);
+                }
+                Due::Pubcomp(packet_id) => put_pubcomp(packet_id, Reason::SUCCESS, effects),
+                Due::Pubrel(packet_id) => {
+                    if let Some(flight) = self.outbound.flights.get_mut(&packet_id) {
+                        flight.stage = Stage::Released;
+                    }
+                    put_pubrel(packet_id, Reason::SUCCESS, effects);
+                }
+            }
+        }
+        self.send_held(now, effects);
+    }
+
+    fn send_remembered(
+        &mut self,
+        packet_id: u16,
+        delivery: &Delivery,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let is_unsure =
+            delivery.consumer == SESSION_QUEUE && delivery.seq < self.outbound.unsure_before;
+        if self.put_publish(delivery, 2, packet_id, is_unsure, now, effects) {
+            if let Some(flight) = self.outbound.flights.get_mut(&packet_id) {
+                flight.stage = Stage::Exactly;
+            }
+        } else {
+            self.outbound.finish(packet_id, effects);
+            self.refuse_too_large(delivery, effects);
+        }
     }
 
     /// Sends what had to wait.

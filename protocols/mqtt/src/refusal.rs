@@ -2,9 +2,12 @@
 
 use polymq_contract::RefusalKind;
 
-use crate::codec::Reason;
+use crate::codec::{Reason, Version};
 
 /// How MQTT 3 treats a publish that was refused; it has no code to say so [MQTT-3.3.5-2].
+///
+/// MQTT 3.1 leaves no choice for a publish that is not permitted: section 3.3 demands that it is
+/// acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Publish3 {
     /// It is acknowledged and counted.
@@ -26,13 +29,23 @@ pub(crate) struct Codes {
     /// PUBACK and PUBREC of MQTT 5. Codes these packets do not know end the connection.
     pub(crate) publish: Reason,
     /// Publishes of MQTT 3.
-    pub(crate) publish_3: Publish3,
+    publish_3: Publish3,
     /// SUBACK of MQTT 5; MQTT 3.1.1 has 0x80 and MQTT 3.1 closes.
     pub(crate) suback: Reason,
     /// UNSUBACK of MQTT 5.
     pub(crate) unsuback: Reason,
     /// DISCONNECT of MQTT 5.
     pub(crate) disconnect: Reason,
+}
+
+impl Codes {
+    /// How a publish of `version`, which is one of MQTT 3, is treated.
+    pub(crate) fn publish_3(&self, version: Version) -> Publish3 {
+        match (version, self.publish) {
+            (Version::V31, Reason::NOT_AUTHORIZED) => Publish3::Acknowledge,
+            _ => self.publish_3,
+        }
+    }
 }
 
 /// Looks a kind of refusal up.

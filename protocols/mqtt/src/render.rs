@@ -89,6 +89,9 @@ impl Session {
 
     /// The lower of what the publisher and the subscription say.
     fn qos_of(&self, delivery: &Delivery) -> u8 {
+        if let Some(qos) = self.outbound.resumed_qos(delivery) {
+            return qos;
+        }
         let message = &delivery.message;
         let mut wanted = delivery.matched.qos;
         if let Some(source) = self.subscriptions.source(delivery.consumer) {
@@ -117,21 +120,30 @@ impl Session {
         }
         let qos = self.qos_of(&delivery);
         let (packet_id, dup) =
-            if qos > 0 { self.outbound.packet_id(&delivery) } else { (0, false) };
+            if qos > 0 { self.outbound.packet_id(&delivery, effects) } else { (0, false) };
+        if self.outbound.must_remember(qos, &delivery) {
+            return self.remember_and_send(packet_id, delivery, effects);
+        }
         let is_sent = self.put_publish(&delivery, qos, packet_id, dup, now, effects);
         if !is_sent {
-            self.outbound.forget(&delivery);
-            self.shared.counters.too_large.add(1);
-            push_settlement(consumer, number, Outcome::TooLarge, effects);
+            self.outbound.forget(&delivery, effects);
+            self.refuse_too_large(&delivery, effects);
         } else if qos == 0 {
-            self.outbound.forget(&delivery);
+            self.outbound.forget(&delivery, effects);
             push_settlement(consumer, number, Outcome::Accepted, effects);
         } else {
             self.outbound.sent(packet_id, qos, &delivery);
         }
     }
 
-    fn put_publish(
+    /// The client takes no packet as large as the delivery [MQTT-3.1.2-25].
+    pub(crate) fn refuse_too_large(&mut self, delivery: &Delivery, effects: &mut Effects) {
+        self.shared.counters.too_large.add(1);
+        push_settlement(delivery.consumer, delivery.number, Outcome::TooLarge, effects);
+    }
+
+    /// Writes a delivery; false when the client takes no packet as large as that.
+    pub(crate) fn put_publish(
         &mut self,
         delivery: &Delivery,
         qos: u8,

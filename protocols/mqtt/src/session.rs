@@ -201,7 +201,7 @@ impl Session {
         effects: &mut Effects,
     ) -> Result<(), Fault> {
         match self.phase {
-            Phase::Fresh => return self.on_connect(body, now, effects),
+            Phase::Fresh => return self.on_connect(header, body, now, effects),
             Phase::Connecting(_) => return self.on_packet_before_connack(header, body, effects),
             Phase::Closed => return Ok(()),
             Phase::Open => {}
@@ -266,7 +266,8 @@ impl Session {
         effects: &mut Effects,
     ) {
         if std::mem::take(&mut self.has_client_session) {
-            let in_flight = self.outbound.in_flight();
+            let is_shared = |consumer| self.subscriptions.is_shared(consumer);
+            let in_flight = self.outbound.in_flight(is_shared);
             effects.commands.push(Command::CloseClientSession { in_flight, will, expiry_secs });
         }
     }
@@ -329,7 +330,18 @@ impl Session {
             Event::TakenOver if matches!(self.phase, Phase::Open) => {
                 self.taken_over.get_or_insert(now.instant);
             }
-            Event::TakenOver => self.give_way(effects),
+            Event::TakenOver => {
+                if let Phase::Connecting(_) = self.phase {
+                    let text = "another connection has come for this client identifier";
+                    return self.refuse_connect(
+                        self.client.version,
+                        Reason::SERVER_UNAVAILABLE,
+                        text,
+                        effects,
+                    );
+                }
+                self.give_way(effects);
+            }
             Event::Closing { reason, shutdown } => {
                 let (code, cause) = match shutdown {
                     true => (Reason::SERVER_SHUTTING_DOWN, "shutdown"),

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE: sections 3.8 to 3.11.
 
+use bytes::BytesMut;
 use polymq_contract::{Answer, Command, Effects, Refusal, Subscription, SubscriptionTarget};
 
 use crate::{
@@ -98,6 +99,12 @@ impl Session {
         let Some(mut done) = self.asked.collecting.take_if(|collecting| collecting.due == 0) else {
             return;
         };
+        if self.client.version == Version::V31 {
+            // Section 3.8 of MQTT 3.1: what is not permitted is acknowledged all the same.
+            for code in &mut done.codes {
+                *code = if Reason(*code) == Reason::NOT_AUTHORIZED { 0 } else { *code };
+            }
+        }
         let failed = done.codes.iter().any(|code| Reason(*code).is_error());
         match self.client.version {
             Version::V5 => {}
@@ -112,7 +119,9 @@ impl Session {
             }
             Version::V31 => {}
         }
-        put_suback(effects.out.buffer(), self.client.version, done.packet_id, &done.codes);
+        let mut packet = BytesMut::new();
+        put_suback(&mut packet, self.client.version, done.packet_id, &done.codes);
+        self.put_answer(&packet, effects);
     }
 
     /// UNSUBSCRIBE. UNSUBACK follows when the broker has answered for every filter.
@@ -167,7 +176,9 @@ impl Session {
     fn finish_unsubscribe(&mut self, effects: &mut Effects) {
         let collecting = &mut self.asked.collecting;
         if let Some(done) = collecting.take_if(|collecting| collecting.due == 0) {
-            put_unsuback(effects.out.buffer(), self.client.version, done.packet_id, &done.codes);
+            let mut packet = BytesMut::new();
+            put_unsuback(&mut packet, self.client.version, done.packet_id, &done.codes);
+            self.put_answer(&packet, effects);
         }
     }
 }

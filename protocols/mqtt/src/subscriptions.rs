@@ -120,6 +120,11 @@ impl Subscriptions {
         self.sources.get(&consumer)
     }
 
+    /// True for the consumer of a shared subscription.
+    pub(crate) fn is_shared(&self, consumer: ConsumerId) -> bool {
+        self.sources.get(&consumer).is_some_and(|source| source.queue.is_none())
+    }
+
     /// The filter of a queue or share consumer.
     pub(crate) fn filter_of(&self, consumer: ConsumerId) -> Option<&str> {
         let found = self.filters.iter().find(|(_, number)| **number == Some(consumer));

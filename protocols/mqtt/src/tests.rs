@@ -49,10 +49,12 @@ fn answers(effects: &mut Effects, events: &mut EventBatch) {
                     subscriptions: Vec::new(),
                     in_flight: Vec::new(),
                     received: vec![1, 2],
-                    next_seq: Seq(0),
+                    unsure_before: Seq(0),
                 };
                 (open.request, Answer::ClientSession(Box::new(opened)))
             }
+            Command::KeepInFlight { request, .. }
+            | Command::ReleaseReceived { request: Some(request), .. } => (request, Answer::Done),
             Command::Subscribe { request, .. } => (request, Answer::Subscribed { existed: false }),
             Command::Unsubscribe { request, .. } => {
                 (request, Answer::Unsubscribed { existed: true })

@@ -20,6 +20,8 @@ mod malformed;
 mod properties;
 #[path = "mqtt/publish.rs"]
 mod publish;
+#[path = "mqtt/remembered.rs"]
+mod remembered;
 #[path = "mqtt/subscribe.rs"]
 mod subscribe;
 #[path = "mqtt/world.rs"]

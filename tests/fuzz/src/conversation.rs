@@ -234,6 +234,10 @@ impl Conversation {
                 self.answer(request, Answer::Got { delivery: None, remaining: 0 });
             }
             Command::Commit(commit) => self.perhaps(commit.request, Answer::Done),
+            Command::KeepInFlight { request, .. }
+            | Command::ReleaseReceived { request: Some(request), .. } => {
+                self.perhaps(request, Answer::Done);
+            }
             Command::OpenClientSession(_)
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. } => self.oblige_client(command),
@@ -241,6 +245,7 @@ impl Conversation {
             | Command::Release { .. }
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }
+            | Command::ForgetInFlight { .. }
             | Command::CloseClientSession { .. } => {}
         }
     }
@@ -255,7 +260,7 @@ impl Conversation {
                     subscriptions: Vec::new(),
                     in_flight: Vec::new(),
                     received: Vec::new(),
-                    next_seq: Seq(0),
+                    unsure_before: Seq(0),
                 };
                 self.answer(open.request, Answer::ClientSession(Box::new(opened)));
             }

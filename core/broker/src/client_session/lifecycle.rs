@@ -1,14 +1,14 @@
 //! Opening, taking over, leaving and ending a client session.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use polymq_contract::{
     Answer, Event, InFlight, OpenClientSession, OpenedClientSession, Outbox, Refusal, RefusalKind,
     Subscription,
 };
-use polymq_model::{ClientNumber, ConnectionId, Now, Seq};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, Seq};
 
-use super::{ClientEndpoint, ClientSession, SessionState};
+use super::{ClientEndpoint, ClientSession, Parked, SessionState};
 use crate::{
     access::Principal,
     core::Core,
@@ -30,6 +30,7 @@ pub(crate) enum Opened {
 /// How a connection leaves its client session.
 pub(crate) struct Closing {
     pub(crate) in_flight: Option<Vec<InFlight>>,
+    pub(crate) parked: BTreeMap<ConsumerId, Parked>,
     pub(crate) will: bool,
     pub(crate) expiry_secs: Option<u32>,
 }
@@ -127,8 +128,9 @@ impl Core {
         }
         state.connected = None;
         session.endpoint.outbox.store(None);
+        state.parked = closing.parked;
         if let Some(in_flight) = closing.in_flight {
-            state.in_flight = in_flight;
+            self.replace_in_flight(vhost, session, &mut state, &in_flight);
         }
         if let Some(expiry_secs) = closing.expiry_secs {
             state.expiry_secs = expiry_secs;
@@ -188,6 +190,7 @@ impl Core {
     /// Forgets subscriptions, queue and packet ids.
     fn wipe(&self, vhost: &Arc<Vhost>, session: &Arc<ClientSession>, state: &mut SessionState) {
         self.forget_received(vhost, session, state);
+        self.forget_in_flights(vhost, session, state);
         self.delete_stored_client_session(vhost, session, state);
         if !state.subscriptions.is_empty() {
             state.subscriptions.clear();
@@ -203,7 +206,7 @@ impl Core {
         if let Some(queue) = session.endpoint.queue.swap(None) {
             self.remove_queue(vhost, &queue, false, false).ok();
         }
-        state.in_flight.clear();
+        state.unsure_before = Seq(0);
     }
 
     /// Publishes the wills and ends the sessions whose time has come, and frees sessions from stuck
@@ -241,9 +244,9 @@ fn answer_of(session: &ClientSession, state: &SessionState, present: bool) -> An
         client_id: session.client_id.clone(),
         present,
         subscriptions: state.subscriptions.values().cloned().collect(),
-        in_flight: state.in_flight.clone(),
+        in_flight: state.in_flight.in_order(),
         received: state.received.iter().copied().collect(),
-        next_seq: session.endpoint.queue().map_or(Seq(1), |queue| queue.next_seq()),
+        unsure_before: state.unsure_before,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! Client sessions: what MQTT remembers of a client beyond its connection. They live here and
 //! outlive connections.
 
+mod in_flight;
 mod lifecycle;
 mod stored;
 mod subscriptions;
@@ -12,10 +13,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use polymq_contract::{Broadcast, Event, InFlight, Matched, Outbox, Subscription, Will};
-use polymq_model::{ClientNumber, ConnectionId, ConsumerId, UserName};
+use polymq_contract::{Broadcast, Event, Matched, Outbox, Subscription, Will};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Seq, UserName};
 
 use crate::{queue::Queue, vhost::Vhost};
+pub(crate) use in_flight::{InFlights, Parked};
 pub(crate) use lifecycle::{Closing, Opened, client_binding};
 pub(crate) use subscriptions::session_queue_name;
 
@@ -114,7 +116,13 @@ pub(crate) struct SessionState {
     /// When it ends if nobody comes back; 0 while connected, or for never.
     pub(crate) ends_at_ms: u64,
     pub(crate) subscriptions: BTreeMap<String, Subscription>,
-    pub(crate) in_flight: Vec<InFlight>,
+    pub(crate) in_flight: InFlights,
+    /// By consumer: what shares keep for the client while it is away.
+    pub(crate) parked: BTreeMap<ConsumerId, Parked>,
+    /// A connection had it when the broker stopped.
+    pub(crate) was_connected: bool,
+    /// Positions of its queue below this may have been sent by that connection.
+    pub(crate) unsure_before: Seq,
     pub(crate) received: BTreeSet<u16>,
     pub(crate) will: Option<Will>,
     /// When the will is published; 0 for not scheduled.

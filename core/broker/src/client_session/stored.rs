@@ -1,14 +1,13 @@
 //! Client sessions in the store.
 
 use polymq_contract::{Subscription, Will};
+use polymq_model::Seq;
 use polymq_store::ShardBatch;
 
 use super::{ClientSession, SessionState};
 use crate::{
     core::Core,
-    definitions::{
-        self, StoredClient, StoredSubscription, in_flight_from_stored, in_flight_to_stored, kind,
-    },
+    definitions::{self, StoredClient, StoredSubscription, kind},
     stored_message,
     vhost::Vhost,
 };
@@ -33,7 +32,8 @@ impl Core {
             owner: session.owner.as_str().to_owned(),
             expiry_secs: state.expiry_secs,
             ends_at_ms: state.ends_at_ms,
-            in_flight: in_flight_to_stored(&state.in_flight),
+            connected: state.connected.is_some(),
+            unsure_before: state.unsure_before.0,
             will: state
                 .will
                 .as_ref()
@@ -112,7 +112,8 @@ impl Core {
         SessionState {
             expiry_secs: stored.expiry_secs,
             ends_at_ms,
-            in_flight: in_flight_from_stored(&stored.in_flight),
+            was_connected: stored.connected,
+            unsure_before: Seq(stored.unsure_before),
             will,
             will_at_ms,
             stored: true,

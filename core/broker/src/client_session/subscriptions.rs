@@ -165,7 +165,8 @@ impl Core {
         now: Now,
     ) {
         let Ok(pattern) = Pattern::stored(pattern, Syntax::Slash) else { return };
-        let messages = vhost.retained.lock().matching(&pattern, now.unix_ms);
+        let own = subscription.no_local.then_some(session.client_id.as_str());
+        let messages = vhost.retained.lock().matching(&pattern, own, now.unix_ms);
         let matched = Matched {
             qos: subscription.qos,
             retain_as_published: subscription.retain_as_published,
@@ -210,12 +211,18 @@ impl Core {
     }
 
     /// The client has released a packet id.
-    pub(crate) fn release_received(&self, vhost: &Vhost, session: &ClientSession, packet_id: u16) {
+    pub(crate) fn release_received(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        packet_id: u16,
+    ) -> Option<ShardBatch> {
         let mut state = session.state.lock();
-        if state.received.remove(&packet_id) && state.stored {
+        let is_stored = state.received.remove(&packet_id) && state.stored;
+        is_stored.then(|| {
             let key = received_key(vhost, session, packet_id);
-            self.committer.append(|writer| writer.meta_delete(&key));
-        }
+            self.committer.append(|writer| writer.meta_delete(&key)).0
+        })
     }
 
     pub(super) fn forget_received(

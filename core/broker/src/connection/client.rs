@@ -1,17 +1,20 @@
 //! Client sessions and subscriptions, as MQTT asks for them.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use polymq_contract::{
-    Answer, DeliveryRange, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription,
-    SubscriptionTarget,
+    Answer, DeliveryRange, InFlight, OpenClientSession, Outcome, Refusal, RefusalKind,
+    Subscription, SubscriptionTarget,
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
-use super::{BrokerConnection, routes::Cached};
+use super::{BrokerConnection, consume::Held, routes::Cached};
 use crate::{
     access::{Configure, Read, Write},
-    client_session::{Closing, Opened, SESSION_QUEUE},
+    client_session::{Closing, Opened, Parked, SESSION_QUEUE},
     declare::bad_name,
     queue::{ConsumerSpec, Queue, QueueSettings},
     routing::{Route, Target},
@@ -40,6 +43,9 @@ impl BrokerConnection {
                 self.number = session.endpoint.number;
                 let queue = session.endpoint.queue();
                 self.client = Some(session);
+                let parked =
+                    self.client.as_ref().map(|c| std::mem::take(&mut c.state.lock().parked));
+                self.unpark_consumers(parked.unwrap_or_default());
                 if let Some(queue) = queue {
                     self.attach_session_queue(&vhost, queue, now);
                 }
@@ -68,11 +74,75 @@ impl BrokerConnection {
         }
     }
 
-    pub(super) fn close_client_session(&mut self, closing: Closing, now: Now) {
+    /// Leaves the client session. Without `in_flight` it keeps what it knows of the client's
+    /// deliveries.
+    pub(super) fn close_client_session(
+        &mut self,
+        in_flight: Option<Vec<InFlight>>,
+        will: bool,
+        expiry_secs: Option<u32>,
+        now: Now,
+    ) {
         let (Some(client), Some(vhost)) = (self.client.take(), self.vhost.clone()) else { return };
+        let parked = self.park_consumers(&vhost, in_flight.as_deref().unwrap_or_default(), now);
         let consumers: Vec<_> = self.consumers.keys().copied().collect();
         self.release_as(&consumers, Outcome::Returned, now);
+        let closing = Closing { in_flight, parked, will, expiry_secs };
         self.core.close_client_session(&vhost, &client, self.id, closing, now);
+    }
+
+    /// Has the queues of shares keep what the client has begun to receive at quality of service 2
+    /// [MQTT-4.8.2-4].
+    fn park_consumers(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        in_flight: &[InFlight],
+        now: Now,
+    ) -> BTreeMap<ConsumerId, Parked> {
+        let shares: Vec<_> = self.consumers.iter().filter(|(_, held)| held.parks).collect();
+        let consumers: Vec<_> = shares.into_iter().map(|(consumer, _)| *consumer).collect();
+        let mut all_parked = BTreeMap::new();
+        for consumer in consumers {
+            let is_begun = |f: &&InFlight| f.consumer == consumer && f.qos == 2 && !f.released;
+            let begun: BTreeSet<_> = in_flight.iter().filter(is_begun).map(|f| f.seq).collect();
+            if begun.is_empty() {
+                continue;
+            }
+            let Some(held) = self.consumers.remove(&consumer) else { continue };
+            let mut departed = Vec::new();
+            let (stays, _) = held.queue.park(held.slot, &begun, now.unix_ms, &mut departed);
+            self.core.after_departure(vhost, &held.queue, departed, now);
+            if stays {
+                all_parked.insert(consumer, Parked { queue: held.queue, slot: held.slot });
+            }
+        }
+        all_parked
+    }
+
+    /// Sends the client what shares have kept for it.
+    fn unpark_consumers(&mut self, parked: BTreeMap<ConsumerId, Parked>) {
+        for (consumer, Parked { queue, slot }) in parked {
+            let spec = self.subscriber_spec(consumer);
+            let group = spec.group.clone();
+            if queue.unpark(slot, spec) {
+                let held = Held { queue, slot, group, active: false, parks: true };
+                self.consumers.insert(consumer, held);
+            }
+        }
+    }
+
+    pub(super) fn keep_in_flight(&mut self, request: RequestId, in_flight: &[InFlight]) {
+        let batch = match (&self.vhost, &self.client) {
+            (Some(vhost), Some(client)) => self.core.keep_in_flight(vhost, client, in_flight),
+            _ => return self.answer(request, Err(no_session()), None),
+        };
+        self.answer(request, Ok(Answer::Done), batch);
+    }
+
+    pub(super) fn forget_in_flight(&mut self, packet_id: u16) {
+        if let (Some(vhost), Some(client)) = (&self.vhost, &self.client) {
+            self.core.forget_in_flight(vhost, client, packet_id);
+        }
     }
 
     pub(super) fn subscribe(
@@ -167,7 +237,11 @@ impl BrokerConnection {
             )]),
         };
         self.core.bind(&permits, &vhost, exchange, binding)?;
-        self.subscribe_to(request, subscription, &vhost, &client, queue, now)
+        self.subscribe_to(request, subscription, &vhost, &client, queue, now)?;
+        if let Some(held) = self.consumers.get_mut(&subscription.consumer) {
+            held.parks = true;
+        }
+        Ok(())
     }
 
     fn subscribe_queue(
@@ -207,13 +281,17 @@ impl BrokerConnection {
         now: Now,
     ) -> Result<(), Refusal> {
         let (existed, batch) = self.core.remember_subscription(vhost, client, subscription)?;
-        if let Some(held) = self.consumers.get(&subscription.consumer)
+        self.answer(request, Ok(Answer::Subscribed { existed }), batch);
+        if let Some(held) = self.consumers.get_mut(&subscription.consumer)
             && Arc::ptr_eq(&held.queue, &queue)
         {
-            self.answer(request, Ok(Answer::Subscribed { existed }), batch);
+            if !std::mem::replace(&mut held.active, true) {
+                let mut departed = Vec::new();
+                queue.reactivate(held.slot, now.unix_ms, &mut departed);
+                self.core.after_departure(vhost, &queue, departed, now);
+            }
             return Ok(());
         }
-        self.answer(request, Ok(Answer::Subscribed { existed }), batch);
         let spec = self.subscriber_spec(subscription.consumer);
         self.attach(vhost, queue, spec, None, now);
         Ok(())
@@ -250,9 +328,13 @@ impl BrokerConnection {
         }
     }
 
-    pub(super) fn release_received(&mut self, packet_id: u16) {
-        if let (Some(vhost), Some(client)) = (&self.vhost, &self.client) {
-            self.core.release_received(vhost, client, packet_id);
+    pub(super) fn release_received(&mut self, request: Option<RequestId>, packet_id: u16) {
+        let batch = match (&self.vhost, &self.client) {
+            (Some(vhost), Some(client)) => self.core.release_received(vhost, client, packet_id),
+            _ => None,
+        };
+        if let Some(request) = request {
+            self.answer(request, Ok(Answer::Done), batch);
         }
     }
 

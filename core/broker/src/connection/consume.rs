@@ -21,6 +21,8 @@ pub(super) struct Held {
     pub(super) slot: usize,
     pub(super) group: Arc<Group>,
     pub(super) active: bool,
+    /// What its client has begun to receive stays with it when the client goes away.
+    pub(super) parks: bool,
 }
 
 impl BrokerConnection {
@@ -77,7 +79,7 @@ impl BrokerConnection {
             .map(|(request, answer)| Event::Answered { request, answer: Box::new(Ok(answer)) });
         match queue.add_consumer(spec, first, now.unix_ms, &mut departed) {
             Ok(slot) => {
-                let held = Held { queue: queue.clone(), slot, group, active: true };
+                let held = Held { queue: queue.clone(), slot, group, active: true, parks: false };
                 self.consumers.insert(consumer, held);
             }
             Err(refusal) => {
@@ -206,7 +208,8 @@ impl BrokerConnection {
         let delivery = got.map(|(delivery, slot)| {
             self.tally.delivered += 1;
             if let Some(slot) = slot {
-                self.consumers.insert(consumer, Held { queue, slot, group, active: false });
+                self.consumers
+                    .insert(consumer, Held { queue, slot, group, active: false, parks: false });
             }
             Box::new(delivery)
         });

@@ -32,8 +32,11 @@ impl BrokerConnection {
                     let record = core.access.user(user.as_str());
                     let loopback_only = record.as_ref().is_some_and(|r| r.loopback_only);
                     let same = identity.principal().is_none_or(|who| who.user == user);
-                    if (loopback_only && !peer.is_loopback) || !same {
+                    if loopback_only && !peer.is_loopback {
                         let text = format!("user '{user}' can only connect via localhost");
+                        Err(Refusal::new(RefusalKind::LoginFailed, text))
+                    } else if !same {
+                        let text = "a connection cannot log in again as another user";
                         Err(Refusal::new(RefusalKind::LoginFailed, text))
                     } else {
                         let impersonator =

@@ -25,7 +25,7 @@ use polymq_store::ShardBatch;
 
 use crate::{
     access::{Action, Permit},
-    client_session::{ClientSession, Closing},
+    client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
@@ -164,10 +164,15 @@ impl BrokerConnection {
                 self.subscribe(request, &subscription, resume, now);
             }
             Command::Unsubscribe { request, filter } => self.unsubscribe(request, &filter, now),
-            Command::ReleaseReceived { packet_id } => self.release_received(packet_id),
+            Command::ReleaseReceived { request, packet_id } => {
+                self.release_received(request, packet_id);
+            }
+            Command::KeepInFlight { request, in_flight } => {
+                self.keep_in_flight(request, &in_flight);
+            }
+            Command::ForgetInFlight { packet_id } => self.forget_in_flight(packet_id),
             Command::CloseClientSession { in_flight, will, expiry_secs } => {
-                let closing = Closing { in_flight: Some(in_flight), will, expiry_secs };
-                self.close_client_session(closing, now);
+                self.close_client_session(Some(in_flight), will, expiry_secs, now);
             }
         }
     }
@@ -266,7 +271,7 @@ impl Connection for BrokerConnection {
         }
         self.finish_run(now);
         tracing::debug!(event = "disconnected", connection = self.id.0, cause = cause.as_str());
-        self.close_client_session(Closing { in_flight: None, will: true, expiry_secs: None }, now);
+        self.close_client_session(None, true, None, now);
         let consumers: Vec<_> = self.consumers.keys().copied().collect();
         self.release(&consumers, now);
         if let Some(vhost) = self.vhost.clone() {

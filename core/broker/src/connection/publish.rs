@@ -71,7 +71,8 @@ impl BrokerConnection {
             Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
         };
         if publish.message.retain() {
-            self.run.batch = self.run.batch.max(self.core.retain(&vhost, &publish.message));
+            let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
+            self.run.batch = self.run.batch.max(kept);
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
         if !same || self.run.messages.len() >= RUN_MAX {
@@ -150,6 +151,11 @@ impl BrokerConnection {
         let Some(route) = self.run.route.take() else { return };
         let Some(vhost) = self.vhost.clone() else { return };
         let count = self.run.messages.len();
+        // A message of quality of service 2 and its packet id are stored together, or a crash
+        // between them would let a repeat pass for a new message.
+        let core = self.core.clone();
+        let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
+        let together = has_received.then(|| core.committer.together());
         let handed = self.core.hand_over(&vhost, &route.targets, &mut self.run.messages, now);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
@@ -162,6 +168,7 @@ impl BrokerConnection {
         let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
         // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so
         // that a publisher cannot run away from the disk.
+        drop(together);
         let bytes = std::mem::take(&mut self.run.bytes);
         if batch.is_some() {
             self.unconfirmed_new += bytes;
@@ -194,8 +201,7 @@ impl BrokerConnection {
         self.wait_for = self.wait_for.max(batch);
     }
 
-    /// Notes the packet ids of the first `accepted` messages of the run. They are written after the
-    /// messages: a crash between the two makes the client send again, and loses nothing.
+    /// Notes the packet ids of the first `accepted` messages of the run.
     fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
         let client = self.client.as_ref()?;
         let taken = self.run.numbers.iter().take(accepted);
@@ -254,14 +260,16 @@ impl BrokerConnection {
         });
     }
 
-    /// Executes a transaction: all its publishes, then all its settlements, answered when both are
-    /// stored.
+    /// Executes a transaction: all its publishes, then all its settlements, stored together and
+    /// answered when they are.
     pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
         self.finish_run(now);
         self.wait_for = None;
         if self.refuse_transaction(&transaction, now) {
             return self.answer(transaction.request, Ok(polymq_contract::Answer::Done), None);
         }
+        let core = self.core.clone();
+        let together = core.committer.together();
         for publish in transaction.publishes {
             self.publish(publish, now);
         }
@@ -269,6 +277,7 @@ impl BrokerConnection {
         for settlement in transaction.settlements {
             self.settle(settlement, now);
         }
+        drop(together);
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));
         self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);

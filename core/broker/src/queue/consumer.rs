@@ -66,6 +66,8 @@ pub(super) struct QueueConsumer {
     pub(super) spec: ConsumerSpec,
     /// False once cancelled: only its unsettled deliveries are left.
     pub(super) active: bool,
+    /// Its client is away, and comes back for its unsettled deliveries.
+    pub(super) parked: bool,
     pub(super) next_number: u64,
     pub(super) unsettled: Unsettled,
     /// Deliveries of the dispatch that is under way.
@@ -80,6 +82,7 @@ impl QueueConsumer {
         Self {
             spec,
             active,
+            parked: false,
             next_number: 1,
             unsettled: Unsettled::default(),
             staged: Vec::new(),

@@ -3,15 +3,19 @@
 mod consumer;
 mod dispatch;
 mod durable;
+mod parked;
 mod settings;
 mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unsettled;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -224,6 +228,67 @@ impl Queue {
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
         state.active_consumers()
+    }
+
+    /// Removes a consumer whose client goes away. What it has begun to receive, at the positions
+    /// `begun`, stays for it with the slot, and the rest returns to its places. Returns whether
+    /// anything stays, and the consumers left.
+    pub(crate) fn park(
+        &self,
+        slot: usize,
+        begun: &BTreeSet<Seq>,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) -> (bool, usize) {
+        let mut state = self.state.lock();
+        let stays = state.park(slot, begun, now_ms);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+        (stays, state.active_consumers())
+    }
+
+    /// Parks restored messages, as [`park`](Self::park) does; `None` when they are not there.
+    pub(crate) fn park_restored(
+        &self,
+        consumer: ConsumerId,
+        begun: &BTreeSet<Seq>,
+    ) -> Option<usize> {
+        self.state.lock().park_restored(consumer, begun)
+    }
+
+    /// Takes restored messages away because their consumer has had them.
+    pub(crate) fn settle_restored(&self, seqs: &BTreeSet<Seq>) {
+        let mut state = self.state.lock();
+        for entry in state.withdraw(seqs) {
+            state.note_settled(&entry);
+        }
+        self.settle_records(&mut state);
+    }
+
+    /// The client of a parked consumer is back: it is sent again what stayed. No further deliveries
+    /// come before [`reactivate`](Self::reactivate). False when the queue is gone.
+    pub(crate) fn unpark(&self, slot: usize, spec: ConsumerSpec) -> bool {
+        let mut state = self.state.lock();
+        let done = state.unpark(slot, spec);
+        self.settle_records(&mut state);
+        done
+    }
+
+    /// Has deliveries go to an ended consumer again.
+    pub(crate) fn reactivate(&self, slot: usize, now_ms: u64, departed: &mut Vec<Departed>) {
+        let mut state = self.state.lock();
+        state.activate(slot, now_ms);
+        state.dispatch(now_ms, departed);
+        self.settle_records(&mut state);
+    }
+
+    /// The client of a parked consumer does not come back.
+    pub(crate) fn drop_parked(&self, slot: usize) {
+        let mut state = self.state.lock();
+        let all = DeliveryRange { first: 0, last: u64::MAX };
+        state.settle(slot, all, Outcome::Accepted, &mut Vec::new());
+        state.forget(slot);
+        self.settle_records(&mut state);
     }
 
     /// Settles deliveries. Returns true when the consumer has none left and is cancelled.

@@ -19,8 +19,8 @@ pub(super) struct State {
     pub(super) ready: VecDeque<Entry>,
     /// Messages that came back, at their own places.
     pub(super) returned: BTreeMap<Seq, Entry>,
-    ready_bytes: usize,
-    unsettled: u64,
+    pub(super) ready_bytes: usize,
+    pub(super) unsettled: u64,
     pub(super) consumers: Slab<QueueConsumer>,
     /// Slots of active consumers, highest priority first, among equals the oldest first.
     pub(super) ring: Vec<usize>,
@@ -244,7 +244,7 @@ impl State {
         !consumer.active && left == 0
     }
 
-    fn give_back(&mut self, mut entry: Entry, failed: bool) {
+    pub(super) fn give_back(&mut self, mut entry: Entry, failed: bool) {
         entry.acquired = entry.acquired.saturating_add(1);
         entry.failed = entry.failed.saturating_add(u16::from(failed));
         self.ready_bytes += entry.message.body().len();
@@ -267,14 +267,21 @@ impl State {
     }
 
     pub(super) fn add_consumer(&mut self, spec: ConsumerSpec, now_ms: u64) -> usize {
-        let priority = spec.priority;
-        let slot = self.consumers.insert(QueueConsumer::new(spec, true));
+        let slot = self.consumers.insert(QueueConsumer::new(spec, false));
+        self.activate(slot, now_ms);
+        slot
+    }
+
+    /// Gives a consumer its place in the ring.
+    pub(super) fn activate(&mut self, slot: usize, now_ms: u64) {
+        let Some(consumer) = self.consumers.get_mut(slot) else { return };
+        consumer.active = true;
+        let priority = consumer.spec.priority;
         let at = self.ring.partition_point(|other| {
             self.consumers.get(*other).is_some_and(|c| c.spec.priority >= priority)
         });
         self.ring.insert(at, slot);
         self.touch(now_ms);
-        slot
     }
 
     pub(super) fn cancel(&mut self, slot: usize, now_ms: u64) {
@@ -351,7 +358,8 @@ impl State {
         if self.used_ms == 0 {
             self.used_ms = now_ms;
         }
-        self.ring.is_empty() && self.used_ms.saturating_add(ms) <= now_ms
+        let is_due = self.ring.is_empty() && self.used_ms.saturating_add(ms) <= now_ms;
+        is_due && !self.consumers.iter().any(|(_, consumer)| consumer.parked)
     }
 }
 

@@ -22,11 +22,13 @@ mod refused;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use answers::{Answers, Done};
 use parts::{InFlight, Inner, Open, Sealed, Unanswered};
 use refused::{RefusedBatches, without_messages};
 pub use stats::{CommitStats, SYNC_BUCKETS_NANOS};
+pub use together::Together;
 
 /// The room of a new buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -78,6 +80,7 @@ impl Committer {
                 parked: VecDeque::new(),
                 in_flight: None,
                 wanted: false,
+                held_open: 0,
                 submitting: false,
                 refused: RefusedBatches::default(),
                 failed: None,
@@ -263,6 +266,7 @@ impl Committer {
     fn take_next(&self, inner: &mut Inner) -> Option<Batch> {
         let (sealed, waiting) = match inner.parked.pop_front() {
             Some(parked) => (parked, Vec::new()),
+            None if inner.held_open > 0 && inner.open.records > 0 => return None,
             None if inner.open.records > 0 && inner.failed.is_none() => self.seal_open(inner),
             None => {
                 inner.wanted = false;

@@ -15,6 +15,8 @@ pub(super) struct Inner {
     pub(super) in_flight: Option<InFlight>,
     /// Somebody asked for the open batch to be written.
     pub(super) wanted: bool,
+    /// How many want their appends in one batch and have not finished.
+    pub(super) held_open: usize,
     /// A thread is between taking a batch and the return of `Store::submit`.
     pub(super) submitting: bool,
     pub(super) refused: RefusedBatches,

@@ -126,6 +126,29 @@ fn while_one_batch_is_in_flight_the_next_fills() {
 }
 
 #[test]
+fn what_belongs_together_is_in_one_batch() {
+    let fake = Arc::new(Fake::default());
+    let committer = fake.committer();
+    let outer = committer.together();
+    let first = publish(&committer, 1);
+    let inner = committer.together();
+    committer.kick();
+    assert_eq!(fake.in_flight(), 0);
+    drop(inner);
+    committer.kick();
+    assert_eq!(fake.in_flight(), 0);
+    let second = publish(&committer, 2);
+    assert_eq!(first, second);
+    drop(outer);
+    assert_eq!(fake.answer(Ok(())).records, 2);
+    // Nobody has asked for what comes now.
+    let together = committer.together();
+    publish(&committer, 3);
+    drop(together);
+    assert_eq!(fake.in_flight(), 0);
+}
+
+#[test]
 fn unkicked_records_wait_for_a_ride() {
     let fake = Arc::new(Fake::default());
     let committer = fake.committer();

@@ -120,8 +120,10 @@ impl<'a> Connect<'a> {
         };
         let client_id = reader.text()?;
         let will = will(reader, flags, version, entries_max)?;
-        let user = if has_user { Some(reader.text()?) } else { None };
-        let password = if has_password { Some(reader.binary()?) } else { None };
+        // Section 3.1 of MQTT 3.1: the remaining length counts more than the flags do.
+        let ends = |reader: &Reader<'_>| version == Version::V31 && reader.is_empty();
+        let user = if has_user && !ends(reader) { Some(reader.text()?) } else { None };
+        let password = if has_password && !ends(reader) { Some(reader.binary()?) } else { None };
         reader.finish()?;
         Ok(Self {
             version,

@@ -361,3 +361,24 @@ fn clients_are_recognised_by_their_first_bytes() {
     assert_eq!(mqtt.recognise(b"AMQP\0\0\x09\x01"), Recognised::No);
     assert_eq!(mqtt.recognise(b"\x10\x0c\0\x04HTTP"), Recognised::No);
 }
+
+#[test] // Section 3.1 of MQTT 3.1
+fn mqtt_3_1_may_leave_out_what_its_flags_announce() {
+    for flags in [0x82, 0xC2] {
+        let mut world = World::new();
+        let body = [text("MQIsdp"), vec![3, flags, 0, 0], text("c")].concat();
+        world.send(&packet(0x10, &body));
+        assert_eq!(world.sent(), [0x20, 2, 0, 0]);
+    }
+}
+
+#[test]
+fn a_newcomer_that_another_newcomer_replaces_is_told() {
+    let mut world = World::new();
+    world.obliging = false;
+    world.send(&connect_5("c", &[]));
+    world.event(polymq_contract::Event::TakenOver);
+    let connack = world.sent();
+    assert_eq!((connack[0], connack[3]), (0x20, 0x88));
+    assert!(world.is_closed());
+}

@@ -315,7 +315,11 @@ fn unfinished_deliveries_go_on_after_a_reconnect() {
         publish_5(4, "a", 4, &[], b""),
     ];
     assert_eq!(world.sent(), again.concat());
-    world.send(&[0x70, 2, 0, 1, 0x50, 2, 0, 2]);
+    world.send(&[0x70, 2, 0, 1]);
+    let done = world.commands();
+    assert!(matches!(done[..], [polymq_contract::Command::ForgetInFlight { packet_id: 1 }]));
+    world.send(&[0x50, 2, 0, 2]);
+    world.commands.retain(|c| !matches!(c, polymq_contract::Command::KeepInFlight { .. }));
     assert_eq!(outcomes(&mut world), [(1, 1, Outcome::Accepted)]);
 }
 
@@ -327,6 +331,7 @@ fn deliveries_that_an_earlier_connection_began_do_not_expire() {
         packet_id: 1,
         consumer: polymq_model::ConsumerId(0),
         seq: polymq_model::Seq(101),
+        qos: 2,
         released: false,
     }];
     world.connect_5(&[0x11, 0, 0, 1, 0]);
@@ -371,6 +376,7 @@ fn remembered_deliveries_that_are_gone_are_forgotten() {
         packet_id,
         consumer: polymq_model::ConsumerId(0),
         seq: polymq_model::Seq(seq),
+        qos: 1,
         released: false,
     };
     world.remembered.in_flight = vec![remember(1, 101), remember(2, 102)];

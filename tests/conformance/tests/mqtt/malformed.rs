@@ -52,7 +52,17 @@ fn remaining_length_has_four_bytes_at_most_and_none_to_spare() {
     let mut world = World::v5();
     world.send(&[0xC0, 0x80, 0x00]);
     world.expect_disconnect(0x81);
+    // Also of CONNECT, whose version is known only behind it.
+    let mut world = World::new();
+    let connect = connect_5("c", &[]);
+    world.send(&[&[0x10, connect[1] | 0x80, 0x00][..], &connect[2..]].concat());
+    let connack = world.sent();
+    assert_eq!((connack[0], connack[3]), (0x20, 0x81));
     // Earlier versions do not say that.
+    let mut world = World::new();
+    let connect = connect_4("c");
+    world.send(&[&[0x10, connect[1] | 0x80, 0x00][..], &connect[2..]].concat());
+    assert_eq!(world.sent(), [0x20, 2, 0, 0]);
     let mut world = World::v4();
     world.send(&[0xC0, 0x80, 0x00]);
     assert_eq!(world.sent(), [0xD0, 0]);

@@ -108,7 +108,7 @@ fn message_of_quality_2_is_published_once() {
     assert_eq!((world.sent(), world.publishes().len()), (vec![0x50, 2, 0, 7], 0));
     world.send(&[0x62, 2, 0, 7]);
     assert_eq!(world.sent(), [0x70, 2, 0, 7]);
-    assert!(matches!(world.commands()[..], [Command::ReleaseReceived { packet_id: 7 }]));
+    assert!(matches!(world.commands()[..], [Command::ReleaseReceived { packet_id: 7, .. }]));
     world.send(&publish_4(4, "a", 7, b"x"));
     assert_eq!(world.publishes().len(), 1);
 }
@@ -328,4 +328,28 @@ fn message_over_the_limit_ends_the_connection() {
     world.connect_5(&[]);
     world.send(&publish_5(0, "a", 0, &[], &[0; 11]));
     world.expect_disconnect(0x95);
+}
+
+#[test] // Section 3.3 of MQTT 3.1
+fn a_publish_that_mqtt_3_1_is_not_permitted_is_acknowledged() {
+    let mut world = v31();
+    world.send(&publish_4(4, "a", 1, b"x"));
+    world.confirm(1, 1, Refused(RefusalKind::Denied));
+    assert_eq!(world.sent(), [0x50, 2, 0, 1]);
+    world.send(&[0x62, 2, 0, 1]);
+    assert_eq!(world.sent(), [0x70, 2, 0, 1]);
+}
+
+#[test] // [MQTT-4.3.3-4], [MQTT-4.3.3-12]
+fn pubrel_that_comes_before_its_pubrec_is_answered_after_it() {
+    let mut world = World::v5();
+    world.send(&publish_5(4, "a", 1, &[], b"x"));
+    world.send(&[0x62, 2, 0, 1]);
+    assert!(world.sent().is_empty());
+    world.confirm(1, 1, Routed);
+    assert_eq!(world.sent(), [0x50, 2, 0, 1, 0x70, 2, 0, 1]);
+    // The packet identifier is free.
+    world.send(&publish_5(4, "a", 1, &[], b"y"));
+    world.confirm(2, 2, Routed);
+    assert_eq!(world.sent(), [0x50, 2, 0, 1]);
 }

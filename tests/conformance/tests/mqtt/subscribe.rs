@@ -61,9 +61,7 @@ fn refused_filters_have_the_code_of_their_version() {
     let mut world = World::v4();
     world.send(&subscribe_4(7, &[("$other/x", 0), ("a", 1)]));
     assert_eq!(world.sent(), [0x90, 4, 0, 7, 0x80, 1]);
-    let mut world = World::new();
-    world.send(&packet(0x10, &[text("MQIsdp"), vec![3, 2, 0, 0], text("c")].concat()));
-    world.sent();
+    let mut world = v31();
     world.send(&subscribe_4(7, &[("$other/x", 0)]));
     world.expect_close();
 }
@@ -223,4 +221,29 @@ fn subscription_that_cannot_go_on_ends_one_connection_only() {
     let disconnect = usize::from(sent[1]) + 2;
     assert_eq!((sent[disconnect], sent[disconnect + 2]), (0xE0, 0x98));
     assert!(world.is_closed());
+}
+
+#[test] // [MQTT-3.1.2-24]
+fn an_answer_that_the_client_cannot_take_ends_the_connection() {
+    let filters = vec![("a", 0); 59];
+    let mut world = World::v5_with(&[0x27, 0, 0, 0, 63]);
+    world.send(&subscribe_5(7, &[], &filters));
+    world.expect_disconnect(0x95);
+    let mut world = World::v5_with(&[0x27, 0, 0, 0, 63]);
+    let names: Vec<u8> = filters.iter().flat_map(|(filter, _)| text(filter)).collect();
+    world.send(&packet(0xA2, &[&[0, 7, 0][..], &names].concat()));
+    world.expect_disconnect(0x95);
+    let mut world = World::v5_with(&[0x27, 0, 0, 0, 64]);
+    world.send(&subscribe_5(7, &[], &filters));
+    assert_eq!(world.sent().len(), 64);
+}
+
+#[test] // Section 3.8 of MQTT 3.1
+fn a_subscription_that_mqtt_3_1_is_not_permitted_is_acknowledged() {
+    let mut world = v31();
+    world.obliging = false;
+    world.send(&subscribe_4(7, &[("a", 1)]));
+    let Command::Subscribe { request, .. } = world.commands().remove(0) else { panic!() };
+    world.refuse(request, RefusalKind::Denied);
+    assert_eq!(world.sent(), [0x90, 3, 0, 7, 0]);
 }

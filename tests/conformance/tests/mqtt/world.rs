@@ -42,6 +42,7 @@ pub(crate) struct Remembered {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) in_flight: Vec<InFlight>,
     pub(crate) received: Vec<u16>,
+    pub(crate) unsure_before: Seq,
 }
 
 impl World {
@@ -187,10 +188,12 @@ impl World {
                     subscriptions: remembered.subscriptions,
                     in_flight: remembered.in_flight,
                     received: remembered.received,
-                    next_seq: Seq(0),
+                    unsure_before: remembered.unsure_before,
                 };
                 (open.request, Answer::ClientSession(Box::new(opened)))
             }
+            Command::KeepInFlight { request, .. }
+            | Command::ReleaseReceived { request: Some(request), .. } => (*request, Answer::Done),
             Command::Subscribe { request, .. } => (*request, Answer::Subscribed { existed: false }),
             Command::Unsubscribe { request, .. } => {
                 (*request, Answer::Unsubscribed { existed: true })
@@ -438,4 +441,13 @@ pub(crate) fn delivery(consumer: u32, number: u64, message: Message) -> Delivery
         matched: Matched { qos: 2, ..Matched::default() },
         message,
     }
+}
+
+/// A client of MQTT 3.1 that is connected.
+pub(crate) fn v31() -> World {
+    let mut world = World::new();
+    world.send(&packet(0x10, &[text("MQIsdp"), vec![3, 2, 0, 0], text("c")].concat()));
+    assert_eq!(world.sent(), [0x20, 2, 0, 0]);
+    world.commands.clear();
+    world
 }
