@@ -465,3 +465,115 @@ fn a_transaction_with_a_refused_publish_changes_nothing() {
         .collect();
     assert_eq!(bodies, ["a"]);
 }
+
+#[test]
+fn what_is_beyond_the_length_after_a_return_leaves() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue_with("q", &[("x-max-length", Value::I32(1))]);
+    client.publish("", "q", "a");
+    client.consume("q", 1, 1);
+    assert_eq!(client.bodies(), ["a"]);
+    client.publish("", "q", "b");
+    client.send(Command::Cancel { request: RequestId(50), consumer: ConsumerId(1) });
+    client.settle(1, 1, 1, Outcome::Returned);
+    assert_eq!(client.get("q").as_deref(), Some("b"));
+    assert_eq!(client.get("q"), None);
+}
+
+#[test]
+fn a_message_that_fails_too_often_leaves() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("dead");
+    client.queue_with(
+        "q",
+        &[
+            ("x-delivery-limit", Value::I32(1)),
+            ("x-dead-letter-exchange", Value::String(String::new())),
+            ("x-dead-letter-routing-key", Value::String("dead".into())),
+        ],
+    );
+    client.publish("", "q", "poison");
+    client.consume("q", 1, 0);
+    for number in 1..=2 {
+        assert_eq!(client.bodies(), ["poison"]);
+        client.settle(1, number, number, Outcome::Failed);
+    }
+    assert!(client.bodies().is_empty());
+    assert_eq!(client.get("dead").as_deref(), Some("poison"));
+}
+
+#[test]
+fn arguments_out_of_range_are_refused() {
+    let world = World::new();
+    let mut client = world.connect();
+    for (name, value) in [
+        ("x-message-ttl", Value::I64(1 << 40)),
+        ("x-expires", Value::I64(1 << 40)),
+        ("x-delivery-limit", Value::String("many".into())),
+        ("x-delivery-limit", Value::I32(-2)),
+    ] {
+        let arguments = vec![(name.to_owned(), value)];
+        let refused = client.try_ask(|request| {
+            let declare = declare_queue(request, "q", &[]);
+            let Command::DeclareQueue(mut declare) = declare else { panic!("{declare:?}") };
+            declare.arguments.clone_from(&arguments);
+            Command::DeclareQueue(declare)
+        });
+        assert_eq!(kind_of(refused), RefusalKind::Invalid, "{name}");
+    }
+}
+
+#[test]
+fn a_confirm_speaks_of_its_own_message() {
+    let world = World::new();
+    let mut client = world.connect();
+    let full =
+        [("x-max-length", Value::I32(1)), ("x-overflow", Value::String("reject-publish".into()))];
+    client.queue_with("q", &full);
+    client.events();
+    // Another publisher of the connection, without confirms, is behind it in the same run.
+    client.send_all(vec![publish("", "q", "a", 1), publish("", "q", "b", 0)]);
+    let routed = PublishOutcome::Routed;
+    let [Event::Confirmed { first: 1, last: 1, outcome, .. }] = client.events()[..] else {
+        panic!("one confirm is expected")
+    };
+    assert_eq!(outcome, routed);
+}
+
+#[test]
+fn nothing_happens_behind_a_refused_publish_of_a_channel() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.publish("", "q", "kept");
+    client.events();
+    let enter = |publisher| Command::EnterChannel { publisher };
+    let (bad, good) = (PublisherId(1), PublisherId(2));
+    let of = |publisher, mut command: Command| {
+        if let Command::Publish(publish) = &mut command {
+            publish.publisher = publisher;
+        }
+        command
+    };
+    client.send_all(vec![
+        enter(bad),
+        of(bad, publish("none", "q", "refused", 0)),
+        of(bad, publish("", "q", "behind", 0)),
+        Command::PurgeQueue { request: RequestId(60), queue: "q".to_owned() },
+        enter(good),
+        of(good, publish("", "q", "of another channel", 0)),
+        enter(bad),
+        of(bad, publish("", "q", "behind", 0)),
+    ]);
+    let purged = client.answer_to(RequestId(60)).expect("an answer");
+    assert_eq!(kind_of(purged), RefusalKind::Conflict);
+    client.send_all(vec![
+        Command::LeaveChannel { publisher: bad },
+        enter(bad),
+        of(bad, publish("", "q", "of a new channel", 0)),
+    ]);
+    client.consume("q", 1, 0);
+    assert_eq!(client.bodies(), ["kept", "of another channel", "of a new channel"]);
+}

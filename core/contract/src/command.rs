@@ -105,6 +105,19 @@ pub enum Command {
         /// The bound.
         prefetch: u32,
     },
+    /// The commands that follow belong to this publisher's channel. Once a publish of it is
+    /// refused, whatever it sends behind that does not happen until the channel is left: publishes
+    /// and settlements are dropped, and requests are refused with kind `Conflict`. Only `Release`
+    /// is executed.
+    EnterChannel {
+        /// The channel, by its publisher.
+        publisher: PublisherId,
+    },
+    /// The session knows that a publish of this channel was refused, and sends no more for it.
+    LeaveChannel {
+        /// The channel, by its publisher.
+        publisher: PublisherId,
+    },
     /// Executes publishes and settlements together.
     Commit(Box<Transaction>),
     /// Opens or resumes the client session of this connection, taking it over from another
@@ -155,6 +168,40 @@ pub enum Command {
         /// A new expiry in seconds, `u32::MAX` for never.
         expiry_secs: Option<u32>,
     },
+}
+
+impl Command {
+    /// The request that is to be answered, if the command makes one.
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Authenticate { request, .. }
+            | Self::OpenVhost { request, .. }
+            | Self::DeleteExchange { request, .. }
+            | Self::DeleteQueue { request, .. }
+            | Self::PurgeQueue { request, .. }
+            | Self::Cancel { request, .. }
+            | Self::Get { request, .. }
+            | Self::Subscribe { request, .. }
+            | Self::Unsubscribe { request, .. }
+            | Self::KeepInFlight { request, .. } => Some(*request),
+            Self::DeclareExchange(declare) => Some(declare.request),
+            Self::BindExchange(bind) | Self::UnbindExchange(bind) => Some(bind.request),
+            Self::DeclareQueue(declare) => Some(declare.request),
+            Self::BindQueue(bind) | Self::UnbindQueue(bind) => Some(bind.request),
+            Self::Consume(consume) => Some(consume.request),
+            Self::Commit(transaction) => Some(transaction.request),
+            Self::OpenClientSession(open) => Some(open.request),
+            Self::ReleaseReceived { request, .. } => *request,
+            Self::Publish(_)
+            | Self::Settle(_)
+            | Self::Release { .. }
+            | Self::SetGroupPrefetch { .. }
+            | Self::EnterChannel { .. }
+            | Self::LeaveChannel { .. }
+            | Self::ForgetInFlight { .. }
+            | Self::CloseClientSession { .. } => None,
+        }
+    }
 }
 
 /// One message to publish.

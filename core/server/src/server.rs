@@ -28,7 +28,10 @@ use crate::{
     alarm::{Alarms, memory_high_bytes},
     auth::{self, Logins, Policy},
     banner::{self, Bound},
-    config::{Config, EndpointProtocol, value::Backend},
+    config::{
+        Config, EndpointProtocol,
+        value::{Backend, Mechanism},
+    },
     data_dir, facts,
     first_admin::FirstAdmin,
     housekeeping, process, tls,
@@ -206,6 +209,8 @@ impl Protocols {
         let amqp = polymq_amqp091::Settings {
             version: config.server.amqp_version.clone(),
             cluster_name: config.server.name.clone(),
+            passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
+            certificates: config.auth.mechanisms.contains(&Mechanism::External),
         };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),

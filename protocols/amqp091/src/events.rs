@@ -48,10 +48,7 @@ impl Session {
                 }
             }
             Event::PublishRefused { publisher, refusal, .. } => {
-                if self.publishing(publisher).is_some() {
-                    let exception = Exception::refused(&refusal, id::PUBLISH);
-                    self.fail(number_of(publisher), &exception, now, effects);
-                }
+                self.on_publish_refused(publisher, &refusal, now, effects);
             }
             Event::ConsumerCancelled { consumer, reason } => {
                 if let Some(known) = self.connection.consumers.get(&consumer) {
@@ -140,6 +137,22 @@ impl Session {
             // The channel closed while the message was on its way.
             effects.commands.push(Command::Release { consumers: vec![consumer] });
         }
+    }
+
+    /// A publish was refused: its channel fails, and the broker may forget that it did.
+    fn on_publish_refused(
+        &mut self,
+        publisher: PublisherId,
+        refusal: &Refusal,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if let Some(number) = self.publishing(publisher).map(|channel| channel.number()) {
+            let exception = Exception::refused(refusal, id::PUBLISH);
+            self.fail(number, &exception, now, effects);
+        }
+        self.entered = None;
+        effects.commands.push(Command::LeaveChannel { publisher });
     }
 
     /// Tells clients that understand it, and counts the peer's silence from the end of the block.

@@ -54,12 +54,15 @@ impl Session {
     fn start(&self) -> Start {
         let tls = self.connection.peer.tls.as_ref();
         let has_certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
-        let mechanisms = if has_certificate { "PLAIN AMQPLAIN EXTERNAL" } else { "PLAIN AMQPLAIN" };
+        let settings = &self.connection.settings;
+        let passwords: &[&str] = if settings.passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
+        let external: &[&str] =
+            if settings.certificates && has_certificate { &["EXTERNAL"] } else { &[] };
+        let mechanisms = [passwords, external].concat().join(" ");
         let mut capabilities = FieldTable::default();
         for name in CAPABILITIES {
             capabilities.insert(cold::short(name), AMQPValue::Boolean(true));
         }
-        let settings = &self.connection.settings;
         let mut properties = FieldTable::default();
         properties.insert(cold::short("capabilities"), AMQPValue::FieldTable(capabilities));
         for (name, text) in [
@@ -75,7 +78,7 @@ impl Session {
             version_major: 0,
             version_minor: 9,
             server_properties: properties,
-            mechanisms: mechanisms.into(),
+            mechanisms: mechanisms.as_str().into(),
             locales: LOCALE.into(),
         }
     }

@@ -40,11 +40,20 @@ pub struct Settings {
     pub version: String,
     /// Name of the cluster in the server properties.
     pub cluster_name: String,
+    /// Logins by password are offered, as PLAIN and AMQPLAIN.
+    pub passwords: bool,
+    /// Logins by client certificate are offered, as EXTERNAL.
+    pub certificates: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { version: "4.1.0".to_owned(), cluster_name: "polymq".to_owned() }
+        Self {
+            version: "4.1.0".to_owned(),
+            cluster_name: "polymq".to_owned(),
+            passwords: true,
+            certificates: true,
+        }
     }
 }
 

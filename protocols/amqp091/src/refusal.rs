@@ -132,6 +132,7 @@ impl Exception {
         let code = match error {
             MethodError::Unknown { .. } => ReplyCode::CommandInvalid,
             MethodError::Malformed => ReplyCode::FrameError,
+            MethodError::NotText => ReplyCode::PreconditionFailed,
             MethodError::Table(_) => ReplyCode::SyntaxError,
         };
         Self::new(code, method, error.to_string())

@@ -23,7 +23,7 @@ use bytes::{Buf, BytesMut};
 use polymq_contract::{
     Command, DisconnectCause, Effects, EventBatch, Peer, ProtocolSession, Timeout,
 };
-use polymq_model::{Body, ConsumerId, Limits, Now};
+use polymq_model::{Body, ConsumerId, Limits, Now, PublisherId};
 
 use crate::{
     Settings,
@@ -102,6 +102,8 @@ pub(crate) struct Session {
     garbled: bool,
     /// Bytes of a partial frame left in the input after the last call.
     left: usize,
+    /// The channel that the broker takes commands to come from.
+    pub(crate) entered: Option<PublisherId>,
     /// Channels with confirms that have not been written.
     pub(crate) confirming: Vec<u16>,
 }
@@ -128,6 +130,7 @@ impl Session {
             channels: Channels::default(),
             garbled: false,
             left: 0,
+            entered: None,
             confirming: Vec::new(),
         }
     }
@@ -199,6 +202,7 @@ impl Session {
         let mut context = Context { connection: &mut self.connection, now, effects };
         match self.channels.find(frame.channel) {
             Some(channel) if channel.is_open() => {
+                enter(&mut self.entered, channel, context.effects);
                 if frame.kind == frame::METHOD {
                     let (method, arguments) = method_id(frame.payload)?;
                     if method == id::PUBLISH {
@@ -238,7 +242,10 @@ impl Session {
         }
         let mut context = Context { connection: &mut self.connection, now, effects };
         match self.channels.find(number) {
-            Some(channel) if channel.is_open() => channel.on_body(Body::Shared(body), &mut context),
+            Some(channel) if channel.is_open() => {
+                enter(&mut self.entered, channel, context.effects);
+                channel.on_body(Body::Shared(body), &mut context)
+            }
             Some(_) => Ok(()),
             None => Err(unexpected_frame("body", (0, 0))),
         }
@@ -407,6 +414,17 @@ impl Session {
         if !effects.out.is_empty() {
             self.connection.heartbeat.sent(now.instant);
         }
+    }
+}
+
+/// Tells the broker whose commands follow, so that nothing happens that a channel has sent behind a
+/// publish that is refused.
+#[inline]
+fn enter(entered: &mut Option<PublisherId>, channel: &Channel, effects: &mut Effects) {
+    let publisher = channel.publisher();
+    if *entered != Some(publisher) {
+        *entered = Some(publisher);
+        effects.commands.push(Command::EnterChannel { publisher });
     }
 }
 

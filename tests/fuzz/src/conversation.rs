@@ -246,6 +246,8 @@ impl Conversation {
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }
             | Command::ForgetInFlight { .. }
+            | Command::EnterChannel { .. }
+            | Command::LeaveChannel { .. }
             | Command::CloseClientSession { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 
 mod client;
 mod consume;
+mod failed;
 mod login;
 mod publish;
 mod routes;
@@ -33,6 +34,7 @@ use crate::{
     vhost::Vhost,
 };
 use consume::Held;
+use failed::Channels;
 use login::Identity;
 use publish::{Ended, Run};
 use routes::RouteCache;
@@ -57,6 +59,7 @@ pub(crate) struct BrokerConnection {
     opening: Option<Box<OpenClientSession>>,
     routes: RouteCache,
     run: Run,
+    channels: Channels,
     ended: Vec<Ended>,
     /// Answers wait for this batch: those before them do.
     wait_for: Option<ShardBatch>,
@@ -111,6 +114,7 @@ impl BrokerConnection {
             opening: None,
             routes: RouteCache::default(),
             run: Run::default(),
+            channels: Channels::default(),
             ended: Vec::new(),
             wait_for: None,
             answered_up_to: None,
@@ -124,6 +128,12 @@ impl BrokerConnection {
     }
 
     fn run_command(&mut self, command: Command, now: Now) {
+        match command {
+            Command::EnterChannel { publisher } => return self.channels.enter(publisher),
+            Command::LeaveChannel { publisher } => return self.channels.leave(publisher),
+            _ if self.channels.is_void() => return self.pass_over(command, now),
+            _ => {}
+        }
         if let Command::Publish(publish) = command {
             return self.publish(publish, now);
         }
@@ -133,7 +143,10 @@ impl BrokerConnection {
         // Everything else sees the world after the publishes before it.
         self.finish_run(now);
         match command {
-            Command::Publish(_) | Command::Settle(_) => {}
+            Command::Publish(_)
+            | Command::Settle(_)
+            | Command::EnterChannel { .. }
+            | Command::LeaveChannel { .. } => {}
             Command::Authenticate { request, login } => self.authenticate(request, *login),
             Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),

@@ -36,6 +36,8 @@ pub(super) struct Run {
 struct Numbered {
     publisher: PublisherId,
     number: u64,
+    /// Its place in the run.
+    place: usize,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
 }
@@ -88,7 +90,8 @@ impl BrokerConnection {
         }
         if publish.number > 0 {
             let Publish { publisher, number, received, .. } = publish;
-            self.run.numbers.push(Numbered { publisher, number, received });
+            let place = self.run.messages.len();
+            self.run.numbers.push(Numbered { publisher, number, place, received });
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
@@ -162,9 +165,9 @@ impl BrokerConnection {
             self.run.messages = Vec::new();
         }
         self.tally.delivered += handed.direct;
-        let numbered = self.run.numbers.len();
-        // Numbers are those of the last messages of the run, or of all of them.
-        let accepted = numbered.saturating_sub(handed.refused.min(count));
+        // What is refused stands at the end.
+        let taken = count.saturating_sub(handed.refused);
+        let accepted = self.run.numbers.partition_point(|numbered| numbered.place < taken);
         let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
         // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so
         // that a publisher cannot run away from the disk.
@@ -174,7 +177,7 @@ impl BrokerConnection {
             self.unconfirmed_new += bytes;
             self.appended = self.appended.max(batch);
         }
-        if numbered == 0 {
+        if self.run.numbers.is_empty() {
             return;
         }
         let outcome = match route.targets.is_empty() {
@@ -252,6 +255,7 @@ impl BrokerConnection {
     }
 
     fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
+        self.channels.fail(publish.publisher);
         self.tally.refused += 1;
         self.outbox.push(Event::PublishRefused {
             publisher: publish.publisher,

@@ -36,6 +36,7 @@ impl Core {
         settings.durable = declare.durable;
         settings.auto_delete = declare.auto_delete;
         settings.exclusive = declare.exclusive.then_some(connection);
+        settings.check_type()?;
         if let Some(existing) = vhost.topology.load().queue(name.as_str()) {
             existing.check_owner(connection)?;
             existing.check_exclusivity(declare.exclusive)?;

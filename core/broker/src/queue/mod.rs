@@ -220,11 +220,13 @@ impl Queue {
     ) -> usize {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
-        state.settle(slot, DeliveryRange { first: 0, last: u64::MAX }, outcome, departed);
+        let all = DeliveryRange { first: 0, last: u64::MAX };
+        state.settle(slot, all, outcome, &self.settings, departed);
         if self.settings.of_client {
             state.spare_returned();
         }
         state.forget(slot);
+        state.drop_head_over_limit(&self.settings, departed);
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
         state.active_consumers()
@@ -242,6 +244,7 @@ impl Queue {
     ) -> (bool, usize) {
         let mut state = self.state.lock();
         let stays = state.park(slot, begun, now_ms);
+        state.drop_head_over_limit(&self.settings, departed);
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
         (stays, state.active_consumers())
@@ -286,7 +289,7 @@ impl Queue {
     pub(crate) fn drop_parked(&self, slot: usize) {
         let mut state = self.state.lock();
         let all = DeliveryRange { first: 0, last: u64::MAX };
-        state.settle(slot, all, Outcome::Accepted, &mut Vec::new());
+        state.settle(slot, all, Outcome::Accepted, &self.settings, &mut Vec::new());
         state.forget(slot);
         self.settle_records(&mut state);
     }
@@ -301,7 +304,10 @@ impl Queue {
         departed: &mut Vec<Departed>,
     ) -> bool {
         let mut state = self.state.lock();
-        let done = state.settle(slot, deliveries, outcome, departed);
+        let done = state.settle(slot, deliveries, outcome, &self.settings, departed);
+        if outcome != Outcome::Accepted {
+            state.drop_head_over_limit(&self.settings, departed);
+        }
         state.dispatch(now_ms, departed);
         self.settle_records(&mut state);
         if done {

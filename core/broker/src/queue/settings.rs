@@ -28,6 +28,12 @@ const COMPARED: [&str; 14] = [
     "x-single-active-consumer",
 ];
 
+/// Longest time of a queue's arguments, in ms, as RabbitMQ has it.
+const TIME_MS_MAX: u64 = u32::MAX as u64;
+
+/// Failed deliveries that a queue of type quorum permits unless it says otherwise.
+const QUORUM_DELIVERY_LIMIT: u64 = 20;
+
 /// What happens to a publish beyond the length limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Overflow {
@@ -50,6 +56,8 @@ pub(crate) struct QueueSettings {
     pub(crate) length_max: Option<u64>,
     pub(crate) bytes_max: Option<u64>,
     pub(crate) overflow: Overflow,
+    /// A message leaves when more of its deliveries than this have failed.
+    pub(crate) delivery_limit: Option<u64>,
     pub(crate) dead_letter: Option<DeadLetterTo>,
     /// With so many bytes ready, messages sent at most once are dropped. For queues of clients.
     pub(crate) at_most_once_bytes_max: Option<usize>,
@@ -68,20 +76,9 @@ impl QueueSettings {
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
     /// for one whose being ignored could lose or reorder messages.
     pub(crate) fn parse(arguments: Table) -> Result<Self, Refusal> {
-        let number = |name: &str, least: i64| -> Result<Option<u64>, Refusal> {
-            let Some(value) = find(&arguments, name) else { return Ok(None) };
-            match value.as_i64() {
-                Some(number) if number >= least => Ok(u64::try_from(number).ok()),
-                _ => Err(invalid(name, value, &format!("a number of at least {least}"))),
-            }
-        };
-        let text = |name: &str| -> Result<Option<String>, Refusal> {
-            let Some(value) = find(&arguments, name) else { return Ok(None) };
-            match value.as_str() {
-                Some(text) => Ok(Some(text.to_owned())),
-                None => Err(invalid(name, value, "text")),
-            }
-        };
+        let number = |name: &str, least: i64| number(&arguments, name, least);
+        let time = |name: &str, least: i64| time(&arguments, name, least);
+        let text = |name: &str| text(&arguments, name);
         let overflow = match text("x-overflow")?.as_deref() {
             None | Some("drop-head") => Overflow::DropHead,
             Some("reject-publish") => Overflow::RejectPublish,
@@ -102,8 +99,13 @@ impl QueueSettings {
                 ));
             }
         };
+        let mut delivery_limit = number("x-delivery-limit", -1)?;
         match text("x-queue-type")?.as_deref() {
-            None | Some("classic" | "quorum") => {}
+            None | Some("classic") => {}
+            Some("quorum") if find(&arguments, "x-delivery-limit").is_none() => {
+                delivery_limit = Some(QUORUM_DELIVERY_LIMIT);
+            }
+            Some("quorum") => {}
             Some("stream") => return Err(later("x-queue-type: stream")),
             Some(other) => {
                 let value = Value::String(other.to_owned());
@@ -117,8 +119,9 @@ impl QueueSettings {
             return Err(later("x-single-active-consumer"));
         }
         Ok(Self {
-            ttl_ms: number("x-message-ttl", 0)?,
-            expires_ms: number("x-expires", 1)?,
+            ttl_ms: time("x-message-ttl", 0)?,
+            expires_ms: time("x-expires", 1)?,
+            delivery_limit,
             length_max: number("x-max-length", 0)?,
             bytes_max: number("x-max-length-bytes", 0)?,
             overflow,
@@ -126,6 +129,26 @@ impl QueueSettings {
             arguments,
             ..Self::default()
         })
+    }
+
+    /// True when a message whose deliveries have failed `failed` times before must not fail again.
+    pub(crate) fn is_last_failure(&self, failed: u16) -> bool {
+        self.delivery_limit.is_some_and(|limit| u64::from(failed) >= limit)
+    }
+
+    /// Errors: kind `Invalid` when the type of the queue does not permit what it was declared as.
+    pub(crate) fn check_type(&self) -> Result<(), Refusal> {
+        let is_quorum =
+            find(&self.arguments, "x-queue-type").and_then(Value::as_str) == Some("quorum");
+        for (name, is_wrong) in
+            [("durable", !self.durable), ("exclusive", self.exclusive.is_some())]
+        {
+            if is_quorum && is_wrong {
+                let text = format!("invalid property '{name}' for a queue of type quorum");
+                return Err(Refusal::new(RefusalKind::Invalid, text));
+            }
+        }
+        Ok(())
     }
 
     /// The deadline of a message that arrives now.
@@ -168,6 +191,35 @@ impl QueueSettings {
             }
         }
         None
+    }
+}
+
+/// Errors: kind `Invalid` for another type, or less than `least`.
+fn number(arguments: &Table, name: &str, least: i64) -> Result<Option<u64>, Refusal> {
+    let Some(value) = find(arguments, name) else { return Ok(None) };
+    match value.as_i64() {
+        Some(number) if number >= least => Ok(u64::try_from(number).ok()),
+        _ => Err(invalid(name, value, &format!("a number of at least {least}"))),
+    }
+}
+
+/// Errors: as of [`number`], and for times that are too long.
+fn time(arguments: &Table, name: &str, least: i64) -> Result<Option<u64>, Refusal> {
+    let time = number(arguments, name, least)?;
+    match (time, find(arguments, name)) {
+        (Some(ms), Some(value)) if ms > TIME_MS_MAX => {
+            Err(invalid(name, value, &format!("a number of at most {TIME_MS_MAX}")))
+        }
+        _ => Ok(time),
+    }
+}
+
+/// Errors: kind `Invalid` for another type.
+fn text(arguments: &Table, name: &str) -> Result<Option<String>, Refusal> {
+    let Some(value) = find(arguments, name) else { return Ok(None) };
+    match value.as_str() {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(invalid(name, value, "text")),
     }
 }
 

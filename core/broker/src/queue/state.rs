@@ -221,6 +221,7 @@ impl State {
         slot: usize,
         deliveries: DeliveryRange,
         outcome: Outcome,
+        settings: &QueueSettings,
         departed: &mut Vec<Departed>,
     ) -> bool {
         let Some(consumer) = self.consumers.get_mut(slot) else { return false };
@@ -231,6 +232,9 @@ impl State {
             match outcome {
                 Outcome::Accepted => self.note_settled(&entry),
                 Outcome::Returned => self.give_back(entry, false),
+                Outcome::Failed if settings.is_last_failure(entry.failed) => {
+                    self.depart(entry, "delivery_limit", departed);
+                }
                 Outcome::Failed => self.give_back(entry, true),
                 Outcome::Rejected => self.depart(entry, "rejected", departed),
                 Outcome::TooLarge => self.depart(entry, "too_large", departed),

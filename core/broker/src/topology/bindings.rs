@@ -180,10 +180,11 @@ impl Bindings {
             }
             (Index::Topics(trie), _) => trie.for_each_match(key, |(_, binding)| each(binding)),
             (Index::None, ExchangeKind::Headers) => {
-                let headers = properties().map_or(&[][..], |p| &p.headers);
+                let none = Properties::default();
+                let props = properties().unwrap_or(&none);
                 self.all
                     .values()
-                    .filter(|binding| headers::matches(&binding.arguments, headers))
+                    .filter(|binding| headers::matches(&binding.arguments, props))
                     .for_each(each);
                 return true;
             }

@@ -1,7 +1,9 @@
 //! Matching of header values, for exchanges of type `headers`.
 
+use std::borrow::Cow;
+
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{Table, Value, value::find};
+use polymq_model::{Properties, Table, Value, carry::header_as_sent, value::find};
 
 /// Errors: kind `Invalid` when `x-match` is none of the words it can be.
 pub(super) fn check(arguments: &Table) -> Result<(), Refusal> {
@@ -20,7 +22,7 @@ pub(super) fn check(arguments: &Table) -> Result<(), Refusal> {
 /// Whether the headers of a message satisfy the arguments of a binding.
 ///
 /// Without `-with-x`, arguments whose names begin with `x-` are not looked at.
-pub(super) fn matches(arguments: &Table, headers: &[(String, Value)]) -> bool {
+pub(super) fn matches(arguments: &Table, props: &Properties) -> bool {
     let mode = find(arguments, "x-match").and_then(Value::as_str).unwrap_or("all");
     let (any, with_x) = match mode {
         "any" => (true, false),
@@ -32,7 +34,9 @@ pub(super) fn matches(arguments: &Table, headers: &[(String, Value)]) -> bool {
         .iter()
         .filter(|(name, _)| name != "x-match" && (with_x || !name.starts_with("x-")));
     let satisfied = |(name, value): &(String, Value)| {
-        find(headers, name).is_some_and(|found| *value == Value::Null || same(value, found))
+        let found = find(&props.headers, name).map(Cow::Borrowed);
+        let found = found.or_else(|| header_as_sent(props, name));
+        found.is_some_and(|found| *value == Value::Null || same(value, &found))
     };
     if any { wanted.any(satisfied) } else { wanted.all(satisfied) }
 }
@@ -63,13 +67,17 @@ fn fraction(value: &Value) -> Option<f64> {
 mod tests {
     use super::*;
 
+    fn props(pairs: &[(&str, Value)]) -> Properties {
+        Properties { headers: table(pairs), ..Properties::default() }
+    }
+
     fn table(pairs: &[(&str, Value)]) -> Table {
         pairs.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect()
     }
 
     #[test]
     fn all_wants_every_argument_and_any_wants_one() {
-        let headers = table(&[("a", Value::I32(1)), ("b", Value::String("x".into()))]);
+        let headers = props(&[("a", Value::I32(1)), ("b", Value::String("x".into()))]);
         let both = [("a", Value::U8(1)), ("b", Value::String("x".into()))];
         assert!(matches(&table(&both), &headers));
         let one = [("a", Value::U8(1)), ("b", Value::String("y".into()))];
@@ -81,14 +89,14 @@ mod tests {
 
     #[test]
     fn a_void_value_means_present() {
-        let headers = table(&[("a", Value::I32(1))]);
+        let headers = props(&[("a", Value::I32(1))]);
         assert!(matches(&table(&[("a", Value::Null)]), &headers));
         assert!(!matches(&table(&[("b", Value::Null)]), &headers));
     }
 
     #[test]
     fn names_beginning_with_x_count_only_when_asked_for() {
-        let headers = table(&[("a", Value::I32(1))]);
+        let headers = props(&[("a", Value::I32(1))]);
         let plain = table(&[("a", Value::I32(1)), ("x-b", Value::I32(2))]);
         assert!(matches(&plain, &headers));
         let mut with_x = plain;
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn numbers_compare_by_value_whatever_their_type() {
-        let headers = table(&[("a", Value::F64(1.0))]);
+        let headers = props(&[("a", Value::F64(1.0))]);
         assert!(matches(&table(&[("a", Value::I32(1))]), &headers));
         assert!(matches(&table(&[("a", Value::F32(1.0))]), &headers));
         assert!(!matches(&table(&[("a", Value::I32(2))]), &headers));
@@ -106,7 +114,18 @@ mod tests {
 
     #[test]
     fn text_is_not_a_number() {
-        let headers = table(&[("a", Value::String("1".into()))]);
+        let headers = props(&[("a", Value::String("1".into()))]);
         assert!(!matches(&table(&[("a", Value::I32(1))]), &headers));
+    }
+
+    #[test]
+    fn headers_match_under_the_names_they_were_sent_with() {
+        let mut sent = props(&[("cloudEvents_type", Value::String("t".into()))]);
+        sent.group_id = Some("g".to_owned());
+        for (name, value) in [("JMSXGroupID", "g"), ("cloudEvents:type", "t")] {
+            let wanted = |value: &str| table(&[(name, Value::String(value.to_owned()))]);
+            assert!(matches(&wanted(value), &sent), "{name}");
+            assert!(!matches(&wanted("other"), &sent), "{name}");
+        }
     }
 }

@@ -43,11 +43,16 @@ pub fn event_from_prefixed_names(props: &mut Properties) {
         return;
     }
     for (name, _) in &mut props.headers {
-        if let Some(bare) = name.strip_prefix(PREFIX_ALIAS) {
-            *name = format!("{PREFIX}{bare}");
+        if let Some(new) = renamed(name) {
+            *name = new;
         }
     }
     lift(props);
+}
+
+/// The name that a header with the older prefix is read under.
+pub(super) fn renamed(name: &str) -> Option<String> {
+    name.strip_prefix(PREFIX_ALIAS).map(|bare| format!("{PREFIX}{bare}"))
 }
 
 /// The event with bare names, and without the fields that its attributes say; `None` when the

@@ -1,9 +1,13 @@
 //! From the headers of a protocol to canonical fields.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+};
 
 use super::{
-    ident::{ident_from_bytes, ident_from_text, ident_to_bytes},
+    event,
+    ident::{ident_from_bytes, ident_from_text, ident_to_bytes, ident_to_text},
     json::extra_from_json,
     keys::{
         CORRELATION_ALIAS, Dropped, Field, GROUP_ID, GROUP_ID_ALIAS, ID_ALIAS, Outcome,
@@ -16,7 +20,7 @@ use super::{
 use crate::{
     address::{Address, TOPIC_EXCHANGE},
     properties::{Ident, Properties},
-    value::{Table, Value},
+    value::{Table, Value, find},
 };
 
 /// True for the content encodings with which some AMQP libraries mean a text.
@@ -180,6 +184,29 @@ fn lift_aliases(headers: &mut Table, props: &mut Properties) {
         }
         _ => true,
     });
+}
+
+/// The header `name` as a publisher wrote it, when reading has made it a field or given it another
+/// name; for rules about headers that people write without knowing of fields.
+pub fn header_as_sent<'a>(props: &'a Properties, name: &str) -> Option<Cow<'a, Value>> {
+    let text = |text: &str| Cow::Owned(Value::String(text.to_owned()));
+    match name {
+        RETAIN if props.retain => Some(Cow::Owned(Value::Bool(true))),
+        GROUP_ID | GROUP_ID_ALIAS => props.group_id.as_deref().map(text),
+        ID_ALIAS => props.id.as_ref().map(|id| text(&ident_to_text(id))),
+        CORRELATION_ALIAS => props.correlation.as_ref().map(|id| text(&ident_to_text(id))),
+        TYPE_ALIAS => props.kind.as_deref().map(text),
+        REPLY_TOPIC_ALIAS => match &props.reply_to {
+            Some(Address::Exchange { exchange, key }) if exchange == TOPIC_EXCHANGE => {
+                Some(text(key.as_deref().unwrap_or_default()))
+            }
+            _ => None,
+        },
+        _ => {
+            let renamed = event::renamed(name)?;
+            find(&props.headers, &renamed).map(Cow::Borrowed)
+        }
+    }
 }
 
 fn ident(value: &Value) -> Option<Ident> {

@@ -93,7 +93,11 @@ impl Channel {
         self.incarnation
     }
 
-    fn publisher(&self) -> PublisherId {
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    pub(crate) fn publisher(&self) -> PublisherId {
         PublisherId(u32::from(self.incarnation) << 16 | u32::from(self.number))
     }
 

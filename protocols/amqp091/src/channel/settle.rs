@@ -147,8 +147,14 @@ impl Channel {
     /// Only what the client was sent is returned; deliveries that still wait in the outbox stay
     /// valid.
     pub(super) fn recover(&mut self, context: &mut Context<'_>) {
-        if let Some(taken) = self.tags.take_up_to(0) {
-            push_all(&mut context.effects.commands, &taken, Outcome::Returned);
+        let Some(taken) = self.tags.take_up_to(0) else { return };
+        let commands = &mut context.effects.commands;
+        match self.mode {
+            // What the transaction settles is not among them and must not be spanned.
+            Mode::Tx(_) => {
+                commands.extend(exact_ranges(&taken, Outcome::Returned).map(Command::Settle));
+            }
+            Mode::Plain | Mode::Confirm(_) => push_all(commands, &taken, Outcome::Returned),
         }
     }
 }
@@ -197,4 +203,15 @@ pub(super) fn ranges(taken: &[Unsettled], outcome: Outcome) -> Vec<Settlement> {
         }
     }
     ranges
+}
+
+/// Ranges without gaps: in a transaction a number may be missing because it is settled in another
+/// way.
+pub(super) fn exact_ranges(
+    entries: &[Unsettled],
+    outcome: Outcome,
+) -> impl Iterator<Item = Settlement> {
+    entries
+        .chunk_by(|a, b| a.consumer == b.consumer && a.number.checked_add(1) == Some(b.number))
+        .flat_map(move |run| ranges(run, outcome))
 }

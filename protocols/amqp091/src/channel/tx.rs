@@ -6,7 +6,7 @@ use polymq_model::ConsumerId;
 
 use super::{
     Channel, Context, Mode,
-    settle::{Unsettled, ranges},
+    settle::{Unsettled, exact_ranges},
 };
 use crate::{
     codec::id,
@@ -111,15 +111,4 @@ impl Channel {
         let ok = tx::AMQPMethod::CommitOk(tx::CommitOk {});
         self.put(effects, AMQPClass::Tx(ok));
     }
-}
-
-/// Ranges without gaps: in a transaction a number may be missing because it is settled in another
-/// way.
-fn exact_ranges(
-    entries: &[Unsettled],
-    outcome: Outcome,
-) -> impl Iterator<Item = polymq_contract::Settlement> {
-    entries
-        .chunk_by(|a, b| a.consumer == b.consumer && a.number.checked_add(1) == Some(b.number))
-        .flat_map(move |run| ranges(run, outcome))
 }

@@ -28,7 +28,10 @@ pub enum MethodError {
         /// Class and method.
         method: (u16, u16),
     },
-    /// Arguments are truncated, too long or no text: 501.
+    /// A name is not UTF-8: 406, as in content.
+    #[error("a name is not UTF-8")]
+    NotText,
+    /// Arguments are truncated or too long: 501.
     #[error("malformed method frame")]
     Malformed,
     /// A table is out of bounds: 502.
@@ -103,20 +106,24 @@ pub fn parse(payload: &[u8], bounds: TableBounds) -> Result<Method, MethodError>
     if !is_known(method) {
         return Err(MethodError::Unknown { method });
     }
-    let mut decoded = Table::new();
+    let (mut decoded, mut is_text) = (Table::new(), true);
     if let Some(fields) = before_table(method) {
         let mut reader = Reader::new(arguments);
         for field in fields {
             match field {
                 Field::Octet => reader.u8().map(|_| ())?,
                 Field::Short => reader.u16().map(|_| ())?,
-                Field::Text => reader.short().map(|_| ())?,
+                Field::Text => {
+                    let text = reader.short()?;
+                    is_text &= std::str::from_utf8(text).is_ok();
+                }
             }
         }
         decoded = table::decode(reader.long()?, bounds)?;
     }
     match amq_protocol::protocol::parse_class(payload) {
         Ok(([], class)) => Ok(Method { class, table: decoded }),
+        _ if !is_text => Err(MethodError::NotText),
         _ => Err(MethodError::Malformed),
     }
 }

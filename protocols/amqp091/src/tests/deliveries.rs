@@ -192,6 +192,23 @@ fn recover_returns_what_is_unsettled() {
 }
 
 #[test]
+fn recover_leaves_what_a_transaction_settles() {
+    let mut world = World::open();
+    world.raw_method(1, &[0, 90, 0, 10]);
+    world.method();
+    let consumer = world.consume("c", false);
+    world.deliver(consumer, 1, 3);
+    ack(&mut world, 2, false);
+    world.all();
+    world.basic(1, basic::AMQPMethod::Recover(basic::Recover { requeue: true }));
+    let returned = [
+        settlement(consumer, 1, 1, Outcome::Returned),
+        settlement(consumer, 3, 3, Outcome::Returned),
+    ];
+    assert_eq!(settlements(&mut world), returned);
+}
+
+#[test]
 fn prefetch_applies_to_later_consumers_and_global_to_the_channel() {
     let mut world = World::open();
     world.raw_method(1, &[0, 60, 0, 10, 0, 0, 0, 0, 0, 10, 0]);

@@ -338,3 +338,11 @@ fn hard_error_releases_the_consumers_of_all_channels() {
     world.expect_connection_close(501, (0, 0));
     assert!(matches!(world.command(), Command::Release { consumers } if consumers == [consumer]));
 }
+
+#[test]
+fn a_name_that_is_not_text_costs_only_the_channel() {
+    let mut world = World::open();
+    let declare = [&[0, 50, 0, 10, 0, 0, 2, 0xFF, 0xFE, 0][..], &[0; 4]].concat();
+    world.raw_method(1, &declare);
+    world.expect_channel_close(406, (50, 10));
+}

@@ -302,3 +302,12 @@ fn new_secret_is_acknowledged() {
         (0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})))
     );
 }
+
+#[test]
+fn only_what_is_switched_on_is_offered() {
+    let settings = crate::Settings { passwords: false, ..crate::Settings::default() };
+    let amqp = Amqp091::new(settings);
+    let mut world = World::new();
+    world.replace(&amqp);
+    assert!(start(&mut world).mechanisms.as_bytes().is_empty());
+}

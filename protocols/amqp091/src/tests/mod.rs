@@ -79,6 +79,11 @@ impl World {
         }
     }
 
+    /// Begins again as a connection of this protocol.
+    pub(crate) fn replace(&mut self, amqp: &Amqp091) {
+        self.session = amqp.session(&Arc::new(peer()), &Arc::default(), self.now);
+    }
+
     /// A connection on which channel 1 is open.
     pub(crate) fn open() -> Self {
         let mut world = Self::new();
@@ -203,7 +208,11 @@ impl World {
     }
 
     pub(crate) fn commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.effects.commands)
+        let is_news = |command: &Command| {
+            !matches!(command, Command::EnterChannel { .. } | Command::LeaveChannel { .. })
+        };
+        let commands = std::mem::take(&mut self.effects.commands);
+        commands.into_iter().filter(is_news).collect()
     }
 
     /// The only command.

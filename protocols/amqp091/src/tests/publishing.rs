@@ -37,7 +37,7 @@ fn publish_split_at_every_byte_stays_the_same() {
         let mut world = World::open();
         let (head, tail) = bytes.split_at(at);
         world.bytes(head);
-        assert!(world.effects.commands.is_empty());
+        assert!(world.commands().is_empty());
         world.bytes(tail);
         let publish = world.published();
         assert_eq!(publish.message.body(), b"first second");
@@ -234,6 +234,28 @@ fn refused_publish_closes_its_channel() {
     world.event(Event::PublishRefused { publisher, number: 0, refusal });
     let text = world.expect_channel_close(404, (60, 40));
     assert_eq!(text, "NOT_FOUND - no exchange 'missing'");
+}
+
+#[test]
+fn broker_knows_which_channel_commands_come_from() {
+    let mut world = World::open();
+    world.open_channel(2);
+    let channels = |world: &mut World| -> Vec<_> {
+        let commands = std::mem::take(&mut world.effects.commands);
+        let named = |command: &Command| match command {
+            Command::EnterChannel { publisher } => Some((true, publisher.0 & 0xFFFF)),
+            Command::LeaveChannel { publisher } => Some((false, publisher.0 & 0xFFFF)),
+            _ => None,
+        };
+        commands.iter().filter_map(named).collect()
+    };
+    let publish = |channel| publish_frames(channel, ("x", "k"), false, &[0, 0], &[b"x"]);
+    world.bytes(&[publish(1), publish(1), publish(2), publish(1)].concat());
+    assert_eq!(channels(&mut world), [(true, 1), (true, 2), (true, 1)]);
+    let publisher = polymq_model::PublisherId(1 << 16 | 1);
+    let refusal = Box::new(Refusal::new(RefusalKind::NotFound, "no exchange 'x'"));
+    world.event(Event::PublishRefused { publisher, number: 0, refusal });
+    assert_eq!(channels(&mut world), [(false, 1)]);
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! Channels one of whose publishes was refused: what their client had sent behind it does not
+//! happen.
+
+use polymq_contract::{Command, Outcome, Refusal, RefusalKind};
+use polymq_model::{Now, PublisherId};
+
+use super::BrokerConnection;
+
+/// Which channel the commands come from, and which channels have failed.
+#[derive(Default)]
+pub(super) struct Channels {
+    current: Option<PublisherId>,
+    failed: Vec<PublisherId>,
+    /// The current one has failed.
+    is_void: bool,
+}
+
+impl Channels {
+    pub(super) fn enter(&mut self, channel: PublisherId) {
+        self.current = Some(channel);
+        self.is_void = self.failed.contains(&channel);
+    }
+
+    pub(super) fn leave(&mut self, channel: PublisherId) {
+        self.failed.retain(|failed| *failed != channel);
+        self.current = None;
+        self.is_void = false;
+    }
+
+    /// A publish of this publisher was refused. That ends only channels that were entered.
+    pub(super) fn fail(&mut self, publisher: PublisherId) {
+        if self.current == Some(publisher) && !self.is_void {
+            self.failed.push(publisher);
+            self.is_void = true;
+        }
+    }
+
+    /// True when commands do not happen any more.
+    #[inline]
+    pub(super) fn is_void(&self) -> bool {
+        self.is_void
+    }
+}
+
+impl BrokerConnection {
+    /// Deals with a command of a channel that has failed: whoever waits for an answer gets one.
+    pub(super) fn pass_over(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Release { consumers } => {
+                self.finish_run(now);
+                self.release_as(&consumers, Outcome::Failed, now);
+            }
+            command => {
+                if let Some(request) = command.request() {
+                    let text = "the channel has failed";
+                    self.answer(request, Err(Refusal::new(RefusalKind::Conflict, text)), None);
+                }
+            }
+        }
+    }
+}
