@@ -5,10 +5,13 @@ STEP = @bash -c 'echo "==> $$*"; "$$@" || { code=$$?; \
 	echo "==> FAILED after $$SECONDS s: $$*" >&2; exit $$code; }; \
 	echo "==> $$SECONDS s: $$*"' step
 
-.PHONY: run test
+.PHONY: run build test
 
 run:
 	cargo run --release --locked -p polymq-server -- server --dev
+
+build:
+	cargo build --release --locked -p polymq-server
 
 # In the order in which a mistake is cheapest to learn of.
 test:

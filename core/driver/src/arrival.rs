@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
     time::Instant,
 };
@@ -20,9 +20,13 @@ use crate::{
     input::Input,
     link::{Link, Parts, Step},
     parting::part,
+    said,
     socket::Socket,
     timer::Timer,
 };
+
+/// When a refused connection was last said.
+static SAID: AtomicU64 = AtomicU64::new(0);
 
 /// A connection on its way to a login, and what bounds it.
 pub(crate) struct Arrival {
@@ -131,7 +135,9 @@ impl Arrival {
             Ok(Ok(made)) => made,
             Ok(Err(refusal)) => {
                 let refusal: polymq_contract::Refusal = refusal;
-                tracing::debug!(%refusal, "the broker took no further connection");
+                if said::is_due(&SAID) {
+                    tracing::warn!(event = "connection_refused", %refusal);
+                }
                 return Err(Ending::Refused);
             }
             Err(_) => return Err(Ending::Panic),

@@ -21,6 +21,7 @@ mod listener;
 mod pace;
 mod pacer;
 mod parting;
+mod said;
 mod socket;
 mod timer;
 mod tls;

@@ -63,7 +63,7 @@ impl fmt::Display for Bind {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {name:?} cannot listen on {bind}: {error}")]
+#[error("listener `{name}` cannot listen on {bind}")]
 pub struct ListenerError {
     /// Name of the listener.
     pub name: Arc<str>,

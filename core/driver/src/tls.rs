@@ -1,6 +1,9 @@
 //! TLS: its settings, which can be replaced while connections run, and the handshake.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use parking_lot::RwLock;
 use rustls::{
@@ -14,7 +17,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use polymq_contract::TlsPeer;
 
-use crate::{certificate::CertificateField, ending::Ending, socket::Direct};
+use crate::{certificate::CertificateField, ending::Ending, said, socket::Direct};
+
+/// When a failed handshake was last said.
+static SAID: AtomicU64 = AtomicU64::new(0);
 
 /// TLS settings of a listener, shared with who reloads them.
 pub struct Tls {
@@ -118,7 +124,9 @@ impl Tls {
         let config = Arc::clone(&self.config.read());
         let stream =
             TlsAcceptor::from(config).accept(socket).await.map_err(|error: io::Error| {
-                tracing::debug!(%error, "a TLS handshake failed");
+                if said::is_due(&SAID) {
+                    tracing::info!(event = "tls_handshake_failed", %error);
+                }
                 Ending::Handshake
             })?;
         let facts = self.facts(&stream);

@@ -23,8 +23,10 @@ pub(crate) fn prepare(
     is_dev: bool,
 ) -> anyhow::Result<Option<FirstAdmin>> {
     let is_first = broker.access().users().is_empty();
-    let admin =
-        is_first.then(|| FirstAdmin::from_env(|name| std::env::var_os(name))).transpose()?;
+    // A password that the environment names counts at every start: it is also the way back for
+    // whoever has lost the first one.
+    let admin = FirstAdmin::from_env(|name| std::env::var_os(name))?;
+    let admin = Some(admin).filter(|admin| is_first || !admin.is_made);
     if let Some(admin) = &admin {
         let record = auth::user_record(admin.password.expose(), &ADMINISTRATOR)?;
         put(broker, vhosts, &admin.name, record, true)?;

@@ -45,11 +45,24 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
         push_line(&mut text, &format!("  {name:width$}  {shown}"));
     }
     push_line(&mut text, &format!("  {:width$}  {data}", "data"));
-    if listeners.iter().all(|listener| listener.address.ip().is_loopback()) {
-        text.push_str(
-            "\nOnly clients on this machine can connect. For others, name an address:\n  \
-             --set listeners.amqp.bind=0.0.0.0:5672 --set listeners.mqtt.bind=0.0.0.0:1883\n",
-        );
+    let clients = listeners.iter().filter(|listener| {
+        matches!(listener.protocol, EndpointProtocol::Amqp | EndpointProtocol::Mqtt)
+    });
+    if clients.clone().all(|listener| listener.address.ip().is_loopback()) {
+        let flags: Vec<_> = clients
+            .map(|Bound { name, address, .. }| {
+                format!("--set listeners.{name}.bind=0.0.0.0:{}", address.port())
+            })
+            .collect();
+        if !flags.is_empty() {
+            let flags = flags.join(" ");
+            push_line(
+                &mut text,
+                &format!(
+                    "\nOnly clients on this machine can connect. For others, name an address:\n  {flags}"
+                ),
+            );
+        }
     }
     if is_dev {
         text.push_str(
@@ -64,6 +77,7 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
 pub(crate) fn first_start(
     admin: &FirstAdmin,
     listeners: &[Bound],
+    vhost: &str,
     kept_in: Option<&str>,
 ) -> String {
     let (name, password) = (&admin.name, admin.shown());
@@ -75,7 +89,10 @@ pub(crate) fn first_start(
     push_line(&mut text, &format!("|  user      {name}"));
     push_line(&mut text, &format!("|  password  {password}"));
     if let Some(amqp) = address(EndpointProtocol::Amqp) {
-        push_line(&mut text, &format!("|  AMQP      amqp://{name}:{password}@{amqp}/%2F"));
+        push_line(
+            &mut text,
+            &format!("|  AMQP      amqp://{name}:{password}@{amqp}/{}", escaped(vhost)),
+        );
     }
     if let Some(mqtt) = address(EndpointProtocol::Mqtt) {
         let (host, port) = (mqtt.ip(), mqtt.port());
@@ -95,6 +112,19 @@ pub(crate) fn first_start(
     }
     text.push_str("+---------------------------------------------------------\n");
     text
+}
+
+/// A part of an address.
+fn escaped(part: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    part.bytes().fold(String::new(), |mut out, byte| {
+        if is_plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
 }
 
 fn push_line(text: &mut String, line: &str) {
@@ -145,7 +175,7 @@ mod tests {
             password: polymq_contract::Secret::new("pw"),
             is_made: true,
         };
-        let text = first_start(&admin, &listeners(), Some("./data"));
+        let text = first_start(&admin, &listeners(), "/", Some("./data"));
         assert!(text.contains("amqp://admin:pw@127.0.0.1:5672/%2F"), "{text}");
         assert!(text.contains("mosquitto_sub -h 127.0.0.1 -p 1883 -u admin -P pw"), "{text}");
         assert!(text.contains("./data/initial-admin-password"), "{text}");

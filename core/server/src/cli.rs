@@ -64,7 +64,11 @@ pub(crate) struct ServerArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    #[arg(conflicts_with = "config")]
     file: Option<PathBuf>,
+    /// The same, as `polymq server` has it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Set a key, such as limits.connections=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -88,7 +92,7 @@ impl ServerArgs {
 
 impl CheckArgs {
     pub(crate) fn sources(&self) -> Sources {
-        sources(self.file.clone(), &self.settings)
+        sources(self.file.clone().or_else(|| self.config.clone()), &self.settings)
     }
 }
 

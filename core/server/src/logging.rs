@@ -3,9 +3,20 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::config::{Logging, value::LogFormat};
+
+/// The part of `level` that says no level. The filter would take it for the name of a module, and
+/// log nothing.
+pub(crate) fn wrong_directive(level: &str) -> Option<&str> {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let is_right = |directive: &str| match directive.rsplit_once('=') {
+        Some((_, word)) => is_level(word),
+        None => is_level(directive),
+    };
+    level.split(',').map(str::trim).find(|directive| !is_right(directive))
+}
 
 /// Starts logging to standard error.
 ///

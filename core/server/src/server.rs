@@ -109,7 +109,8 @@ impl Running {
             running.driver.serve(listener)?;
         }
         running.phase.enter(Phase::Serving);
-        announce(mode, &ports.bound, admin.as_ref(), data_dir.as_deref());
+        let of_admin = (admin.as_ref(), config.server.default_vhost.as_str());
+        announce(mode, &ports.bound, of_admin, data_dir.as_deref());
         Ok(running)
     }
 
@@ -136,7 +137,12 @@ impl Running {
         for vhost in &vhosts {
             self.broker.create_vhost(vhost.clone());
         }
-        accounts::prepare(&self.broker, &vhosts, mode.is_dev)
+        let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
+        let anonymous = config.auth.anonymous_user.as_str();
+        if !anonymous.is_empty() && self.broker.access().user(anonymous).is_none() {
+            anyhow::bail!("auth.anonymous_user: there is no user `{anonymous}`");
+        }
+        Ok(admin)
     }
 
     /// What the pages of HTTP show.
@@ -177,23 +183,34 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. SIGHUP is answered in the log: a terminal that is closed must not end a
+/// broker.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl StopSignals {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be received");
-        let terminate = listen(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => tracing::warn!(
+                    event = "hang_up_ignored",
+                    "a change of the configuration needs a restart"
+                ),
+            }
         }
     }
 }
@@ -302,8 +319,9 @@ fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
         }
     };
     let me = OwnerId(u128::from_ne_bytes(auth::random()?));
+    let place = config.server.data_dir.join(&config.storage_file.path);
     let opened = wait(|reply| store.open(ShardId::default(), me, reply))
-        .context("the store cannot be opened")?;
+        .with_context(|| format!("the store in `{}` cannot be opened", place.display()))?;
     Ok((store, opened))
 }
 
@@ -385,7 +403,12 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Tells standard output and the log that clients may come.
-fn announce(mode: Mode, bound: &[Bound], admin: Option<&FirstAdmin>, data_dir: Option<&Path>) {
+fn announce(
+    mode: Mode,
+    bound: &[Bound],
+    (admin, vhost): (Option<&FirstAdmin>, &str),
+    data_dir: Option<&Path>,
+) {
     let took = mode.started.elapsed();
     let text = if mode.print_ports {
         banner::ports(bound)
@@ -394,7 +417,7 @@ fn announce(mode: Mode, bound: &[Bound], admin: Option<&FirstAdmin>, data_dir: O
         let data = folder.as_deref().unwrap_or("in memory");
         let mut text = banner::ready(bound, data, mode.is_dev, took);
         if let Some(admin) = admin.filter(|admin| admin.is_made) {
-            text.push_str(&banner::first_start(admin, bound, folder.as_deref()));
+            text.push_str(&banner::first_start(admin, bound, vhost, folder.as_deref()));
         }
         text
     };

@@ -58,7 +58,7 @@ impl BrokerConnection {
                 Err(refusal) => {
                     add(&counters.logins_failed, 1);
                     let from = peer.address.map(|a| a.to_string()).unwrap_or_default();
-                    tracing::warn!(event = "login_failed", %from, reason = %refusal.text);
+                    tracing::debug!(event = "login_refused", %from, reason = %refusal.text);
                 }
             }
             outbox.push(Event::Answered { request, answer: Box::new(answer) });

@@ -97,7 +97,7 @@ async fn a_taken_port_is_named_in_the_error() {
         vhost: VhostName::new("/").expect("a name"),
     });
     let error = second.err().expect("an error").to_string();
-    assert!(error.starts_with(&format!("listener \"second\" cannot listen on {bind}")), "{error}");
+    assert!(error.starts_with(&format!("listener `second` cannot listen on {bind}")), "{error}");
 }
 
 #[tokio::test]

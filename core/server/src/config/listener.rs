@@ -11,7 +11,7 @@ use super::{
     key::Configured,
     section::{Listener, Server, Tls},
     source::Source,
-    value::{Bind, ListenerProtocol},
+    value::{Bind, ListenerProtocol, Setting},
 };
 
 /// Listeners that exist without being mentioned, with their ports.
@@ -65,11 +65,15 @@ fn endpoint(source: &mut Source, server: &Server, ports: Ports, name: String) ->
     let path = format!("listeners.{name}");
     let listener = Listener::read(source, &path);
     let protocol = protocol(source, &path, &name, listener.protocol)?;
+    source.show_as(&format!("{path}.protocol"), format!("\"{protocol}\""));
     let mut binds = listener.bind;
     let bind_path = format!("{path}.bind");
     if source.origin(&bind_path) == super::problem::Origin::Default {
         match DEFAULT_LISTENERS.iter().find(|(known, _)| *known == name) {
-            Some((_, port)) => binds = vec![Bind { address: None, port: *port }],
+            Some((_, port)) => {
+                binds = vec![Bind { address: None, port: *port }];
+                source.show_as(&bind_path, binds.show());
+            }
             None => {
                 let help = Some(format!("add bind = [\":PORT\"] to [{path}]"));
                 source.note_at(&bind_path, format!("listener `{name}` has no address"), help);
@@ -132,6 +136,19 @@ fn address(bind: Bind, default: IpAddr, ports: Ports) -> Option<SocketAddr> {
         Ports::Free => Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)),
         Ports::Offset(_) if bind.port == 0 => Some(SocketAddr::new(address, 0)),
         Ports::Offset(offset) => Some(SocketAddr::new(address, bind.port.checked_add(offset)?)),
+    }
+}
+
+/// Notes addresses that two listeners want.
+pub(super) fn check_addresses(source: &mut Source, endpoints: &[Endpoint]) {
+    let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    for endpoint in endpoints {
+        for address in endpoint.addresses.iter().filter(|address| address.port() != 0) {
+            let Some(other) = taken.insert(*address, &endpoint.name) else { continue };
+            let path = format!("listeners.{}.bind", endpoint.name);
+            let message = format!("`{}` and `{other}` both listen on {address}", endpoint.name);
+            source.note_at(&path, message, Some("give one of them another port".to_owned()));
+        }
     }
 }
 

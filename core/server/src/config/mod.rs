@@ -168,10 +168,25 @@ impl Config {
         if self.server.default_vhost.is_empty() {
             source.note_at("server.default_vhost", "a vhost has a name".to_owned(), None);
         }
+        if self.limits.connections == 0 {
+            let help = Some("leave it out for the default".to_owned());
+            let message = "`limits.connections` is 0: nobody could connect".to_owned();
+            source.note_at("limits.connections", message, help);
+        }
+        if let Some(wrong) = crate::logging::wrong_directive(&self.logging.level) {
+            let help = "use off, error, warn, info, debug or trace, also for a part of the broker: \
+                        info,polymq_mqtt=debug";
+            let message = format!("`logging.level`: `{wrong}` is no level");
+            source.note_at("logging.level", message, Some(help.to_owned()));
+        }
+        listener::check_addresses(source, &self.endpoints);
         listener::check_tls(source, &self.endpoints, &self.tls);
     }
 
     fn warnings(&self) -> Vec<String> {
+        if self.endpoints.is_empty() {
+            return vec!["no listener has an address, so nobody can connect".to_owned()];
+        }
         let is_open = |endpoint: &&Endpoint| {
             endpoint.tls.is_none()
                 && endpoint.protocol != EndpointProtocol::Metrics

@@ -165,6 +165,12 @@ impl Source {
     fn note_unknown(&mut self, path: &str, origin: Origin) {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
         let siblings = self.siblings(path);
+        let of_store =
+            ["users", "user", "permissions", "vhosts", "queues", "exchanges", "bindings"];
+        if of_store.contains(&name) || of_store.iter().any(|kept| path.starts_with(kept)) {
+            let help = format!("{name} are kept in the store, not in the configuration");
+            return self.note(origin, format!("unknown key `{path}`"), Some(help));
+        }
         let help = match nearest(name, siblings.iter().copied()) {
             Some(meant) => format!("did you mean `{}`?", join(table, meant)),
             None => {
@@ -218,6 +224,13 @@ impl Source {
         let value = value.unwrap_or_else(|| key::default(default));
         self.taken.push((path, value.show(), origin));
         value
+    }
+
+    /// Shows another value for a key that was taken: a default that its place decides.
+    pub(crate) fn show_as(&mut self, path: &str, value: String) {
+        if let Some((_, shown, _)) = self.taken.iter_mut().find(|(taken, ..)| taken == path) {
+            *shown = value;
+        }
     }
 
     /// Every value as it stands, with its origin.

@@ -163,3 +163,36 @@ fn values_carry_their_units() {
     assert_eq!(MemoryMark::read(&read("60%")), Some(MemoryMark::Percent(60)));
     assert_eq!(MemoryMark::read(&read("0%")), None);
 }
+
+#[test]
+fn default_listeners_are_shown_as_they_are() {
+    let loaded = load("", &[], &[]).unwrap();
+    let shown: String =
+        loaded.effective.iter().map(|(key, value, _)| format!("{key} = {value}\n")).collect();
+    assert!(shown.contains("listeners.amqp.bind = [\":5672\"]\n"), "{shown}");
+    assert!(shown.contains("listeners.amqp.protocol = \"amqp\"\n"), "{shown}");
+    // What is shown is a configuration that says the same.
+    assert_eq!(load(&shown, &[], &[]).unwrap().config, loaded.config);
+}
+
+#[test]
+fn listeners_that_are_all_off_are_warned_about() {
+    let off = ["amqp", "mqtt", "http", "metrics"].map(|name| format!("listeners.{name}.bind="));
+    let loaded = load("", &[], &off.each_ref().map(String::as_str)).unwrap();
+    assert!(loaded.warnings[0].contains("nobody can connect"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn values_that_would_make_the_broker_useless_are_refused() {
+    for (text, told) in [
+        ("[logging]\nlevel = \"loud\"", "`loud` is no level"),
+        ("[logging]\nlevel = \"info,polymq_mqtt=deubg\"", "`polymq_mqtt=deubg` is no level"),
+        ("[limits]\nconnections = 0", "nobody could connect"),
+        ("[listeners.mqtt]\nbind = [\":5672\"]", "both listen on 127.0.0.1:5672"),
+        ("[auth.users]\nme = \"pw\"", "kept in the store"),
+    ] {
+        let shown = mistakes(text);
+        assert!(shown.contains(told), "{text}: {shown}");
+    }
+    load("[logging]\nlevel = \"warn, polymq_mqtt=trace\"", &[], &[]).unwrap();
+}
