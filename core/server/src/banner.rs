@@ -55,13 +55,10 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
             })
             .collect();
         if !flags.is_empty() {
-            let flags = flags.join(" ");
-            push_line(
-                &mut text,
-                &format!(
-                    "\nOnly clients on this machine can connect. For others, name an address:\n  {flags}"
-                ),
+            text.push_str(
+                "\nOnly clients on this machine can connect. For others, name an address:\n",
             );
+            push_line(&mut text, &format!("  {}", flags.join(" ")));
         }
     }
     if is_dev {
