@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use crate::{
     counters::Counters,
     definitions::{self, StoredVhost, kind},
     login::Authenticator,
+    queue::{Home, WindowBudget},
     vhost::Vhost,
 };
 
@@ -42,6 +43,7 @@ pub struct Parts {
 
 /// The state that all connections share.
 pub(crate) struct Core {
+    me: Weak<Core>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) formats: Formats,
     pub(crate) limits: Arc<Limits>,
@@ -59,6 +61,7 @@ pub(crate) struct Core {
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
+    windows: Arc<WindowBudget>,
 }
 
 /// A connection, for administration and shutdown.
@@ -71,8 +74,10 @@ pub(crate) struct ConnectionRecord {
 }
 
 impl Core {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let windows = Arc::new(WindowBudget::new(&parts.limits));
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             committer: parts.committer,
             formats: parts.formats,
             limits: parts.limits,
@@ -89,7 +94,13 @@ impl Core {
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),
-        }
+            windows,
+        })
+    }
+
+    /// What a queue of this virtual host needs of the broker.
+    pub(crate) fn home(&self, vhost: &Arc<Vhost>) -> Home {
+        Home::new(&self.me, vhost, &self.windows)
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

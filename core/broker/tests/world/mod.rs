@@ -69,8 +69,12 @@ impl World {
 
     /// Stops without a word, as a kill does, and starts again on what the store has.
     pub(crate) fn restart(self) -> Self {
+        self.restart_with(Limits::default())
+    }
+
+    pub(crate) fn restart_with(self, limits: Limits) -> Self {
         self.broker.committer().kick();
-        Self::over(self.store, Limits::default(), self.now_ms)
+        Self::over(self.store, limits, self.now_ms)
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, BatchWriter, Close, Durability, Epoch, Opened, Outcome, ShardBatch, ShardId, Store,
-    StoreError,
+    Batch, BatchWriter, Close, Durability, Epoch, LogId, Opened, Outcome, Page, ReadLimit, Reply,
+    Seq, ShardBatch, ShardId, Store, StoreError,
 };
 
 mod answers;
@@ -169,6 +169,12 @@ impl Committer {
         }
         drop(guard);
         self.answers.run();
+    }
+
+    /// Reads messages of a log from `from` upwards, up to what is durable. The answer may come at
+    /// once, on this thread.
+    pub fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
+        self.store.read(log, from, limit, reply);
     }
 
     /// The last batch that is durable.
