@@ -217,7 +217,7 @@ impl BrokerConnection {
             Got::Now(got, remaining) => (got, remaining),
             Got::Later => {
                 let queue = queue.name.as_str().to_owned();
-                self.getting = Some(Get { request, queue, no_ack, consumer });
+                self.getting = Some(Box::new(Get { request, queue, no_ack, consumer }));
                 return;
             }
             Got::Unreadable => {
@@ -240,7 +240,8 @@ impl BrokerConnection {
 
     /// Gets again what waited for a page of the disk.
     pub(super) fn get_again(&mut self, now: Now) {
-        if let Some(Get { request, queue, no_ack, consumer }) = self.getting.take() {
+        if let Some(get) = self.getting.take() {
+            let Get { request, queue, no_ack, consumer } = *get;
             self.get(request, &queue, no_ack, consumer, now);
         }
     }
