@@ -16,6 +16,7 @@ mod housekeeping;
 mod logging;
 mod process;
 mod server;
+mod storage;
 mod tls;
 
 use std::{io::Write, process::ExitCode, time::Instant};
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         Command::Server(args) => serve(&args, started),
         Command::Check(args) => check(&args),
         Command::Config(ConfigCommand::Docs) => say(&config::reference()),
+        Command::Storage(command) => Config::load(&command.sources())
+            .map_err(anyhow::Error::from)
+            .and_then(|loaded| storage::run(&loaded.config, &command)),
     };
     result.unwrap_or_else(|error| {
         // Mistakes of the configuration are paragraphs of their own.

@@ -304,7 +304,10 @@ fn kept_in(config: &Config) -> Option<PathBuf> {
     }
 }
 
-fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
+/// Opens the store that the configuration names.
+///
+/// Errors: when it cannot be opened, or another process has it.
+pub(crate) fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
     let store: Arc<dyn Store> = match kept_in(config) {
         None => Arc::new(MemoryStore::new()),
         Some(data_dir) => {
