@@ -11,7 +11,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use polymq_contract::{Event, Outbox, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
-use polymq_store::Committer;
+use polymq_store::{Committer, Durability};
 
 use crate::{
     access::Access,
@@ -39,6 +39,8 @@ pub struct Parts {
     pub entropy: Entropy,
     /// Settings of MQTT that the broker itself needs.
     pub share_expiry_ms: u64,
+    /// What the confirm of a persistent message means in queues that do not say.
+    pub durability: Durability,
 }
 
 /// The state that all connections share.
@@ -50,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) entropy: Entropy,
     pub(crate) share_expiry_ms: u64,
+    pub(crate) durability: Durability,
     pub(crate) access: Access,
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
@@ -84,6 +87,7 @@ impl Core {
             authenticator: parts.authenticator,
             entropy: parts.entropy,
             share_expiry_ms: parts.share_expiry_ms,
+            durability: parts.durability,
             access: Access::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),

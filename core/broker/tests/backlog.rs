@@ -198,3 +198,18 @@ fn deleting_a_long_queue_answers_how_many_went() {
     let world = world.restart();
     assert!(world.broker.queues().is_empty());
 }
+
+#[test]
+fn a_queue_of_class_memory_survives_without_its_messages() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue_with("q", &[("x-durability", Value::String("memory".into()))]);
+    world.store.faults().delay_replies(true);
+    client.events();
+    client.send(publish("", "q", "m", 1));
+    assert_eq!(client.events().len(), 1, "its confirm waits for no disk");
+    world.store.faults().delay_replies(false);
+    world.store.release();
+    let world = world.restart();
+    assert_eq!(ready(&world), 0);
+}

@@ -88,6 +88,7 @@ impl Running {
             authenticator: Arc::clone(&logins) as _,
             entropy: Box::new(fill_with_randomness),
             share_expiry_ms: millis(config.mqtt.share_expiry),
+            durability: config.storage.durability(),
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         let running = Self { broker, driver, phase: Arc::default() };

@@ -281,6 +281,8 @@ impl BrokerConnection {
         for settlement in transaction.settlements {
             self.settle(settlement, now);
         }
+        // Acknowledgements of a transaction are promised to last.
+        self.core.committer.want_sync();
         drop(together);
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));

@@ -32,7 +32,7 @@ impl Core {
         now: Now,
     ) -> Result<(Arc<Queue>, bool, Option<ShardBatch>), Refusal> {
         let name = QueueName::new(&declare.queue).map_err(bad_name)?;
-        let mut settings = QueueSettings::parse(declare.arguments.clone())?;
+        let mut settings = QueueSettings::parse(declare.arguments.clone(), self.durability)?;
         settings.durable = declare.durable;
         settings.auto_delete = declare.auto_delete;
         settings.exclusive = declare.exclusive.then_some(connection);
@@ -121,8 +121,8 @@ impl Core {
         stored: StoredQueue,
     ) -> Result<Arc<Queue>, Refusal> {
         let mut settings = match stored.of_client {
-            true => QueueSettings::of_client(true, &self.limits),
-            false => QueueSettings::parse(stored.arguments)?,
+            true => QueueSettings::of_client(true, &self.limits, self.durability),
+            false => QueueSettings::parse(stored.arguments, self.durability)?,
         };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;

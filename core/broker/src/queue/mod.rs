@@ -26,7 +26,7 @@ use polymq_contract::{
     Delivery, DeliveryRange, Event, Matched, Outbox, Outcome, Refusal, RefusalKind,
 };
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName, Seq};
-use polymq_store::{Committer, PubRef, ShardBatch};
+use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
 pub(crate) use consumer::{ConsumerSpec, Group};
 pub(crate) use paging::Home;
@@ -111,6 +111,8 @@ pub(crate) struct Queue {
     pub(crate) log: LogId,
     /// True when the queue survives a restart: it is durable and not exclusive.
     stored: bool,
+    /// True when its persistent messages survive, too.
+    keeps: bool,
     committer: Arc<Committer>,
     state: Mutex<State>,
     /// Something here may expire.
@@ -129,12 +131,14 @@ impl Queue {
         committer: Arc<Committer>,
         home: Home,
     ) -> Arc<Self> {
+        let keeps = stored && settings.durability != Durability::Memory;
         let perishable = settings.ttl_ms.is_some() || settings.expires_ms.is_some();
         Arc::new(Self {
             name,
             settings,
             log,
             stored,
+            keeps,
             committer,
             state: Mutex::new(State::new(home.budget.window())),
             perishable: AtomicBool::new(perishable),
@@ -163,7 +167,7 @@ impl Queue {
         let accepted = state.room_for(messages, &self.settings);
         let (taken, refused) = messages.split_at_checked(accepted).unwrap_or((messages, &[]));
         let first = Seq(state.next_seq);
-        let batch = self.stored.then(|| self.store(taken, first, refs, now_ms)).flatten();
+        let batch = self.keeps.then(|| self.store(taken, first, refs, now_ms)).flatten();
         let stored_in = batch.unwrap_or_default();
         if state.append(taken, stored_in, matched, &self.settings, now_ms, departed) {
             self.perishable.store(true, Ordering::Relaxed);
@@ -172,7 +176,7 @@ impl Queue {
         // What expires at this very moment still goes to a consumer that is waiting.
         state.dispatch(now_ms.saturating_sub(1), departed);
         state.expire_head(now_ms, departed);
-        if self.stored {
+        if self.keeps {
             state.window = self.home.budget.window();
             state.spill(self.committer.durable());
         }

@@ -155,7 +155,7 @@ impl Queue {
 
     /// Tells all queues together what this one takes.
     pub(super) fn report(&self, state: &mut State) {
-        if self.stored {
+        if self.keeps {
             let weight = weight(state.ready.len(), state.ready_bytes);
             state.reported = self.home.budget.report(state.reported, weight);
         }

@@ -47,6 +47,7 @@ impl World {
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
+            durability: polymq_store::Durability::Sync,
         });
         let world = Self { broker, store, started: Instant::now(), now_ms };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();

@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use polymq_store::Durability;
+
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, Kept, ListenerProtocol, LogFormat,
         Mechanism, MemoryMark, PlainWithoutTls, Setting,
     },
 };
@@ -33,6 +35,26 @@ section! {
     Storage at "storage" {
         /// "file": a log in the data directory. "memory": nothing survives the process.
         backend: Backend = "file",
+        /// What the confirm of a persistent message means, in queues without `x-durability`.
+        /// "sync": it is on the disk. "interval": it survives a crash of the broker, and the disk
+        /// has it within `interval`. "os": the disk has it when the system likes.
+        durability: Kept = "sync",
+        /// The most that a power loss costs with durability "interval".
+        interval: Duration = "50ms",
+    }
+}
+
+impl Storage {
+    /// What the confirm of a persistent message means.
+    pub(crate) fn durability(&self) -> Durability {
+        match self.durability {
+            Kept::Sync => Durability::Sync,
+            Kept::Os => Durability::Os,
+            Kept::Interval => {
+                let ms = u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX);
+                Durability::SyncInterval { ms: ms.max(1) }
+            }
+        }
     }
 }
 
@@ -198,8 +220,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "plugin",
     "metrics",
     "server.definitions_file",
-    "storage.durability",
-    "storage.interval",
     "storage.postgres",
     "storage.sqlite",
     "storage.file.segment_size",

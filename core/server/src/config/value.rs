@@ -294,6 +294,17 @@ words! {
     }
 }
 words! {
+    /// What the confirm of a persistent message means.
+    Kept {
+        /// It is on the disk.
+        Sync = "sync",
+        /// It is in the page cache, and soon on the disk.
+        Interval = "interval",
+        /// It is in the page cache.
+        Os = "os",
+    }
+}
+words! {
     /// A way to log in.
     Mechanism {
         Plain = "PLAIN",
