@@ -106,10 +106,10 @@ impl PostgresServer {
     pub fn kill(&self) {
         if let Some(mut child) = self.postmaster.lock().take() {
             // Its children end by themselves when they miss it, but not at once.
-            let children = Command::new("pgrep").args(["-P", &child.id().to_string()]).output();
-            let children = children.map(|output| output.stdout).unwrap_or_default();
+            let list = format!("/proc/{0}/task/{0}/children", child.id());
+            let children = fs::read_to_string(list).unwrap_or_default();
             let _ = child.kill();
-            for pid in String::from_utf8_lossy(&children).split_whitespace() {
+            for pid in children.split_whitespace() {
                 signal("-KILL", pid);
             }
             let _ = child.wait();

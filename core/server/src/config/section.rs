@@ -5,8 +5,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat,
-        Mechanism, MemoryMark, PlainWithoutTls, Setting,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, ListenerProtocol,
+        LogFormat, Mechanism, MemoryMark, PlainWithoutTls, Setting,
     },
 };
 
@@ -31,7 +31,8 @@ section! {
 section! {
     /// What keeps the data.
     Storage at "storage" {
-        /// "file": a log in the data directory. "memory": nothing survives the process.
+        /// "file": a log in the data directory. "postgres", "sqlite": a database. "memory":
+        /// nothing survives the process.
         backend: Backend = "file",
     }
 }
@@ -41,6 +42,37 @@ section! {
     StorageFile at "storage.file" {
         /// Folder of the log, below the data directory unless it is absolute.
         path: PathBuf = "store",
+    }
+}
+
+section! {
+    /// The database of backend "postgres"; version 14 or later.
+    StoragePostgres at "storage.postgres" {
+        /// "postgres://user@host:port/database"; "?host=/folder" at the end takes the socket in
+        /// a folder. The database must exist and belong to the user.
+        url: DatabaseUrl = "postgres://polymq@localhost/polymq",
+        /// Connections: one that writes, the others read.
+        pool_size: u16 = "16",
+        /// How long another broker waits after the last sign of this one before it takes over.
+        lease: Duration = "10s",
+    }
+}
+
+section! {
+    /// Its password, when it is not part of the URL.
+    StoragePassword at "storage.postgres.password" {
+        /// File that holds it.
+        file: PathBuf = "",
+        /// Variable of the environment that holds it.
+        env: String = "",
+    }
+}
+
+section! {
+    /// The database of backend "sqlite".
+    StorageSqlite at "storage.sqlite" {
+        /// Its file, below the data directory unless it is absolute.
+        path: PathBuf = "polymq.db",
     }
 }
 
@@ -179,6 +211,9 @@ pub(crate) static SECTIONS: &[Section] = &[
     Server::SECTION,
     Storage::SECTION,
     StorageFile::SECTION,
+    StoragePostgres::SECTION,
+    StoragePassword::SECTION,
+    StorageSqlite::SECTION,
     Listener::SECTION,
     Tls::SECTION,
     Auth::SECTION,
@@ -200,8 +235,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "server.definitions_file",
     "storage.durability",
     "storage.interval",
-    "storage.postgres",
-    "storage.sqlite",
     "storage.file.segment_size",
     "storage.file.body_cache",
     "mqtt.queue_missing",

@@ -69,8 +69,8 @@ impl PostgresConfig {
         Ok(Self { options: options.disable_statement_logging(), lease, readers: readers.max(1) })
     }
 
-    /// Host and database, for messages.
-    fn place(&self) -> String {
+    /// Host, port and database, for people.
+    pub fn place(&self) -> String {
         let options = &self.options;
         let database = options.get_database().unwrap_or_else(|| options.get_username());
         format!("{}:{}/{database}", options.get_host(), options.get_port())
