@@ -122,6 +122,9 @@ pub(crate) struct ServerArgs {
     /// For tutorials and tests: guest/guest, and MQTT without login, both from loopback only
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Wait while another broker has the store, and serve when it has gone
+    #[arg(long)]
+    pub(crate) standby: bool,
     /// Set a key, such as limits.connections=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,

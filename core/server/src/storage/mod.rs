@@ -16,7 +16,7 @@ use polymq_store::{
 use crate::{
     cli::StorageCommand,
     config::{Config, value::Backend},
-    server,
+    store::{self, OpenStore},
 };
 use progress::Bar;
 
@@ -42,7 +42,7 @@ struct Session {
 
 impl Session {
     fn open(config: &Config) -> anyhow::Result<Self> {
-        let (store, opened) = server::open_store(config)?;
+        let OpenStore { store, opened } = store::open(config)?;
         Ok(Self { store, opened, name: place(config) })
     }
 
@@ -71,13 +71,7 @@ impl Session {
 
 /// Backend and place of a store, for people.
 fn place(config: &Config) -> String {
-    match config.storage.backend {
-        Backend::File => {
-            let path = config.server.data_dir.join(&config.storage_file.path);
-            format!("the file store in `{}`", path.display())
-        }
-        other => format!("the {other} store"),
-    }
+    format!("the {} store `{}`", config.storage.backend, store::place(config))
 }
 
 fn inspect(config: &Config) -> anyhow::Result<ExitCode> {
