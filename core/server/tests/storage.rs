@@ -20,11 +20,12 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(data: &Path) -> Self {
+    fn start(data: &Path, extra: &[&str]) -> Self {
         let flags = ["server", "--dev", "--port", "0", "--print-ports", "--data-dir"];
         let mut child = Command::new(PROGRAM)
             .args(flags)
             .arg(data)
+            .args(extra)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -69,7 +70,7 @@ fn expect(socket: &mut TcpStream, len: usize, first: u8) -> Vec<u8> {
 
 /// A session that subscribes to `t` at quality of service 1 and is away, with messages waiting.
 fn fill(data: &Path) {
-    let broker = Broker::start(data);
+    let broker = Broker::start(data, &[]);
     let mut subscriber = broker.connect(b's');
     subscriber.write_all(b"\x82\x06\x00\x01\x00\x01t\x01").unwrap();
     expect(&mut subscriber, 5, 0x90);
@@ -86,7 +87,11 @@ fn fill(data: &Path) {
 
 /// The session comes back and is sent everything, in order.
 fn drain(data: &Path) {
-    let broker = Broker::start(data);
+    drain_with(data, &[]);
+}
+
+fn drain_with(data: &Path, extra: &[&str]) {
+    let broker = Broker::start(data, extra);
     let mut subscriber = broker.connect(b's');
     for number in 1..=MESSAGES {
         let packet = expect(&mut subscriber, 9, 0x32);
@@ -173,8 +178,33 @@ fn an_export_that_is_not_whole_is_refused() {
 #[test]
 fn a_store_in_use_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let _broker = Broker::start(dir.path());
+    let _broker = Broker::start(dir.path(), &[]);
     let output = storage(&["inspect"], dir.path());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && errors.contains("held by process"), "{errors}");
+}
+
+#[test]
+fn a_store_moves_to_another_backend_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let told = said(&storage(&["migrate", "--to", "sqlite"], dir.path()));
+    assert!(told.contains("Set storage.backend = \"sqlite\""), "{told}");
+    let again = storage(&["migrate", "--to", "sqlite"], dir.path());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"), "{again:?}");
+    let back = ["--set", "storage.backend=sqlite", "--set", "storage.file.path=new"];
+    said(&storage(&[&["migrate", "--to", "file"], &back[..]].concat(), dir.path()));
+    drain_with(dir.path(), &["--set", "storage.file.path=new"]);
+    drain_with(dir.path(), &["--set", "storage.backend=sqlite"]);
+    drain(dir.path());
+}
+
+#[test]
+fn a_migration_that_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (to, told) in [("file", "already"), ("memory", "nothing would be left")] {
+        let output = storage(&["migrate", "--to", to], dir.path());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(told), "{errors}");
+    }
 }
