@@ -25,6 +25,9 @@ use crate::{
 
 const DOING: &str = "writing a base file";
 
+/// So much is written between two syncs; the log's own syncs do not queue behind more.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+
 /// What comes next.
 enum Next {
     Metas(Option<String>),
@@ -53,6 +56,7 @@ struct OpenBase {
     number: NonZeroU32,
     file: Arc<dyn DiskFile>,
     end: u64,
+    synced: u64,
     batches: u32,
     last_crc: u32,
 }
@@ -192,7 +196,7 @@ impl BaseWriter {
         put(&mut self.out, head, props, body)
     }
 
-    /// Writes what was collected as one batch, and syncs it.
+    /// Writes what was collected as one batch.
     fn write(&mut self, home: &Home) -> Result<(), Failure> {
         let Some(open) = self.open.as_mut().filter(|_| !self.out.is_empty()) else { return Ok(()) };
         let header = BatchHeader {
@@ -209,8 +213,11 @@ impl BaseWriter {
         let padding = usize::try_from(header.stride()).unwrap_or(0) - HEADER - self.out.len();
         let zeros = vec![0; padding];
         open.file.write_at(&[&bytes, &self.out, &zeros], open.end).map_err(io_at(DOING))?;
-        open.file.sync_data().map_err(fatal_at(DOING))?;
         open.end += header.stride();
+        if open.end - open.synced >= SYNC_BYTES {
+            open.file.sync_data().map_err(fatal_at(DOING))?;
+            open.synced = open.end;
+        }
         open.batches += 1;
         open.last_crc = crc;
         self.out.clear();
@@ -246,6 +253,6 @@ impl OpenBase {
             size: 0,
         };
         file.write_at(&[&header.encode(*uuid)], 0).map_err(io_at(DOING))?;
-        Ok(Self { number, file, end: PAGE, batches: 0, last_crc: 0 })
+        Ok(Self { number, file, end: PAGE, synced: 0, batches: 0, last_crc: 0 })
     }
 }

@@ -1,6 +1,6 @@
 //! Which segments are worth merging.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use polymq_store::LogId;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The most segments of one merge.
-const FILES_MAX: usize = 64;
+const FILES_MAX: usize = 256;
 
 struct Use {
     /// What it takes beside its header.
@@ -35,7 +35,7 @@ impl Flusher {
         let config = &self.home.config;
         let chosen = sparse(&files, config.segment_bytes, config.garbage_bytes)
             .or_else(|| alike(&files, config))?;
-        let groups = groups(&shared, &chosen);
+        let groups = groups(&shared, &chosen.iter().copied().collect());
         Some(Box::new(Copying::merge(chosen, groups)))
     }
 }
@@ -77,22 +77,27 @@ fn sparse(files: &BTreeMap<u32, Use>, live_max: u64, garbage_max: u64) -> Option
     Some(chosen).filter(|chosen| !chosen.is_empty())
 }
 
-/// The oldest of many small segments.
+/// The oldest of many small segments; of several logs at once, when each has enough.
 fn alike(files: &BTreeMap<u32, Use>, config: &LogConfig) -> Option<Vec<u32>> {
     let mut classes: BTreeMap<(Option<LogId>, u32), Vec<u32>> = BTreeMap::new();
+    let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
     for (number, file) in files.iter().filter(|(_, file)| file.bytes * 4 <= config.segment_bytes) {
         let class = file.bytes.max(1).ilog2() / 3;
         let alike = classes.entry((file.log, class)).or_default();
         alike.push(*number);
         if alike.len() >= config.alike_segments {
-            return Some(std::mem::take(alike));
+            bytes += alike.iter().filter_map(|n| files.get(n)).map(|file| file.bytes).sum::<u64>();
+            chosen.append(alike);
+        }
+        if bytes >= config.segment_bytes || chosen.len() >= FILES_MAX {
+            break;
         }
     }
-    None
+    Some(chosen).filter(|chosen| !chosen.is_empty())
 }
 
 /// What lives in these segments, neighbours of one log together.
-fn groups(shared: &Shared, chosen: &[u32]) -> VecDeque<Group> {
+fn groups(shared: &Shared, chosen: &BTreeSet<u32>) -> VecDeque<Group> {
     let mut groups = VecDeque::new();
     for (id, log) in shared.state.logs() {
         let mut open: Option<Group> = None;

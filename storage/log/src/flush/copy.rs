@@ -15,7 +15,7 @@ use crate::{
     core::Home,
     dead::Dead,
     error::{Failure, fatal_at},
-    names::SEG_DIR,
+    names::{SEG_DIR, seg_name},
     numbers::FileNumbers,
     part::{FilePart, Part, Source},
     place::{Loc, Shared, WalFile},
@@ -23,7 +23,7 @@ use crate::{
     segment::{self, Sealed, SegmentWriter, Segments, Start},
 };
 
-/// Messages that are read together.
+/// About what is read at once.
 const READ_BYTES: u64 = 256 * 1024;
 /// Logs that are switched while readers wait.
 const SWITCHES_PER_STEP: usize = 256;
@@ -152,7 +152,30 @@ impl Copying {
         if !self.created.is_empty() {
             home.disk.sync_dir(SEG_DIR).map_err(fatal_at("writing a segment"))?;
         }
+        if let Why::Merge(_) = self.why {
+            self.read_back(&shared.lock().segments.clone())?;
+        }
         Ok(true)
+    }
+
+    /// Before segments that were good are given up, the new ones must have proved to be.
+    fn read_back(&self, segments: &Segments) -> Result<(), Failure> {
+        for part in self.moved.iter().filter_map(|moved| moved.to.as_ref()) {
+            segments.table_bytes(part)?;
+            let (mut start, mut count) = (Start { seq: 0, hint: Some((0, 0)) }, 0);
+            while let Some(hint) = segment::walk(segments, part, &start, READ_BYTES, |_| {
+                count += 1;
+                Ok(true)
+            })? {
+                start = Start { seq: hint.0, hint: Some(hint) };
+            }
+            if count != part.count {
+                let (name, wanted) = (seg_name(part.file.number()), part.count);
+                let what = format!("{name} has {count} messages where {wanted} were written");
+                return Err(Failure::Damaged(what));
+            }
+        }
+        Ok(())
     }
 
     fn copy(

@@ -45,10 +45,13 @@ pub(crate) struct Flusher {
     flushed: Vec<WalFile>,
     /// Something may be worth merging.
     may_merge: bool,
+    /// Segments were merged since the last base file.
+    has_unsaved_merges: bool,
     /// Segments that could not be read; they stay as they are.
     unreadable: BTreeSet<u32>,
     /// A step failed; another try waits for a wake-up.
     is_resting: bool,
+    last_failure: Option<String>,
     /// How often something was merged.
     pub(crate) merges: u64,
 }
@@ -79,8 +82,10 @@ impl Flusher {
             job: Job::Idle,
             flushed: Vec::new(),
             may_merge: true,
+            has_unsaved_merges: false,
             unreadable: BTreeSet::new(),
             is_resting: false,
+            last_failure: None,
             merges: 0,
         }
     }
@@ -92,7 +97,9 @@ impl Flusher {
         if self.shared.lock().failed.is_some() {
             return Ok(false);
         }
-        let result = match std::mem::take(&mut self.job) {
+        let job = std::mem::take(&mut self.job);
+        let was_idle = matches!(job, Job::Idle);
+        let result = match job {
             Job::Idle => Ok(self.begin()),
             Job::Copying(copying) => self.copy(copying),
             Job::Base(base) => self.write_base(base),
@@ -107,7 +114,9 @@ impl Flusher {
                 return Err(failure);
             }
         }
-        Ok(!matches!(self.job, Job::Idle))
+        // The end of one job may be the reason for the next.
+        let is_idle = matches!(self.job, Job::Idle);
+        Ok(!is_idle || (!was_idle && !self.is_resting))
     }
 
     /// Tries again what failed.
@@ -125,7 +134,7 @@ impl Flusher {
         }
         let released = self.segments.released_bytes();
         if !self.flushed.is_empty() || released >= self.home.config.segment_bytes {
-            return Job::Base(Box::new(BaseWriter::new(self.numbers.clone(), &self.manifest)));
+            return Job::Base(self.new_base());
         }
         if self.may_merge {
             match self.worth_merging() {
@@ -133,7 +142,14 @@ impl Flusher {
                 None => self.may_merge = false,
             }
         }
+        if self.has_unsaved_merges {
+            return Job::Base(self.new_base());
+        }
         Job::Idle
+    }
+
+    fn new_base(&self) -> Box<BaseWriter> {
+        Box::new(BaseWriter::new(self.numbers.clone(), &self.manifest))
     }
 
     /// The oldest closed file of the log, when enough of them wait.
@@ -148,22 +164,24 @@ impl Flusher {
     }
 
     fn copy(&mut self, mut copying: Box<Copying>) -> Result<Job, Failure> {
-        let step = copying.step(&self.home, &self.shared, &self.numbers);
-        match step {
+        match copying.step(&self.home, &self.shared, &self.numbers) {
             Ok(false) => Ok(Job::Copying(copying)),
             Ok(true) => {
                 copying.switch(&self.shared, &self.segments);
-                match copying.flushed() {
-                    Some(wal) => self.flushed.push(wal),
-                    None => self.merges += 1,
-                }
                 self.may_merge = true;
-                // Several files that wait are flushed before the base file is written once.
-                Ok(match self.oldest_to_flush() {
+                let Some(wal) = copying.flushed() else {
+                    // The base file can wait for more merges: a crash only repeats them.
+                    self.merges += 1;
+                    self.has_unsaved_merges = true;
+                    return Ok(Job::Idle);
+                };
+                self.flushed.push(wal);
+                // Several small files that wait are flushed before one base file is written.
+                let flushed: u64 = self.flushed.iter().map(|file| file.bytes).sum();
+                let is_little = flushed < self.home.config.wal_file_bytes;
+                Ok(match self.oldest_to_flush().filter(|_| is_little) {
                     Some(copying) => Job::Copying(copying),
-                    None => {
-                        Job::Base(Box::new(BaseWriter::new(self.numbers.clone(), &self.manifest)))
-                    }
+                    None => Job::Base(self.new_base()),
                 })
             }
             Err(failure) => {
@@ -199,7 +217,12 @@ impl Flusher {
         if let Failure::Fatal(_) = failure {
             return Err(failure);
         }
-        tracing::error!(%failure, "files of the log stay, because flushing them failed");
+        // It is tried again every second, and the reason rarely changes.
+        let why = failure.to_string();
+        if self.last_failure.as_ref() != Some(&why) {
+            tracing::error!(%failure, "old files stay, because flushing or merging failed");
+            self.last_failure = Some(why);
+        }
         self.is_resting = true;
         self.shared.lock().is_stuck = true;
         Ok(Job::Idle)
@@ -222,6 +245,8 @@ impl Flusher {
             base.remove(&self.home);
             return self.give_up(failure);
         }
+        self.last_failure = None;
+        self.has_unsaved_merges = false;
         let mut names: Vec<_> = before.bases.iter().map(|b| base_name(b.file_seq)).collect();
         names.extend(self.flushed.drain(..).map(|file| wal_name(file.number)));
         for number in base.unneeded() {

@@ -3,6 +3,7 @@ mod model;
 mod power;
 mod real;
 mod space;
+mod threads;
 
 use std::sync::Arc;
 
