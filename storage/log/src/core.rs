@@ -5,47 +5,23 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, Epoch, OwnerId, ShardBatch, record::crc32c, state::Admission};
+use polymq_store::{Batch, Epoch, Opened, OwnerId, ShardBatch, record::crc32c, state::Admission};
 
 use crate::{
-    checkpoint::Checkpoint,
     clock::Clock,
+    config::LogConfig,
     disk::{Disk, DiskFile, Lock},
     error::{Failure, fatal_at, io_at},
+    flush::{Flusher, settle_sizes},
     format::{BatchHeader, FileHeader, HEADER, PAGE, StoreUuid, stride},
     manifest::{self, Manifest},
-    names::{BASE_DIR, QUARANTINE_DIR, WAL_DIR, wal_name},
-    place::Shared,
+    names::{BASE_DIR, QUARANTINE_DIR, SEG_DIR, WAL_DIR, wal_name},
+    numbers::FileNumbers,
+    place::{Shared, WalEnd, WalFile},
     prepare::{Fill, Prepared, prepare},
-    recovery::{self, Recovered, WalFile, apply},
+    recovery::{self, Recovered, apply},
     sweep,
 };
-
-/// Sizes of the log.
-#[derive(Debug, Clone, Copy)]
-pub struct LogConfig {
-    /// Files of the log are prepared with this size.
-    pub wal_file_bytes: u64,
-    /// The first file after a start, which is prepared while the broker waits for it.
-    pub first_file_bytes: u64,
-    /// Live messages are rewritten when the files take more than this, and more than twice what
-    /// lives.
-    pub rewrite_above_bytes: u64,
-    /// How much is rewritten between two batches.
-    pub rewrite_step_bytes: usize,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        const MIB: u64 = 1024 * 1024;
-        Self {
-            wal_file_bytes: 64 * MIB,
-            first_file_bytes: 4 * MIB,
-            rewrite_above_bytes: 256 * MIB,
-            rewrite_step_bytes: 256 * 1024,
-        }
-    }
-}
 
 /// What everything that touches files needs.
 #[derive(Clone)]
@@ -62,23 +38,31 @@ struct Head {
     file: Arc<dyn DiskFile>,
     bytes: u64,
     end: u64,
+    records: u32,
     /// The header is on its way with the first batch.
     has_header: bool,
+}
+
+/// How much of the log waits for being flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    Small,
+    /// Publishers should be slowed.
+    Large,
+    /// Publishers should wait.
+    Full,
 }
 
 pub(crate) struct LogCore {
     pub(crate) home: Home,
     pub(crate) shared: Arc<Mutex<Shared>>,
-    pub(crate) manifest: Manifest,
-    pub(crate) checkpoint: Checkpoint,
-    /// Files that count before the head, oldest first.
-    pub(crate) sealed: Vec<WalFile>,
+    /// Shared with the thread that flushes, one step at a time.
+    pub(crate) flusher: Arc<Mutex<Flusher>>,
     head: Head,
-    pub(crate) wal_seq: u64,
-    pub(crate) prev_crc: u32,
+    wal_seq: u64,
+    prev_crc: u32,
     prepared: Option<Prepared>,
-    next_file: u32,
-    failed: Option<String>,
+    numbers: Arc<FileNumbers>,
     _lock: Box<dyn Send>,
 }
 
@@ -103,7 +87,7 @@ impl LogCore {
         let uuid = own_store(&*disk, &*clock, me)?;
         let home = Home { disk, clock, config, uuid };
         let mut manifest = own_manifest(&home)?;
-        let recovered = recovery::recover(&*home.disk, uuid, &manifest, progress)?;
+        let recovered = recovery::recover(&home, &manifest, progress)?;
         manifest.epoch = recovered.epoch + 1;
         Self::begin(home, manifest, recovered, lock)
     }
@@ -117,10 +101,11 @@ impl LogCore {
     ) -> Result<Self, Failure> {
         let batches: u64 = recovered.unproven.iter().map(|batch| batch.header.stride()).sum();
         let bytes = home.config.first_file_bytes.max(PAGE + batches).next_multiple_of(PAGE);
-        let number = file_number(recovered.next_file)?;
+        let numbers = FileNumbers::new(recovered.next_file);
+        let number = numbers.take()?;
         let file = prepare(&home, number, bytes, Fill::Zeros, &|| false)?.file;
-        let (prev_wal_seq, prev_crc) = (recovered.wal_seq, recovered.prev_crc);
-        let mut head = Head { number, file, bytes, end: PAGE, has_header: true };
+        let WalEnd { wal_seq: prev_wal_seq, crc: prev_crc, .. } = recovered.end;
+        let mut head = Head { number, file, bytes, end: PAGE, records: 0, has_header: true };
         let (mut wal_seq, mut crc) = (prev_wal_seq, prev_crc);
         for batch in recovered.unproven.drain(..) {
             let header = BatchHeader { prev_crc: crc, ..batch.header };
@@ -137,39 +122,47 @@ impl LogCore {
         head.file.write_at(&[&header], 0).map_err(fatal_at("beginning a log file"))?;
         sync(&*head.file, number)?;
 
+        let mut shared = recovered.shared;
         sweep::remove_unused(&home, recovered.unused)?;
-        sweep::sweep(&home, &manifest)?;
+        sweep::sweep(&home, &manifest, &shared.segments)?;
         manifest.clean_close = 0;
-        manifest.next_file = number.get() + 1;
+        manifest.next_file = numbers.next();
         manifest::write_manifest(&*home.disk, home.uuid, &mut manifest)?;
 
-        let mut shared = recovered.shared;
         shared.state.set_epoch(Epoch(manifest.epoch));
         shared.files.insert(number.get(), head.file.clone());
+        let (shared, numbers) = (Arc::new(Mutex::new(shared)), Arc::new(numbers));
+        let flusher = Flusher::new(home.clone(), shared.clone(), numbers.clone(), manifest);
         Ok(Self {
-            next_file: manifest.next_file,
             home,
-            shared: Arc::new(Mutex::new(shared)),
-            manifest,
-            checkpoint: Checkpoint::default(),
-            sealed: recovered.files,
+            shared,
+            flusher: Arc::new(Mutex::new(flusher)),
             head,
             wal_seq,
             prev_crc: crc,
             prepared: None,
-            failed: None,
+            numbers,
             _lock: lock,
         })
+    }
+
+    /// What the broker is told about the store.
+    pub(crate) fn opened(&self) -> Opened {
+        settle_sizes(&self.shared);
+        self.shared.lock().state.opened()
     }
 
     /// Writes a batch and syncs it.
     ///
     /// Errors: after [`Failure::Fatal`] nothing can be written any more.
     pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
-        if let Some(why) = &self.failed {
-            return Err(Failure::Fatal(why.clone()));
-        }
-        let admission = self.shared.lock().state.admit(batch.epoch, batch.number);
+        let admission = {
+            let shared = self.shared.lock();
+            if let Some(why) = &shared.failed {
+                return Err(Failure::Fatal(why.clone()));
+            }
+            shared.state.admit(batch.epoch, batch.number)
+        };
         let result = match admission {
             Admission::Next => self.write(batch),
             Admission::Kept => Ok(()),
@@ -194,61 +187,65 @@ impl LogCore {
         self.head.number.get()
     }
 
-    pub(crate) fn is_base(&self, file: u32) -> bool {
-        self.manifest.bases.iter().any(|base| base.file_seq == file)
-    }
-
     /// A number no file had before.
-    pub(crate) fn take_file_number(&mut self) -> Result<NonZeroU32, Failure> {
-        let number = file_number(self.next_file)?;
-        self.next_file += 1;
-        Ok(number)
+    pub(crate) fn take_file_number(&self) -> Result<NonZeroU32, Failure> {
+        self.numbers.take()
     }
 
-    /// The number the next file would get.
-    pub(crate) fn next_file(&self) -> u32 {
-        self.next_file
+    /// True when there are segments that could be deleted.
+    pub(crate) fn has_garbage(&self) -> bool {
+        let released = self.shared.lock().segments.released_bytes();
+        released >= self.home.config.segment_bytes
     }
 
-    /// The bytes all files that count take on the disk.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().map(|file| file.bytes).sum();
-        let bases: u64 = self.manifest.bases.iter().map(|base| base.bytes).sum();
-        sealed + bases + self.head.bytes
+    /// How far flushing is behind.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let shared = self.shared.lock();
+        let config = &self.home.config;
+        let waiting = shared.sealed_bytes() / config.wal_file_bytes.max(1);
+        let max = u64::from(config.wal_files_max);
+        if shared.is_stuck || shared.failed.is_some() || waiting + 1 < max {
+            return Backlog::Small;
+        }
+        if waiting < max { Backlog::Large } else { Backlog::Full }
+    }
+
+    /// Does what the thread that flushes does, for tests that want it at a certain time.
+    #[cfg(test)]
+    pub(crate) fn tidy(&mut self) -> Result<bool, Failure> {
+        let mut flusher = self.flusher.lock();
+        flusher.wake();
+        flusher.step()
     }
 
     /// Remembers a failure after which nobody knows what the disk holds.
     pub(crate) fn poison<T>(&mut self, result: Result<T, Failure>) -> Result<T, Failure> {
         if let Err(Failure::Fatal(why)) = &result {
-            self.failed = Some(why.clone());
+            self.shared.lock().failed = Some(why.clone());
         }
         result
     }
 
-    pub(crate) fn failed(&self) -> Option<&str> {
-        self.failed.as_deref()
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.shared.lock().failed.clone()
     }
 
     /// Marks that everything is there.
     pub(crate) fn close_clean(&mut self) -> Result<(), Failure> {
-        if let Some(why) = &self.failed {
-            return Err(Failure::Fatal(why.clone()));
+        if let Some(why) = self.failed() {
+            return Err(Failure::Fatal(why));
         }
-        self.manifest.clean_close = self.wal_seq;
-        self.manifest.next_file = self.next_file;
-        self.write_manifest()
-    }
-
-    pub(crate) fn write_manifest(&mut self) -> Result<(), Failure> {
-        let home = &self.home;
-        manifest::write_manifest(&*home.disk, home.uuid, &mut self.manifest)
+        let mut flusher = self.flusher.lock();
+        flusher.manifest.clean_close = self.wal_seq;
+        flusher.write_manifest()
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
         let payload = &batch.payload;
         let payload_len = u32::try_from(payload.len())
             .map_err(|_| Failure::Fatal("a batch is longer than 4 GiB".into()))?;
-        if self.head.end + stride(payload.len()) > self.head.bytes {
+        let is_long = self.head.records >= self.home.config.wal_records_max;
+        if is_long || self.head.end + stride(payload.len()) > self.head.bytes {
             self.roll(stride(payload.len()))?;
         }
         let header = BatchHeader {
@@ -279,6 +276,7 @@ impl LogCore {
         sync(&*self.head.file, self.head.number)?;
         self.wal_seq = header.wal_seq;
         self.prev_crc = crc;
+        self.head.records = self.head.records.saturating_add(batch.records);
         let state = &mut self.shared.lock().state;
         apply(state, batch.number.0, self.head.number, offset, payload)
             .ok_or_else(|| Failure::Fatal(format!("batch {} has bad records", batch.number)))
@@ -332,27 +330,14 @@ impl LogCore {
             }
         };
         let Prepared { number, file, bytes } = prepared;
-        self.shared.lock().files.insert(number.get(), file.clone());
-        let next = Head { number, file, bytes, end: PAGE, has_header: false };
+        let next = Head { number, file, bytes, end: PAGE, records: 0, has_header: false };
         let old = std::mem::replace(&mut self.head, next);
-        self.sealed.push(WalFile { number: old.number.get(), bytes: old.bytes });
+        let mut shared = self.shared.lock();
+        shared.files.insert(number.get(), self.head.file.clone());
+        let batch = shared.state.last_batch().0;
+        let end = WalEnd { wal_seq: self.wal_seq, crc: self.prev_crc, batch };
+        shared.freeze(WalFile { number: old.number.get(), bytes: old.bytes, end });
         Ok(())
-    }
-
-    /// Makes sure that the file batches go to counts, and names it.
-    pub(crate) fn settle_head(&mut self) -> Result<u32, Failure> {
-        if !self.head.has_header {
-            let header = file_header(&self.home, &self.head, self.wal_seq, self.prev_crc);
-            self.head.file.write_at(&[&header], 0).map_err(io_at("beginning a log file"))?;
-            self.head.has_header = true;
-            sync(&*self.head.file, self.head.number)?;
-        }
-        Ok(self.head.number.get())
-    }
-
-    /// True when no batch stands in the file they go to.
-    pub(crate) fn is_head_empty(&self) -> bool {
-        self.head.end == PAGE
     }
 
     pub(crate) fn last_batch(&self) -> ShardBatch {
@@ -364,15 +349,15 @@ impl LogCore {
 fn own_store(disk: &dyn Disk, clock: &dyn Clock, me: OwnerId) -> Result<StoreUuid, Failure> {
     disk.sync_dir("").map_err(io_at("opening the data directory"))?;
     if let Some(uuid) = manifest::read_store(disk)? {
-        for dir in [WAL_DIR, BASE_DIR, QUARANTINE_DIR] {
+        for dir in [WAL_DIR, BASE_DIR, SEG_DIR, QUARANTINE_DIR] {
             disk.make_dir(dir).map_err(io_at("making the data directory"))?;
         }
         return Ok(uuid);
     }
-    for dir in [WAL_DIR, BASE_DIR, QUARANTINE_DIR] {
+    for dir in [WAL_DIR, BASE_DIR, SEG_DIR, QUARANTINE_DIR] {
         disk.make_dir(dir).map_err(io_at("making the data directory"))?;
     }
-    for dir in [WAL_DIR, BASE_DIR] {
+    for dir in [WAL_DIR, BASE_DIR, SEG_DIR] {
         if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
             return Err(Failure::Damaged(format!("{dir} has files, but STORE is missing")));
         }
@@ -387,7 +372,7 @@ fn own_manifest(home: &Home) -> Result<Manifest, Failure> {
     if let Some(manifest) = manifest::read_manifest(disk, home.uuid)? {
         return Ok(manifest);
     }
-    for dir in [WAL_DIR, BASE_DIR] {
+    for dir in [WAL_DIR, BASE_DIR, SEG_DIR] {
         if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
             return Err(Failure::Damaged(format!("{dir} has files, but CURRENT is missing")));
         }
@@ -395,12 +380,6 @@ fn own_manifest(home: &Home) -> Result<Manifest, Failure> {
     let mut manifest = Manifest { first_wal: 1, next_file: 1, ..Manifest::default() };
     manifest::write_manifest(disk, home.uuid, &mut manifest)?;
     Ok(manifest)
-}
-
-fn file_number(number: u32) -> Result<NonZeroU32, Failure> {
-    NonZeroU32::new(number)
-        .filter(|number| number.get() < u32::MAX)
-        .ok_or_else(|| Failure::Fatal("the store has used up its file numbers".into()))
 }
 
 fn file_header(home: &Home, head: &Head, prev_wal_seq: u64, prev_crc: u32) -> [u8; HEADER] {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! file header, 64 B in the first 4 KiB
-//!   0 magic "PQWL" | 4 fmt u16 | 6 flags u16 (bit 0: base file) | 8 store_uuid 16 B
-//! 24 file_seq u64 | 32 prev_wal_seq u64 | 40 created_ms u64 | 48 prev_crc u32 | 52 size_4k u32 |
-//! 56 reserved | 60 crc batch header, 64 B, on a 4 KiB boundary; the payload follows, then zeros up
-//! to the next boundary
+//!   0 magic "PQWL" | 4 fmt u16 | 6 flags u16 (bit 0: base file, bit 1: segment)
+//!   8 store_uuid 16 B | 24 file_seq u64 | 32 prev_wal_seq u64 | 40 created_ms u64
+//!   48 prev_crc u32 | 52 size_4k u32 | 56 reserved | 60 crc
+//! batch header, 64 B, on a 4 KiB boundary; the payload follows, then zeros up to the next boundary
 //!   0 magic "PQBT" | 4 fmt u16 | 6 flags u16 | 8 wal_seq u64 | 16 epoch u64 | 24 last_durable u64
 //!   32 shard_batch u64 | 40 shard u32 | 44 payload_len u32 | 48 records u32 | 52 prev_crc u32
 //!   56 payload_crc u32 | 60 header_crc u32 (seeded with the store's uuid and file_seq)
@@ -19,8 +19,10 @@ pub(crate) const FORMAT: u16 = 1;
 pub(crate) const PAGE: u64 = 4096;
 /// The bytes of either header.
 pub(crate) const HEADER: usize = 64;
-/// Flag of a file header: rewritten live messages instead of a piece of the log.
+/// Flag of a file header: what the log adds up to instead of a piece of it.
 pub(crate) const FLAG_BASE: u16 = 1;
+/// Flag of a file header: messages and tables instead of batches.
+pub(crate) const FLAG_SEGMENT: u16 = 2;
 
 const FILE_MAGIC: &[u8; 4] = b"PQWL";
 const BATCH_MAGIC: &[u8; 4] = b"PQBT";

@@ -1,28 +1,36 @@
 //! The file log: one shared write-ahead log with group commit.
 //!
-//! A batch is confirmed after `fdatasync`. Bodies do not stay in memory; 24 bytes a live message
-//! do. What lives is rewritten when old files hold mostly what does not. See `storage/README.md`
-//! for the directory, the formats and the decisions.
+//! A batch is confirmed after `fdatasync`. A full file of the log is flushed: what still lives goes
+//! to segments, one per log that has much and one for the rest. Memory and start time depend on
+//! the log that is not flushed yet, never on the backlog. See `storage/README.md` for the
+//! directory, the formats and the decisions.
 //!
 //! This crate does not know queues or protocols, never maps a file into memory, never retries a
 //! failed sync, and repairs nothing silently.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-mod checkpoint;
 mod clock;
+mod config;
 mod core;
+mod dead;
 mod disk;
 mod error;
+mod flush;
+mod flush_thread;
 mod format;
 mod manifest;
+mod messages;
 mod names;
+mod numbers;
+mod part;
 mod place;
 mod prepare;
 mod preparer;
 mod read;
 mod recovery;
 mod scan;
+mod segment;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -34,7 +42,7 @@ pub mod sim;
 
 pub use crate::{
     clock::{Clock, SystemClock},
-    core::LogConfig,
+    config::LogConfig,
     disk::{Disk, DiskFile, Lock, RealDisk},
     store::{EXIT_CODE_STORE_FAILED, LogStore},
 };

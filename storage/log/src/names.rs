@@ -2,6 +2,7 @@
 
 pub(crate) const WAL_DIR: &str = "wal";
 pub(crate) const BASE_DIR: &str = "base";
+pub(crate) const SEG_DIR: &str = "seg";
 pub(crate) const QUARANTINE_DIR: &str = "quarantine";
 
 pub(crate) fn wal_name(file_seq: u32) -> String {
@@ -10,6 +11,10 @@ pub(crate) fn wal_name(file_seq: u32) -> String {
 
 pub(crate) fn base_name(file_seq: u32) -> String {
     format!("{BASE_DIR}/{file_seq}.base")
+}
+
+pub(crate) fn seg_name(file_seq: u32) -> String {
+    format!("{SEG_DIR}/{file_seq}.seg")
 }
 
 /// The number in the name of a file, with or without its directory.

@@ -1,13 +1,18 @@
-//! Where a live message stands on the disk: 24 bytes of memory with its position in the index.
+//! Where a message stands in the write-ahead log: 24 bytes of memory with its position, until it
+//! is flushed.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use polymq_store::{
     record::{ALIGNMENT, HEADER_BYTES},
     state::{Found, Place, ShardState},
 };
 
-use crate::disk::DiskFile;
+use crate::{disk::DiskFile, messages::LogMessages, segment::Segments};
 
 const FLAG_SAME: u32 = 1;
 const FLAG_LONG_PROPS: u32 = 2;
@@ -36,17 +41,17 @@ impl Loc {
         Self { file, unit: unit_of(offset), len: found.content_len, flags }
     }
 
-    /// The place of a whole PUB of `len` bytes with the same content as `self`.
-    pub(crate) fn moved(&self, file: NonZeroU32, offset: u64, len: u32) -> Self {
-        Self { file, unit: unit_of(offset), len, flags: self.flags & !FLAG_SAME }
-    }
-
     pub(crate) fn file(&self) -> u32 {
         self.file.get()
     }
 
     pub(crate) fn offset(&self) -> u64 {
         u64::from(self.unit) * ALIGNMENT as u64
+    }
+
+    /// Where the record ends, with its padding, unless it only points to another one.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset() + (u64::from(self.len)).next_multiple_of(ALIGNMENT as u64)
     }
 
     pub(crate) fn content_len(&self) -> u32 {
@@ -71,9 +76,61 @@ impl Place for Loc {
     }
 }
 
-/// What readers and the writer share.
-#[derive(Default)]
+/// A file of the log before the one that is written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalFile {
+    pub(crate) number: u32,
+    pub(crate) bytes: u64,
+    /// Where replay goes on behind it.
+    pub(crate) end: WalEnd,
+}
+
+/// The last batch that counts before some point of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct WalEnd {
+    pub(crate) wal_seq: u64,
+    /// The checksum of its header.
+    pub(crate) crc: u32,
+    /// Its number within the shard.
+    pub(crate) batch: u64,
+}
+
+/// What readers, the thread that writes and the one that flushes share.
 pub(crate) struct Shared {
-    pub(crate) state: ShardState<Loc>,
+    pub(crate) state: ShardState<LogMessages>,
+    /// The files of the log, by number.
     pub(crate) files: HashMap<u32, Arc<dyn DiskFile>>,
+    /// Those that wait for being flushed, oldest first.
+    pub(crate) sealed: VecDeque<WalFile>,
+    pub(crate) segments: Arc<Segments>,
+    /// Why nothing can be written any more.
+    pub(crate) failed: Option<String>,
+    /// Flushing does not get on: waiting for it would be waiting for ever.
+    pub(crate) is_stuck: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(segments: Arc<Segments>) -> Self {
+        Self {
+            state: ShardState::default(),
+            files: HashMap::new(),
+            sealed: VecDeque::new(),
+            segments,
+            failed: None,
+            is_stuck: false,
+        }
+    }
+
+    /// Closes file `wal` of the log: what lives in it gets no company any more.
+    pub(crate) fn freeze(&mut self, file: WalFile) {
+        for (_, log) in self.state.logs_mut() {
+            log.messages_mut().freeze(file.number);
+        }
+        self.sealed.push_back(file);
+    }
+
+    /// The bytes of log files that wait for being flushed.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.sealed.iter().map(|file| file.bytes).sum()
+    }
 }

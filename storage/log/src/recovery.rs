@@ -1,7 +1,11 @@
 //! What the files say at start: nothing here changes a file, so that a directory this program
 //! must refuse stays untouched.
 
-use std::{collections::VecDeque, num::NonZeroU32};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -12,14 +16,20 @@ use polymq_store::{
 };
 
 use crate::{
-    disk::Disk,
+    core::Home,
     error::{Failure, io_at},
-    format::{BatchHeader, FLAG_BASE, HEADER, PAGE, StoreUuid},
+    format::{BatchHeader, FLAG_BASE, HEADER, PAGE},
     manifest::{BaseFile, Manifest},
-    names::{BASE_DIR, WAL_DIR, base_name, file_seq, wal_name},
-    place::{Loc, Shared},
+    messages::LogMessages,
+    names::{BASE_DIR, SEG_DIR, WAL_DIR, base_name, file_seq, seg_name, wal_name},
+    part::Source,
+    place::{Loc, Shared, WalEnd, WalFile},
     scan::{Scan, Scanned},
+    segment::Segments,
 };
+
+/// A file whose number is further ahead of the manifest than this is not ours.
+const NUMBERS_AHEAD: u32 = 1 << 20;
 
 /// A batch that was found whole, but of which nothing says that it was synced.
 pub(crate) struct Unproven {
@@ -27,26 +37,15 @@ pub(crate) struct Unproven {
     pub(crate) payload: Bytes,
 }
 
-/// A file of the log that counts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WalFile {
-    pub(crate) number: u32,
-    pub(crate) bytes: u64,
-}
-
 /// What recovery found.
-#[derive(Default)]
 pub(crate) struct Recovered {
     pub(crate) shared: Shared,
-    /// Files that count, oldest first.
-    pub(crate) files: Vec<WalFile>,
     /// Files that were prepared, or begun and never finished.
     pub(crate) unused: Vec<Scanned>,
     /// To be written once more before anybody sees them.
     pub(crate) unproven: VecDeque<Unproven>,
-    /// The last proven batch and the checksum of its header.
-    pub(crate) wal_seq: u64,
-    pub(crate) prev_crc: u32,
+    /// The last proven batch.
+    pub(crate) end: WalEnd,
     pub(crate) epoch: u64,
     pub(crate) next_file: u32,
 }
@@ -67,37 +66,75 @@ struct Pending {
     scan: Scan,
 }
 
-/// Reads base files and log.
+/// Reads base files and log; of segments it only looks whether they are there.
 ///
 /// Errors: [`Failure::Damaged`] when something is missing that was durable.
 pub(crate) fn recover(
-    disk: &dyn Disk,
-    uuid: StoreUuid,
+    home: &Home,
     manifest: &Manifest,
     progress: &dyn Fn(u8),
 ) -> Result<Recovered, Failure> {
-    disk.sync_dir(BASE_DIR).map_err(io_at("opening the base files"))?;
-    disk.sync_dir(WAL_DIR).map_err(io_at("opening the log"))?;
-    let mut out = Recovered { next_file: manifest.next_file.max(1), ..Recovered::default() };
+    home.disk.sync_dir(BASE_DIR).map_err(io_at("opening the base files"))?;
+    home.disk.sync_dir(SEG_DIR).map_err(io_at("opening the segments"))?;
+    home.disk.sync_dir(WAL_DIR).map_err(io_at("opening the log"))?;
+    let mut shared = Shared::new(Arc::new(Segments::new(home.disk.clone(), home.uuid)));
     for base in &manifest.bases {
-        load_base(disk, uuid, manifest, base, &mut out.shared)?;
-        out.next_file = out.next_file.max(base.file_seq.saturating_add(1));
+        load_base(home, manifest, base, &mut shared)?;
     }
-    out.shared.state.set_last_batch(ShardBatch(manifest.base_batch));
-    out.epoch = manifest.epoch;
-    let replay = Replay {
-        out,
+    // The name of a file that was never finished is not used again: its removal may come late.
+    let mut next_file = manifest.next_file.max(1);
+    for (dir, extension) in [(BASE_DIR, "base"), (SEG_DIR, "seg")] {
+        let names = home.disk.list(dir).map_err(io_at("looking for remains"))?;
+        let numbers = names.iter().filter_map(|name| file_seq(name, extension));
+        let likely =
+            numbers.filter(|number| *number <= manifest.next_file.saturating_add(NUMBERS_AHEAD));
+        let last = likely.max().unwrap_or(0);
+        next_file = next_file.max(last.saturating_add(1));
+    }
+    shared.state.set_last_batch(ShardBatch(manifest.base_batch));
+    adopt_segments(home, &mut shared)?;
+    let end = WalEnd {
         wal_seq: manifest.prev_wal_seq,
         crc: manifest.prev_crc,
-        shard_batch: manifest.base_batch,
+        batch: manifest.base_batch,
+    };
+    let replay = Replay {
+        out: Recovered {
+            shared,
+            unused: Vec::new(),
+            unproven: VecDeque::new(),
+            end,
+            epoch: manifest.epoch,
+            next_file,
+        },
+        wal_seq: end.wal_seq,
+        crc: end.crc,
+        shard_batch: end.batch,
         pending: VecDeque::new(),
     };
-    replay.run(disk, uuid, manifest, progress)
+    replay.run(home, manifest, progress)
+}
+
+/// Each part names its segment; parts of the same one share it from here on.
+fn adopt_segments(home: &Home, shared: &mut Shared) -> Result<(), Failure> {
+    let names = home.disk.list(SEG_DIR).map_err(io_at("looking for segments"))?;
+    let present: BTreeSet<u32> = names.iter().filter_map(|n| file_seq(n, "seg")).collect();
+    let segments = shared.segments.clone();
+    for (_, log) in shared.state.logs_mut() {
+        for part in log.messages_mut().parts_mut() {
+            let Source::File(place) = &mut part.source else { continue };
+            if !present.contains(&place.file.number()) {
+                let name = seg_name(place.file.number());
+                return Err(Failure::Damaged(format!("{name} is missing; it has messages")));
+            }
+            place.file = segments.adopt(place.file.clone());
+        }
+    }
+    Ok(())
 }
 
 fn load_base(
-    disk: &dyn Disk,
-    uuid: StoreUuid,
+    home: &Home,
     manifest: &Manifest,
     base: &BaseFile,
     shared: &mut Shared,
@@ -105,8 +142,8 @@ fn load_base(
     let name = base_name(base.file_seq);
     let damaged = |at: u64| Failure::Damaged(format!("{name} is not readable from byte {at} on"));
     let number = NonZeroU32::new(base.file_seq).ok_or_else(|| damaged(0))?;
-    let file = disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
-    let scanned = Scanned::open(name.clone(), number, file, uuid)?;
+    let file = home.disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+    let scanned = Scanned::open(name.clone(), number, file, home.uuid)?;
     if scanned.header.is_none_or(|header| header.flags & FLAG_BASE == 0) {
         return Err(damaged(0));
     }
@@ -125,13 +162,12 @@ fn load_base(
     if offset != base.bytes || crc != base.last_crc || batches != base.batches {
         return Err(damaged(offset));
     }
-    shared.files.insert(base.file_seq, scanned.file);
     Ok(())
 }
 
 /// Applies a payload whose checksum was right; `None` when it is nonsense nevertheless.
 pub(crate) fn apply(
-    state: &mut ShardState<Loc>,
+    state: &mut ShardState<LogMessages>,
     number: u64,
     file: NonZeroU32,
     batch_offset: u64,
@@ -145,27 +181,29 @@ pub(crate) fn apply(
 impl Replay {
     fn run(
         mut self,
-        disk: &dyn Disk,
-        uuid: StoreUuid,
+        home: &Home,
         manifest: &Manifest,
         progress: &dyn Fn(u8),
     ) -> Result<Recovered, Failure> {
-        let (mut files, unused) = log_files(disk, uuid, manifest)?;
+        let (mut files, unused) = log_files(home, manifest)?;
         if let Some(last) = files.iter().chain(&unused).map(|file| file.number.get()).max() {
             self.out.next_file = self.out.next_file.max(last.saturating_add(1));
         }
         let count = files.len().max(1);
         // Where the next file says that its predecessor ends.
         let mut ends: VecDeque<_> = files.iter().skip(1).map(prev_wal_seq).collect();
+        let mut last = None;
         for (index, file) in files.drain(..).enumerate() {
             progress(u8::try_from(index * 100 / count).unwrap_or(99));
             let end = ends.pop_front();
             let tail_offset = self.replay_file(&file, end)?;
-            self.out.files.push(WalFile { number: file.number.get(), bytes: file.bytes });
-            if end.is_none() {
-                self.refuse_damage(&file, tail_offset, manifest)?;
-            }
             self.out.shared.files.insert(file.number.get(), file.file.clone());
+            if end.is_some() {
+                self.freeze(&file);
+            } else {
+                self.refuse_damage(&file, tail_offset, manifest)?;
+                last = Some(file);
+            }
         }
         for file in &unused {
             self.refuse_damage(file, PAGE, manifest)?;
@@ -179,11 +217,20 @@ impl Replay {
             return Err(Failure::Damaged(what));
         }
         self.proven(manifest.clean_close)?;
+        if let Some(last) = &last {
+            self.freeze(last);
+        }
         self.out.unused = unused;
         let pending = self.pending.into_iter();
         self.out.unproven =
             pending.map(|p| Unproven { header: p.scan.header, payload: p.scan.payload }).collect();
         Ok(self.out)
+    }
+
+    /// No batch of this file is added any more.
+    fn freeze(&mut self, file: &Scanned) {
+        let (number, bytes, end) = (file.number.get(), file.bytes, self.out.end);
+        self.out.shared.freeze(WalFile { number, bytes, end });
     }
 
     /// Replays one file, to batch `end` when the next file says where this one ends. Returns where
@@ -237,12 +284,12 @@ impl Replay {
                     ))
                 },
             )?;
-            self.out.wal_seq = scan.header.wal_seq;
-            self.out.prev_crc = scan.crc;
+            let batch = scan.header.shard_batch;
+            self.out.end = WalEnd { wal_seq: scan.header.wal_seq, crc: scan.crc, batch };
         }
         if self.pending.is_empty() {
-            self.out.wal_seq = self.wal_seq;
-            self.out.prev_crc = self.crc;
+            let (wal_seq, crc) = (self.wal_seq, self.crc);
+            self.out.end = WalEnd { wal_seq, crc, batch: self.shard_batch };
         }
         Ok(())
     }
@@ -277,20 +324,16 @@ fn prev_wal_seq(file: &Scanned) -> u64 {
 }
 
 /// The files of the log in order, and those whose header is not valid.
-fn log_files(
-    disk: &dyn Disk,
-    uuid: StoreUuid,
-    manifest: &Manifest,
-) -> Result<(Vec<Scanned>, Vec<Scanned>), Failure> {
-    let names = disk.list(WAL_DIR).map_err(io_at("listing the log"))?;
+fn log_files(home: &Home, manifest: &Manifest) -> Result<(Vec<Scanned>, Vec<Scanned>), Failure> {
+    let names = home.disk.list(WAL_DIR).map_err(io_at("listing the log"))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| file_seq(name, "wal")).collect();
     numbers.sort_unstable();
     let (mut files, mut unused) = (Vec::new(), Vec::new());
     for number in numbers.into_iter().filter(|number| *number >= manifest.first_wal) {
         let Some(number) = NonZeroU32::new(number) else { continue };
         let name = wal_name(number.get());
-        let file = disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
-        let scanned = Scanned::open(name, number, file, uuid)?;
+        let file = home.disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+        let scanned = Scanned::open(name, number, file, home.uuid)?;
         if scanned.header.is_some() {
             files.push(scanned);
         } else {

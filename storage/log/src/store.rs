@@ -20,7 +20,7 @@ use polymq_store::{
 
 use crate::{
     clock::{Clock, SystemClock},
-    core::LogConfig,
+    config::LogConfig,
     disk::{Disk, RealDisk},
     error::Failure,
     place::Shared,
@@ -52,7 +52,7 @@ enum Read {
 impl LogStore {
     /// A store in the directory at `path`; nothing is touched until it is opened.
     ///
-    /// `on_fatal` is called once, on the thread that writes, when a write or a sync has failed:
+    /// `on_fatal` is called once, on a thread of the store, when a write or a sync has failed:
     /// the process should end there with [`EXIT_CODE_STORE_FAILED`].
     ///
     /// Errors: when no thread can be started.
@@ -74,7 +74,11 @@ impl LogStore {
         config: LogConfig,
         on_fatal: impl FnOnce(&str) + Send + 'static,
     ) -> io::Result<Self> {
-        let status = Arc::new(Status { health: Mutex::new(Health::Ok), shared: Mutex::new(None) });
+        let status = Arc::new(Status {
+            health: Mutex::new(Health::Ok),
+            shared: Mutex::new(None),
+            on_fatal: Mutex::new(Some(Box::new(on_fatal))),
+        });
         let (commands, incoming) = channel();
         let (reads, incoming_reads) = channel();
         let writer = Writer {
@@ -82,9 +86,9 @@ impl LogStore {
             clock,
             config,
             status: status.clone(),
-            on_fatal: Some(Box::new(on_fatal)),
             preparer: Preparer::start()?,
             core: None,
+            flush: None,
             requested_at: 0,
         };
         let writer = thread::Builder::new()

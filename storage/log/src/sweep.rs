@@ -7,8 +7,9 @@ use crate::{
     core::Home,
     error::{Failure, io_at},
     manifest::{Manifest, manifest_name, manifest_number},
-    names::{BASE_DIR, QUARANTINE_DIR, WAL_DIR, file_seq},
+    names::{BASE_DIR, QUARANTINE_DIR, SEG_DIR, WAL_DIR, file_seq},
     scan::Scanned,
+    segment::Segments,
 };
 
 /// Removes files that were prepared and never used; keeps aside those that hold something.
@@ -20,7 +21,7 @@ pub(crate) fn remove_unused(home: &Home, unused: Vec<Scanned>) -> Result<(), Fai
 }
 
 /// Looks at every file of the store.
-pub(crate) fn sweep(home: &Home, manifest: &Manifest) -> Result<(), Failure> {
+pub(crate) fn sweep(home: &Home, manifest: &Manifest, segments: &Segments) -> Result<(), Failure> {
     let list = |dir: &str| home.disk.list(dir).map_err(io_at("looking for remains"));
     for name in list("")? {
         let is_current = name == manifest_name(manifest.number);
@@ -47,6 +48,12 @@ pub(crate) fn sweep(home: &Home, manifest: &Manifest) -> Result<(), Failure> {
         match file_seq(&name, "base") {
             Some(number) if manifest.bases.iter().any(|base| base.file_seq == number) => {}
             number => remnant(home, BASE_DIR, &name, number)?,
+        }
+    }
+    for name in list(SEG_DIR)? {
+        match file_seq(&name, "seg") {
+            Some(number) if segments.is_known(number) => {}
+            number => remnant(home, SEG_DIR, &name, number)?,
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! The thread that writes: one command at a time, and what keeps the disk small in between.
+//! The thread that writes: one command at a time.
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, TryRecvError},
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -11,9 +11,11 @@ use polymq_store::{Batch, Close, Health, Opened, Outcome, OwnerId, Reply, ShardB
 
 use crate::{
     clock::Clock,
-    core::{LogConfig, LogCore},
+    config::LogConfig,
+    core::{Backlog, LogCore},
     disk::Disk,
     error::Failure,
+    flush_thread::FlushThread,
     place::Shared,
     preparer::Preparer,
 };
@@ -30,6 +32,24 @@ pub(crate) struct Status {
     pub(crate) health: Mutex<Health>,
     /// Present while the store is open.
     pub(crate) shared: Mutex<Option<Arc<Mutex<Shared>>>>,
+    pub(crate) on_fatal: Mutex<Option<OnFatal>>,
+}
+
+/// How long an answer is delayed when flushing begins to fall behind.
+const SLOWED: Duration = Duration::from_millis(5);
+/// How long it waits for one step when flushing is too far behind.
+const WAITS: Duration = Duration::from_millis(200);
+
+impl Status {
+    /// Says that nobody knows what the disk holds, which may end the process.
+    pub(crate) fn fail(&self, why: &str) {
+        *self.health.lock() = Health::Failed(why.to_owned());
+        let on_fatal = self.on_fatal.lock().take();
+        if let Some(on_fatal) = on_fatal {
+            tracing::error!(%why, "the store failed; the next start decides what was kept");
+            on_fatal(why);
+        }
+    }
 }
 
 /// Called with the reason before the broker is told; it may end the process.
@@ -40,33 +60,18 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: LogConfig,
     pub(crate) status: Arc<Status>,
-    pub(crate) on_fatal: Option<OnFatal>,
     pub(crate) preparer: Preparer,
     pub(crate) core: Option<LogCore>,
+    pub(crate) flush: Option<FlushThread>,
     /// The file during which a next one was requested already.
     pub(crate) requested_at: u32,
 }
 
 impl Writer {
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
-        let mut is_busy = false;
-        loop {
-            let command = if is_busy {
-                match commands.try_recv() {
-                    Ok(command) => Some(command),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => break,
-                }
-            } else {
-                match commands.recv() {
-                    Ok(command) => Some(command),
-                    Err(_) => break,
-                }
-            };
-            if let Some(command) = command {
-                self.execute(command);
-            }
-            is_busy = self.tidy();
+        for command in commands {
+            self.execute(command);
+            self.prepare_next();
         }
         self.leave();
     }
@@ -85,6 +90,8 @@ impl Writer {
                 }));
             }
             Command::Close(how, reply) => {
+                // Nobody else writes the manifest from here on.
+                self.flush = None;
                 let closed = match (&mut self.core, how) {
                     (None, _) => Err(Failure::Closed),
                     (Some(core), Close::Clean) => core.close_clean(),
@@ -105,7 +112,13 @@ impl Writer {
             LogCore::open(self.disk.clone(), self.clock.clone(), self.config, me, &progress);
         match opened {
             Ok(core) => {
-                let opened = core.shared.lock().state.opened();
+                let opened = core.opened();
+                let flush = FlushThread::start(core.flusher.clone(), self.status.clone());
+                let flush = flush.map_err(|error| {
+                    Failure::Fatal(format!("starting the thread that flushes: {error}"))
+                })?;
+                flush.wake();
+                self.flush = Some(flush);
                 *self.status.shared.lock() = Some(core.shared.clone());
                 *self.status.health.lock() = Health::Ok;
                 self.core = Some(core);
@@ -120,14 +133,19 @@ impl Writer {
     }
 
     fn submit(&mut self, batch: Batch, reply: Reply<ShardBatch>) {
+        self.wait_for_flush();
         let Some(core) = &mut self.core else { return reply(Err(StoreError::Closed)) };
-        let number = batch.number;
+        let (number, head) = (batch.number, core.head_number());
         let offered = match self.preparer.take() {
             Some(prepared) => core.offer(prepared),
             None => Ok(()),
         };
         let offered = core.poison(offered);
         let result = offered.and_then(|()| core.commit(&batch));
+        let has_work = core.head_number() != head || core.has_garbage();
+        if let Some(flush) = self.flush.as_ref().filter(|_| has_work) {
+            flush.wake();
+        }
         // The committer fills this buffer again when nobody else holds it.
         drop(batch);
         self.note(&result);
@@ -143,17 +161,26 @@ impl Writer {
             Err(failure) => Health::Failed(failure.to_string()),
         };
         *self.status.health.lock() = health;
-        if let Err(Failure::Fatal(why)) = result
-            && let Some(on_fatal) = self.on_fatal.take()
-        {
-            tracing::error!(%why, "the store failed; the next start decides what was kept");
-            on_fatal(why);
+        if let Err(Failure::Fatal(why)) = result {
+            self.status.fail(why);
         }
     }
 
-    /// One step of background work; true when there is more.
-    fn tidy(&mut self) -> bool {
-        let Some(core) = &mut self.core else { return false };
+    /// Delays what is to be written while the log grows faster than it is flushed.
+    fn wait_for_flush(&self) {
+        let (Some(core), Some(flush)) = (&self.core, &self.flush) else { return };
+        loop {
+            match core.backlog() {
+                Backlog::Small => return,
+                Backlog::Large => return flush.wait(SLOWED),
+                Backlog::Full => flush.wait(WAITS),
+            }
+        }
+    }
+
+    /// Has the next file of the log prepared in time.
+    fn prepare_next(&mut self) {
+        let Some(core) = &self.core else { return };
         if core.wants_prepared()
             && !self.preparer.is_under_way()
             && self.requested_at != core.head_number()
@@ -162,18 +189,12 @@ impl Writer {
             self.requested_at = core.head_number();
             self.preparer.request(core.home.clone(), number);
         }
-        match core.tidy() {
-            Ok(has_more) => has_more,
-            Err(failure) => {
-                self.note(&Err(failure));
-                false
-            }
-        }
     }
 
     /// Lets go of the directory.
     fn leave(&mut self) {
         *self.status.shared.lock() = None;
+        self.flush = None;
         if let Some(core) = &mut self.core
             && let Some(prepared) = self.preparer.finish()
         {

@@ -17,7 +17,7 @@ use polymq_store::{
     Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
     StoredMessage,
     record::Checks,
-    state::{Admission, Found, LogState, Place, ShardState},
+    state::{Admission, Found, Index, LogState, Place, ShardState},
 };
 
 pub use faults::Faults;
@@ -32,7 +32,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    state: ShardState<Kept>,
+    state: ShardState<Index<Kept>>,
     is_open: bool,
 }
 
@@ -133,7 +133,7 @@ fn copied(props: &[u8], body: &[u8]) -> (Bytes, Bytes) {
     (props, both)
 }
 
-fn message(id: LogId, log: &LogState<Kept>, seq: Seq, kept: &Kept) -> StoredMessage {
+fn message(id: LogId, log: &LogState<Index<Kept>>, seq: Seq, kept: &Kept) -> StoredMessage {
     StoredMessage {
         log: id,
         seq,
@@ -181,7 +181,7 @@ impl Store for MemoryStore {
         let mut page = Page::default();
         if let Some(log) = self.inner.lock().state.log(id) {
             let mut bytes = 0;
-            for (seq, kept) in log.from(from) {
+            for (seq, kept) in log.messages().from(from) {
                 bytes += kept.content_bytes();
                 let count = page.messages.len();
                 if count > 0 && (bytes > limit.bytes_max || count >= limit.messages_max as usize) {
@@ -199,7 +199,7 @@ impl Store for MemoryStore {
             let inner = self.inner.lock();
             let find = |at: &MessageRef| {
                 let log = inner.state.log(at.log)?;
-                Some(message(at.log, log, at.seq, log.at(at.seq)?))
+                Some(message(at.log, log, at.seq, log.messages().at(at.seq)?))
             };
             messages.iter().filter_map(find).collect()
         };

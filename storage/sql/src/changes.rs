@@ -156,8 +156,8 @@ impl<'l, 'a> Drafts<'l, 'a> {
                     log.is_deleted = true;
                 }
             }
-            // These two are written by engines that keep files, about themselves.
-            Record::Checkpoint { .. } | Record::Fence { .. } => {}
+            // These are written by engines that keep files, about themselves.
+            Record::Checkpoint { .. } | Record::Fence { .. } | Record::Engine { .. } => {}
             Record::Meta { .. } | Record::Skipped => {}
         }
         Ok(())

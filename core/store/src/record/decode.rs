@@ -129,6 +129,17 @@ pub enum Record<'a> {
         /// Everything below is gone.
         floor: Seq,
     },
+    /// Messages that an engine keeps elsewhere.
+    Engine {
+        /// The log.
+        log: LogId,
+        /// The first position.
+        first: Seq,
+        /// The last position.
+        last: Seq,
+        /// Where they are; only the engine knows how to read it.
+        description: &'a [u8],
+    },
     /// A type this reader does not know and may skip.
     Skipped,
 }
@@ -316,6 +327,7 @@ fn typed<'a>(raw: &Raw<'a>) -> Result<Record<'a>, &'static str> {
         },
         kind::FENCE => Record::Fence { epoch: Epoch(raw.seq) },
         kind::CHECKPOINT => Record::Checkpoint { log, next_seq: seq, floor: Seq(aux) },
+        kind::ENGINE => Record::Engine { log, first: seq, last: Seq(aux), description: raw.body },
         _ if raw.flags & FLAG_MUST_UNDERSTAND != 0 => {
             return Err("a newer version wrote a record that must be understood");
         }

@@ -21,6 +21,7 @@
 //! | 10 META | | version, 0 for the number of the batch | key | value; flag bit 1: deleted |
 //! | 11 FENCE | epoch | | | |
 //! | 12 CHECKPOINT | next position of the log | its floor | | |
+//! | 13 ENGINE | first position | last position | | where an engine keeps messages |
 //!
 //! Flag bit 0 says that `props_len` is 0xFFFF and the first u32 of props is the length. Flag bit
 //! 7 says "must understand": an unknown type with it stops the reader. Bits 1 to 6 of a PUB are
@@ -63,6 +64,8 @@ pub mod kind {
     pub const FENCE: u8 = 11;
     /// Where a log stood when its live messages were rewritten.
     pub const CHECKPOINT: u8 = 12;
+    /// Where an engine keeps messages outside the log; only in files of that engine.
+    pub const ENGINE: u8 = 13;
 }
 
 /// Flag: the length of the properties is the first u32 of them.

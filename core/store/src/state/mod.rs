@@ -1,8 +1,8 @@
 //! What the batches of a shard add up to. One function, [`ShardState::apply`], is the meaning of
 //! every record, for engines that answer, for recovery, and for replication.
 //!
-//! The state keeps one place per live message and nothing of its content; what a place is, an
-//! engine says.
+//! How the live messages of a log are kept, an engine says ([`Messages`]). [`Index`] keeps one
+//! place per live message, and nothing of its content.
 
 use std::{collections::BTreeMap, ops::Bound};
 
@@ -17,7 +17,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use index::Index;
+pub use index::Index;
 
 /// How often a message was delivered and when it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,40 @@ pub trait Place {
     fn content_bytes(&self) -> u64;
 }
 
+/// The live messages of one log, as an engine keeps them.
+pub trait Messages: Default {
+    /// Where it keeps one message.
+    type Place: Place;
+
+    /// Adds a message; one that lives there already stays.
+    ///
+    /// False, and nothing is added, when the position lies before messages that can no longer be
+    /// preceded. Positions of a log only grow, so this never happens to a caller that is right.
+    fn insert(&mut self, seq: Seq, place: Self::Place) -> bool;
+
+    /// Removes what lives from `first` to `last`, both included.
+    fn remove(&mut self, first: Seq, last: Seq);
+
+    /// True when a message lives there.
+    fn contains(&self, seq: Seq) -> bool;
+
+    /// The lowest live position.
+    fn first(&self) -> Option<Seq>;
+
+    /// How many messages live.
+    fn count(&self) -> u64;
+
+    /// The bytes of their properties and bodies.
+    fn bytes(&self) -> u64;
+
+    /// The ranges without a live message from `from` to before `until`, both ends included.
+    fn gaps(&self, from: Seq, until: Seq) -> Vec<(Seq, Seq)>;
+
+    /// Takes messages back that the engine has written to files of its own, as it described them
+    /// in a record of type [`ENGINE`](crate::record::kind::ENGINE). False when that is nonsense.
+    fn restore(&mut self, first: Seq, last: Seq, description: &[u8]) -> bool;
+}
+
 /// A message that [`ShardState::apply`] wants a place for.
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'a> {
@@ -60,11 +94,10 @@ pub struct Found<'a> {
 
 /// One log: its counts and its live messages.
 #[derive(Debug, Clone)]
-pub struct LogState<V> {
+pub struct LogState<M> {
     name: String,
     next_seq: Seq,
-    live: Index<V>,
-    live_bytes: u64,
+    live: M,
     holds: BTreeMap<Seq, Hold>,
 }
 
@@ -79,14 +112,12 @@ pub struct Meta {
 
 /// What all batches up to `last_batch` add up to.
 #[derive(Debug, Clone)]
-pub struct ShardState<V> {
+pub struct ShardState<M> {
     epoch: Epoch,
     last_batch: ShardBatch,
-    logs: BTreeMap<LogId, LogState<V>>,
+    logs: BTreeMap<LogId, LogState<M>>,
     metas: BTreeMap<String, Meta>,
     next_log: LogId,
-    live_count: u64,
-    live_bytes: u64,
 }
 
 /// What to do with a batch that was submitted.
@@ -102,7 +133,7 @@ pub enum Admission {
     Gap,
 }
 
-impl<V> Default for ShardState<V> {
+impl<M> Default for ShardState<M> {
     fn default() -> Self {
         Self {
             epoch: Epoch(0),
@@ -110,13 +141,11 @@ impl<V> Default for ShardState<V> {
             logs: BTreeMap::new(),
             metas: BTreeMap::new(),
             next_log: LogId(0),
-            live_count: 0,
-            live_bytes: 0,
         }
     }
 }
 
-impl<V: Place> ShardState<V> {
+impl<M: Messages> ShardState<M> {
     /// The epoch of the present owner.
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -139,12 +168,12 @@ impl<V: Place> ShardState<V> {
 
     /// How many messages live in all logs.
     pub fn live_count(&self) -> u64 {
-        self.live_count
+        self.logs.values().map(LogState::live_count).sum()
     }
 
     /// The bytes of their properties and bodies.
     pub fn live_bytes(&self) -> u64 {
-        self.live_bytes
+        self.logs.values().map(LogState::live_bytes).sum()
     }
 
     /// The lowest number that no log ever had.
@@ -153,12 +182,12 @@ impl<V: Place> ShardState<V> {
     }
 
     /// Every log, in the order of the ids.
-    pub fn logs(&self) -> impl Iterator<Item = (LogId, &LogState<V>)> {
+    pub fn logs(&self) -> impl Iterator<Item = (LogId, &LogState<M>)> {
         self.logs.iter().map(|(id, log)| (*id, log))
     }
 
     /// The logs whose ids are `first` or higher.
-    pub fn logs_from(&self, first: LogId) -> impl Iterator<Item = (LogId, &LogState<V>)> {
+    pub fn logs_from(&self, first: LogId) -> impl Iterator<Item = (LogId, &LogState<M>)> {
         self.logs.range(first..).map(|(id, log)| (*id, log))
     }
 
@@ -169,8 +198,18 @@ impl<V: Place> ShardState<V> {
         metas.map(|(key, meta)| (key.as_str(), meta))
     }
 
+    /// One log, for an engine that moves its messages.
+    pub fn log_mut(&mut self, id: LogId) -> Option<&mut LogState<M>> {
+        self.logs.get_mut(&id)
+    }
+
+    /// Every log, for an engine that moves messages.
+    pub fn logs_mut(&mut self) -> impl Iterator<Item = (LogId, &mut LogState<M>)> {
+        self.logs.iter_mut().map(|(id, log)| (*id, log))
+    }
+
     /// One log.
-    pub fn log(&self, id: LogId) -> Option<&LogState<V>> {
+    pub fn log(&self, id: LogId) -> Option<&LogState<M>> {
         self.logs.get(&id)
     }
 
@@ -203,21 +242,28 @@ impl<V: Place> ShardState<V> {
         number: ShardBatch,
         payload: &[u8],
         checks: Checks,
-        mut place: impl FnMut(&Found<'_>) -> V,
+        mut place: impl FnMut(&Found<'_>) -> M::Place,
     ) -> Result<(), RecordError> {
         for item in Records::new(payload, checks) {
             let (offset, len, record) = item?;
+            let fail = |what| RecordError { offset, what };
             match record {
                 Record::Publish(publish) => {
                     let found = Found { publish, offset, content_offset: offset, content_len: len };
-                    self.publish(&found, &mut place);
+                    self.publish(&found, &mut place).map_err(fail)?;
                 }
                 Record::PublishSame { log, seq, expiry_ms, first, .. } => {
                     let first = first as usize;
                     let (content_len, content) = publish_at(payload, first, checks)?;
                     let publish = Publish { log, seq, expiry_ms, ..content };
                     let found = Found { publish, offset, content_offset: first, content_len };
-                    self.publish(&found, &mut place);
+                    self.publish(&found, &mut place).map_err(fail)?;
+                }
+                Record::Engine { log, first, last, description } => {
+                    let Some(log) = self.logs.get_mut(&log) else { continue };
+                    if !log.live.restore(first, last, description) {
+                        return Err(fail("messages are described in a way nobody understands"));
+                    }
                 }
                 other => self.apply_other(number, &other),
             }
@@ -226,17 +272,18 @@ impl<V: Place> ShardState<V> {
         Ok(())
     }
 
-    fn publish(&mut self, found: &Found<'_>, place: &mut impl FnMut(&Found<'_>) -> V) {
+    fn publish(
+        &mut self,
+        found: &Found<'_>,
+        place: &mut impl FnMut(&Found<'_>) -> M::Place,
+    ) -> Result<(), &'static str> {
         let seq = found.publish.seq;
-        let Some(log) = self.logs.get_mut(&found.publish.log) else { return };
-        let place = place(found);
-        let bytes = place.content_bytes();
-        if log.live.insert(seq, place).is_none() {
-            log.live_bytes += bytes;
-            self.live_bytes += bytes;
-            self.live_count += 1;
+        let Some(log) = self.logs.get_mut(&found.publish.log) else { return Ok(()) };
+        if !log.live.insert(seq, place(found)) {
+            return Err("a message has a position behind which others are stored");
         }
         log.next_seq = log.next_seq.max(Seq(seq.0.saturating_add(1)));
+        Ok(())
     }
 
     fn apply_other(&mut self, number: ShardBatch, record: &Record<'_>) {
@@ -249,7 +296,7 @@ impl<V: Place> ShardState<V> {
             Record::Hold { log, entries, .. } => {
                 let Some(log) = self.logs.get_mut(&log) else { return };
                 for Held { seq, hold } in entries {
-                    if log.live.at(seq).is_some() {
+                    if log.live.contains(seq) {
                         log.holds.insert(seq, hold);
                     }
                 }
@@ -261,10 +308,7 @@ impl<V: Place> ShardState<V> {
                 self.logs.entry(log).or_default().name = name.to_owned();
             }
             Record::LogDelete { log } => {
-                if let Some(log) = self.logs.remove(&log) {
-                    self.live_count -= log.live.len() as u64;
-                    self.live_bytes -= log.live_bytes;
-                }
+                self.logs.remove(&log);
             }
             Record::Meta { key, value: None, .. } => {
                 self.metas.remove(key);
@@ -281,7 +325,10 @@ impl<V: Place> ShardState<V> {
                 }
             }
             Record::Fence { epoch } => self.epoch = self.epoch.max(epoch),
-            Record::Publish(_) | Record::PublishSame { .. } | Record::Skipped => {}
+            Record::Publish(_)
+            | Record::PublishSame { .. }
+            | Record::Engine { .. }
+            | Record::Skipped => {}
         }
     }
 
@@ -300,29 +347,11 @@ impl<V: Place> ShardState<V> {
     }
 
     fn remove(&mut self, id: LogId, first: Seq, last: Seq) {
-        let Some(log) = self.logs.get_mut(&id) else { return };
-        let (mut count, mut bytes) = (0, 0);
-        let holds = &mut log.holds;
-        log.live.remove(first, last, |seq, place| {
-            count += 1;
-            bytes += place.content_bytes();
-            if !holds.is_empty() {
-                holds.remove(&seq);
-            }
-        });
-        log.live_bytes -= bytes;
-        self.live_bytes -= bytes;
-        self.live_count -= count;
-    }
-
-    /// Puts the place of a live message elsewhere; false when the message is gone.
-    pub fn relocate(&mut self, log: LogId, seq: Seq, to: V) -> bool {
-        match self.logs.get_mut(&log).and_then(|log| log.live.at_mut(seq)) {
-            Some(place) => {
-                *place = to;
-                true
-            }
-            None => false,
+        let Some(log) = self.logs.get_mut(&id).filter(|_| first <= last) else { return };
+        log.live.remove(first, last);
+        while let Some((seq, _)) = log.holds.range(first..=last).next() {
+            let seq = *seq;
+            log.holds.remove(&seq);
         }
     }
 
@@ -333,8 +362,8 @@ impl<V: Place> ShardState<V> {
             name: log.name.clone(),
             next_seq: log.next_seq,
             floor: log.floor(),
-            live_count: log.live.len() as u64,
-            live_bytes: log.live_bytes,
+            live_count: log.live_count(),
+            live_bytes: log.live_bytes(),
         });
         let metas = self.metas.iter();
         Opened {
@@ -347,19 +376,13 @@ impl<V: Place> ShardState<V> {
     }
 }
 
-impl<V> Default for LogState<V> {
+impl<M: Default> Default for LogState<M> {
     fn default() -> Self {
-        Self {
-            name: String::new(),
-            next_seq: Seq(0),
-            live: Index::default(),
-            live_bytes: 0,
-            holds: BTreeMap::new(),
-        }
+        Self { name: String::new(), next_seq: Seq(0), live: M::default(), holds: BTreeMap::new() }
     }
 }
 
-impl<V> LogState<V> {
+impl<M: Messages> LogState<M> {
     /// The name it was created with.
     pub fn name(&self) -> &str {
         &self.name
@@ -377,17 +400,22 @@ impl<V> LogState<V> {
 
     /// How many messages live.
     pub fn live_count(&self) -> u64 {
-        self.live.len() as u64
+        self.live.count()
     }
 
-    /// The live messages from `first` upwards.
-    pub fn from(&self, first: Seq) -> impl Iterator<Item = (Seq, &V)> {
-        self.live.from(first)
+    /// The bytes of their properties and bodies.
+    pub fn live_bytes(&self) -> u64 {
+        self.live.bytes()
     }
 
-    /// The place of one message.
-    pub fn at(&self, seq: Seq) -> Option<&V> {
-        self.live.at(seq)
+    /// Its live messages.
+    pub fn messages(&self) -> &M {
+        &self.live
+    }
+
+    /// Its live messages, for an engine that moves them.
+    pub fn messages_mut(&mut self) -> &mut M {
+        &mut self.live
     }
 
     /// The counts of one message.
@@ -403,17 +431,7 @@ impl<V> LogState<V> {
     /// What the log's own cursor has acknowledged and holds.
     pub fn cursor(&self) -> CursorState {
         let floor = self.floor();
-        let mut acked = Vec::new();
-        let mut next = floor;
-        for (seq, _) in self.live.from(floor) {
-            if let Some(last) = seq.0.checked_sub(1).filter(|last| *last >= next.0) {
-                acked.push((next, Seq(last)));
-            }
-            next = Seq(seq.0.saturating_add(1));
-        }
-        if let Some(last) = self.next_seq.0.checked_sub(1).filter(|last| *last >= next.0) {
-            acked.push((next, Seq(last)));
-        }
+        let acked = self.live.gaps(floor, self.next_seq);
         CursorState { floor, acked, held: self.holds().collect() }
     }
 }

@@ -55,10 +55,12 @@ impl DiskFile for SimFile {
             let start = usize::try_from(offset).map_err(io::Error::other)?;
             let end = start + bytes.len();
             let grows = end.saturating_sub(inode.present.len()) as u64;
-            // The inode is taken out while it is written to.
-            let used = inner.used() + inode.present.len() as u64;
-            if inner.capacity.is_some_and(|capacity| grows > 0 && used + grows > capacity) {
-                return Err(io::ErrorKind::StorageFull.into());
+            if let Some(capacity) = inner.capacity.filter(|_| grows > 0) {
+                // The inode is taken out while it is written to.
+                let used = inner.used() + inode.present.len() as u64;
+                if used + grows > capacity {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
             }
             if end > inode.present.len() {
                 set_len(&mut inode.present, end);

@@ -1,11 +1,13 @@
 //! Files that are not what they were.
 
-use polymq_store::{Epoch, LogId, ReadLimit, Seq, StoreError};
+use polymq_store::{LogId, ReadLimit, Seq, StoreError};
 
-use super::{commit, model::Model, open};
+use super::{commit, epoch, model::Model, open};
 use crate::{
     core::LogCore,
     error::Failure,
+    messages::At,
+    part::Source,
     read,
     sim::{Rng, SimDisk},
 };
@@ -16,7 +18,7 @@ fn filled(batches: u32) -> (SimDisk, LogCore, Model) {
     let mut core = open(&disk).unwrap();
     let (mut model, mut rng) = (Model::default(), Rng::new(1));
     for _ in 0..batches {
-        let (batch, next) = model.random_batch(&mut rng, Epoch(core.manifest.epoch));
+        let (batch, next) = model.random_batch(&mut rng, epoch(&core));
         core.commit(&batch).unwrap();
         model = next;
     }
@@ -80,7 +82,7 @@ fn every_damaged_byte_of_a_base_file_is_noticed() {
         });
     }
     while core.tidy().unwrap() {}
-    let base = core.manifest.bases[0];
+    let base = core.flusher.lock().manifest.bases[0];
     drop(core);
     disk.kill_process();
     let name = format!("base/{}.base", base.file_seq);
@@ -100,7 +102,17 @@ fn unreadable_message_is_named_and_the_others_are_read() {
         let mut seqs = log.messages.keys();
         (*seqs.next().unwrap(), *seqs.next().unwrap())
     };
-    let loc = *core.shared.lock().state.log(LogId(*id)).unwrap().at(Seq(first)).unwrap();
+    let loc = {
+        let shared = core.shared.lock();
+        let messages = shared.state.log(LogId(*id)).unwrap().messages();
+        match messages.next_live(Seq(first)).unwrap().1 {
+            At::Tail(index) => *index.at(Seq(first)).unwrap(),
+            At::Part(part) => {
+                let Source::Wal(_, index) = &part.source else { panic!("it was flushed") };
+                *index.at(Seq(first)).unwrap()
+            }
+        }
+    };
     let offset = usize::try_from(loc.offset()).unwrap();
     disk.damage(&format!("wal/{}.wal", loc.file()), offset + 33);
     let limit = ReadLimit { messages_max: 1, bytes_max: u64::MAX };

@@ -3,6 +3,7 @@ mod model;
 mod power;
 mod real;
 mod space;
+mod threads;
 
 use std::sync::Arc;
 
@@ -11,18 +12,30 @@ use bytes::BytesMut;
 use polymq_store::{Batch, BatchWriter, Epoch, OwnerId, ShardId};
 
 use crate::{
-    core::{LogConfig, LogCore},
+    config::LogConfig,
+    core::LogCore,
     error::Failure,
     sim::{SimClock, SimDisk},
 };
 
-/// Small files, so that a short run rolls and rewrites many times.
+/// Small files, so that a short run rolls, flushes and merges many times.
 pub(super) const SMALL: LogConfig = LogConfig {
     wal_file_bytes: 32 * 1024,
     first_file_bytes: 16 * 1024,
-    rewrite_above_bytes: 96 * 1024,
-    rewrite_step_bytes: 4 * 1024,
+    wal_records_max: 300,
+    wal_files_kept: 0,
+    wal_files_max: 4,
+    segment_bytes: 48 * 1024,
+    own_segment_bytes: 3 * 1024,
+    garbage_bytes: 4 * 1024,
+    alike_segments: 3,
+    step_bytes: 4 * 1024,
 };
+
+/// The epoch `core` was opened with.
+pub(super) fn epoch(core: &LogCore) -> Epoch {
+    core.shared.lock().state.epoch()
+}
 
 pub(super) fn open(disk: &SimDisk) -> Result<LogCore, Failure> {
     LogCore::open(Arc::new(disk.clone()), Arc::new(SimClock), SMALL, OwnerId(7), &|_| {})
@@ -33,7 +46,7 @@ pub(super) fn commit(core: &mut LogCore, write: impl FnOnce(&mut BatchWriter<'_>
     let number = core.last_batch().next();
     let (mut buf, mut records) = (BytesMut::new(), 0);
     write(&mut BatchWriter::new(number, &mut buf, &mut records));
-    let epoch = Epoch(core.manifest.epoch);
+    let epoch = epoch(core);
     let batch = Batch { shard: ShardId(0), epoch, number, records, payload: buf.freeze() };
     core.commit(&batch).unwrap();
 }

@@ -38,7 +38,7 @@ const ALL: ReadLimit = ReadLimit { messages_max: 7, bytes_max: 10_000 };
 impl Model {
     /// What `core` holds, read through its own means.
     pub(super) fn of(core: &LogCore) -> Self {
-        let opened = core.shared.lock().state.opened();
+        let opened = core.opened();
         let last_log = opened.next_log.0.saturating_sub(1);
         let mut model = Self { last_batch: opened.last_batch.0, last_log, ..Self::default() };
         for (key, version, value) in opened.metas {

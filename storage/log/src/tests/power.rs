@@ -1,12 +1,11 @@
 //! Power cuts at every point: what was answered is there, nothing else is, and recovery can be
 //! cut as well.
 
-use polymq_store::Epoch;
-
-use super::{model::Model, open};
+use super::{epoch, model::Model, open};
 use crate::{
     core::LogCore,
     error::Failure,
+    manifest::BaseFile,
     prepare::{Fill, prepare},
     sim::{Rng, SimDisk},
 };
@@ -39,7 +38,8 @@ struct World {
     kept: Model,
     maybe: Option<Model>,
     refused: u32,
-    rewrites: u32,
+    flushes: u32,
+    merges: u32,
 }
 
 impl World {
@@ -60,15 +60,20 @@ impl World {
         let end = [End::PowerCut, End::PowerCut, End::Kill, End::FailedSync, End::CleanClose]
             [usize::try_from(self.rng.below(5)).unwrap()];
         match end {
-            End::PowerCut => self.disk.cut_after(1 + self.rng.below(120)),
+            End::PowerCut => {
+                let operations = if self.rng.chance(20) { 1_500 } else { 150 };
+                self.disk.cut_after(1 + self.rng.below(operations));
+            }
             End::FailedSync => self.disk.fail_sync_after(1 + self.rng.below(40)),
             End::Kill | End::CleanClose => {}
         }
         if self.rng.chance(30) {
             self.disk.fill_during_write(1 + self.rng.below(60));
         }
-        let epoch = Epoch(core.manifest.epoch);
-        for _ in 0..self.rng.below(22) {
+        let epoch = epoch(&core);
+        // A long life gets as far as merging.
+        let batches_max = if self.rng.chance(15) { 120 } else { 22 };
+        for _ in 0..self.rng.below(batches_max) {
             let (batch, next) = self.kept.random_batch(&mut self.rng, epoch);
             match core.commit(&batch) {
                 Ok(()) => self.kept = next,
@@ -107,11 +112,14 @@ impl World {
             }
             core.offer(prepared)?;
         }
-        let bases = core.manifest.bases.clone();
-        for _ in 0..self.rng.below(4) {
+        let (bases, merges) = seen(core);
+        let steps_max = if self.rng.chance(20) { 40 } else { 5 };
+        for _ in 0..self.rng.below(steps_max) {
             core.tidy()?;
         }
-        self.rewrites += u32::from(core.manifest.bases != bases);
+        let (bases_now, merges_now) = seen(core);
+        self.flushes += u32::from(bases_now != bases);
+        self.merges += u32::from(merges_now != merges);
         Ok(())
     }
 
@@ -136,6 +144,12 @@ impl World {
     }
 }
 
+/// What the manifest names, and how often something was merged.
+fn seen(core: &LogCore) -> (Vec<BaseFile>, u64) {
+    let flusher = core.flusher.lock();
+    (flusher.manifest.bases.clone(), flusher.merges)
+}
+
 fn run(seed: u64) -> World {
     let mut world = World {
         seed,
@@ -144,7 +158,8 @@ fn run(seed: u64) -> World {
         kept: Model::default(),
         maybe: None,
         refused: 0,
-        rewrites: 0,
+        flushes: 0,
+        merges: 0,
     };
     for _ in 0..3 {
         let core = world.recover();
@@ -160,15 +175,17 @@ fn run(seed: u64) -> World {
 
 #[test]
 fn answered_batches_survive_every_power_cut() {
-    let (mut refused, mut rewrites) = (0, 0);
+    let (mut refused, mut flushes, mut merges) = (0, 0, 0);
     for seed in seeds() {
         let world = run(seed);
         refused += world.refused;
-        rewrites += world.rewrites;
+        flushes += world.flushes;
+        merges += world.merges;
     }
     // A run that never got there would prove little.
     let is_long = seeds().count() >= 1_000;
-    assert!(!is_long || (refused > 100 && rewrites > 100), "{refused} and {rewrites}");
+    let is_enough = refused > 100 && flushes > 1_000 && merges > 100;
+    assert!(!is_long || is_enough, "{refused} refused, {flushes} flushed, {merges} merged");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn log_keeps_the_rules_of_every_engine() {
 }
 
 #[test]
-fn log_keeps_the_rules_while_it_rewrites_all_the_time() {
+fn log_keeps_the_rules_while_it_flushes_and_merges_all_the_time() {
     let config = super::SMALL;
     suite::run(&|| Box::new(OnDisk { dir: TempDir::new().unwrap(), config }));
 }
