@@ -43,6 +43,8 @@ pub struct Home {
     data: PathBuf,
     /// What the program is started by: `strace` and its arguments, a limiter.
     wrapper: Vec<String>,
+    /// Arguments of every start.
+    flags: Vec<String>,
 }
 
 impl Home {
@@ -50,7 +52,7 @@ impl Home {
     pub fn new() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("polymq-faults-").tempdir()?;
         let data = dir.path().join("data");
-        Ok(Self { dir, data, wrapper: Vec::new() })
+        Ok(Self { dir, data, wrapper: Vec::new(), flags: Vec::new() })
     }
 
     /// Makes an empty one whose data are elsewhere.
@@ -62,6 +64,11 @@ impl Home {
     /// number.
     pub fn wrap(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Adds an argument to every start from now on.
+    pub fn always(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
     /// The data directory.
@@ -101,6 +108,7 @@ impl Home {
         command
             .args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"])
             .arg(self.data())
+            .args(&self.flags)
             .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
