@@ -78,6 +78,29 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<OpenStore> {
     Ok(OpenStore { store, opened })
 }
 
+/// Opens the engine to look at what it holds. Files are not touched; a database is opened as for
+/// a broker. Refused while a broker has it.
+///
+/// Errors: whatever keeps it from being opened.
+pub(crate) fn open_to_read(config: &Config) -> anyhow::Result<OpenStore> {
+    let file = match config.storage.backend {
+        Backend::File => config.server.data_dir.join(&config.storage_file.path),
+        Backend::Sqlite => sqlite_file(config),
+        Backend::Postgres | Backend::Memory => return open(config),
+    };
+    if !file.exists() {
+        bail!("there is no store in `{}`", file.display());
+    }
+    if config.storage.backend == Backend::Sqlite {
+        return open(config);
+    }
+    let store: Arc<dyn Store> = Arc::new(LogStore::untouched(file, LogConfig::default())?);
+    let me = owner()?;
+    let opened = wait(|reply| store.open(ShardId::default(), me, reply))
+        .with_context(|| cannot_open(config))?;
+    Ok(OpenStore { store, opened })
+}
+
 /// Opens the engine as soon as no other broker has it.
 ///
 /// Errors: whatever else keeps it from being opened.

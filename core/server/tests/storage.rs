@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -113,15 +114,44 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Every file of the store with its content.
+fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![data.join("store")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => {
+                    found.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_made_where_there_is_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let output = storage(&["inspect"], &data);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("there is no store"), "{errors}");
+    assert!(!data.exists());
+}
+
 #[test]
 fn a_store_is_inspected_and_verified() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());
+    let before = files(dir.path());
     let shown = said(&storage(&["inspect"], dir.path()));
     let queue = shown.lines().find(|line| line.ends_with("mqtt-subscription-sqos1")).unwrap();
     assert!(queue.contains(&format!(" {MESSAGES} ")), "{shown}");
     let verified = said(&storage(&["verify"], dir.path()));
     assert!(verified.contains("is sound") && verified.contains(" 120 messages"), "{verified}");
+    assert!(files(dir.path()) == before, "a store that is looked at is not touched");
     drain(dir.path());
 }
 

@@ -23,6 +23,7 @@ use crate::{
     config::LogConfig,
     disk::{Disk, RealDisk},
     error::Failure,
+    overlay::Overlay,
     place::Shared,
     preparer::Preparer,
     read,
@@ -63,6 +64,15 @@ impl LogStore {
     ) -> io::Result<Self> {
         let disk = Arc::new(RealDisk::new(path));
         Self::on(disk, Arc::new(SystemClock), config, on_fatal)
+    }
+
+    /// The store in the directory at `path`, to look at: it is recovered in memory, whatever is
+    /// written to it goes with it, and the directory is not touched.
+    ///
+    /// Errors: when no thread can be started.
+    pub fn untouched(path: impl Into<PathBuf>, config: LogConfig) -> io::Result<Self> {
+        let disk = Arc::new(Overlay::new(path));
+        Self::on(disk, Arc::new(SystemClock), config, |_| {})
     }
 
     /// A store on this disk.

@@ -46,6 +46,12 @@ impl Session {
         Ok(Self { store, opened, name: place(config) })
     }
 
+    /// Opens a store that is only looked at.
+    fn look(config: &Config) -> anyhow::Result<Self> {
+        let OpenStore { store, opened } = store::open_to_read(config)?;
+        Ok(Self { store, opened, name: place(config) })
+    }
+
     /// Opens a store that something is to be written into.
     fn open_empty(config: &Config) -> anyhow::Result<Self> {
         let session = Self::open(config)?;
@@ -75,7 +81,7 @@ fn place(config: &Config) -> String {
 }
 
 fn inspect(config: &Config) -> anyhow::Result<ExitCode> {
-    let session = Session::open(config)?;
+    let session = Session::look(config)?;
     let opened = &session.opened;
     let all = Progress::of_all(opened);
     let mut text = format!(
@@ -106,7 +112,7 @@ fn inspect(config: &Config) -> anyhow::Result<ExitCode> {
 
 /// Reads everything, and compares what was read with what the store counts.
 fn verify(config: &Config) -> anyhow::Result<ExitCode> {
-    let session = Session::open(config)?;
+    let session = Session::look(config)?;
     let summary = session.summary("verifying")?;
     let mut text = String::new();
     for (log, opened) in summary.logs.iter().zip(&session.opened.logs) {
@@ -140,7 +146,7 @@ fn verify(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 fn export_to(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
-    let session = Session::open(config)?;
+    let session = Session::look(config)?;
     let bar = Bar::new("exporting", Progress::of_all(&session.opened));
     export::write(file, session.store.as_ref(), &session.opened, &mut |done| bar.show(done))?;
     drop(bar);
@@ -153,7 +159,7 @@ fn import_from(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     let committer = Committer::new(session.store.clone(), ShardId::default(), &session.opened);
     let expected = export::read(file, Writer::new(committer))?;
     session.close()?;
-    let session = Session::open(config)?;
+    let session = Session::look(config)?;
     let found = session.summary("checking")?;
     session.close()?;
     check(&expected, &found)
@@ -168,7 +174,7 @@ fn migrate(config: &Config, to: Backend) -> anyhow::Result<ExitCode> {
     }
     let mut target = config.clone();
     target.storage.backend = to;
-    let source = Session::open(config)?;
+    let source = Session::look(config)?;
     let destination = Session::open_empty(&target)?;
     let committer =
         Committer::new(destination.store.clone(), ShardId::default(), &destination.opened);
@@ -179,7 +185,7 @@ fn migrate(config: &Config, to: Backend) -> anyhow::Result<ExitCode> {
     }
     writer.finish(source.opened.next_log)?;
     destination.close()?;
-    let destination = Session::open(&target)?;
+    let destination = Session::look(&target)?;
     let expected = source.summary("reading the source again")?;
     let found = destination.summary("checking the copy")?;
     let (from, into) = (source.name.clone(), destination.name.clone());
