@@ -44,6 +44,11 @@ impl LogMessages {
         self.parts.push_back(part);
     }
 
+    /// True when there are messages behind the closed parts.
+    pub(crate) fn has_tail(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     pub(crate) fn parts(&self) -> &VecDeque<Part> {
         &self.parts
     }

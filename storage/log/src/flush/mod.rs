@@ -116,16 +116,17 @@ impl Flusher {
         };
         match result {
             Ok(job) => self.job = job,
-            Err(failure) => {
-                if let Failure::Fatal(why) = &failure {
-                    self.shared.lock().failed = Some(why.clone());
-                }
-                return Err(failure);
-            }
+            Err(failure) => return Err(self.fail(&failure.to_string())),
         }
         // The end of one job may be the reason for the next.
         let is_idle = matches!(self.job, Job::Idle);
         Ok(!is_idle || (!was_idle && !self.is_resting))
+    }
+
+    /// Nothing can be written any more.
+    pub(crate) fn fail(&self, why: &str) -> Failure {
+        self.shared.lock().failed = Some(why.to_owned());
+        Failure::Fatal(why.to_owned())
     }
 
     /// Tries again what failed.
