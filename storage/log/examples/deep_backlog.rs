@@ -1,11 +1,11 @@
 //! Measures a deep backlog on a real disk:
-//! `cargo run --release -p polymq-log --example deep_backlog DIR [MESSAGES]`.
+//! `cargo run --release -p polymq-log --example deep_backlog DIR [MESSAGES [LOGS]]`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people")]
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::channel},
+    sync::{Arc, OnceLock, mpsc::channel},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,6 @@ use polymq_store::{
     Committer, LogId, Opened, OwnerId, ReadLimit, Seq, ShardBatch, ShardId, Store, wait,
 };
 
-const LOG: LogId = LogId(1);
 const BODY: [u8; 118] = [7; 118];
 const PAGE: ReadLimit = ReadLimit { messages_max: 1000, bytes_max: 1024 * 1024 };
 const WAL_BYTES_OPEN_MAX: usize = 8 * 1024 * 1024;
@@ -23,11 +22,12 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let dir = PathBuf::from(args.next().expect("the directory to write to"));
     let count = args.next().map_or(20_000_000, |count| count.parse().unwrap());
+    let logs = args.next().map_or(1, |count| count.parse().unwrap());
     println!("resident at start: {}", resident());
-    fill(&dir, count);
+    fill(&dir, count, logs);
     println!("on disk: {} MB, live: {} MB", disk_bytes(&dir) / 1_000_000, count * 128 / 1_000_000);
     let (store, opened) = open(&dir);
-    assert_eq!(opened.logs[0].live_count, count);
+    assert_eq!(opened.logs.iter().map(|log| log.live_count).sum::<u64>(), count);
     println!("resident after reopening: {}", resident());
     drain(&store, &opened, count);
     println!("on disk after draining: {} MB", disk_bytes(&dir) / 1_000_000);
@@ -44,16 +44,19 @@ fn open(dir: &Path) -> (Arc<LogStore>, Opened) {
     (store, opened)
 }
 
-fn fill(dir: &Path, count: u64) {
+fn fill(dir: &Path, count: u64, logs: u32) {
     let (store, opened) = open(dir);
     let committer = Committer::new(store, ShardId(0), &opened);
-    committer.append(|w| w.log_create(LOG, "deep"));
+    committer.set_clock(nanos);
+    for log in 0..logs {
+        committer.append(|w| w.log_create(LogId(log), "deep"));
+    }
     let (started, cpu) = (Instant::now(), cpu_time());
     let mut resident_max = 0;
-    for seq in 0..count {
-        let (batch, _) =
-            committer.append(|w| w.publish(LOG, Seq(seq), 0, 0, &[b"properties"], &BODY));
-        if seq % 1000 == 0 {
+    for n in 0..count {
+        let (log, seq) = (LogId((n % u64::from(logs)) as u32), Seq(n / u64::from(logs)));
+        let (batch, _) = committer.append(|w| w.publish(log, seq, 0, 0, &[b"properties"], &BODY));
+        if n % 1000 == 0 {
             committer.kick();
             resident_max = resident_max.max(resident_bytes());
             if committer.pending_bytes() > WAL_BYTES_OPEN_MAX {
@@ -64,6 +67,9 @@ fn fill(dir: &Path, count: u64) {
     let (batch, ()) = committer.append(|w| w.meta_put("last", b""));
     durable(&committer, batch);
     report("filled", count, started, cpu);
+    let stats = committer.stats();
+    let mean = Duration::from_nanos(stats.sync_nanos_total / stats.batches.max(1));
+    println!("{} batches, {mean:?} a batch; slower than 2^n us: {:?}", stats.batches, stats);
     println!("resident at most: {} MB, then: {}", resident_max / 1_000_000, resident());
     let (done, closed) = channel();
     committer.close(move |result| done.send(result).unwrap());
@@ -80,16 +86,19 @@ fn durable(committer: &Committer, batch: ShardBatch) {
 fn drain(store: &Arc<LogStore>, opened: &Opened, count: u64) {
     let committer = Committer::new(store.clone(), ShardId(0), opened);
     let (started, cpu) = (Instant::now(), cpu_time());
-    let (mut from, mut drained, mut batch) = (Some(Seq(0)), 0, ShardBatch(0));
-    while let Some(at) = from {
-        let page = wait(|reply| store.read(LOG, at, PAGE, reply)).unwrap();
-        let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) else {
-            break;
-        };
-        drained += page.messages.len() as u64;
-        (batch, ()) = committer.append(|w| w.ack(LOG, &[(first.seq, last.seq)]));
-        committer.kick();
-        from = page.next;
+    let (mut drained, mut batch) = (0, ShardBatch(0));
+    for log in &opened.logs {
+        let mut from = Some(Seq(0));
+        while let Some(at) = from {
+            let page = wait(|reply| store.read(log.id, at, PAGE, reply)).unwrap();
+            let (Some(first), Some(last)) = (page.messages.first(), page.messages.last()) else {
+                break;
+            };
+            drained += page.messages.len() as u64;
+            (batch, ()) = committer.append(|w| w.ack(log.id, &[(first.seq, last.seq)]));
+            committer.kick();
+            from = page.next;
+        }
     }
     durable(&committer, batch);
     assert_eq!(drained, count);
@@ -107,6 +116,11 @@ fn report(what: &str, count: u64, started: Instant, cpu_before: Duration) {
         rate(wall),
         rate(cpu)
     );
+}
+
+fn nanos() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What all threads of this process have used, in ticks of 10 ms.

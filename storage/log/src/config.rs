@@ -43,3 +43,11 @@ impl Default for LogConfig {
         }
     }
 }
+
+impl LogConfig {
+    /// The largest segment that small logs share. It is many times larger than others, so that a
+    /// small log has its messages in few places.
+    pub(crate) fn shared_bytes_max(&self) -> u64 {
+        self.segment_bytes.saturating_mul(16)
+    }
+}

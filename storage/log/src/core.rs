@@ -198,6 +198,11 @@ impl LogCore {
         released >= self.home.config.segment_bytes
     }
 
+    /// True when flushing does not get on, as a rule because the disk is full.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.shared.lock().is_stuck
+    }
+
     /// How far flushing is behind.
     pub(crate) fn backlog(&self) -> Backlog {
         let shared = self.shared.lock();

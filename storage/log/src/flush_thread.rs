@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -80,7 +81,9 @@ fn run(flusher: &Mutex<Flusher>, status: &Status, wakes: &Receiver<()>, progress
             Err(RecvTimeoutError::Disconnected) => return,
         }
         while !progress.is_stopped.load(Ordering::Relaxed) {
-            let step = flusher.lock().step();
+            // Without this thread the log would grow until publishers wait for ever.
+            let step = catch_unwind(AssertUnwindSafe(|| flusher.lock().step()))
+                .unwrap_or_else(|_| Err(flusher.lock().fail("flushing the log panicked")));
             *progress.steps.lock() += 1;
             progress.advanced.notify_all();
             match step {

@@ -18,12 +18,11 @@ use polymq_store::record::crc32c;
 use crate::{
     disk::Disk,
     error::{Failure, fatal_at, io_at},
-    format::{
-        BadHeader, FORMAT, HEADER, StoreUuid, get16, get32, get64, known_format, put16, put32,
-        put64,
-    },
+    format::{FORMAT, HEADER, StoreUuid, get16, get32, get64, put16, put32, put64},
 };
 
+/// The version of the manifest; the first one knew no segments, and is read as well.
+const MANIFEST_FORMAT: u16 = 2;
 const STORE_MAGIC: &[u8; 4] = b"PQST";
 const MANIFEST_MAGIC: &[u8; 4] = b"PQMF";
 const FRAME_BYTES: usize = 16;
@@ -73,7 +72,7 @@ pub(crate) fn read_store(disk: &dyn Disk) -> Result<Option<StoreUuid>, Failure> 
     {
         return Err(Failure::Damaged("STORE does not say whose directory this is".into()));
     }
-    check_format("STORE", get16(&bytes, 4))?;
+    check_format("STORE", get16(&bytes, 4), FORMAT)?;
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&bytes[8..24]);
     Ok(Some(StoreUuid(uuid)))
@@ -144,7 +143,7 @@ fn encode(manifest: &Manifest, uuid: StoreUuid) -> Vec<u8> {
     put64(&mut out, 8, manifest.number);
     let fixed = &mut out[FRAME_BYTES..];
     fixed[..4].copy_from_slice(MANIFEST_MAGIC);
-    put16(fixed, 4, FORMAT);
+    put16(fixed, 4, MANIFEST_FORMAT);
     fixed[8..24].copy_from_slice(&uuid.0);
     put64(fixed, 24, manifest.epoch);
     put64(fixed, 32, u64::from(manifest.first_wal));
@@ -179,7 +178,7 @@ fn decode(bytes: &[u8], uuid: StoreUuid, number: u64, name: &str) -> Result<Mani
         return Err(damaged("is not a whole manifest"));
     }
     let fixed = &bytes[FRAME_BYTES..];
-    check_format(name, get16(fixed, 4))?;
+    check_format(name, get16(fixed, 4), MANIFEST_FORMAT)?;
     if fixed[..4] != *MANIFEST_MAGIC || fixed[8..24] != uuid.0 {
         return Err(damaged("belongs to another store"));
     }
@@ -210,13 +209,13 @@ fn decode(bytes: &[u8], uuid: StoreUuid, number: u64, name: &str) -> Result<Mani
     })
 }
 
-fn check_format(name: &str, format: u16) -> Result<(), Failure> {
-    match known_format(format) {
-        Ok(()) => Ok(()),
-        Err(BadHeader::Newer(newer)) => Err(Failure::TooNew(format!(
-            "{name} has format {newer}, this program knows {FORMAT}; start the newer program"
+fn check_format(name: &str, format: u16, known: u16) -> Result<(), Failure> {
+    match format {
+        1.. if format <= known => Ok(()),
+        0 => Err(Failure::Damaged(format!("{name} has format 0"))),
+        newer => Err(Failure::TooNew(format!(
+            "{name} has format {newer}, this program knows {known}; start the newer program"
         ))),
-        Err(BadHeader::Invalid) => Err(Failure::Damaged(format!("{name} has format {format}"))),
     }
 }
 

@@ -29,9 +29,24 @@ pub(crate) enum At<'a> {
 impl LogMessages {
     /// Closes what the present file of the write-ahead log has brought.
     pub(crate) fn freeze(&mut self, wal: u32) {
-        if self.tail.last().is_some() {
-            self.parts.extend(Part::frozen(wal, std::mem::take(&mut self.tail)));
+        if self.tail.last().is_some()
+            && let Some(part) = Part::frozen(wal, std::mem::take(&mut self.tail))
+        {
+            self.push(part);
         }
+    }
+
+    /// Takes little more room than needed: there may be very many logs.
+    fn push(&mut self, part: Part) {
+        if self.parts.len() == self.parts.capacity() {
+            self.parts.reserve_exact(1 + self.parts.len() / 4);
+        }
+        self.parts.push_back(part);
+    }
+
+    /// True when there are messages behind the closed parts.
+    pub(crate) fn has_tail(&self) -> bool {
+        !self.tail.is_empty()
     }
 
     pub(crate) fn parts(&self) -> &VecDeque<Part> {
@@ -100,6 +115,9 @@ impl LogMessages {
         }
         if !part.is_empty() {
             self.parts.insert(start, part);
+        }
+        if self.parts.capacity() > 2 * self.parts.len() + 2 {
+            self.parts.shrink_to(self.parts.len() + 1);
         }
     }
 
@@ -193,7 +211,7 @@ impl Messages for LogMessages {
         }
         match Part::restored(first.0, last.0, description) {
             Some(part) => {
-                self.parts.push_back(part);
+                self.push(part);
                 true
             }
             None => false,

@@ -159,6 +159,12 @@ fn load_base(
         batches += 1;
         offset += scan.header.stride();
     }
+    if shared.state.logs().any(|(_, log)| log.messages().has_tail()) {
+        return Err(Failure::TooNew(format!(
+            "{name} has messages, as versions before segments wrote them; empty the queues with \
+             the version that wrote it"
+        )));
+    }
     if offset != base.bytes || crc != base.last_crc || batches != base.batches {
         return Err(damaged(offset));
     }

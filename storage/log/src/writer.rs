@@ -154,7 +154,9 @@ impl Writer {
 
     /// Keeps health true, and ends the process when nobody knows what the disk holds.
     fn note(&mut self, result: &Result<(), Failure>) {
+        let is_stuck = self.core.as_ref().is_some_and(LogCore::is_stuck);
         let health = match result {
+            Ok(()) if is_stuck => Health::NearFull,
             Ok(()) | Err(Failure::Fenced) => Health::Ok,
             Err(Failure::Full(_)) => Health::NearFull,
             Err(Failure::ReadOnly(why)) => Health::ReadOnly(why.clone()),

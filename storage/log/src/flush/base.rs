@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use polymq_store::{
     LogId, Seq,
-    record::{Head, crc32c, kind, put},
+    record::{FLAG_MUST_UNDERSTAND, Head, crc32c, kind, put},
 };
 
 use crate::{
@@ -169,7 +169,8 @@ impl BaseWriter {
                 description.clear();
                 part.describe(&mut description);
                 let (seq, aux) = (part.first(), part.last());
-                let head = Head { kind: kind::ENGINE, flags: 0, log: id.0, seq, aux };
+                let flags = FLAG_MUST_UNDERSTAND;
+                let head = Head { kind: kind::ENGINE, flags, log: id.0, seq, aux };
                 self.put(head, &[], &description);
             }
         }

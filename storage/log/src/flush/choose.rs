@@ -81,11 +81,20 @@ fn sparse(files: &BTreeMap<u32, Use>, live_max: u64, garbage_max: u64) -> Option
 fn alike(files: &BTreeMap<u32, Use>, config: &LogConfig) -> Option<Vec<u32>> {
     let mut classes: BTreeMap<(Option<LogId>, u32), Vec<u32>> = BTreeMap::new();
     let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
-    for (number, file) in files.iter().filter(|(_, file)| file.bytes * 4 <= config.segment_bytes) {
-        let class = file.bytes.max(1).ilog2() / 3;
+    let is_small = |file: &Use| match file.log {
+        Some(_) => file.bytes * 4 <= config.segment_bytes,
+        None => file.bytes * 4 <= config.shared_bytes_max(),
+    };
+    for (number, file) in files.iter().filter(|(_, file)| is_small(file)) {
+        let class = file.bytes.max(1).ilog2() / if file.log.is_some() { 3 } else { 2 };
         let alike = classes.entry((file.log, class)).or_default();
         alike.push(*number);
-        if alike.len() >= config.alike_segments {
+        // A log has a part in each segment it shares, so there should be few of those.
+        let enough = match file.log {
+            Some(_) => config.alike_segments,
+            None => config.alike_segments.div_ceil(2),
+        };
+        if alike.len() >= enough {
             bytes += alike.iter().filter_map(|n| files.get(n)).map(|file| file.bytes).sum::<u64>();
             chosen.append(alike);
         }

@@ -187,8 +187,9 @@ impl Copying {
     ) -> Result<(), Failure> {
         let log = group.log;
         // What a log has in several places goes into one segment all the same.
-        let is_full = |open: &Open| open.writer.end() >= home.config.segment_bytes;
-        if let Some((_, open)) = self.alone.take_if(|(of, open)| *of != log || is_full(open)) {
+        let bytes_max = home.config.segment_bytes;
+        let is_over = |of: LogId, open: &Open| of != log || open.writer.end() >= bytes_max;
+        if let Some((_, open)) = self.alone.take_if(|(of, open)| is_over(*of, open)) {
             self.finish(Some(open))?;
         }
         let is_large = group.bytes >= home.config.own_segment_bytes;
@@ -202,7 +203,8 @@ impl Copying {
             };
             return open.copy(shared, group);
         }
-        if let Some(open) = self.together.take_if(|open| is_full(open)) {
+        let shared_max = home.config.shared_bytes_max();
+        if let Some(open) = self.together.take_if(|open| open.writer.end() >= shared_max) {
             self.finish(Some(open))?;
         }
         let open = match &mut self.together {

@@ -33,6 +33,9 @@ use crate::{
 use base::BaseWriter;
 use copy::Copying;
 
+/// For each byte of the log that is flushed so many are merged, so that merging keeps up with it.
+const MERGED_PER_FLUSHED: u64 = 2;
+
 /// Works in steps, so that a test decides what happens between two of them.
 pub(crate) struct Flusher {
     pub(crate) home: Home,
@@ -41,8 +44,12 @@ pub(crate) struct Flusher {
     segments: Arc<Segments>,
     numbers: Arc<FileNumbers>,
     job: Job,
+    /// A merge that has begun.
+    merge: Option<Box<Copying>>,
     /// Files of the log that are flushed, but that the manifest still names.
     flushed: Vec<WalFile>,
+    /// So much may be merged before more of the log is flushed.
+    merge_budget: u64,
     /// Something may be worth merging.
     may_merge: bool,
     /// Segments were merged since the last base file.
@@ -80,7 +87,9 @@ impl Flusher {
             segments,
             numbers,
             job: Job::Idle,
+            merge: None,
             flushed: Vec::new(),
+            merge_budget: 0,
             may_merge: true,
             has_unsaved_merges: false,
             unreadable: BTreeSet::new(),
@@ -107,16 +116,17 @@ impl Flusher {
         };
         match result {
             Ok(job) => self.job = job,
-            Err(failure) => {
-                if let Failure::Fatal(why) = &failure {
-                    self.shared.lock().failed = Some(why.clone());
-                }
-                return Err(failure);
-            }
+            Err(failure) => return Err(self.fail(&failure.to_string())),
         }
         // The end of one job may be the reason for the next.
         let is_idle = matches!(self.job, Job::Idle);
         Ok(!is_idle || (!was_idle && !self.is_resting))
+    }
+
+    /// Nothing can be written any more.
+    pub(crate) fn fail(&self, why: &str) -> Failure {
+        self.shared.lock().failed = Some(why.to_owned());
+        Failure::Fatal(why.to_owned())
     }
 
     /// Tries again what failed.
@@ -129,6 +139,13 @@ impl Flusher {
         if self.is_resting {
             return Job::Idle;
         }
+        if self.merge_budget > 0
+            && let Some(merge) = self.next_merge()
+        {
+            let step = self.home.config.step_bytes as u64;
+            self.merge_budget = self.merge_budget.saturating_sub(step);
+            return Job::Copying(merge);
+        }
         if let Some(copying) = self.oldest_to_flush() {
             return Job::Copying(copying);
         }
@@ -136,16 +153,24 @@ impl Flusher {
         if !self.flushed.is_empty() || released >= self.home.config.segment_bytes {
             return Job::Base(self.new_base());
         }
-        if self.may_merge {
-            match self.worth_merging() {
-                Some(copying) => return Job::Copying(copying),
-                None => self.may_merge = false,
-            }
+        if let Some(merge) = self.next_merge() {
+            return Job::Copying(merge);
         }
         if self.has_unsaved_merges {
             return Job::Base(self.new_base());
         }
         Job::Idle
+    }
+
+    /// The merge that has begun, or one that is worth it.
+    fn next_merge(&mut self) -> Option<Box<Copying>> {
+        let merge = self.merge.take();
+        if merge.is_some() || !self.may_merge {
+            return merge;
+        }
+        let merge = self.worth_merging();
+        self.may_merge = merge.is_some();
+        merge
     }
 
     fn new_base(&self) -> Box<BaseWriter> {
@@ -165,6 +190,11 @@ impl Flusher {
 
     fn copy(&mut self, mut copying: Box<Copying>) -> Result<Job, Failure> {
         match copying.step(&self.home, &self.shared, &self.numbers) {
+            Ok(false) if copying.flushed().is_none() => {
+                // Publishers may wait for flushing, so it gets its turn in between.
+                self.merge = Some(copying);
+                Ok(Job::Idle)
+            }
             Ok(false) => Ok(Job::Copying(copying)),
             Ok(true) => {
                 copying.switch(&self.shared, &self.segments);
@@ -176,6 +206,7 @@ impl Flusher {
                     return Ok(Job::Idle);
                 };
                 self.flushed.push(wal);
+                self.merge_budget = self.home.config.wal_file_bytes * MERGED_PER_FLUSHED;
                 // Several small files that wait are flushed before one base file is written.
                 let flushed: u64 = self.flushed.iter().map(|file| file.bytes).sum();
                 let is_little = flushed < self.home.config.wal_file_bytes;

@@ -192,6 +192,13 @@ impl SimDisk {
         inner.durable_entries.insert(path.to_owned(), inode);
     }
 
+    /// Loses a file, durably.
+    pub fn lose(&self, path: &str) {
+        let mut inner = self.inner.lock();
+        inner.entries.remove(path);
+        inner.durable_entries.remove(path);
+    }
+
     /// Every file and its contents, as a process sees them.
     pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
         let inner = self.inner.lock();

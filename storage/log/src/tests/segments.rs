@@ -1,0 +1,188 @@
+//! Segments: what is read from them, what goes, and what happens when they are damaged.
+
+use polymq_store::{LogId, MessageRef, ReadLimit, Seq};
+
+use super::{commit, model::Model, open};
+use crate::{
+    core::LogCore,
+    error::Failure,
+    names::seg_name,
+    part::Source,
+    read,
+    sim::{Rng, SimDisk},
+};
+
+const LOG: LogId = LogId(1);
+const ALL: ReadLimit = ReadLimit { messages_max: u32::MAX, bytes_max: u64::MAX };
+
+/// A store whose first messages are in segments.
+fn flushed(disk: &SimDisk, messages: u64, size: impl Fn(u64) -> usize) -> LogCore {
+    let mut core = open(disk).unwrap();
+    commit(&mut core, |w| w.log_create(LOG, "queue"));
+    for first in (0..messages).step_by(50) {
+        commit(&mut core, |w| {
+            for seq in first..first + 50 {
+                w.publish(LOG, Seq(seq), seq, 2, &[b"props"], &vec![1; size(seq)]);
+            }
+        });
+    }
+    core.roll(1).unwrap();
+    settle(&mut core);
+    core
+}
+
+fn settle(core: &mut LogCore) {
+    while core.tidy().unwrap() {}
+}
+
+fn reopened(core: LogCore, disk: &SimDisk) -> LogCore {
+    drop(core);
+    disk.kill_process();
+    open(disk).unwrap()
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    let files = disk.snapshot();
+    files.keys().filter(|name| name.starts_with("seg/")).cloned().collect()
+}
+
+fn seqs(core: &LogCore) -> Vec<u64> {
+    let page = read::read(&core.shared, LOG, Seq(0), ALL).unwrap();
+    page.messages.iter().map(|message| message.seq.0).collect()
+}
+
+#[test]
+fn acknowledgements_in_random_order_agree_with_a_model() {
+    const COUNT: u64 = 3_000;
+    let disk = SimDisk::new(1);
+    let mut core = flushed(&disk, COUNT, |seq| usize::try_from(seq % 90).unwrap());
+    let mut rng = Rng::new(1);
+    let mut live: Vec<u64> = (0..COUNT).collect();
+    for round in 0..40 {
+        for _ in 0..70 {
+            let at = usize::try_from(rng.below(live.len() as u64)).unwrap();
+            let seq = Seq(live.remove(at));
+            commit(&mut core, |w| w.ack(LOG, &[(seq, seq)]));
+            if rng.chance(10) {
+                core.tidy().unwrap();
+            }
+        }
+        if round % 8 == 7 {
+            core = reopened(core, &disk);
+        }
+        // Counts, bytes and contents are compared with each other there.
+        let log = &Model::of(&core).logs[&LOG.0];
+        assert!(log.messages.keys().copied().eq(live.iter().copied()), "round {round}");
+    }
+    settle(&mut core);
+    let bytes: usize = segments(&disk).iter().map(|name| disk.snapshot()[name].len()).sum();
+    assert!(bytes < 200 * 1024, "{} messages take {bytes} bytes of segments", live.len());
+}
+
+#[test]
+fn segments_of_acknowledged_messages_go() {
+    let disk = SimDisk::new(2);
+    let mut core = flushed(&disk, 2_000, |_| 100);
+    assert!(segments(&disk).len() > 3);
+    commit(&mut core, |w| w.ack(LOG, &[(Seq(0), Seq(1_998))]));
+    core.roll(1).unwrap();
+    settle(&mut core);
+    assert_eq!(segments(&disk).len(), 1, "one message is left");
+    let mut core = reopened(core, &disk);
+    assert_eq!(seqs(&core), [1_999]);
+    commit(&mut core, |w| w.log_delete(LOG));
+    core.roll(1).unwrap();
+    settle(&mut core);
+    assert!(segments(&disk).is_empty());
+}
+
+#[test]
+fn one_old_message_pins_no_more_than_its_own_segment() {
+    let disk = SimDisk::new(3);
+    let mut core = flushed(&disk, 50, |_| 100);
+    let mut used_max = 0;
+    for seq in 50..6_000 {
+        commit(&mut core, |w| {
+            w.publish(LOG, Seq(seq), 0, 0, &[], &[3; 400]);
+            if seq > 60 {
+                w.ack(LOG, &[(Seq(seq - 10), Seq(seq - 10)), (Seq(1), Seq(49))]);
+            }
+        });
+        core.tidy().unwrap();
+        used_max = used_max.max(disk.used());
+    }
+    assert!(used_max < 16 * super::SMALL.wal_file_bytes, "{used_max} bytes used");
+    assert_eq!(seqs(&reopened(core, &disk))[0], 0);
+}
+
+#[test]
+fn many_small_logs_share_segments() {
+    let disk = SimDisk::new(4);
+    let mut core = open(&disk).unwrap();
+    for round in 0..12 {
+        commit(&mut core, |w| {
+            for log in 1..=40 {
+                if round == 0 {
+                    w.log_create(LogId(log), "small");
+                }
+                w.publish(LogId(log), Seq(round), 0, 0, &[b"props"], &[1; 20]);
+            }
+        });
+        core.roll(1).unwrap();
+        settle(&mut core);
+    }
+    assert!(segments(&disk).len() < 6, "{:?}", segments(&disk));
+    let core = reopened(core, &disk);
+    let model = Model::of(&core);
+    assert!(model.logs.values().all(|log| log.messages.keys().copied().eq(0..12)));
+    let at: Vec<_> = (1..=40).map(|log| MessageRef { log: LogId(log), seq: Seq(5) }).collect();
+    assert_eq!(read::read_at(&core.shared, &at).unwrap().messages.len(), 40);
+}
+
+#[test]
+fn damaged_segment_is_named_and_what_stands_behind_is_read() {
+    let disk = SimDisk::new(5);
+    let core = flushed(&disk, 300, |_| 400);
+    let core = reopened(core, &disk);
+    let name = {
+        let shared = core.shared.lock();
+        let messages = shared.state.log(LOG).unwrap().messages();
+        let Source::File(place) = &messages.parts()[0].source else { panic!("not flushed") };
+        seg_name(place.file.number())
+    };
+    disk.damage(&name, 4096 + 100);
+    let Err(Failure::Damaged(what)) = read::read(&core.shared, LOG, Seq(0), ALL) else {
+        panic!("a damaged message was read");
+    };
+    assert!(what.starts_with(&format!("{name} is not readable at byte 4096")), "{what}");
+    let limit = ReadLimit { messages_max: 1, bytes_max: u64::MAX };
+    let behind = read::read(&core.shared, LOG, Seq(299), limit).unwrap();
+    assert_eq!(behind.messages[0].seq, Seq(299));
+    // Flushing and merging go on with the other segments.
+    let mut core = core;
+    commit(&mut core, |w| w.ack(LOG, &[(Seq(1), Seq(250))]));
+    core.roll(1).unwrap();
+    for _ in 0..200 {
+        core.tidy().unwrap();
+    }
+    let core = reopened(core, &disk);
+    assert!(read::read(&core.shared, LOG, Seq(251), ALL).is_ok());
+    assert!(read::read(&core.shared, LOG, Seq(0), ALL).is_err());
+}
+
+#[test]
+fn missing_segment_is_reported_and_nothing_is_touched() {
+    let disk = SimDisk::new(6);
+    let core = flushed(&disk, 300, |_| 100);
+    drop(core);
+    disk.kill_process();
+    let name = segments(&disk).remove(0);
+    let bytes = disk.snapshot()[&name].clone();
+    disk.lose(&name);
+    let before = disk.snapshot();
+    let Err(Failure::Damaged(what)) = open(&disk) else { panic!("a store with a hole opened") };
+    assert!(what.contains(&name), "{what}");
+    assert!(disk.snapshot() == before);
+    disk.overwrite(&name, &bytes);
+    assert_eq!(seqs(&open(&disk).unwrap()).len(), 300);
+}
