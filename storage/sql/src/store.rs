@@ -101,6 +101,12 @@ impl SqlStore {
         Ok(Self { commands: Some(commands), reads: wrap(reads), shared, writer: Some(writer) })
     }
 
+    /// Whether all rows are those of messages that live.
+    #[cfg(test)]
+    pub(crate) fn has_no_garbage(&self) -> bool {
+        self.shared.logs.lock().as_ref().is_some_and(|logs| logs.garbage.is_empty())
+    }
+
     fn send(&self, command: Command) {
         let lost = match &self.commands {
             Some(commands) => commands.send(command).err().map(|lost| lost.0),
