@@ -22,8 +22,9 @@ use crate::{
     writer::{Command, OnFatal, Shared, Writer},
 };
 
-/// The largest payload of one batch: PostgreSQL takes messages of up to 1 GiB, SQLite values.
-const BATCH_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// The largest payload of one batch. It travels as one value, of which both databases take a
+/// little less than 1 GiB.
+pub(crate) const BATCH_BYTES_MAX: u64 = 900 * 1024 * 1024;
 
 /// A store in a database.
 ///

@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     logs::ShardLogs,
     reader::Read,
+    store::BATCH_BYTES_MAX,
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -178,6 +179,9 @@ impl<D: Database> Writer<D> {
         if batch.epoch != self.epoch {
             return Err(Failure::Fenced);
         }
+        if batch.payload.len() as u64 > BATCH_BYTES_MAX {
+            return Err(self.failed(Failure::Fatal("a batch is too large".to_owned())));
+        }
         if self.is_behind {
             self.catch_up().await?;
         }
@@ -266,7 +270,14 @@ impl<D: Database> Writer<D> {
             return Err(Failure::Fenced);
         }
         let known = self.shared.logs.lock().as_ref().map(|logs| logs.last_batch);
-        if known.is_some_and(|known| known != position.last_batch) {
+        if let Some(known) = known.filter(|known| *known > position.last_batch) {
+            return Err(Failure::Fatal(format!(
+                "the database went back: batch {known} was there, its last one now is {}; restore \
+                 what is newer, such as the server that was primary before",
+                position.last_batch
+            )));
+        }
+        if known != Some(position.last_batch) {
             let loaded = self.database.load().await?;
             *self.shared.logs.lock() = Some(loaded.logs);
         }

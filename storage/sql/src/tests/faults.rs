@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use polymq_store::{Health, Seq, Store, StoreError};
+use polymq_store::{Health, LogId, Seq, Store, StoreError, wait};
 
 use super::{
     LOG, Open, opened,
@@ -69,7 +69,7 @@ fn killed_database_costs_no_confirmed_message_and_doubles_none() {
                         w.publish(LOG, Seq(seq), 0, 0, &[], b"body")
                     });
                     committer.kick();
-                    polymq_store::wait(|reply| committer.when_durable(batch, reply)).unwrap();
+                    wait(|reply| committer.when_durable(batch, reply)).unwrap();
                     confirmed.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -113,4 +113,43 @@ fn database_that_became_read_only_refuses_until_it_is_writable_again() {
     assert_eq!(open.store.health(), Health::Ok);
     let log = opened(&*open.store, 1).unwrap().logs.remove(0);
     assert_eq!((log.live_count, log.next_seq), (2, Seq(3)));
+}
+
+#[test]
+fn database_that_went_back_in_time_is_not_served() {
+    let server = PostgresServer::shared();
+    let url = server.new_database();
+    let proxy = Proxy::before(server.socket());
+    let open = Open::postgres(&proxy.url(&url), LEASE, 1);
+    open.create_log();
+    for seq in 0..3 {
+        open.publish(seq).unwrap();
+    }
+    server.sql(&url, "UPDATE pmq_shard SET last_batch = 1");
+    assert!(matches!(open.publish(3), Err(StoreError::Fatal(_))));
+    let why = open.ended.recv().unwrap();
+    assert!(why.contains("the database went back: batch 3 was there"), "{why}");
+}
+
+#[test]
+fn body_for_many_queues_travels_once() {
+    let server = PostgresServer::shared();
+    let url = server.new_database();
+    let proxy = Proxy::before(server.socket());
+    let open = Open::postgres(&proxy.url(&url), LEASE, 1);
+    let body = vec![7; 100_000];
+    let before = proxy.bytes();
+    let (batch, ()) = open.committer.append(|w| {
+        for log in 1..=200 {
+            w.log_create(LogId(log), "queue");
+        }
+        let first = w.publish(LOG, Seq(0), 0, 0, &[b"props"], &body);
+        for log in 2..=200 {
+            assert!(w.publish_same(LogId(log), Seq(0), 0, first));
+        }
+    });
+    open.committer.kick();
+    wait(|reply| open.committer.when_durable(batch, reply)).unwrap();
+    assert!(proxy.bytes() - before < 200_000, "{}", proxy.bytes() - before);
+    assert_eq!(server.sql(&url, "SELECT sum(length(body)) FROM pmq_msg"), "20000000");
 }

@@ -26,6 +26,8 @@ struct State {
     next: Break,
     /// How often the store spoke after the database had.
     turns: u64,
+    /// What the store has sent.
+    bytes: u64,
     store_spoke_last: bool,
 }
 
@@ -39,7 +41,7 @@ impl Proxy {
     pub(super) fn before(socket: PathBuf) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = State { next: Break::Nothing, turns: 0, store_spoke_last: false };
+        let state = State { next: Break::Nothing, turns: 0, bytes: 0, store_spoke_last: false };
         let state = Arc::new(Mutex::new(state));
         let proxy = Self { state: Arc::clone(&state), port };
         thread::spawn(move || {
@@ -61,6 +63,10 @@ impl Proxy {
         self.state.lock().next = what;
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+
     pub(super) fn turns(&self) -> u64 {
         self.state.lock().turns
     }
@@ -72,8 +78,9 @@ fn join(store: TcpStream, database: UnixStream, state: &Arc<Mutex<State>>) {
     let state_up = Arc::clone(state);
     thread::spawn(move || {
         let (mut from, mut to) = (ends.0, ends.1);
-        pump(&mut from, &mut to, || {
+        pump(&mut from, &mut to, |count| {
             let mut state = state_up.lock();
+            state.bytes += count as u64;
             if !state.store_spoke_last {
                 state.turns += 1;
                 state.store_spoke_last = true;
@@ -89,7 +96,7 @@ fn join(store: TcpStream, database: UnixStream, state: &Arc<Mutex<State>>) {
     let state_down = Arc::clone(state);
     thread::spawn(move || {
         let (mut from, mut to) = (database, store);
-        pump(&mut from, &mut to, || {
+        pump(&mut from, &mut to, |_| {
             let mut state = state_down.lock();
             state.store_spoke_last = false;
             let is_cut = state.next == Break::Answer;
@@ -102,10 +109,10 @@ fn join(store: TcpStream, database: UnixStream, state: &Arc<Mutex<State>>) {
     });
 }
 
-fn pump(from: &mut impl Read, to: &mut impl Write, passes: impl Fn() -> bool) {
+fn pump(from: &mut impl Read, to: &mut impl Write, passes: impl Fn(usize) -> bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer) {
-        if count == 0 || !passes() || to.write_all(&buffer[..count]).is_err() {
+        if count == 0 || !passes(count) || to.write_all(&buffer[..count]).is_err() {
             return;
         }
     }
