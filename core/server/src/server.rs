@@ -17,7 +17,7 @@ use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
-use polymq_store::{Committer, Opened, ShardId, Store, wait};
+use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -32,6 +32,9 @@ use crate::{
     store::{self, OpenStore},
     tls,
 };
+
+/// A database may be away for longer than anybody waits for a stop.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How the operator wants this run.
 #[derive(Debug, Clone, Copy)]
@@ -191,7 +194,15 @@ impl Running {
             () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
         }
         let committer = Arc::clone(self.broker.committer());
-        wait(|reply| committer.close(reply)).context("the store cannot be closed cleanly")?;
+        let (done, closed) = std::sync::mpsc::sync_channel(1);
+        committer.close(move |result| {
+            // Nobody listens any more when it took too long.
+            let _ = done.send(result);
+        });
+        closed
+            .recv_timeout(CLOSE_TIMEOUT)
+            .context("the store does not answer; what was not confirmed may be lost")?
+            .context("the store cannot be closed cleanly")?;
         tracing::info!(event = "stopped");
         Ok(())
     }

@@ -44,6 +44,8 @@ pub(crate) struct NewHold {
 pub(crate) struct Changes<'a> {
     pub(crate) number: ShardBatch,
     pub(crate) next_log: LogId,
+    /// The records of the batch, which hold the bytes of its messages.
+    pub(crate) payload: &'a [u8],
     /// Messages that outlive the batch.
     pub(crate) messages: Vec<Publish<'a>>,
     /// Earlier messages that go.
@@ -79,11 +81,19 @@ impl<'a> Changes<'a> {
             }
         }
         let next_log = drafts.next_log;
-        let mut changes = Self { number: batch.number, next_log, metas, ..Self::default() };
+        let (number, payload) = (batch.number, &batch.payload[..]);
+        let mut changes = Self { number, next_log, payload, metas, ..Self::default() };
         for (id, draft) in drafts.drafts {
             draft.finish(id, &mut changes);
         }
         Ok(changes)
+    }
+
+    /// Where in the payload a message stands: its properties begin there, its body follows them.
+    ///
+    /// A body that goes to many queues stands there once.
+    pub(crate) fn place(&self, message: &Publish<'_>) -> usize {
+        message.props.as_ptr().addr().saturating_sub(self.payload.as_ptr().addr())
     }
 
     /// Bytes of messages and definitions.

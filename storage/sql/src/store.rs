@@ -22,8 +22,9 @@ use crate::{
     writer::{Command, OnFatal, Shared, Writer},
 };
 
-/// The largest payload of one batch: PostgreSQL takes messages of up to 1 GiB, SQLite values.
-const BATCH_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// The largest payload of one batch. It travels as one value, of which both databases take a
+/// little less than 1 GiB.
+pub(crate) const BATCH_BYTES_MAX: u64 = 900 * 1024 * 1024;
 
 /// A store in a database.
 ///
@@ -99,6 +100,12 @@ impl SqlStore {
             .name("polymq-sql-read".into())
             .spawn(move || reader_runtime.block_on(reader::serve(asked, read_shared)))?;
         Ok(Self { commands: Some(commands), reads: wrap(reads), shared, writer: Some(writer) })
+    }
+
+    /// Whether all rows are those of messages that live.
+    #[cfg(test)]
+    pub(crate) fn has_no_garbage(&self) -> bool {
+        self.shared.logs.lock().as_ref().is_some_and(|logs| logs.garbage.is_empty())
     }
 
     fn send(&self, command: Command) {

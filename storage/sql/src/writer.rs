@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     logs::ShardLogs,
     reader::Read,
+    store::BATCH_BYTES_MAX,
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -178,6 +179,9 @@ impl<D: Database> Writer<D> {
         if batch.epoch != self.epoch {
             return Err(Failure::Fenced);
         }
+        if batch.payload.len() as u64 > BATCH_BYTES_MAX {
+            return Err(self.failed(Failure::Fatal("a batch is too large".to_owned())));
+        }
         if self.is_behind {
             self.catch_up().await?;
         }
@@ -205,7 +209,10 @@ impl<D: Database> Writer<D> {
                     tracing::warn!(event = "batch_rolled_back", batch = batch.number.0, why);
                     sleep(BACKOFF_MIN).await;
                 }
-                Err(failure) => return Err(self.failed(failure)),
+                Err(failure) => {
+                    self.is_behind = matches!(failure, Failure::Lost(_));
+                    return Err(self.failed(failure));
+                }
             }
         }
         Err(self.failed(Failure::Fatal("the database rolls back every batch".to_owned())))
@@ -263,7 +270,14 @@ impl<D: Database> Writer<D> {
             return Err(Failure::Fenced);
         }
         let known = self.shared.logs.lock().as_ref().map(|logs| logs.last_batch);
-        if known.is_some_and(|known| known != position.last_batch) {
+        if let Some(known) = known.filter(|known| *known > position.last_batch) {
+            return Err(Failure::Fatal(format!(
+                "the database went back: batch {known} was there, its last one now is {}; restore \
+                 what is newer, such as the server that was primary before",
+                position.last_batch
+            )));
+        }
+        if known != Some(position.last_batch) {
             let loaded = self.database.load().await?;
             *self.shared.logs.lock() = Some(loaded.logs);
         }
@@ -271,17 +285,21 @@ impl<D: Database> Writer<D> {
     }
 
     /// Waits until there is a connection; ends when nobody needs one any more.
+    ///
+    /// A database that takes no writes is waited for only while a batch may be kept: it may be the
+    /// standby of one that knows better.
     async fn connected(&mut self) -> Result<(), Failure> {
         let mut backoff = BACKOFF_MIN;
         while !self.database.is_connected() {
             match self.reconnect().await {
                 Ok(()) => return Ok(()),
-                Err(Failure::Lost(_) | Failure::Again(_)) if !self.commands.is_closed() => {
-                    sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
-                }
+                Err(failure) if self.commands.is_closed() => return Err(self.failed(failure)),
+                Err(Failure::Lost(_) | Failure::Again(_)) => {}
+                Err(Failure::ReadOnly(_) | Failure::Full(_)) if self.is_behind => {}
                 Err(failure) => return Err(self.failed(failure)),
             }
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
         Ok(())
     }
@@ -311,7 +329,6 @@ impl<D: Database> Writer<D> {
         let problem = match &failure {
             Failure::Lost(why) => {
                 tracing::warn!(event = "database_connection_lost", why);
-                self.is_behind = true;
                 Some(Health::Failed(failure.to_string()))
             }
             Failure::Full(_) => Some(Health::NearFull),
@@ -320,14 +337,16 @@ impl<D: Database> Writer<D> {
             Failure::Damaged(_) | Failure::Fenced | Failure::Fatal(_) => {
                 tracing::error!(event = "store_ended", why = %failure);
                 self.ended = Some(failure.clone());
-                if let Some(on_fatal) = self.on_fatal.take() {
-                    on_fatal(&failure.to_string());
-                }
                 Some(Health::Failed(failure.to_string()))
             }
         };
         if problem.is_some() {
             self.shared.set_problem(problem);
+        }
+        if self.ended.is_some()
+            && let Some(on_fatal) = self.on_fatal.take()
+        {
+            on_fatal(&failure.to_string());
         }
         failure
     }
@@ -346,14 +365,17 @@ impl<D: Database> Writer<D> {
         if !logs.garbage.is_empty() && self.database.is_connected() {
             return Some(Duration::ZERO);
         }
-        let lease = self.database.lease()?;
-        Some((lease / 3).saturating_sub(self.renewed.elapsed()))
+        Some(self.renewed_every()?.saturating_sub(self.renewed.elapsed()))
+    }
+
+    fn renewed_every(&self) -> Option<Duration> {
+        let third = self.database.lease()? / 3;
+        Some(if self.database.is_connected() { third } else { third.min(BACKOFF_MAX) })
     }
 
     /// Nobody wants anything: prolongs ownership, removes rows of messages that are gone.
     async fn rest(&mut self) {
-        let is_due = |lease: Duration| self.renewed.elapsed() >= lease / 3;
-        if self.database.lease().is_some_and(is_due) {
+        if self.renewed_every().is_some_and(|every| self.renewed.elapsed() >= every) {
             return self.renew().await;
         }
         let first = {
@@ -373,14 +395,13 @@ impl<D: Database> Writer<D> {
             self.reconnect().await
         };
         match renewed {
-            Ok(()) => self.renewed_at(sent),
-            Err(Failure::Again(_)) => {}
-            Err(Failure::Lost(why)) => {
-                // The next attempt comes with the next command, or soon.
-                self.renewed = sent;
-                self.failed(Failure::Lost(why));
+            Ok(()) => {
+                self.renewed_at(sent);
+                self.shared.set_problem(None);
             }
             Err(failure) => {
+                // The next attempt is due as if this one had succeeded; trust is not prolonged.
+                self.renewed = sent;
                 self.failed(failure);
             }
         }

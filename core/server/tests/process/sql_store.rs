@@ -5,8 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
+    process::{Child, ChildStdout, Stdio},
 };
 
 use polymq_sql::testing::PostgresServer;
@@ -100,42 +99,92 @@ fn postgres_keeps_users_and_messages_and_its_password_is_not_told() {
 }
 
 /// A broker that stands by; dropping it ends the process.
-struct Standby(Child);
+struct Standby {
+    child: Option<Child>,
+    ports: BufReader<ChildStdout>,
+}
+
+impl Standby {
+    /// Starts it, and waits until it says that another broker has the store.
+    fn start(data: &Path, flags: &[&str]) -> Self {
+        let mut command = command(data, &["--port", "0", "--print-ports"]);
+        command.arg("--standby").args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let ports = BufReader::new(child.stdout.take().unwrap());
+        let standby = Self { child: Some(child), ports };
+        let mut line = String::new();
+        while !line.contains("standing_by") {
+            line.clear();
+            assert!(errors.read_line(&mut line).unwrap() > 0, "the standby has ended");
+        }
+        // Nobody reads on, and a full pipe would stop it.
+        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+        standby
+    }
+
+    /// The server that it becomes.
+    fn serving(mut self) -> Server {
+        let mut line = String::new();
+        self.ports.read_line(&mut line).unwrap();
+        let ports = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ports: {line:?}"));
+        Server { child: self.child.take().unwrap(), ports }
+    }
+}
 
 impl Drop for Standby {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
 #[test]
-fn standby_serves_when_the_first_broker_has_gone() {
+fn standby_serves_at_once_when_the_first_broker_stops() {
     let postgres = PostgresServer::shared();
     let dir = tempfile::tempdir().unwrap();
     let url = format!("storage.postgres.url={}", postgres.new_database());
-    let flags = ["--set", "storage.backend=postgres", "--set", &url];
+    let lease = "storage.postgres.lease=15s";
+    let flags = ["--set", "storage.backend=postgres", "--set", &url, "--set", lease];
     let data = dir.path().join("first");
     let first = Server::start(&data, &flags);
     let password = password(&data);
     publish(&first, &password);
-
-    let mut standby = command(&dir.path().join("second"), &["--port", "0", "--print-ports"]);
-    standby.arg("--standby").args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut standby = Standby(standby.spawn().unwrap());
-    let mut errors = BufReader::new(standby.0.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("standing_by") {
-        line.clear();
-        assert!(errors.read_line(&mut line).unwrap() > 0, "the standby has ended");
-    }
-    let stopped = Instant::now();
+    let standby = Standby::start(&dir.path().join("second"), &flags);
     assert_eq!(first.stop("-TERM"), Some(0));
-    let mut ports = String::new();
-    BufReader::new(standby.0.stdout.take().unwrap()).read_line(&mut ports).unwrap();
-    assert!(stopped.elapsed() < Duration::from_secs(10), "a clean stop gives the lease back");
-    let ports = serde_json::from_str(&ports).unwrap();
-    let child =
-        std::mem::replace(&mut standby.0, std::process::Command::new("true").spawn().unwrap());
-    assert_is_kept(&Server { child, ports }, &password);
+    assert_is_kept(&standby.serving(), &password);
+}
+
+#[test]
+fn owner_that_slept_longer_than_its_lease_ends_and_the_standby_serves() {
+    let postgres = PostgresServer::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("storage.postgres.url={}", postgres.new_database());
+    let lease = "storage.postgres.lease=3s";
+    let flags = ["--set", "storage.backend=postgres", "--set", &url, "--set", lease];
+    let data = dir.path().join("first");
+    let mut first = Server::start(&data, &flags);
+    let password = password(&data);
+    publish(&first, &password);
+    let standby = Standby::start(&dir.path().join("second"), &flags);
+    first.signal("-STOP");
+    let second = standby.serving();
+    assert_is_kept(&second, &password);
+    first.signal("-CONT");
+    assert_eq!(first.child.wait().unwrap().code(), Some(74));
+    publish(&second, &password);
+}
+
+#[test]
+fn standby_stops_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--set", "storage.backend=sqlite"];
+    let _first = Server::start(dir.path(), &flags);
+    let mut standby = Standby::start(dir.path(), &flags);
+    let child = standby.child.as_mut().unwrap();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -25,10 +25,12 @@ WITH fence AS (
     WHERE shard = $1 AND epoch = $2 AND last_batch = $3 - 1 RETURNING shard),
 msg AS (
     INSERT INTO pmq_msg (log_id, seq, expiry, flags, props, body)
-    SELECT u.* FROM fence, unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::smallint[],
-                                  $10::bytea[], $11::bytea[]) u),
+    SELECT u.log, u.seq, u.expiry, u.flags, substring($10::bytea FROM u.place FOR u.props),
+           substring($10::bytea FROM u.place + u.props FOR u.body)
+    FROM fence, unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::smallint[], $11::int[],
+                       $12::int[], $13::int[]) u(log, seq, expiry, flags, place, props, body)),
 gone AS (
-    DELETE FROM pmq_msg m USING fence, unnest($12::bigint[], $13::bigint[], $14::bigint[])
+    DELETE FROM pmq_msg m USING fence, unnest($14::bigint[], $15::bigint[], $16::bigint[])
            r(log, first, last)
     WHERE m.log_id = r.log AND m.seq BETWEEN r.first AND r.last
     RETURNING m.log_id, length(m.props)::bigint + length(m.body) AS bytes),
@@ -38,36 +40,36 @@ log AS (
     INSERT INTO pmq_log (log_id, shard, name, next_seq, floor, live_count, live_bytes)
     SELECT u.log, fence.shard, u.name, u.next, u.floor,
            u.n - coalesce(t.n, 0), u.bytes - coalesce(t.bytes, 0)
-    FROM fence, unnest($15::bigint[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[],
-                       $20::bigint[]) u(log, name, next, floor, n, bytes)
+    FROM fence, unnest($17::bigint[], $18::text[], $19::bigint[], $20::bigint[], $21::bigint[],
+                       $22::bigint[]) u(log, name, next, floor, n, bytes)
          LEFT JOIN tally t ON t.log_id = u.log
     ON CONFLICT (log_id) DO UPDATE SET name = excluded.name, next_seq = excluded.next_seq,
        floor = excluded.floor, live_count = excluded.live_count, live_bytes = excluded.live_bytes),
 ended AS (
-    DELETE FROM pmq_log l USING fence, unnest($21::bigint[]) u(log) WHERE l.log_id = u.log),
+    DELETE FROM pmq_log l USING fence, unnest($23::bigint[]) u(log) WHERE l.log_id = u.log),
 unheld AS (
-    DELETE FROM pmq_hold h USING fence, unnest($22::bigint[], $23::bigint[], $24::bigint[])
+    DELETE FROM pmq_hold h USING fence, unnest($24::bigint[], $25::bigint[], $26::bigint[])
            r(log, first, last)
     WHERE h.log_id = r.log AND h.seq BETWEEN r.first AND r.last),
 held AS (
     INSERT INTO pmq_hold (log_id, seq, delivery_count, acquired_count, due)
     SELECT u.log, u.seq, u.delivered, u.acquired, u.due
-    FROM fence, unnest($25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[],
-                       $30::boolean[]) u(log, seq, delivered, acquired, due, is_fresh)
+    FROM fence, unnest($27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[],
+                       $32::boolean[]) u(log, seq, delivered, acquired, due, is_fresh)
     WHERE u.is_fresh OR EXISTS (
         SELECT 1 FROM pmq_msg m WHERE m.log_id = u.log AND m.seq = u.seq)
     ON CONFLICT (log_id, seq) DO UPDATE SET delivery_count = excluded.delivery_count,
        acquired_count = excluded.acquired_count, due = excluded.due),
 garbage AS (
     INSERT INTO pmq_garbage (log_id, below)
-    SELECT u.* FROM fence, unnest($31::bigint[], $32::bigint[]) u
+    SELECT u.* FROM fence, unnest($33::bigint[], $34::bigint[]) u
     ON CONFLICT (log_id) DO UPDATE SET below = excluded.below),
 meta AS (
     INSERT INTO pmq_meta (key, version, value)
-    SELECT u.* FROM fence, unnest($33::bytea[], $34::bigint[], $35::bytea[]) u
+    SELECT u.* FROM fence, unnest($35::bytea[], $36::bigint[], $37::bytea[]) u
     ON CONFLICT (key) DO UPDATE SET version = excluded.version, value = excluded.value),
 forgotten AS (
-    DELETE FROM pmq_meta m USING fence, unnest($36::bytea[]) u(key) WHERE m.key = u.key)
+    DELETE FROM pmq_meta m USING fence, unnest($38::bytea[]) u(key) WHERE m.key = u.key)
 SELECT t.log_id, t.n, t.bytes FROM fence LEFT JOIN tally t ON true";
 
 /// Removed messages by log; one row without any when none were removed, no row without fence.
@@ -101,8 +103,11 @@ pub(super) async fn commit(
         .bind(column(messages, |m| signed(m.seq.0)))
         .bind(column(messages, |m| m.expiry_ms.cast_signed()))
         .bind(column(messages, |m| i16::from(m.flags)))
-        .bind(column(messages, |m| m.props))
-        .bind(column(messages, |m| m.body))
+        .bind(if messages.is_empty() { &[] } else { changes.payload })
+        // Counted from 1.
+        .bind(column(messages, |m| int(changes.place(m).saturating_add(1))))
+        .bind(column(messages, |m| int(m.props.len())))
+        .bind(column(messages, |m| int(m.body.len())))
         .bind(removed.0)
         .bind(removed.1)
         .bind(removed.2)
@@ -135,6 +140,11 @@ pub(super) async fn commit(
 
 fn column<'r, T, C>(rows: &'r [T], of: impl Fn(&'r T) -> C) -> Vec<C> {
     rows.iter().map(of).collect()
+}
+
+/// Places and lengths within a batch, whose size is bounded far below.
+fn int(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn columns(ranges: &[LogRange]) -> (Vec<i64>, Vec<i64>, Vec<i64>) {

@@ -1,7 +1,7 @@
 //! Writing one batch: a transaction of a few statements, each of which takes all its rows at once.
 //!
 //! Rows travel as one blob with all their bytes and one JSON text with numbers and offsets into
-//! it, so a statement is one call whatever the number of rows.
+//! it, so a statement is one call whatever the number of rows. For messages the blob is the batch.
 
 use std::fmt::Write;
 
@@ -115,12 +115,6 @@ impl Rows {
         Self { sql, numbers: String::from("["), bytes: None }
     }
 
-    fn with_bytes(sql: &'static str, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity.saturating_add(1));
-        bytes.push(0);
-        Self { bytes: Some(bytes), ..Self::new(sql) }
-    }
-
     fn row(&mut self, numbers: &[i64], parts: &[&[u8]]) {
         self.numbers.push_str(if self.is_empty() { "[" } else { ",[" });
         let mut separator = "";
@@ -180,22 +174,28 @@ fn unheld(changes: &Changes<'_>) -> Rows {
 }
 
 fn messages(changes: &Changes<'_>) -> Rows {
-    let bytes = changes.messages.iter().map(|message| message.props.len() + message.body.len());
-    let mut rows = Rows::with_bytes(
+    let mut rows = Rows::new(
         "INSERT INTO pmq_msg (log_id, seq, expiry, flags, props, body)
          SELECT value->>0, value->>1, value->>2, value->>3,
-                substr(?2, value->>4, value->>5), substr(?2, value->>6, value->>7)
+                substr(?2, value->>4, value->>5),
+                substr(?2, (value->>4) + (value->>5), value->>6)
          FROM json_each(?1)",
-        bytes.sum(),
     );
+    if !changes.messages.is_empty() {
+        rows.bytes = Some(changes.payload.to_vec());
+    }
     for message in &changes.messages {
         let numbers = [
             i64::from(message.log.0),
             signed(message.seq.0),
             message.expiry_ms.cast_signed(),
             i64::from(message.flags),
+            // Counted from 1.
+            signed(changes.place(message) as u64 + 1),
+            signed(message.props.len() as u64),
+            signed(message.body.len() as u64),
         ];
-        rows.row(&numbers, &[message.props, message.body]);
+        rows.row(&numbers, &[]);
     }
     rows
 }

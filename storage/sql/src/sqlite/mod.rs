@@ -241,7 +241,7 @@ fn cannot_open(path: &Path, error: sqlx::Error) -> Failure {
 }
 
 /// What an error of SQLite means. Codes: <https://www.sqlite.org/rescode.html>.
-pub(super) fn failure(error: sqlx::Error) -> Failure {
+pub(crate) fn failure(error: sqlx::Error) -> Failure {
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const READONLY: u32 = 8;
