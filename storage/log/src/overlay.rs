@@ -161,7 +161,7 @@ fn spans(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
         let (page, within) = (at / PAGE as u64, at % PAGE as u64);
         let count = (PAGE as u64 - within).min(end.saturating_sub(at));
         at += count;
-        (count > 0).then(|| (page, within as usize, count as usize))
+        (count > 0).then_some((page, within as usize, count as usize))
     })
 }
 

@@ -35,8 +35,8 @@ pub const EXIT_CODE_STORE_FAILED: i32 = 74;
 
 /// The file log.
 ///
-/// Every durability class is served as [`Durability::Sync`]. The store's secret name comes from
-/// the first [`OwnerId`] it is opened with, so that must be random.
+/// The store's secret name comes from the first [`OwnerId`] it is opened with, so that must be
+/// random.
 pub struct LogStore {
     commands: Option<Sender<Command>>,
     reads: Sender<Read>,
@@ -100,6 +100,7 @@ impl LogStore {
             core: None,
             flush: None,
             requested_at: 0,
+            sync_by: None,
         };
         let writer = thread::Builder::new()
             .name("polymq-log-write".into())
@@ -119,7 +120,7 @@ impl LogStore {
         match lost {
             None => {}
             Some(Command::Open(_, reply)) => reply(Err(StoreError::Closed)),
-            Some(Command::Submit(_, reply)) => reply(Err(StoreError::Closed)),
+            Some(Command::Submit(_, _, reply)) => reply(Err(StoreError::Closed)),
             Some(Command::Outcome(_, reply)) => reply(Err(StoreError::Closed)),
             Some(Command::Close(_, reply)) => reply(Err(StoreError::Closed)),
         }
@@ -180,8 +181,8 @@ impl Store for LogStore {
         self.send(Command::Open(me, reply));
     }
 
-    fn submit(&self, batch: Batch, _wanted: Durability, reply: Reply<ShardBatch>) {
-        self.send(Command::Submit(batch, reply));
+    fn submit(&self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) {
+        self.send(Command::Submit(batch, wanted, reply));
     }
 
     fn outcome(&self, _shard: ShardId, number: ShardBatch, reply: Reply<Outcome>) {

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use polymq_store::{
     Batch, BatchWriter, Close, CursorId, Durability, LogId, Opened, OwnerId, ReadLimit, Seq, Store,
     record::Checks,
-    state::{Found, Place, ShardState},
+    state::{Found, Index, Place, ShardState},
     suite::Engine,
     wait,
 };
@@ -95,7 +95,7 @@ fn open(engine: &dyn Engine) -> (Arc<dyn Store>, Opened) {
 }
 
 fn agrees(engine: &dyn Engine, seed: u64) {
-    let (mut rng, mut state) = (Rng(seed), ShardState::<Size>::default());
+    let (mut rng, mut state) = (Rng(seed), ShardState::<Index<Size>>::default());
     let (mut store, mut opened) = open(engine);
     let (mut next, mut first_log) = ([0; LOGS as usize], 1);
     for number in 1..=BATCHES {
@@ -123,12 +123,12 @@ fn agrees(engine: &dyn Engine, seed: u64) {
     }
 }
 
-fn compare(store: &dyn Store, state: &ShardState<Size>, seed: u64) {
+fn compare(store: &dyn Store, state: &ShardState<Index<Size>>, seed: u64) {
     let limit = ReadLimit { messages_max: u32::MAX, bytes_max: u64::MAX };
     for (id, log) in state.logs() {
         let page = wait(|reply| store.read(id, Seq(0), limit, reply)).unwrap();
         let found = page.messages.iter().map(|message| (message.seq, message.hold));
-        let kept = log.from(Seq(0)).map(|(seq, _)| (seq, log.hold(seq)));
+        let kept = log.messages().from(Seq(0)).map(|(seq, _)| (seq, log.hold(seq)));
         assert!(found.eq(kept), "seed {seed}, log {id}: {page:?}");
         let cursor = wait(|reply| store.cursor(CursorId(u64::from(id.0)), reply)).unwrap();
         assert_eq!(cursor, log.cursor(), "seed {seed}, log {id}");
