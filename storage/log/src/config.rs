@@ -36,7 +36,7 @@ impl Default for LogConfig {
             wal_files_kept: 1,
             wal_files_max: 4,
             segment_bytes: 64 * MIB,
-            own_segment_bytes: 64 * KIB,
+            own_segment_bytes: 256 * KIB,
             garbage_bytes: 64 * MIB,
             alike_segments: 8,
             step_bytes: 256 * 1024,

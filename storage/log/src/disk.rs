@@ -152,6 +152,8 @@ impl DiskFile for RealFile {
     fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
         let mut slices: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
+        // Writing nothing is not an error; the system would say that it has written nothing.
+        io::IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let written = match rustix::io::pwritev(&self.0, rest, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -179,5 +181,22 @@ impl DiskFile for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
             result => Ok(result?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Disk, RealDisk};
+
+    #[test]
+    fn parts_are_written_one_behind_the_other_and_empty_ones_are_nothing() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = RealDisk::new(dir.path()).create("file").unwrap();
+        file.write_at(&[b""], 0).unwrap();
+        file.write_at(&[], 0).unwrap();
+        file.write_at(&[b"", b"ab", b"", b"cd", b""], 1).unwrap();
+        let mut bytes = [9; 5];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"\0abcd");
     }
 }

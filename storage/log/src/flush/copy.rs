@@ -218,11 +218,19 @@ impl Copying {
     }
 
     fn finish(&mut self, open: Option<Open>) -> Result<(), Failure> {
-        if let Some(Open { writer, parts }) = open {
-            let file = Arc::new(writer.finish()?);
-            for (group, sealed) in parts {
-                self.moved.push(group.moved(sealed, &file));
-            }
+        let Some(Open { writer, parts }) = open else { return Ok(()) };
+        if parts.iter().all(|(_, sealed)| sealed.is_none()) {
+            // All of it was acknowledged while it was to be copied.
+            writer.discard();
+            self.moved.extend(parts.into_iter().map(|(group, _)| group.gone()));
+            return Ok(());
+        }
+        let file = Arc::new(writer.finish()?);
+        for (group, sealed) in parts {
+            self.moved.push(match sealed {
+                Some(sealed) => group.moved(sealed.into_part(file.clone())),
+                None => group.gone(),
+            });
         }
         Ok(())
     }
@@ -267,9 +275,12 @@ impl Open {
 }
 
 impl Group {
-    fn moved(self, sealed: Option<Sealed>, file: &Arc<segment::SegFile>) -> Moved {
-        let to = sealed.map(|sealed| sealed.into_part(file.clone()));
-        Moved { log: self.log, first: self.first, last: self.last, to }
+    fn moved(self, to: FilePart) -> Moved {
+        Moved { log: self.log, first: self.first, last: self.last, to: Some(to) }
+    }
+
+    fn gone(self) -> Moved {
+        Moved { log: self.log, first: self.first, last: self.last, to: None }
     }
 }
 

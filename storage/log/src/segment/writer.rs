@@ -117,6 +117,12 @@ impl SegmentWriter {
         sealed
     }
 
+    /// Takes the file back, because nothing is in it.
+    pub(crate) fn discard(self) {
+        // What stays behind goes at the next start.
+        let _ = self.home.disk.remove(&seg_name(self.number.get()));
+    }
+
     /// Makes the file durable, except for its directory entry.
     pub(crate) fn finish(mut self) -> Result<SegFile, Failure> {
         self.write()?;
@@ -125,6 +131,9 @@ impl SegmentWriter {
     }
 
     fn write(&mut self) -> Result<(), Failure> {
+        if self.buf.is_empty() {
+            return Ok(());
+        }
         self.file.write_at(&[&self.buf], self.written).map_err(io_at(DOING))?;
         self.written += self.buf.len() as u64;
         self.buf.clear();

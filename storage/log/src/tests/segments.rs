@@ -186,3 +186,25 @@ fn missing_segment_is_reported_and_nothing_is_touched() {
     disk.overwrite(&name, &bytes);
     assert_eq!(seqs(&open(&disk).unwrap()).len(), 300);
 }
+
+#[test]
+fn messages_that_die_while_they_are_flushed_leave_no_file() {
+    let disk = SimDisk::new(7);
+    let mut core = open(&disk).unwrap();
+    commit(&mut core, |w| {
+        w.log_create(LOG, "queue");
+        w.log_create(LogId(2), "small");
+        w.publish(LOG, Seq(0), 0, 0, &[], &[1; 20_000]);
+        w.publish(LogId(2), Seq(0), 0, 0, &[], b"small");
+    });
+    core.roll(1).unwrap();
+    // What is to be flushed is chosen, and not copied yet.
+    assert!(core.tidy().unwrap());
+    commit(&mut core, |w| {
+        w.ack(LOG, &[(Seq(0), Seq(0))]);
+        w.log_delete(LogId(2));
+    });
+    settle(&mut core);
+    assert!(segments(&disk).is_empty(), "{:?}", segments(&disk));
+    assert!(seqs(&reopened(core, &disk)).is_empty());
+}
