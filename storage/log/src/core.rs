@@ -290,7 +290,12 @@ impl LogCore {
             self.sync_head()?;
         }
         self.head.records = self.head.records.saturating_add(batch.records);
-        let state = &mut self.shared.lock().state;
+        let is_unsynced = self.is_unsynced();
+        let shared = &mut *self.shared.lock();
+        if is_unsynced {
+            shared.unsynced = Some(self.head.file.clone());
+        }
+        let state = &mut shared.state;
         apply(state, batch.number.0, self.head.number, offset, payload)
             .ok_or_else(|| Failure::Fatal(format!("batch {} has bad records", batch.number)))
     }
@@ -312,6 +317,7 @@ impl LogCore {
         if self.is_unsynced() {
             sync(&*self.head.file, self.head.number)?;
             self.synced_seq = self.wal_seq;
+            self.shared.lock().unsynced = None;
         }
         Ok(())
     }

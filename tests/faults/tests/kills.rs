@@ -106,6 +106,12 @@ fn k01_with_sqlite() {
     kill_under_load("K1 with SQLite", setting("POLYMQ_KILLS", 10), &flags);
 }
 
+#[test]
+fn k01_with_confirms_from_the_page_cache() {
+    let flags = ["--set", "storage.durability=os"];
+    kill_under_load("K1 with class os", setting("POLYMQ_KILLS", 10), &flags);
+}
+
 fn kill_under_load(case: &str, kills: u64, flags: &[&str]) {
     let seed = setting("POLYMQ_SEED", 1);
     let mut random = Random::new(seed);
