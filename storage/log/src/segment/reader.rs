@@ -72,7 +72,8 @@ pub(crate) fn walk(
         while at + HEADER_BYTES <= chunk.len() {
             let record = aligned(get32(&chunk, at + 4) as usize);
             if record < HEADER_BYTES || record as u64 > part.bytes - offset - at as u64 {
-                return Err(bad(at as u64));
+                let rest = (next_seq, offset + at as u64);
+                return if is_any { Ok(Some(rest)) } else { Err(bad(at as u64)) };
             }
             if at + record > chunk.len() {
                 wanted = wanted.max(record as u64);
