@@ -69,7 +69,8 @@ fn fill(dir: &Path, count: u64, logs: u32) {
     report("filled", count, started, cpu);
     let stats = committer.stats();
     let mean = Duration::from_nanos(stats.sync_nanos_total / stats.batches.max(1));
-    println!("{} batches, {mean:?} a batch; slower than 2^n us: {:?}", stats.batches, stats);
+    let max = Duration::from_nanos(stats.sync_nanos_max);
+    println!("{} batches, {mean:.1?} each, {max:.1?} at most", stats.batches);
     println!("resident at most: {} MB, then: {}", resident_max / 1_000_000, resident());
     let (done, closed) = channel();
     committer.close(move |result| done.send(result).unwrap());

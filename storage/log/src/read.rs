@@ -56,6 +56,9 @@ impl Content {
 }
 
 /// Reads the messages of `log` from `from` upwards.
+///
+/// A page ends before a message that is not readable, so that only the next one fails, at exactly
+/// that message.
 pub(crate) fn read(
     shared: &Mutex<Shared>,
     log: LogId,
@@ -70,17 +73,31 @@ pub(crate) fn read(
             Step::End => return Ok(Page { messages: reading.messages, next: None }),
             Step::Full(next) => return Ok(Page { messages: reading.messages, next: Some(next) }),
             Step::Wal(wanted) => {
-                for (wanted, content) in wanted.iter().zip(contents(&wanted)?) {
-                    reading.push(message(wanted, &content)?);
+                let (contents, failure) = contents(&wanted);
+                for (wanted, content) in wanted.iter().zip(&contents) {
+                    reading.push(message(wanted, content)?);
                     from = Seq(wanted.at.seq.0.saturating_add(1));
+                }
+                if let Some(failure) = failure {
+                    let next = wanted.get(contents.len()).map_or(from, |wanted| wanted.at.seq);
+                    return reading.until_damage(next, failure);
                 }
             }
             Step::File(part, start) => {
-                let walked = reading.walk(shared, log, &part, &start)?;
-                let Some((_, last)) = walked.found.last() else {
-                    return Err(missing(log, start.seq, &part));
+                let walked = reading.walk(shared, log, &part, &start);
+                let walked = walked.and_then(|walked| {
+                    // It lived when this was planned, so it must be there.
+                    let first = walked.found.first().map(|(_, message)| message.seq.0);
+                    let is_there = first == Some(start.seq);
+                    if is_there { Ok(walked) } else { Err(missing(log, start.seq, &part)) }
+                });
+                let walked = match walked {
+                    Ok(walked) => walked,
+                    Err(failure) => return reading.until_damage(Seq(start.seq), failure),
                 };
-                from = Seq(last.seq.0.saturating_add(1));
+                if let Some((_, last)) = walked.found.last() {
+                    from = Seq(last.seq.0.saturating_add(1));
+                }
                 if let Some(next) = reading.push_live(&mut shared.lock(), log, &part, walked) {
                     return Ok(Page { messages: reading.messages, next: Some(next) });
                 }
@@ -230,6 +247,14 @@ impl Reading {
         full
     }
 
+    /// What was read before the damage; the damage itself when that is nothing.
+    fn until_damage(self, next: Seq, failure: Failure) -> Result<Page, Failure> {
+        if self.messages.is_empty() {
+            return Err(failure);
+        }
+        Ok(Page { messages: self.messages, next: Some(next) })
+    }
+
     fn push(&mut self, message: StoredMessage) {
         self.bytes += (message.props.len() + message.body.len()) as u64;
         self.messages.push(message);
@@ -270,8 +295,8 @@ fn stored(visit: &Visit<'_>) -> StoredMessage {
 
 /// Reads the records of messages, neighbours with one read.
 ///
-/// Errors: [`Failure::Damaged`] when the bytes of one are not those that were written.
-pub(crate) fn contents(wanted: &[Wanted]) -> Result<Vec<Content>, Failure> {
+/// Ends before the first one whose bytes are not those that were written, and says so.
+pub(crate) fn contents(wanted: &[Wanted]) -> (Vec<Content>, Option<Failure>) {
     let mut out = Vec::with_capacity(wanted.len());
     let mut rest = wanted;
     while let Some(first) = rest.first() {
@@ -279,11 +304,14 @@ pub(crate) fn contents(wanted: &[Wanted]) -> Result<Vec<Content>, Failure> {
         let run = if count > 1 { read_run(first, bytes) } else { None };
         for wanted in &rest[..count] {
             let found = run.as_ref().and_then(|run| in_run(run, first, wanted));
-            out.push(found.map_or_else(|| content(wanted), Ok)?);
+            match found.map_or_else(|| content(wanted), Ok) {
+                Ok(content) => out.push(content),
+                Err(failure) => return (out, Some(failure)),
+            }
         }
         rest = &rest[count..];
     }
-    Ok(out)
+    (out, None)
 }
 
 /// How many of `wanted` stand close together, and over how many bytes.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use polymq_store::{
     LogId, MessageRef, Seq,
-    record::{FLAGS_OF_PUBLISHER, Head, kind, put},
+    record::{FLAGS_OF_PUBLISHER, HEADER_BYTES, Head, kind, put},
     state::{Index, Messages, Place},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     numbers::FileNumbers,
     part::{FilePart, Part, Source},
     place::{Loc, Shared, WalFile},
-    read::{Wanted, contents},
+    read::{Content, Wanted, contents},
     segment::{self, Sealed, SegmentWriter, Segments, Start},
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Copying {
     together: Option<Open>,
     moved: Vec<Moved>,
     created: Vec<u32>,
+    /// The segment that is being read.
+    reading: Option<u32>,
 }
 
 /// A segment that is being written, and whose messages are in it.
@@ -105,7 +107,8 @@ impl Copying {
     }
 
     fn new(why: Why, groups: VecDeque<Group>) -> Self {
-        Self { why, groups, alone: None, together: None, moved: Vec::new(), created: Vec::new() }
+        let (moved, created) = (Vec::new(), Vec::new());
+        Self { why, groups, alone: None, together: None, moved, created, reading: None }
     }
 
     /// The file of the log that was flushed.
@@ -116,11 +119,12 @@ impl Copying {
         }
     }
 
-    /// The segments that are merged.
-    pub(crate) fn merged(&self) -> &[u32] {
-        match &self.why {
-            Why::Flush(_) => &[],
-            Why::Merge(files) => files,
+    /// The segments that should not be merged again after one was found damaged.
+    pub(crate) fn suspects(&self) -> Vec<u32> {
+        match (&self.why, self.reading) {
+            (Why::Flush(_), _) => Vec::new(),
+            (Why::Merge(_), Some(number)) => vec![number],
+            (Why::Merge(files), None) => files.clone(),
         }
     }
 
@@ -201,7 +205,7 @@ impl Copying {
                     &mut none.insert((log, Open { writer, parts: Vec::new() })).1
                 }
             };
-            return open.copy(shared, group);
+            return open.copy(shared, group, &mut self.reading);
         }
         let shared_max = home.config.shared_bytes_max();
         if let Some(open) = self.together.take_if(|open| open.writer.end() >= shared_max) {
@@ -214,7 +218,7 @@ impl Copying {
                 none.insert(Open { writer, parts: Vec::new() })
             }
         };
-        open.copy(shared, group)
+        open.copy(shared, group, &mut self.reading)
     }
 
     fn finish(&mut self, open: Option<Open>) -> Result<(), Failure> {
@@ -266,8 +270,13 @@ fn create(
 }
 
 impl Open {
-    fn copy(&mut self, shared: &Mutex<Shared>, group: Group) -> Result<(), Failure> {
-        copy_group(shared, &group, &mut self.writer)?;
+    fn copy(
+        &mut self,
+        shared: &Mutex<Shared>,
+        group: Group,
+        reading: &mut Option<u32>,
+    ) -> Result<(), Failure> {
+        copy_group(shared, &group, &mut self.writer, reading)?;
         let sealed = self.writer.end_part(group.log.0);
         self.parts.push((group, sealed));
         Ok(())
@@ -288,6 +297,7 @@ fn copy_group(
     shared: &Mutex<Shared>,
     group: &Group,
     writer: &mut SegmentWriter,
+    reading: &mut Option<u32>,
 ) -> Result<(), Failure> {
     for (first, source) in &group.sources {
         let dead = {
@@ -300,7 +310,11 @@ fn copy_group(
         let Some(dead) = dead else { continue };
         match source {
             Source::Wal(_, index) => copy_from_log(shared, group.log, index, &dead, writer)?,
-            Source::File(part) => copy_from_segment(shared, part, &dead, writer)?,
+            Source::File(part) => {
+                *reading = Some(part.file.number());
+                copy_from_segment(shared, part, &dead, writer)?;
+                *reading = None;
+            }
         }
     }
     Ok(())
@@ -331,27 +345,53 @@ fn copy_from_log(
                 wanted.push(Wanted { at: MessageRef { log, seq }, loc: *loc, file, hold: None });
             }
         }
-        for (wanted, content) in wanted.iter().zip(contents(&wanted)?) {
-            let start = writer.end();
-            if wanted.loc.is_same() {
-                let publish = content.publish().ok_or_else(|| {
-                    Failure::Damaged(format!("message {} of log {log}", wanted.at.seq))
-                })?;
-                let head = Head {
-                    kind: kind::PUB,
-                    flags: publish.flags & FLAGS_OF_PUBLISHER,
-                    log: log.0,
-                    seq: wanted.at.seq.0,
-                    aux: content.expiry_ms,
-                };
-                put(writer.buffer(), head, &[publish.props], publish.body);
-            } else {
-                writer.buffer().extend_from_slice(content.record());
-            }
-            writer.pushed(start, wanted.at.seq.0, wanted.loc.content_bytes())?;
+        let (contents, failure) = contents(&wanted);
+        for (wanted, content) in wanted.iter().zip(&contents) {
+            push(wanted, content, writer)?;
+        }
+        if let Some((failure, wanted)) = failure.zip(wanted.get(contents.len())) {
+            tracing::error!(%failure, "a message that is not readable is kept as it is");
+            push_unreadable(wanted, writer)?;
+            from = Some(Seq(wanted.at.seq.0.saturating_add(1)));
         }
     }
     Ok(())
+}
+
+fn push(wanted: &Wanted, content: &Content, writer: &mut SegmentWriter) -> Result<(), Failure> {
+    let start = writer.end();
+    let at = wanted.at;
+    if wanted.loc.is_same() {
+        let publish = content.publish().ok_or_else(|| {
+            Failure::Damaged(format!("message {} of log {} is not readable", at.seq, at.log))
+        })?;
+        let flags = publish.flags & FLAGS_OF_PUBLISHER;
+        let (log, seq, aux) = (at.log.0, at.seq.0, content.expiry_ms);
+        let head = Head { kind: kind::PUB, flags, log, seq, aux };
+        put(writer.buffer(), head, &[publish.props], publish.body);
+    } else {
+        writer.buffer().extend_from_slice(content.record());
+    }
+    writer.pushed(start, at.seq.0, wanted.loc.content_bytes())
+}
+
+/// Keeps the place and the bytes of a damaged message, with a checksum that is wrong: whoever
+/// reads it is told, and what came before and behind it is flushed all the same.
+fn push_unreadable(wanted: &Wanted, writer: &mut SegmentWriter) -> Result<(), Failure> {
+    let start = writer.end();
+    let mut record = vec![0; wanted.loc.content_len() as usize];
+    if let Some(file) = &wanted.file {
+        // What cannot be read at all stays zeros.
+        let _ = file.read_at(&mut record, wanted.loc.offset());
+    }
+    let (log, seq) = (wanted.at.log.0, wanted.at.seq.0);
+    let head = Head { kind: kind::PUB, flags: 0, log, seq, aux: 0 };
+    let buffer = writer.buffer();
+    let (at, _) = put(buffer, head, &[], record.get(HEADER_BYTES..).unwrap_or_default());
+    for byte in buffer.iter_mut().skip(at).take(4) {
+        *byte ^= 0xFF;
+    }
+    writer.pushed(start, seq, wanted.loc.content_bytes())
 }
 
 fn copy_from_segment(
@@ -362,6 +402,7 @@ fn copy_from_segment(
 ) -> Result<(), Failure> {
     let segments = shared.lock().segments.clone();
     let mut start = Start { seq: 0, hint: Some((0, 0)) };
+    let mut copied = 0;
     loop {
         let rest = segment::walk(&segments, part, &start, READ_BYTES, |visit| {
             let publish = &visit.publish;
@@ -371,12 +412,18 @@ fn copy_from_segment(
                 writer.buffer().extend_from_slice(record);
                 let size = publish.props.len() + publish.body.len();
                 writer.pushed(at, publish.seq.0, size as u64)?;
+                copied += 1;
             }
             Ok(true)
         })?;
         match rest {
             Some(hint) => start = Start { seq: hint.0, hint: Some(hint) },
-            None => return Ok(()),
+            None => break,
         }
     }
+    if copied != dead.live_count() {
+        let (name, live) = (seg_name(part.file.number()), dead.live_count());
+        return Err(Failure::Damaged(format!("{name} has {copied} of {live} live messages")));
+    }
+    Ok(())
 }

@@ -220,8 +220,11 @@ impl Flusher {
                     self.segments.forget(*number);
                     let _ = self.home.disk.remove(&seg_name(*number));
                 }
-                if let Failure::Damaged(_) = failure {
-                    self.unreadable.extend(copying.merged());
+                let suspects = copying.suspects();
+                if matches!(failure, Failure::Damaged(_)) && !suspects.is_empty() {
+                    tracing::error!(%failure, "damaged segments stay as they are");
+                    self.unreadable.extend(suspects);
+                    return Ok(Job::Idle);
                 }
                 self.give_up(failure)
             }

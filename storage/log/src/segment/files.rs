@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     disk::{Disk, DiskFile},
-    error::{Failure, io_at},
+    error::Failure,
     format::StoreUuid,
     names::seg_name,
     part::FilePart,
@@ -120,7 +120,10 @@ impl Segments {
             return Ok(file);
         }
         let name = seg_name(number);
-        let file = self.disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+        let file = self
+            .disk
+            .open(&name)
+            .map_err(|error| Failure::Damaged(format!("{name} cannot be opened: {error}")))?;
         self.open.lock().put(number, file.clone());
         Ok(file)
     }

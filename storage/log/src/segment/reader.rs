@@ -4,7 +4,13 @@ use bytes::{Bytes, BytesMut};
 
 use polymq_store::record::{Checks, HEADER_BYTES, Publish, aligned, publish_at};
 
-use crate::{error::Failure, format::get32, names::seg_name, part::FilePart, segment::Segments};
+use crate::{
+    error::Failure,
+    format::{get32, get64},
+    names::seg_name,
+    part::FilePart,
+    segment::Segments,
+};
 
 const READ_BYTES_MIN: u64 = 4 * 1024;
 const READ_BYTES_MAX: u64 = 1024 * 1024;
@@ -36,9 +42,10 @@ pub(crate) struct Visit<'a> {
 /// Reads once, as much as holds about `messages` messages, and visits the whole records that are
 /// at `start` or behind it, until `visit` says false.
 ///
-/// Returns where the next walk may start, `None` at the end of the part.
+/// Returns where the next walk may start, `None` at the end of the part. Records before `start`
+/// are skipped without a check, and a damaged one ends a walk that has visited some.
 ///
-/// Errors: [`Failure::Damaged`] at the first record that is not what was written.
+/// Errors: [`Failure::Damaged`] when the first record that is wanted is not what was written.
 pub(crate) fn walk(
     segments: &Segments,
     part: &FilePart,
@@ -65,17 +72,23 @@ pub(crate) fn walk(
         while at + HEADER_BYTES <= chunk.len() {
             let record = aligned(get32(&chunk, at + 4) as usize);
             if record < HEADER_BYTES || record as u64 > part.bytes - offset - at as u64 {
-                return Err(bad(at as u64));
+                let rest = (next_seq, offset + at as u64);
+                return if is_any { Ok(Some(rest)) } else { Err(bad(at as u64)) };
             }
             if at + record > chunk.len() {
                 wanted = wanted.max(record as u64);
                 break;
             }
-            let (_, publish) =
-                publish_at(&chunk, at, Checks::Checksums).map_err(|_| bad(at as u64))?;
-            let seq = publish.seq.0;
-            if seq >= start.seq {
+            let seq = get64(&chunk, at + 16);
+            // Behind the first one that is wanted nothing is skipped unchecked.
+            if is_any || seq >= start.seq {
                 let offset = offset + at as u64;
+                let publish = match publish_at(&chunk, at, Checks::Checksums) {
+                    Ok((_, publish)) => publish,
+                    // The next walk finds out whether anybody wants this one.
+                    Err(_) if is_any => return Ok(Some((next_seq, offset))),
+                    Err(_) => return Err(bad(at as u64)),
+                };
                 if !visit(&Visit { chunk: &chunk, at, len: record, offset, publish })? {
                     return Ok(Some((seq, offset)));
                 }

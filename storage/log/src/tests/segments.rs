@@ -155,6 +155,9 @@ fn damaged_segment_is_named_and_what_stands_behind_is_read() {
         panic!("a damaged message was read");
     };
     assert!(what.starts_with(&format!("{name} is not readable at byte 4096")), "{what}");
+    // The page before ends at it, and reading goes on behind it.
+    let next = read::read(&core.shared, LOG, Seq(1), ALL).unwrap();
+    assert_eq!((next.messages.len(), next.next), (299, None));
     let limit = ReadLimit { messages_max: 1, bytes_max: u64::MAX };
     let behind = read::read(&core.shared, LOG, Seq(299), limit).unwrap();
     assert_eq!(behind.messages[0].seq, Seq(299));
@@ -207,4 +210,31 @@ fn messages_that_die_while_they_are_flushed_leave_no_file() {
     settle(&mut core);
     assert!(segments(&disk).is_empty(), "{:?}", segments(&disk));
     assert!(seqs(&reopened(core, &disk)).is_empty());
+}
+
+#[test]
+fn damaged_message_of_the_log_is_flushed_as_it_is() {
+    let disk = SimDisk::new(8);
+    let mut core = open(&disk).unwrap();
+    commit(&mut core, |w| {
+        w.log_create(LOG, "queue");
+        for seq in 0..30 {
+            w.publish(LOG, Seq(seq), 0, 0, &[b"props"], &[1; 200]);
+        }
+    });
+    let name = format!("wal/{}.wal", core.head_number());
+    let body = disk.snapshot()[&name].windows(200).position(|bytes| bytes == [1; 200]).unwrap();
+    // The records are 240 bytes long: this is the eleventh.
+    disk.damage(&name, body + 10 * 240);
+    core.roll(1).unwrap();
+    settle(&mut core);
+    assert!(!segments(&disk).is_empty());
+    let core = reopened(core, &disk);
+    let first = read::read(&core.shared, LOG, Seq(0), ALL).unwrap();
+    assert_eq!((first.messages.len(), first.next), (10, Some(Seq(10))));
+    let damaged = read::read(&core.shared, LOG, Seq(10), ALL);
+    assert!(matches!(damaged, Err(Failure::Damaged(_))));
+    assert_eq!(read::read(&core.shared, LOG, Seq(11), ALL).unwrap().messages.len(), 19);
+    let log = &core.opened().logs[0];
+    assert_eq!((log.live_count, log.live_bytes), (30, 30 * 205));
 }
