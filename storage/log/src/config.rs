@@ -23,6 +23,8 @@ pub struct LogConfig {
     pub alike_segments: usize,
     /// About how much is flushed in one step.
     pub step_bytes: usize,
+    /// Room that is kept for the time when the disk is full; 0 for none.
+    pub ballast_bytes: u64,
 }
 
 impl Default for LogConfig {
@@ -40,6 +42,7 @@ impl Default for LogConfig {
             garbage_bytes: 64 * MIB,
             alike_segments: 8,
             step_bytes: 256 * 1024,
+            ballast_bytes: 64 * MIB,
         }
     }
 }

@@ -6,10 +6,13 @@ use std::{num::NonZeroU32, sync::Arc};
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Durability, Epoch, Opened, OwnerId, ShardBatch, record::crc32c, state::Admission,
+    Batch, Durability, Epoch, Opened, OwnerId, ShardBatch,
+    record::{Checks, Record, Records, crc32c},
+    state::Admission,
 };
 
 use crate::{
+    ballast,
     clock::Clock,
     config::LogConfig,
     disk::{Disk, DiskFile, Lock},
@@ -67,7 +70,7 @@ pub(crate) struct LogCore {
     prev_crc: u32,
     prepared: Option<Prepared>,
     numbers: Arc<FileNumbers>,
-    _lock: Box<dyn Send>,
+    _lock: Option<Box<dyn Send>>,
 }
 
 impl LogCore {
@@ -90,10 +93,16 @@ impl LogCore {
         };
         let uuid = own_store(&*disk, &*clock, me)?;
         let home = Home { disk, clock, config, uuid };
-        let mut manifest = own_manifest(&home)?;
-        let recovered = recovery::recover(&home, &manifest, progress)?;
-        manifest.epoch = recovered.epoch + 1;
-        Self::begin(home, manifest, recovered, lock)
+        let manifest = own_manifest(&home)?;
+        let mut lock = Some(lock);
+        let core = ballast::with_reserve(&home, || {
+            let recovered = recovery::recover(&home, &manifest, progress)?;
+            let epoch = recovered.epoch + 1;
+            let manifest = Manifest { epoch, ..manifest.clone() };
+            Self::begin(home.clone(), manifest, recovered, &mut lock)
+        })?;
+        ballast::take(&core.home)?;
+        Ok(core)
     }
 
     /// Writes what is not proven once more into a new file, and makes the new epoch durable.
@@ -101,7 +110,7 @@ impl LogCore {
         home: Home,
         mut manifest: Manifest,
         mut recovered: Recovered,
-        lock: Box<dyn Send>,
+        lock: &mut Option<Box<dyn Send>>,
     ) -> Result<Self, Failure> {
         let batches: u64 = recovered.unproven.iter().map(|batch| batch.header.stride()).sum();
         let bytes = home.config.first_file_bytes.max(PAGE + batches).next_multiple_of(PAGE);
@@ -147,7 +156,7 @@ impl LogCore {
             prev_crc: crc,
             prepared: None,
             numbers,
-            _lock: lock,
+            _lock: lock.take(),
         })
     }
 
@@ -169,7 +178,7 @@ impl LogCore {
             shared.state.admit(batch.epoch, batch.number)
         };
         let result = match admission {
-            Admission::Next => self.write(batch, wanted),
+            Admission::Next => self.write_or_make_room(batch, wanted),
             Admission::Kept => Ok(()),
             Admission::Fenced => Err(Failure::Fenced),
             Admission::Gap => {
@@ -249,6 +258,18 @@ impl LogCore {
         let mut flusher = self.flusher.lock();
         flusher.manifest.clean_close = self.wal_seq;
         flusher.write_manifest()
+    }
+
+    /// What holds no message makes room sooner or later, so the reserve is for that.
+    fn write_or_make_room(&mut self, batch: &Batch, wanted: Durability) -> Result<(), Failure> {
+        match self.write(batch, wanted) {
+            Err(Failure::Full(_))
+                if !has_messages(&batch.payload) && ballast::release(&self.home) =>
+            {
+                self.write(batch, wanted)
+            }
+            result => result,
+        }
     }
 
     fn write(&mut self, batch: &Batch, wanted: Durability) -> Result<(), Failure> {
@@ -365,10 +386,7 @@ impl LogCore {
                 if let Some(unfit) = unfit {
                     self.discard(&unfit);
                 }
-                let number = self.take_file_number()?;
-                let bytes = wanted.max(self.home.config.wal_file_bytes);
-                let bytes = bytes.next_multiple_of(PAGE);
-                prepare(&self.home, number, bytes, Fill::Reserved, &|| false)?
+                self.reserve(wanted)?
             }
         };
         let Prepared { number, file, bytes } = prepared;
@@ -380,6 +398,19 @@ impl LogCore {
         let end = WalEnd { wal_seq: self.wal_seq, crc: self.prev_crc, batch };
         shared.freeze(WalFile { number: old.number.get(), bytes: old.bytes, end });
         Ok(())
+    }
+
+    /// A new file of the usual size, or a small one when there is no room for that.
+    fn reserve(&self, wanted: u64) -> Result<Prepared, Failure> {
+        let config = &self.home.config;
+        let of_size = |bytes: u64| {
+            let bytes = wanted.max(bytes).next_multiple_of(PAGE);
+            prepare(&self.home, self.take_file_number()?, bytes, Fill::Reserved, &|| false)
+        };
+        match of_size(config.wal_file_bytes) {
+            Err(Failure::Full(_)) => of_size(config.first_file_bytes),
+            prepared => prepared,
+        }
     }
 
     pub(crate) fn last_batch(&self) -> ShardBatch {
@@ -422,6 +453,12 @@ fn own_manifest(home: &Home) -> Result<Manifest, Failure> {
     let mut manifest = Manifest { first_wal: 1, next_file: 1, ..Manifest::default() };
     manifest::write_manifest(disk, home.uuid, &mut manifest)?;
     Ok(manifest)
+}
+
+fn has_messages(payload: &[u8]) -> bool {
+    let is_message =
+        |record: &Record<'_>| matches!(record, Record::Publish(_) | Record::PublishSame { .. });
+    Records::new(payload, Checks::LengthsOnly).flatten().any(|(_, _, record)| is_message(&record))
 }
 
 fn file_header(home: &Home, head: &Head, prev_wal_seq: u64, prev_crc: u32) -> [u8; HEADER] {

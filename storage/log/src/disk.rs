@@ -126,9 +126,11 @@ impl Disk for RealDisk {
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
-                file.write_all(owner.as_bytes())?;
-                Ok(Lock::Taken(Box::new(file)))
+                // The lock counts; who has it is for people, and a full disk has no room for that.
+                match file.set_len(0).and_then(|()| file.write_all(owner.as_bytes())) {
+                    Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+                    Ok(()) | Err(_) => Ok(Lock::Taken(Box::new(file))),
+                }
             }
             Err(TryLockError::WouldBlock) => {
                 Ok(Lock::HeldBy(std::fs::read_to_string(&path)?.trim().to_owned()))

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod ballast;
 mod clock;
 mod config;
 mod core;

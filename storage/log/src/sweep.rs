@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 
 use crate::{
+    ballast::BALLAST,
     core::Home,
     error::{Failure, io_at},
     manifest::{Manifest, manifest_name, manifest_number},
@@ -25,7 +26,7 @@ pub(crate) fn sweep(home: &Home, manifest: &Manifest, segments: &Segments) -> Re
     let list = |dir: &str| home.disk.list(dir).map_err(io_at("looking for remains"));
     for name in list("")? {
         let is_current = name == manifest_name(manifest.number);
-        if is_current || ["LOCK", "STORE", "CURRENT"].contains(&name.as_str()) {
+        if is_current || ["LOCK", "STORE", "CURRENT", BALLAST].contains(&name.as_str()) {
             continue;
         }
         let whole = name.strip_suffix(".tmp");

@@ -35,6 +35,7 @@ const CONFIG: LogConfig = LogConfig {
     garbage_bytes: 16 * MIB,
     alike_segments: 8,
     step_bytes: 256 * 1024,
+    ballast_bytes: 0,
 };
 
 /// A disk that counts what is read from it.

@@ -20,6 +20,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use parking_lot::Mutex;
 
 use crate::{
+    ballast,
     core::Home,
     error::{Failure, fatal_at},
     manifest::{self, Manifest},
@@ -251,6 +252,10 @@ impl Flusher {
         if let Failure::Fatal(_) = failure {
             return Err(failure);
         }
+        if let Failure::Full(_) = failure {
+            // The next try has more room.
+            ballast::release(&self.home);
+        }
         // It is tried again every second, and the reason rarely changes.
         let why = failure.to_string();
         if self.last_failure.as_ref() != Some(&why) {
@@ -282,6 +287,7 @@ impl Flusher {
         }
         self.last_failure = None;
         self.has_unsaved_merges = false;
+        ballast::take(&self.home)?;
         let mut names: Vec<_> = before.bases.iter().map(|b| base_name(b.file_seq)).collect();
         names.extend(self.flushed.drain(..).map(|file| wal_name(file.number)));
         for number in base.unneeded() {

@@ -31,6 +31,7 @@ pub(super) const SMALL: LogConfig = LogConfig {
     garbage_bytes: 4 * 1024,
     alike_segments: 3,
     step_bytes: 4 * 1024,
+    ballast_bytes: 64 * 1024,
 };
 
 /// The epoch `core` was opened with.
@@ -44,10 +45,15 @@ pub(super) fn open(disk: &SimDisk) -> Result<LogCore, Failure> {
 
 /// Commits the next batch of `core`.
 pub(super) fn commit(core: &mut LogCore, write: impl FnOnce(&mut BatchWriter<'_>)) {
+    let batch = batch(core, write);
+    core.commit(&batch, polymq_store::Durability::Sync).unwrap();
+}
+
+/// The next batch of `core`.
+pub(super) fn batch(core: &LogCore, write: impl FnOnce(&mut BatchWriter<'_>)) -> Batch {
     let number = core.last_batch().next();
     let (mut buf, mut records) = (BytesMut::new(), 0);
     write(&mut BatchWriter::new(number, &mut buf, &mut records));
     let epoch = epoch(core);
-    let batch = Batch { shard: ShardId(0), epoch, number, records, payload: buf.freeze() };
-    core.commit(&batch, polymq_store::Durability::Sync).unwrap();
+    Batch { shard: ShardId(0), epoch, number, records, payload: buf.freeze() }
 }
