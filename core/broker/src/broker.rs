@@ -37,7 +37,7 @@ pub struct QueueView {
 impl BrokerHandle {
     /// A broker without anything in it.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Core::new(parts)))
+        Self(Core::new(parts))
     }
 
     /// Rebuilds everything from an opened store. Blocks; call it before serving.

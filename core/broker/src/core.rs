@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -11,13 +11,14 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use polymq_contract::{Event, Outbox, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
-use polymq_store::Committer;
+use polymq_store::{Committer, Durability};
 
 use crate::{
     access::Access,
     counters::Counters,
     definitions::{self, StoredVhost, kind},
     login::Authenticator,
+    queue::{Home, WindowBudget},
     vhost::Vhost,
 };
 
@@ -38,16 +39,20 @@ pub struct Parts {
     pub entropy: Entropy,
     /// Settings of MQTT that the broker itself needs.
     pub share_expiry_ms: u64,
+    /// What the confirm of a persistent message means in queues that do not say.
+    pub durability: Durability,
 }
 
 /// The state that all connections share.
 pub(crate) struct Core {
+    me: Weak<Core>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) formats: Formats,
     pub(crate) limits: Arc<Limits>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) entropy: Entropy,
     pub(crate) share_expiry_ms: u64,
+    pub(crate) durability: Durability,
     pub(crate) access: Access,
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
@@ -59,6 +64,7 @@ pub(crate) struct Core {
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
+    windows: Arc<WindowBudget>,
 }
 
 /// A connection, for administration and shutdown.
@@ -71,14 +77,17 @@ pub(crate) struct ConnectionRecord {
 }
 
 impl Core {
-    pub(crate) fn new(parts: Parts) -> Self {
-        Self {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let windows = Arc::new(WindowBudget::new(&parts.limits));
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             committer: parts.committer,
             formats: parts.formats,
             limits: parts.limits,
             authenticator: parts.authenticator,
             entropy: parts.entropy,
             share_expiry_ms: parts.share_expiry_ms,
+            durability: parts.durability,
             access: Access::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),
@@ -89,7 +98,13 @@ impl Core {
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),
-        }
+            windows,
+        })
+    }
+
+    /// What a queue of this virtual host needs of the broker.
+    pub(crate) fn home(&self, vhost: &Arc<Vhost>) -> Home {
+        Home::new(&self.me, vhost, &self.windows)
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use polymq_contract::{Matched, SubscriptionIds, SubscriptionTarget};
 use polymq_model::{
-    ClientNumber, ExchangeName, LogId, QueueName, Seq, UserName, VhostName,
+    ClientNumber, ExchangeName, LogId, Message, QueueName, Seq, UserName, VhostName,
     topic::{Pattern, Syntax},
 };
-use polymq_store::{Opened, ReadLimit, Store, StoreError, wait};
+use polymq_store::{Opened, OpenedLog, ReadLimit, Store, StoreError, StoredMessage, wait};
 
 use crate::{
     client_session::{ClientEndpoint, ClientSession, client_binding},
@@ -81,12 +81,12 @@ impl Core {
             for queue in topology.queues.values() {
                 recovered.queues += 1;
                 let Some(log) = logs.get(&queue.log) else { continue };
-                recovered.messages += self.restore_messages(queue, log.next_seq, store)?;
+                recovered.messages += self.restore_messages(queue, log, store)?;
                 vhost.watch(queue);
             }
             let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
             for session in sessions {
-                self.restore_in_flight(&vhost, &session);
+                self.restore_in_flight(&vhost, &session, store)?;
             }
         }
         Ok(recovered)
@@ -222,51 +222,53 @@ impl Core {
     fn restore_messages(
         &self,
         queue: &Arc<Queue>,
-        next_seq: Seq,
+        log: &OpenedLog,
         store: &Arc<dyn Store>,
     ) -> Result<u64, StoreError> {
-        let mut from = Seq(0);
-        let mut count = 0;
-        loop {
-            let log = queue.log;
-            let page = wait(|reply| store.read(log, from, PAGE, reply))?;
-            let mut entries = Vec::with_capacity(page.messages.len());
-            for stored in page.messages {
-                let message = stored_message::read(
-                    &stored.props,
-                    stored.body,
-                    stored.expiry_ms,
-                    &self.formats,
-                );
-                let Some(message) = message else {
-                    tracing::error!(event = "message_skipped", log = log.0, seq = stored.seq.0);
-                    continue;
-                };
-                let hold = stored.hold.as_ref();
-                let narrow = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
-                // A client that has been sent a message gets it again, expired or not.
-                let is_spared = queue.settings.of_client && hold.is_some();
-                entries.push(Entry {
-                    seq: stored.seq,
-                    deadline_ms: if is_spared { 0 } else { stored.expiry_ms },
-                    acquired: hold.map_or(0, |hold| narrow(hold.acquired_count)),
-                    failed: hold.map_or(0, |hold| narrow(hold.delivery_count)),
-                    matched: self.matched_again(queue, &message),
-                    message,
-                });
-            }
-            count += entries.len() as u64;
-            queue.restore(entries, next_seq);
-            match page.next {
-                Some(next) => from = next,
-                None => return Ok(count),
-            }
+        let mut bytes = log.live_bytes;
+        if queue.settings.bytes_max.is_some() {
+            // The limit counts bodies, and the store counts properties too.
+            bytes = body_bytes(queue, store)?;
         }
+        queue.restore(log.floor, log.next_seq, log.live_count, bytes);
+        Ok(log.live_count)
+    }
+
+    /// The entries of stored messages of a queue; those that cannot be understood are left out.
+    pub(crate) fn entries_of(&self, queue: &Queue, messages: Vec<StoredMessage>) -> Vec<Entry> {
+        let entry =
+            |stored| self.entry_of(queue, stored, |message| self.matched_again(queue, message));
+        messages.into_iter().filter_map(entry).collect()
+    }
+
+    /// The entry of a stored message.
+    pub(crate) fn entry_of(
+        &self,
+        queue: &Queue,
+        stored: StoredMessage,
+        matched: impl FnOnce(&Message) -> Matched,
+    ) -> Option<Entry> {
+        let StoredMessage { log, seq, expiry_ms, props, body, hold, .. } = stored;
+        let Some(message) = stored_message::read(&props, body, expiry_ms, &self.formats) else {
+            tracing::error!(event = "message_skipped", log = log.0, seq = seq.0);
+            return None;
+        };
+        let narrow = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+        // A client that has been sent a message gets it again, expired or not.
+        let is_spared = queue.settings.of_client && hold.is_some();
+        Some(Entry {
+            seq,
+            deadline_ms: if is_spared { 0 } else { expiry_ms },
+            acquired: hold.map_or(0, |hold| narrow(hold.acquired_count)),
+            failed: hold.map_or(0, |hold| narrow(hold.delivery_count)),
+            matched: matched(&message),
+            message,
+        })
     }
 
     /// What the subscriptions of a client session say about a message of its queue that was stored
     /// before the restart.
-    fn matched_again(&self, queue: &Queue, message: &polymq_model::Message) -> Matched {
+    fn matched_again(&self, queue: &Queue, message: &Message) -> Matched {
         let mut matched = Matched { qos: 2, ..Matched::default() };
         if !queue.settings.of_client {
             return matched;
@@ -307,5 +309,18 @@ impl Core {
             }
         }
         None
+    }
+}
+
+/// The bytes of the bodies in a queue, by reading them all.
+fn body_bytes(queue: &Queue, store: &Arc<dyn Store>) -> Result<u64, StoreError> {
+    let (mut from, mut bytes) = (Seq(0), 0);
+    loop {
+        let page = wait(|reply| store.read(queue.log, from, PAGE, reply))?;
+        bytes += page.messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(bytes),
+        }
     }
 }

@@ -513,6 +513,8 @@ fn arguments_out_of_range_are_refused() {
         ("x-expires", Value::I64(1 << 40)),
         ("x-delivery-limit", Value::String("many".into())),
         ("x-delivery-limit", Value::I32(-2)),
+        ("x-durability", Value::String("often".into())),
+        ("x-durability", Value::String("sync-interval:0".into())),
     ] {
         let arguments = vec![(name.to_owned(), value)];
         let refused = client.try_ask(|request| {

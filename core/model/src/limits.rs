@@ -38,6 +38,14 @@ pub struct Limits {
     /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct
     /// replies) are dropped.
     pub direct_bytes_max: usize,
+    /// Ready messages of one durable queue that are kept in memory; the others are on the disk
+    /// alone.
+    pub queue_messages_in_memory_max: usize,
+    /// The same for what they take in memory.
+    pub queue_bytes_in_memory_max: usize,
+    /// What the ready messages of all durable queues take in memory before each queue keeps only a
+    /// sixteenth of that.
+    pub queues_bytes_in_memory_max: usize,
     /// Encoded bytes waiting for the socket before the outbox is left alone.
     pub output_bytes_max: usize,
     /// Bytes published and not yet confirmed before reading from the publisher pauses.
@@ -80,6 +88,9 @@ impl Default for Limits {
             connections_max: 50_000,
             outbox_bytes_max: 1024 * 1024,
             direct_bytes_max: 16 * 1024 * 1024,
+            queue_messages_in_memory_max: 32 * 1024,
+            queue_bytes_in_memory_max: 16 * 1024 * 1024,
+            queues_bytes_in_memory_max: 64 * 1024 * 1024,
             output_bytes_max: 256 * 1024,
             unconfirmed_bytes_max: 1024 * 1024,
             transaction_bytes_max: 64 * 1024 * 1024,

@@ -12,10 +12,12 @@ pub(crate) struct Alarms {
 }
 
 /// What was measured; `None` where the system does not tell.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Measured {
     pub(crate) resident_bytes: Option<u64>,
     pub(crate) disk_free_bytes: Option<u64>,
+    /// Why the store writes nothing at present.
+    pub(crate) store_problem: Option<String>,
 }
 
 impl Alarms {
@@ -44,13 +46,14 @@ impl Alarms {
                 mib(high)
             ));
         }
-        self.disk_is_low.then(|| {
-            format!(
+        if self.disk_is_low {
+            return Some(format!(
                 "disk: {} MiB free, {} MiB needed (limits.disk_free)",
                 mib(measured.disk_free_bytes.unwrap_or(0)),
                 mib(self.disk_resume_bytes)
-            )
-        })
+            ));
+        }
+        measured.store_problem.map(|problem| format!("store: {problem}"))
     }
 }
 
@@ -98,6 +101,13 @@ mod tests {
         let memory = |bytes| Measured { resident_bytes: Some(bytes), ..Measured::default() };
         assert_eq!(alarms.check(memory(60 * MIB)), None);
         assert!(alarms.check(memory(61 * MIB)).is_some_and(|text| text.contains("61 of 60 MiB")));
+    }
+
+    #[test]
+    fn store_that_does_not_write_makes_publishers_wait() {
+        let store_problem = Some("no connection to the database".to_owned());
+        let reason = alarms().check(Measured { store_problem, ..Measured::default() });
+        assert_eq!(reason.as_deref(), Some("store: no connection to the database"));
     }
 
     #[test]

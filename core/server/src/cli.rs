@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ENV_PREFIX, Ports, Sources};
+use crate::config::{
+    ENV_PREFIX, Ports, Sources,
+    value::{Backend, Raw, Setting},
+};
 
 /// A message broker: AMQP 0-9-1 and MQTT through one core.
 #[derive(Debug, Parser)]
@@ -24,6 +27,80 @@ pub(crate) enum Command {
     /// Tell about configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the store, check it, move what it holds. The broker must not run.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+}
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Print what the store says it holds, queue by queue.
+    Inspect(StoreArgs),
+    /// Read everything and compare it with what the store counts; exit code 1 when they differ.
+    Verify(StoreArgs),
+    /// Write everything as lines of JSON.
+    Export {
+        /// A file that does not exist yet, or - for standard output
+        file: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Read an export into a store that is empty.
+    Import {
+        /// A file that `export` has written, or - for standard input
+        file: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Copy everything into the empty store of another backend, and compare.
+    Migrate {
+        /// The backend to copy to: file, sqlite or postgres, as the configuration describes it
+        #[arg(long, value_name = "BACKEND", value_parser = backend)]
+        to: Backend,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the broker keeps its data [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Set a key, such as storage.backend=file
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl StorageCommand {
+    /// Where the configuration of the store comes from.
+    pub(crate) fn sources(&self) -> Sources {
+        let (Self::Inspect(store)
+        | Self::Verify(store)
+        | Self::Export { store, .. }
+        | Self::Import { store, .. }
+        | Self::Migrate { store, .. }) = self;
+        let mut sources = sources(store.config.clone(), &store.settings);
+        push_data_dir(&mut sources, store.data_dir.as_deref());
+        sources
+    }
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    Backend::read(&Raw::Text(text.to_owned()))
+        .ok_or_else(|| format!("expected {}", Backend::expects()))
+}
+
+fn push_data_dir(sources: &mut Sources, data_dir: Option<&str>) {
+    if let Some(data_dir) = data_dir {
+        let flag = format!("--data-dir {data_dir}");
+        sources.flags.push((format!("server.data_dir={data_dir}"), flag));
+    }
 }
 
 /// What to tell about configuration.
@@ -45,6 +122,9 @@ pub(crate) struct ServerArgs {
     /// For tutorials and tests: guest/guest, and MQTT without login, both from loopback only
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Wait while another broker has the store, and serve when it has gone
+    #[arg(long)]
+    pub(crate) standby: bool,
     /// Set a key, such as limits.connections=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -77,10 +157,7 @@ pub(crate) struct CheckArgs {
 impl ServerArgs {
     pub(crate) fn sources(&self) -> Sources {
         let mut sources = sources(self.config.clone(), &self.settings);
-        if let Some(data_dir) = &self.data_dir {
-            let flag = format!("--data-dir {data_dir}");
-            sources.flags.push((format!("server.data_dir={data_dir}"), flag));
-        }
+        push_data_dir(&mut sources, self.data_dir.as_deref());
         sources.ports = match (self.port, self.port_offset) {
             (Some(_), _) => Ports::Free,
             (None, Some(offset)) => Ports::Offset(offset),
@@ -117,7 +194,9 @@ mod tests {
         let all = ["polymq", "server"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Server(args) => args,
-            Command::Check(_) | Command::Config(_) => unreachable!("the command is `server`"),
+            Command::Check(_) | Command::Config(_) | Command::Storage(_) => {
+                unreachable!("the command is `server`")
+            }
         }
     }
 

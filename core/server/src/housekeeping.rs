@@ -9,6 +9,7 @@ use std::{
 
 use polymq_broker::BrokerHandle;
 use polymq_model::Now;
+use polymq_store::{Health, Store};
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, interval, sleep},
@@ -34,6 +35,7 @@ pub(crate) fn now() -> Now {
 /// Starts all of it; it ends with the runtime.
 pub(crate) fn start(
     broker: &BrokerHandle,
+    store: &Arc<dyn Store>,
     alarms: Alarms,
     disk: Option<PathBuf>,
     started: Instant,
@@ -44,7 +46,7 @@ pub(crate) fn start(
     tokio::spawn(write_open_batches(broker.clone(), dirty));
     tokio::spawn(tick(broker.clone()));
     tokio::spawn(publish_statistics(broker.clone(), started));
-    tokio::spawn(watch(broker.clone(), alarms, disk));
+    tokio::spawn(watch(broker.clone(), Arc::clone(store), alarms, disk));
 }
 
 async fn write_open_batches(broker: BrokerHandle, dirty: Arc<Notify>) {
@@ -77,7 +79,12 @@ async fn publish_statistics(broker: BrokerHandle, started: Instant) {
     }
 }
 
-async fn watch(broker: BrokerHandle, mut alarms: Alarms, disk: Option<PathBuf>) {
+async fn watch(
+    broker: BrokerHandle,
+    store: Arc<dyn Store>,
+    mut alarms: Alarms,
+    disk: Option<PathBuf>,
+) {
     let mut rounds = interval(MEASURE_EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -85,6 +92,10 @@ async fn watch(broker: BrokerHandle, mut alarms: Alarms, disk: Option<PathBuf>) 
         let reason = alarms.check(Measured {
             resident_bytes: process::resident_bytes(),
             disk_free_bytes: disk.as_deref().and_then(process::disk_free_bytes),
+            store_problem: match store.health() {
+                Health::Failed(problem) => Some(problem),
+                Health::Ok | Health::NearFull | Health::ReadOnly(_) | Health::Recovering(_) => None,
+            },
         });
         let stood = broker.alarm().is_some();
         match &reason {

@@ -16,6 +16,8 @@ mod housekeeping;
 mod logging;
 mod process;
 mod server;
+mod storage;
+mod store;
 mod tls;
 
 use std::{io::Write, process::ExitCode, time::Instant};
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
         Command::Server(args) => serve(&args, started),
         Command::Check(args) => check(&args),
         Command::Config(ConfigCommand::Docs) => say(&config::reference()),
+        Command::Storage(command) => Config::load(&command.sources())
+            .map_err(anyhow::Error::from)
+            .and_then(|loaded| storage::run(&loaded.config, &command)),
     };
     result.unwrap_or_else(|error| {
         // Mistakes of the configuration are paragraphs of their own.
@@ -55,13 +60,19 @@ fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
         tracing::warn!(event = "configuration_warning", "{warning}");
     }
     data_dir::make_files_private();
-    let (is_dev, print_ports) = (args.dev, args.print_ports);
-    server::run(&config, server::Mode { is_dev, print_ports, started })
+    let mode = server::Mode {
+        is_dev: args.dev,
+        print_ports: args.print_ports,
+        is_standby: args.standby,
+        started,
+    };
+    server::run(&config, mode)
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(&args.sources())?;
     tls::load(&loaded.config.tls)?;
+    store::check(&loaded.config)?;
     let width = loaded.effective.iter().map(|(key, value, _)| key.len() + value.len()).max();
     let width = width.unwrap_or(0).min(60) + 3;
     let mut text = String::new();

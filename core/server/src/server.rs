@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -16,11 +15,9 @@ use polymq_broker::{BrokerHandle, Parts};
 use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
-use polymq_log::{EXIT_CODE_STORE_FAILED, LogConfig, LogStore};
-use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
-use polymq_store::{Committer, Opened, OwnerId, ShardId, Store, wait};
+use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -28,20 +25,24 @@ use crate::{
     alarm::{Alarms, memory_high_bytes},
     auth::{self, Logins, Policy},
     banner::{self, Bound},
-    config::{
-        Config, EndpointProtocol,
-        value::{Backend, Mechanism},
-    },
-    data_dir, facts,
+    config::{Config, EndpointProtocol, value::Mechanism},
+    facts,
     first_admin::FirstAdmin,
-    housekeeping, process, tls,
+    housekeeping, process,
+    store::{self, OpenStore},
+    tls,
 };
+
+/// A database may be away for longer than anybody waits for a stop.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How the operator wants this run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mode {
     pub(crate) is_dev: bool,
     pub(crate) print_ports: bool,
+    /// Wait until no other broker has the store.
+    pub(crate) is_standby: bool,
     pub(crate) started: Instant,
 }
 
@@ -56,7 +57,15 @@ pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
         .block_on(async {
             // Before anybody is told that the server is ready, so that every stop is a clean one.
             let mut stop = StopSignals::listen()?;
-            let running = Running::start(config, mode)?;
+            let mut ours = None;
+            if mode.is_standby {
+                // No port is open before our turn, so that nobody takes us for the owner.
+                tokio::select! {
+                    open = store::open_as_standby(config) => ours = Some(open?),
+                    () = stop.next() => return Ok(()),
+                }
+            }
+            let running = Running::start(config, mode, ours)?;
             stop.next().await;
             running.stop(config.server.drain_timeout, &mut stop).await
         })?;
@@ -71,15 +80,16 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Config, mode: Mode) -> anyhow::Result<Self> {
-        let data_dir = kept_in(config);
-        if let Some(data_dir) = &data_dir {
-            data_dir::prepare(data_dir)?;
-        }
+    /// Starts on the store `ours`, or opens it.
+    fn start(config: &Config, mode: Mode, ours: Option<OpenStore>) -> anyhow::Result<Self> {
+        let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
-        let (store, opened) = open_store(config)?;
+        let OpenStore { store, opened } = match ours {
+            Some(ours) => ours,
+            None => store::open(config)?,
+        };
         let limits = Arc::new(limits(config));
         let broker = BrokerHandle::new(Parts {
             committer: committer(&store, &opened),
@@ -88,6 +98,7 @@ impl Running {
             authenticator: Arc::clone(&logins) as _,
             entropy: Box::new(fill_with_randomness),
             share_expiry_ms: millis(config.mqtt.share_expiry),
+            durability: config.storage.durability(),
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         let running = Self { broker, driver, phase: Arc::default() };
@@ -104,13 +115,19 @@ impl Running {
         logins.find_users_by(Box::new(move |user| users.access().user(user)));
         let allowed = process::memory_allowed_bytes();
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
-        housekeeping::start(&running.broker, alarms, data_dir.clone(), mode.started);
+        let disk = store::disk(config);
+        housekeeping::start(&running.broker, &store, alarms, disk, mode.started);
         for listener in ports.clients {
             running.driver.serve(listener)?;
         }
         running.phase.enter(Phase::Serving);
-        let of_admin = (admin.as_ref(), config.server.default_vhost.as_str());
-        announce(mode, &ports.bound, of_admin, data_dir.as_deref());
+        let vhost = config.server.default_vhost.as_str();
+        let admin = admin.as_ref().filter(|admin| admin.is_made);
+        let first = admin.map(|admin| {
+            let folder = data_dir.as_deref().map(std::path::Path::to_string_lossy);
+            banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
+        });
+        announce(mode, &ports.bound, &store::place(config), first.as_deref());
         Ok(running)
     }
 
@@ -151,7 +168,7 @@ impl Running {
         let sources = facts::FactSources {
             store: Arc::clone(store),
             committer: Arc::clone(self.broker.committer()),
-            data_dir: kept_in(config),
+            data_dir: store::disk(config),
             memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
             disk_low_bytes: config.disk_free.low.0,
             started: mode.started,
@@ -177,7 +194,15 @@ impl Running {
             () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
         }
         let committer = Arc::clone(self.broker.committer());
-        wait(|reply| committer.close(reply)).context("the store cannot be closed cleanly")?;
+        let (done, closed) = std::sync::mpsc::sync_channel(1);
+        committer.close(move |result| {
+            // Nobody listens any more when it took too long.
+            let _ = done.send(result);
+        });
+        closed
+            .recv_timeout(CLOSE_TIMEOUT)
+            .context("the store does not answer; what was not confirmed may be lost")?
+            .context("the store cannot be closed cleanly")?;
         tracing::info!(event = "stopped");
         Ok(())
     }
@@ -296,35 +321,6 @@ impl Ports {
     }
 }
 
-/// The data directory, when anything is kept.
-fn kept_in(config: &Config) -> Option<PathBuf> {
-    match config.storage.backend {
-        Backend::File => Some(config.server.data_dir.clone()),
-        Backend::Memory | Backend::Postgres | Backend::Sqlite => None,
-    }
-}
-
-fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
-    let store: Arc<dyn Store> = match kept_in(config) {
-        None => Arc::new(MemoryStore::new()),
-        Some(data_dir) => {
-            let path = data_dir.join(&config.storage_file.path);
-            let store = LogStore::at(&path, LogConfig::default(), |reason| {
-                tracing::error!(event = "store_failed", reason, "the process ends");
-                // Nothing may be confirmed after a failed sync, so there is nothing to tidy up.
-                std::process::exit(EXIT_CODE_STORE_FAILED);
-            });
-            let started = || format!("the store `{}` cannot start", path.display());
-            Arc::new(store.with_context(started)?)
-        }
-    };
-    let me = OwnerId(u128::from_ne_bytes(auth::random()?));
-    let place = config.server.data_dir.join(&config.storage_file.path);
-    let opened = wait(|reply| store.open(ShardId::default(), me, reply))
-        .with_context(|| format!("the store in `{}` cannot be opened", place.display()))?;
-    Ok((store, opened))
-}
-
 fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {
     let committer = Committer::new(Arc::clone(store), ShardId::default(), opened);
     committer.set_clock(nanos);
@@ -403,23 +399,12 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Tells standard output and the log that clients may come.
-fn announce(
-    mode: Mode,
-    bound: &[Bound],
-    (admin, vhost): (Option<&FirstAdmin>, &str),
-    data_dir: Option<&Path>,
-) {
+fn announce(mode: Mode, bound: &[Bound], data: &str, first_start: Option<&str>) {
     let took = mode.started.elapsed();
     let text = if mode.print_ports {
         banner::ports(bound)
     } else {
-        let folder = data_dir.map(Path::to_string_lossy);
-        let data = folder.as_deref().unwrap_or("in memory");
-        let mut text = banner::ready(bound, data, mode.is_dev, took);
-        if let Some(admin) = admin.filter(|admin| admin.is_made) {
-            text.push_str(&banner::first_start(admin, bound, vhost, folder.as_deref()));
-        }
-        text
+        banner::ready(bound, data, mode.is_dev, took) + first_start.unwrap_or_default()
     };
     say(&text);
     tracing::info!(event = "ready", start_ms = millis(took), version = env!("CARGO_PKG_VERSION"));

@@ -14,6 +14,9 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/sql_store.rs"]
+mod sql_store;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 
 /// A started server. Dropping it ends the process.
@@ -29,9 +32,9 @@ impl Server {
 
     fn start_with(data_dir: &Path, flags: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(data_dir, &["--port", "0", "--print-ports"]);
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::null());
         prepare(&mut command);
-        let mut child =
-            command.args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ports = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ports: {line:?}"));

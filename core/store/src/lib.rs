@@ -8,6 +8,7 @@
 
 mod batch;
 mod committer;
+pub mod copy;
 mod error;
 mod ids;
 mod port;

@@ -42,6 +42,52 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// The one of the two that keeps more.
+    pub fn stronger(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::SyncInterval { ms }, Self::SyncInterval { ms: other }) => {
+                Self::SyncInterval { ms: ms.min(other) }
+            }
+            _ if self.rank() >= other.rank() => self,
+            _ => other,
+        }
+    }
+
+    /// The one of the two that keeps less.
+    pub fn weaker(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::SyncInterval { ms }, Self::SyncInterval { ms: other }) => {
+                Self::SyncInterval { ms: ms.max(other) }
+            }
+            _ if self.rank() <= other.rank() => self,
+            _ => other,
+        }
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Memory => 0,
+            Self::Os => 1,
+            Self::SyncInterval { .. } => 2,
+            Self::Sync => 3,
+        }
+    }
+
+    /// Reads `sync`, `sync-interval:<ms>`, `os` or `memory`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "sync" => Some(Self::Sync),
+            "os" => Some(Self::Os),
+            "memory" => Some(Self::Memory),
+            other => {
+                let ms = other.strip_prefix("sync-interval:")?.parse().ok()?;
+                (ms > 0).then_some(Self::SyncInterval { ms })
+            }
+        }
+    }
+}
+
 /// What an engine knows about a shard it has just taken ownership of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opened {

@@ -28,6 +28,7 @@ fn broker() -> BrokerHandle {
         authenticator: Arc::new(AcceptEverybody),
         entropy: Box::new(|bytes| bytes.fill(7)),
         share_expiry_ms: 0,
+        durability: polymq_store::Durability::Sync,
     })
 }
 

@@ -5,7 +5,9 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, Epoch, Opened, OwnerId, ShardBatch, record::crc32c, state::Admission};
+use polymq_store::{
+    Batch, Durability, Epoch, Opened, OwnerId, ShardBatch, record::crc32c, state::Admission,
+};
 
 use crate::{
     clock::Clock,
@@ -60,6 +62,8 @@ pub(crate) struct LogCore {
     pub(crate) flusher: Arc<Mutex<Flusher>>,
     head: Head,
     wal_seq: u64,
+    /// The last batch that is certain to be on the disk.
+    synced_seq: u64,
     prev_crc: u32,
     prepared: Option<Prepared>,
     numbers: Arc<FileNumbers>,
@@ -139,6 +143,7 @@ impl LogCore {
             flusher: Arc::new(Mutex::new(flusher)),
             head,
             wal_seq,
+            synced_seq: wal_seq,
             prev_crc: crc,
             prepared: None,
             numbers,
@@ -152,10 +157,10 @@ impl LogCore {
         self.shared.lock().state.opened()
     }
 
-    /// Writes a batch and syncs it.
+    /// Writes a batch, and syncs it and those before it when `wanted` says so.
     ///
     /// Errors: after [`Failure::Fatal`] nothing can be written any more.
-    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+    pub(crate) fn commit(&mut self, batch: &Batch, wanted: Durability) -> Result<(), Failure> {
         let admission = {
             let shared = self.shared.lock();
             if let Some(why) = &shared.failed {
@@ -164,7 +169,7 @@ impl LogCore {
             shared.state.admit(batch.epoch, batch.number)
         };
         let result = match admission {
-            Admission::Next => self.write(batch),
+            Admission::Next => self.write(batch, wanted),
             Admission::Kept => Ok(()),
             Admission::Fenced => Err(Failure::Fenced),
             Admission::Gap => {
@@ -240,12 +245,13 @@ impl LogCore {
         if let Some(why) = self.failed() {
             return Err(Failure::Fatal(why));
         }
+        self.sync()?;
         let mut flusher = self.flusher.lock();
         flusher.manifest.clean_close = self.wal_seq;
         flusher.write_manifest()
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), Failure> {
+    fn write(&mut self, batch: &Batch, wanted: Durability) -> Result<(), Failure> {
         let payload = &batch.payload;
         let payload_len = u32::try_from(payload.len())
             .map_err(|_| Failure::Fatal("a batch is longer than 4 GiB".into()))?;
@@ -256,7 +262,7 @@ impl LogCore {
         let header = BatchHeader {
             wal_seq: self.wal_seq + 1,
             epoch: batch.epoch.0,
-            last_durable: self.wal_seq,
+            last_durable: self.synced_seq,
             shard_batch: batch.number.0,
             shard: batch.shard.0,
             payload_len,
@@ -278,13 +284,42 @@ impl LogCore {
             }
             Err(failure) => return Err(failure),
         };
-        sync(&*self.head.file, self.head.number)?;
         self.wal_seq = header.wal_seq;
         self.prev_crc = crc;
+        if wanted == Durability::Sync {
+            self.sync_head()?;
+        }
         self.head.records = self.head.records.saturating_add(batch.records);
-        let state = &mut self.shared.lock().state;
+        let is_unsynced = self.is_unsynced();
+        let shared = &mut *self.shared.lock();
+        if is_unsynced {
+            shared.unsynced = Some(self.head.file.clone());
+        }
+        let state = &mut shared.state;
         apply(state, batch.number.0, self.head.number, offset, payload)
             .ok_or_else(|| Failure::Fatal(format!("batch {} has bad records", batch.number)))
+    }
+
+    /// Makes everything durable that has been written.
+    ///
+    /// Errors: as of [`commit`](Self::commit).
+    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
+        let result = self.sync_head();
+        self.poison(result)
+    }
+
+    /// True when a power loss would cost something that has been written.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.synced_seq < self.wal_seq
+    }
+
+    fn sync_head(&mut self) -> Result<(), Failure> {
+        if self.is_unsynced() {
+            sync(&*self.head.file, self.head.number)?;
+            self.synced_seq = self.wal_seq;
+            self.shared.lock().unsynced = None;
+        }
+        Ok(())
     }
 
     /// Takes back the beginning of a batch the disk had no room for.
@@ -321,6 +356,8 @@ impl LogCore {
 
     /// Goes on with a new file that has room for `bytes`.
     pub(crate) fn roll(&mut self, bytes: u64) -> Result<(), Failure> {
+        // That a later file exists says that this one is durable.
+        self.sync_head()?;
         let wanted = PAGE + bytes;
         let prepared = match self.prepared.take() {
             Some(prepared) if prepared.bytes >= wanted => prepared,

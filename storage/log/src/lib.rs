@@ -23,6 +23,7 @@ mod manifest;
 mod messages;
 mod names;
 mod numbers;
+mod overlay;
 mod part;
 mod place;
 mod prepare;
@@ -44,5 +45,6 @@ pub use crate::{
     clock::{Clock, SystemClock},
     config::LogConfig,
     disk::{Disk, DiskFile, Lock, RealDisk},
+    overlay::Overlay,
     store::{EXIT_CODE_STORE_FAILED, LogStore},
 };

@@ -103,6 +103,8 @@ pub(crate) struct Shared {
     /// Those that wait for being flushed, oldest first.
     pub(crate) sealed: VecDeque<WalFile>,
     pub(crate) segments: Arc<Segments>,
+    /// The file with batches that are part of `state` and perhaps not of the disk.
+    pub(crate) unsynced: Option<Arc<dyn DiskFile>>,
     /// Why nothing can be written any more.
     pub(crate) failed: Option<String>,
     /// Flushing does not get on: waiting for it would be waiting for ever.
@@ -116,6 +118,7 @@ impl Shared {
             files: HashMap::new(),
             sealed: VecDeque::new(),
             segments,
+            unsynced: None,
             failed: None,
             is_stuck: false,
         }

@@ -23,6 +23,7 @@ use crate::{
     config::LogConfig,
     disk::{Disk, RealDisk},
     error::Failure,
+    overlay::Overlay,
     place::Shared,
     preparer::Preparer,
     read,
@@ -34,8 +35,8 @@ pub const EXIT_CODE_STORE_FAILED: i32 = 74;
 
 /// The file log.
 ///
-/// Every durability class is served as [`Durability::Sync`]. The store's secret name comes from
-/// the first [`OwnerId`] it is opened with, so that must be random.
+/// The store's secret name comes from the first [`OwnerId`] it is opened with, so that must be
+/// random.
 pub struct LogStore {
     commands: Option<Sender<Command>>,
     reads: Sender<Read>,
@@ -65,6 +66,15 @@ impl LogStore {
         Self::on(disk, Arc::new(SystemClock), config, on_fatal)
     }
 
+    /// The store in the directory at `path`, to look at: it is recovered in memory, whatever is
+    /// written to it goes with it, and the directory is not touched.
+    ///
+    /// Errors: when no thread can be started.
+    pub fn untouched(path: impl Into<PathBuf>, config: LogConfig) -> io::Result<Self> {
+        let disk = Arc::new(Overlay::new(path));
+        Self::on(disk, Arc::new(SystemClock), config, |_| {})
+    }
+
     /// A store on this disk.
     ///
     /// Errors: when no thread can be started.
@@ -90,6 +100,7 @@ impl LogStore {
             core: None,
             flush: None,
             requested_at: 0,
+            sync_by: None,
         };
         let writer = thread::Builder::new()
             .name("polymq-log-write".into())
@@ -109,7 +120,7 @@ impl LogStore {
         match lost {
             None => {}
             Some(Command::Open(_, reply)) => reply(Err(StoreError::Closed)),
-            Some(Command::Submit(_, reply)) => reply(Err(StoreError::Closed)),
+            Some(Command::Submit(_, _, reply)) => reply(Err(StoreError::Closed)),
             Some(Command::Outcome(_, reply)) => reply(Err(StoreError::Closed)),
             Some(Command::Close(_, reply)) => reply(Err(StoreError::Closed)),
         }
@@ -170,8 +181,8 @@ impl Store for LogStore {
         self.send(Command::Open(me, reply));
     }
 
-    fn submit(&self, batch: Batch, _wanted: Durability, reply: Reply<ShardBatch>) {
-        self.send(Command::Submit(batch, reply));
+    fn submit(&self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) {
+        self.send(Command::Submit(batch, wanted, reply));
     }
 
     fn outcome(&self, _shard: ShardId, number: ShardBatch, reply: Reply<Outcome>) {

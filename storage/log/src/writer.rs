@@ -1,13 +1,18 @@
 //! The thread that writes: one command at a time.
 
 use std::{
-    sync::{Arc, mpsc::Receiver},
-    time::Duration,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, Close, Health, Opened, Outcome, OwnerId, Reply, ShardBatch, StoreError};
+use polymq_store::{
+    Batch, Close, Durability, Health, Opened, Outcome, OwnerId, Reply, ShardBatch, StoreError,
+};
 
 use crate::{
     clock::Clock,
@@ -22,7 +27,7 @@ use crate::{
 
 pub(crate) enum Command {
     Open(OwnerId, Reply<Opened>),
-    Submit(Batch, Reply<ShardBatch>),
+    Submit(Batch, Durability, Reply<ShardBatch>),
     Outcome(ShardBatch, Reply<Outcome>),
     Close(Close, Reply<()>),
 }
@@ -65,15 +70,41 @@ pub(crate) struct Writer {
     pub(crate) flush: Option<FlushThread>,
     /// The file during which a next one was requested already.
     pub(crate) requested_at: u32,
+    /// When the oldest write that is not synced must be.
+    pub(crate) sync_by: Option<Instant>,
 }
 
 impl Writer {
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
-        for command in commands {
+        while let Some(command) = self.next(commands) {
             self.execute(command);
             self.prepare_next();
         }
         self.leave();
+    }
+
+    /// The next command; meanwhile what was promised to be on the disk by a time is synced.
+    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        while let Some(by) = self.sync_by {
+            match commands.recv_timeout(by.saturating_duration_since(Instant::now())) {
+                Ok(command) if Instant::now() < by => return Some(command),
+                Ok(command) => {
+                    self.sync();
+                    return Some(command);
+                }
+                Err(RecvTimeoutError::Timeout) => self.sync(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        commands.recv().ok()
+    }
+
+    fn sync(&mut self) {
+        self.sync_by = None;
+        if let Some(core) = &mut self.core {
+            let result = core.sync();
+            self.note(&result);
+        }
     }
 
     fn execute(&mut self, command: Command) {
@@ -82,7 +113,7 @@ impl Writer {
                 let opened = self.open(me);
                 reply(opened.map_err(StoreError::from));
             }
-            Command::Submit(batch, reply) => self.submit(batch, reply),
+            Command::Submit(batch, wanted, reply) => self.submit(batch, wanted, reply),
             Command::Outcome(number, reply) => {
                 let last = self.core.as_ref().map(LogCore::last_batch);
                 reply(last.ok_or(StoreError::Closed).map(|last| {
@@ -132,7 +163,7 @@ impl Writer {
         }
     }
 
-    fn submit(&mut self, batch: Batch, reply: Reply<ShardBatch>) {
+    fn submit(&mut self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) {
         self.wait_for_flush();
         let Some(core) = &mut self.core else { return reply(Err(StoreError::Closed)) };
         let (number, head) = (batch.number, core.head_number());
@@ -141,7 +172,15 @@ impl Writer {
             None => Ok(()),
         };
         let offered = core.poison(offered);
-        let result = offered.and_then(|()| core.commit(&batch));
+        let result = offered.and_then(|()| core.commit(&batch, wanted));
+        match wanted {
+            Durability::SyncInterval { ms } if core.is_unsynced() => {
+                let until = Instant::now() + Duration::from_millis(ms.into());
+                self.sync_by = Some(self.sync_by.map_or(until, |by| by.min(until)));
+            }
+            _ if !core.is_unsynced() => self.sync_by = None,
+            _ => {}
+        }
         let has_work = core.head_number() != head || core.has_garbage();
         if let Some(flush) = self.flush.as_ref().filter(|_| has_work) {
             flush.wake();

@@ -38,38 +38,77 @@ pub struct Broker {
 
 /// A directory for one broker, with its data and its log; gone when dropped.
 #[derive(Debug)]
-pub struct Home(tempfile::TempDir);
+pub struct Home {
+    dir: tempfile::TempDir,
+    data: PathBuf,
+    /// What the program is started by: `strace` and its arguments, a limiter.
+    wrapper: Vec<String>,
+    /// Arguments of every start.
+    flags: Vec<String>,
+}
 
 impl Home {
     /// Makes an empty one.
     pub fn new() -> Result<Self> {
-        Ok(Self(tempfile::Builder::new().prefix("polymq-faults-").tempdir()?))
+        let dir = tempfile::Builder::new().prefix("polymq-faults-").tempdir()?;
+        let data = dir.path().join("data");
+        Ok(Self { dir, data, wrapper: Vec::new(), flags: Vec::new() })
+    }
+
+    /// Makes an empty one whose data are elsewhere.
+    pub fn with_data(data: PathBuf) -> Result<Self> {
+        Ok(Self { data, ..Self::new()? })
+    }
+
+    /// Starts the program by another one from now on, which must become it: the process keeps its
+    /// number.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Adds an argument to every start from now on.
+    pub fn always(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.data.clone()
+    }
+
+    /// A file beside the data, for what a wrapper writes.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// What brokers of this home have said on standard error.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.0.path().join(LOG_FILE)).unwrap_or_default()
+        fs::read_to_string(self.dir.path().join(LOG_FILE)).unwrap_or_default()
     }
 
     /// Keeps the directory for a look at it, and says where it is.
     pub fn keep(self) -> PathBuf {
-        self.0.keep()
+        self.dir.keep()
     }
 
     /// Starts the program without waiting for it.
     ///
     /// Errors: when there is no program to start.
     pub fn spawn(&self, extra: &[&str]) -> Result<Child> {
-        let log = File::options().create(true).append(true).open(self.0.path().join(LOG_FILE))?;
+        let log = File::options().create(true).append(true).open(self.dir.path().join(LOG_FILE))?;
         let program = program()?;
-        Command::new(&program)
+        let mut command = match self.wrapper.split_first() {
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
+        command
             .args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"])
             .arg(self.data())
+            .args(&self.flags)
             .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

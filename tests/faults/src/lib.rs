@@ -7,6 +7,7 @@
 
 pub mod amqp;
 pub mod broker;
+pub mod disk;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;

@@ -97,11 +97,27 @@ fn drain(stage: &Stage) {
 
 #[test]
 fn k01_no_confirmed_message_is_lost_when_the_broker_is_killed_under_load() {
-    let kills = setting("POLYMQ_KILLS", 30);
+    kill_under_load("K1", setting("POLYMQ_KILLS", 30), &[]);
+}
+
+#[test]
+fn k01_with_sqlite() {
+    let flags = ["--set", "storage.backend=sqlite"];
+    kill_under_load("K1 with SQLite", setting("POLYMQ_KILLS", 10), &flags);
+}
+
+#[test]
+fn k01_with_confirms_from_the_page_cache() {
+    let flags = ["--set", "storage.durability=os"];
+    kill_under_load("K1 with class os", setting("POLYMQ_KILLS", 10), &flags);
+}
+
+fn kill_under_load(case: &str, kills: u64, flags: &[&str]) {
     let seed = setting("POLYMQ_SEED", 1);
     let mut random = Random::new(seed);
     let (amqp, mqtt, plan) = plan();
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
+    home.always(flags);
     let stage = Stage::new(0x6B31_0000 + seed);
     let mut broker = home.start().unwrap();
     declare(&broker);
@@ -140,8 +156,8 @@ fn k01_no_confirmed_message_is_lost_when_the_broker_is_killed_under_load() {
     stage.up(broker.ports);
     drain(stage);
     drop(broker);
-    let found = judge("K1", stage, &plan, home);
-    say(&format!("K1: slowest start {} ms with seed {seed}", slowest_start.as_millis()));
+    let found = judge(case, stage, &plan, home);
+    say(&format!("{case}: slowest start {} ms with seed {seed}", slowest_start.as_millis()));
     assert!(found.counted.confirmed > kills * 10, "hardly any load: {found}");
     assert_eq!(found.counted.faults, kills);
 }

@@ -48,6 +48,12 @@ const RULES: &[Rule] = &[
         banned: &[],
     },
     Rule { folder: "protocols/", ours: Some(&["model", "contract"]), banned: PURE },
+    // Its databases are reached through sqlx, which needs a runtime.
+    Rule {
+        folder: "storage/sql",
+        ours: Some(&["model", "store"]),
+        banned: &["hyper*", "axum", "socket2"],
+    },
     Rule {
         folder: "storage/",
         ours: Some(&["model", "store"]),

@@ -1,20 +1,17 @@
 //! Deliveries on their way to clients: what a client session remembers of them when its connection,
 //! or the broker, ends.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use polymq_contract::{InFlight, SubscriptionTarget};
+use polymq_contract::{InFlight, Matched, SubscriptionTarget};
 use polymq_model::{ConsumerId, Seq};
-use polymq_store::ShardBatch;
+use polymq_store::{MessageRef, ShardBatch, Store, StoreError, wait};
 
 use super::{ClientSession, SESSION_QUEUE, SessionState};
 use crate::{
     core::Core,
     definitions::{self, StoredInFlight, kind},
-    queue::Queue,
+    queue::{Entry, Queue},
     vhost::Vhost,
 };
 
@@ -112,38 +109,65 @@ impl Core {
         });
     }
 
-    /// Applies what the store has kept of a session's deliveries to the queues they came from, once
-    /// their messages are back.
-    pub(crate) fn restore_in_flight(&self, vhost: &Vhost, session: &ClientSession) {
+    /// Applies what the store has kept of a session's deliveries to the queues they came from.
+    /// Blocks; for the start.
+    ///
+    /// Errors: those of reading messages.
+    pub(crate) fn restore_in_flight(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        store: &Arc<dyn Store>,
+    ) -> Result<(), StoreError> {
         let mut state = session.state.lock();
         if let Some(queue) = session.endpoint.queue()
             && state.was_connected
         {
             state.unsure_before = queue.next_seq();
         }
-        let mut released: BTreeMap<ConsumerId, BTreeSet<Seq>> = BTreeMap::new();
-        let mut begun: BTreeMap<ConsumerId, BTreeSet<Seq>> = BTreeMap::new();
+        let mut released: BTreeMap<ConsumerId, Vec<Seq>> = BTreeMap::new();
+        let mut begun: BTreeMap<ConsumerId, Vec<Seq>> = BTreeMap::new();
         for in_flight in state.in_flight.in_order() {
             let InFlight { consumer, seq, qos, .. } = in_flight;
             if in_flight.released {
-                released.entry(consumer).or_default().insert(seq);
+                released.entry(consumer).or_default().push(seq);
             } else if qos == 2 && consumer != SESSION_QUEUE {
-                begun.entry(consumer).or_default().insert(seq);
+                begun.entry(consumer).or_default().push(seq);
             }
         }
         for (consumer, seqs) in released {
             // The client has the message, whether or not its acknowledgement was stored.
             if let Some((queue, _)) = self.queue_of(vhost, session, &state, consumer) {
-                queue.settle_restored(&seqs);
+                let had = self.entries_at(&queue, &seqs, store)?;
+                queue.settle_restored(&had);
             }
         }
         for (consumer, seqs) in begun {
-            if let Some((queue, true)) = self.queue_of(vhost, session, &state, consumer)
-                && let Some(slot) = queue.park_restored(consumer, &seqs)
-            {
+            let Some((queue, true)) = self.queue_of(vhost, session, &state, consumer) else {
+                continue;
+            };
+            let entries = self.entries_at(&queue, &seqs, store)?;
+            if !entries.is_empty() {
+                let slot = queue.park_restored(consumer, entries);
                 state.parked.insert(consumer, Parked { queue, slot });
             }
         }
+        Ok(())
+    }
+
+    fn entries_at(
+        &self,
+        queue: &Queue,
+        seqs: &[Seq],
+        store: &Arc<dyn Store>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let refs: Vec<_> =
+            seqs.iter().map(|seq| MessageRef { log: queue.log, seq: *seq }).collect();
+        let page = wait(|reply| store.read_at(&refs, reply))?;
+        // What the subscriptions say matters only for what is sent again by the queue.
+        let entry =
+            |stored| self.entry_of(queue, stored, |_| Matched { qos: 2, ..Matched::default() });
+        Ok(page.messages.into_iter().filter_map(entry).collect())
     }
 
     /// The queue behind a consumer of a session, and whether it is that of a share.

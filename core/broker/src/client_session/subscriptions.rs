@@ -149,7 +149,7 @@ impl Core {
     ) -> Result<Arc<Queue>, Refusal> {
         let name = session_queue_name(&session.client_id)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
-        let settings = QueueSettings::of_client(durable, &self.limits);
+        let settings = QueueSettings::of_client(durable, &self.limits, self.durability);
         let (queue, _) = self.create_queue(vhost, name, settings);
         Ok(queue)
     }

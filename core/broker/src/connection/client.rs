@@ -221,7 +221,7 @@ impl BrokerConnection {
             "x-expires".to_owned(),
             Value::I64(i64::try_from(self.core.share_expiry_ms).unwrap_or(i64::MAX)),
         )];
-        let mut settings = QueueSettings::parse(arguments)?;
+        let mut settings = QueueSettings::parse(arguments, self.core.durability)?;
         settings.durable = true;
         let existing = vhost.topology.load().queue(queue).cloned();
         let queue = match existing {
@@ -262,7 +262,9 @@ impl BrokerConnection {
                     return Err(missing);
                 }
                 let name = QueueName::new(name).map_err(bad_name)?;
-                let settings = QueueSettings { durable: true, ..QueueSettings::default() };
+                let durability = self.core.durability;
+                let settings =
+                    QueueSettings { durable: true, durability, ..QueueSettings::default() };
                 self.core.create_queue(&vhost, name, settings).0
             }
             Err(refusal) => return Err(refusal),

@@ -8,7 +8,7 @@ use polymq_model::{ConsumerId, Now, RequestId, value::find};
 use super::BrokerConnection;
 use crate::{
     access::Read,
-    queue::{ConsumerSpec, Departed, Group, Queue},
+    queue::{ConsumerSpec, Departed, Got, Group, Queue},
     vhost::{ReplyTarget, Vhost},
 };
 
@@ -23,6 +23,14 @@ pub(super) struct Held {
     pub(super) active: bool,
     /// What its client has begun to receive stays with it when the client goes away.
     pub(super) parks: bool,
+}
+
+/// A get whose message is being read.
+pub(super) struct Get {
+    request: RequestId,
+    queue: String,
+    no_ack: bool,
+    consumer: ConsumerId,
 }
 
 impl BrokerConnection {
@@ -203,17 +211,39 @@ impl BrokerConnection {
         };
         let group = spec.group.clone();
         let mut departed: Vec<Departed> = Vec::new();
-        let (got, remaining) = queue.get(spec, now.unix_ms, &mut departed);
+        let got = queue.get(spec, now.unix_ms, &mut departed);
         self.core.after_departure(&vhost, &queue, departed, now);
-        let delivery = got.map(|(delivery, slot)| {
+        let (got, remaining) = match got {
+            Got::Now(got, remaining) => (got, remaining),
+            Got::Later => {
+                let queue = queue.name.as_str().to_owned();
+                self.getting = Some(Box::new(Get { request, queue, no_ack, consumer }));
+                return;
+            }
+            Got::Unreadable => {
+                let text = format!("the next message of queue '{}' cannot be read", queue.name);
+                let refusal = Refusal::new(RefusalKind::StoreFailed, text);
+                return self.answer(request, Err(refusal), None);
+            }
+        };
+        let delivery = got.map(|got| {
+            let (delivery, slot) = *got;
             self.tally.delivered += 1;
             if let Some(slot) = slot {
-                self.consumers
-                    .insert(consumer, Held { queue, slot, group, active: false, parks: false });
+                let held = Held { queue, slot, group, active: false, parks: false };
+                self.consumers.insert(consumer, held);
             }
             Box::new(delivery)
         });
         self.answer(request, Ok(Answer::Got { delivery, remaining }), None);
+    }
+
+    /// Gets again what waited for a page of the disk.
+    pub(super) fn get_again(&mut self, now: Now) {
+        if let Some(get) = self.getting.take() {
+            let Get { request, queue, no_ack, consumer } = *get;
+            self.get(request, &queue, no_ack, consumer, now);
+        }
     }
 
     pub(super) fn set_group_prefetch(&mut self, group: u32, prefetch: u32, now: Now) {

@@ -46,6 +46,8 @@ impl BrokerConnection {
     /// Deals with a command of a channel that has failed: whoever waits for an answer gets one.
     pub(super) fn pass_over(&mut self, command: Command, now: Now) {
         match command {
+            Command::EnterChannel { publisher } => self.channels.enter(publisher),
+            Command::LeaveChannel { publisher } => self.channels.leave(publisher),
             Command::Release { consumers } => {
                 self.finish_run(now);
                 self.release_as(&consumers, Outcome::Failed, now);

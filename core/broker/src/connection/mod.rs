@@ -33,7 +33,7 @@ use crate::{
     queue::{Group, Queue},
     vhost::Vhost,
 };
-use consume::Held;
+use consume::{Get, Held};
 use failed::Channels;
 use login::Identity;
 use publish::{Ended, Run};
@@ -57,6 +57,7 @@ pub(crate) struct BrokerConnection {
     reply_names: Vec<String>,
     client: Option<Arc<ClientSession>>,
     opening: Option<Box<OpenClientSession>>,
+    getting: Option<Box<Get>>,
     routes: RouteCache,
     run: Run,
     channels: Channels,
@@ -112,6 +113,7 @@ impl BrokerConnection {
             reply_names: Vec::new(),
             client: None,
             opening: None,
+            getting: None,
             routes: RouteCache::default(),
             run: Run::default(),
             channels: Channels::default(),
@@ -128,17 +130,17 @@ impl BrokerConnection {
     }
 
     fn run_command(&mut self, command: Command, now: Now) {
-        match command {
-            Command::EnterChannel { publisher } => return self.channels.enter(publisher),
-            Command::LeaveChannel { publisher } => return self.channels.leave(publisher),
-            _ if self.channels.is_void() => return self.pass_over(command, now),
-            _ => {}
+        if self.channels.is_void() {
+            return self.pass_over(command, now);
         }
         if let Command::Publish(publish) = command {
             return self.publish(publish, now);
         }
-        if let Command::Settle(settlement) = command {
-            return self.settle(settlement, now);
+        match command {
+            Command::Settle(settlement) => return self.settle(settlement, now),
+            Command::EnterChannel { publisher } => return self.channels.enter(publisher),
+            Command::LeaveChannel { publisher } => return self.channels.leave(publisher),
+            _ => {}
         }
         // Everything else sees the world after the publishes before it.
         self.finish_run(now);
@@ -275,6 +277,7 @@ impl Connection for BrokerConnection {
         if let Some(open) = self.opening.take() {
             self.open_client_session(open, now);
         }
+        self.get_again(now);
         self.dispatch_all(now);
     }
 

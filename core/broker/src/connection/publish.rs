@@ -156,9 +156,9 @@ impl BrokerConnection {
         let count = self.run.messages.len();
         // A message of quality of service 2 and its packet id are stored together, or a crash
         // between them would let a repeat pass for a new message.
-        let core = self.core.clone();
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
-        let together = has_received.then(|| core.committer.together());
+        let core = has_received.then(|| self.core.clone());
+        let together = core.as_ref().map(|core| core.committer.together());
         let handed = self.core.hand_over(&vhost, &route.targets, &mut self.run.messages, now);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
@@ -281,6 +281,8 @@ impl BrokerConnection {
         for settlement in transaction.settlements {
             self.settle(settlement, now);
         }
+        // Acknowledgements of a transaction are promised to last.
+        self.core.committer.want_sync();
         drop(together);
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));

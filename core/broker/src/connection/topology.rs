@@ -136,7 +136,9 @@ impl BrokerConnection {
             return Ok((declared(&queue), None));
         }
         let permit = self.permit::<Configure>(&vhost, "queue", &declare.queue)?;
-        if let Some(to) = QueueSettings::parse(declare.arguments.clone())?.dead_letter {
+        if let Some(to) =
+            QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.dead_letter
+        {
             self.permit::<Read>(&vhost, "queue", &declare.queue)?;
             self.permit::<Write>(&vhost, "exchange", &to.exchange)?;
         }

@@ -32,7 +32,7 @@ impl Core {
         now: Now,
     ) -> Result<(Arc<Queue>, bool, Option<ShardBatch>), Refusal> {
         let name = QueueName::new(&declare.queue).map_err(bad_name)?;
-        let mut settings = QueueSettings::parse(declare.arguments.clone())?;
+        let mut settings = QueueSettings::parse(declare.arguments.clone(), self.durability)?;
         settings.durable = declare.durable;
         settings.auto_delete = declare.auto_delete;
         settings.exclusive = declare.exclusive.then_some(connection);
@@ -77,7 +77,9 @@ impl Core {
             }
             let log = if stored { self.next_log() } else { LogId(0) };
             let batch = stored.then(|| self.store_queue(vhost, &name, &settings, log));
-            let queue = Queue::new(name.clone(), settings, log, stored, self.committer.clone());
+            let home = self.home(vhost);
+            let committer = self.committer.clone();
+            let queue = Queue::new(name.clone(), settings, log, stored, committer, home);
             topology.queues.insert(name, queue.clone());
             vhost.watch(&queue);
             add(&self.counters.total.queues_created, 1);
@@ -91,7 +93,7 @@ impl Core {
 
     fn store_queue(
         &self,
-        vhost: &Vhost,
+        vhost: &Arc<Vhost>,
         name: &QueueName,
         settings: &QueueSettings,
         log: LogId,
@@ -114,20 +116,22 @@ impl Core {
     /// Puts a queue read from the store into the topology.
     pub(crate) fn restore_queue(
         &self,
-        vhost: &Vhost,
+        vhost: &Arc<Vhost>,
         name: QueueName,
         stored: StoredQueue,
     ) -> Result<Arc<Queue>, Refusal> {
         let mut settings = match stored.of_client {
-            true => QueueSettings::of_client(true, &self.limits),
-            false => QueueSettings::parse(stored.arguments)?,
+            true => QueueSettings::of_client(true, &self.limits, self.durability),
+            false => QueueSettings::parse(stored.arguments, self.durability)?,
         };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;
         let log = LogId(stored.log);
         self.reserve_log(log);
         vhost.edit(|topology, _| {
-            let queue = Queue::new(name.clone(), settings, log, true, self.committer.clone());
+            let home = self.home(vhost);
+            let committer = self.committer.clone();
+            let queue = Queue::new(name.clone(), settings, log, true, committer, home);
             topology.queues.insert(name, queue.clone());
             Ok(queue)
         })
@@ -138,7 +142,7 @@ impl Core {
     /// Errors: kind `NotFound`, kind `Locked`.
     pub(crate) fn find_queue(
         &self,
-        vhost: &Vhost,
+        vhost: &Arc<Vhost>,
         name: &str,
         connection: ConnectionId,
     ) -> Result<Arc<Queue>, Refusal> {
@@ -214,6 +218,6 @@ impl Core {
     }
 }
 
-fn no_queue(vhost: &Vhost, name: &str) -> Refusal {
+fn no_queue(vhost: &Arc<Vhost>, name: &str) -> Refusal {
     Refusal::new(RefusalKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name))
 }

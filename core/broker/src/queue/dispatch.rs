@@ -11,7 +11,7 @@ use super::{
 impl State {
     /// Hands ready messages to consumers until either runs out.
     pub(super) fn dispatch(&mut self, now_ms: u64, departed: &mut Vec<Departed>) {
-        if self.ring.is_empty() || (self.ready.is_empty() && self.returned.is_empty()) {
+        if self.ring.is_empty() || !self.has_next() {
             return;
         }
         for slot in &self.ring {
@@ -21,7 +21,7 @@ impl State {
         }
         loop {
             self.expire_head(now_ms, departed);
-            if self.ready_len() == 0 {
+            if !self.has_next() {
                 break;
             }
             // A turn counts only when there is something to hand over.

@@ -1,7 +1,7 @@
 //! What a durable queue writes to its log.
 
 use polymq_model::{Message, Seq};
-use polymq_store::{PubRef, ShardBatch};
+use polymq_store::{Durability, PubRef, ShardBatch};
 
 use super::{Queue, state::State};
 use crate::stored_message;
@@ -18,7 +18,9 @@ impl Queue {
         if !messages.iter().any(Message::is_durable) {
             return None;
         }
-        let (batch, ()) = self.committer.append(|writer| {
+        // Messages that are handed over together are kept as the strictest of them wants.
+        let class = self.settings.durability;
+        let (batch, ()) = self.committer.append_as(class, |writer| {
             for (index, message) in messages.iter().enumerate().filter(|(_, m)| m.is_durable()) {
                 let seq = Seq(first.0 + index as u64);
                 let deadline_ms = self.settings.deadline_of(message, now_ms);
@@ -38,7 +40,7 @@ impl Queue {
 
     /// Writes what the machine has noted about settled and returned messages.
     pub(super) fn settle_records(&self, state: &mut State) {
-        if !self.stored {
+        if !self.keeps {
             state.settled.clear();
             state.held.clear();
             return;
@@ -46,7 +48,8 @@ impl Queue {
         if state.settled.is_empty() && state.held.is_empty() {
             return;
         }
-        self.committer.append(|writer| {
+        // A lost acknowledgement is a redelivery, so nothing waits for the disk because of one.
+        self.committer.append_as(Durability::Os, |writer| {
             if !state.settled.is_empty() {
                 writer.ack(self.log, &state.settled);
             }

@@ -3,12 +3,15 @@
 mod consumer;
 mod dispatch;
 mod durable;
+mod paging;
 mod parked;
 mod settings;
 mod state;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unsettled;
+mod window;
 
 use std::{
     collections::BTreeSet,
@@ -18,16 +21,19 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use polymq_contract::{
     Delivery, DeliveryRange, Event, Matched, Outbox, Outcome, Refusal, RefusalKind,
 };
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName, Seq};
-use polymq_store::{Committer, PubRef, ShardBatch};
+use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
 pub(crate) use consumer::{ConsumerSpec, Group};
+pub(crate) use paging::Home;
+use paging::ReadFailure;
 pub(crate) use settings::{DeadLetterTo, QueueSettings, invalid};
 use state::State;
+pub(crate) use window::WindowBudget;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -48,6 +54,16 @@ pub(crate) struct Entry {
 pub(crate) struct Departed {
     pub(crate) message: Message,
     pub(crate) reason: &'static str,
+}
+
+/// What a get came to.
+pub(crate) enum Got {
+    /// The message with its slot, if there is one, and how many remain.
+    Now(Option<Box<(Delivery, Option<usize>)>>, u64),
+    /// Ask again after a nudge.
+    Later,
+    /// The store cannot read the next message now.
+    Unreadable,
 }
 
 /// What a push came to.
@@ -81,8 +97,10 @@ pub struct QueueCounts {
     pub unsettled: u64,
     /// Consumers.
     pub consumers: u32,
-    /// Bytes of ready messages in memory.
+    /// Bytes of the bodies of ready messages.
     pub bytes: u64,
+    /// Ready messages in memory; the others are on the disk alone.
+    pub in_memory: u64,
 }
 
 /// A queue. Shared by the routing snapshot, connections and client sessions.
@@ -93,11 +111,15 @@ pub(crate) struct Queue {
     pub(crate) log: LogId,
     /// True when the queue survives a restart: it is durable and not exclusive.
     stored: bool,
+    /// True when its persistent messages survive, too.
+    keeps: bool,
     committer: Arc<Committer>,
     state: Mutex<State>,
     /// Something here may expire.
     perishable: AtomicBool,
     watched: AtomicBool,
+    home: Home,
+    read_failure: ReadFailure,
 }
 
 impl Queue {
@@ -107,17 +129,22 @@ impl Queue {
         log: LogId,
         stored: bool,
         committer: Arc<Committer>,
+        home: Home,
     ) -> Arc<Self> {
+        let keeps = stored && settings.durability != Durability::Memory;
         let perishable = settings.ttl_ms.is_some() || settings.expires_ms.is_some();
         Arc::new(Self {
             name,
             settings,
             log,
             stored,
+            keeps,
             committer,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(home.budget.window())),
             perishable: AtomicBool::new(perishable),
             watched: AtomicBool::new(false),
+            home,
+            read_failure: ReadFailure::default(),
         })
     }
 
@@ -126,7 +153,7 @@ impl Queue {
     /// `refs` holds one place per message and remembers where a body stands in the open batch, so
     /// that the next queue of a fan-out points to it instead of writing it again.
     pub(crate) fn push(
-        &self,
+        self: &Arc<Self>,
         messages: &[Message],
         matched: &Matched,
         refs: &mut [Option<PubRef>],
@@ -140,24 +167,21 @@ impl Queue {
         let accepted = state.room_for(messages, &self.settings);
         let (taken, refused) = messages.split_at_checked(accepted).unwrap_or((messages, &[]));
         let first = Seq(state.next_seq);
-        let batch = self.stored.then(|| self.store(taken, first, refs, now_ms)).flatten();
-        if state.append(taken, matched, &self.settings, now_ms, departed) {
+        let batch = self.keeps.then(|| self.store(taken, first, refs, now_ms)).flatten();
+        let stored_in = batch.unwrap_or_default();
+        if state.append(taken, stored_in, matched, &self.settings, now_ms, departed) {
             self.perishable.store(true, Ordering::Relaxed);
         }
         state.drop_head_over_limit(&self.settings, departed);
         // What expires at this very moment still goes to a consumer that is waiting.
         state.dispatch(now_ms.saturating_sub(1), departed);
         state.expire_head(now_ms, departed);
-        self.settle_records(&mut state);
-        Pushed { batch, refused: refused.len() }
-    }
-
-    /// Puts messages read back from the store into their places; only before the broker serves.
-    pub(crate) fn restore(&self, entries: Vec<Entry>, next_seq: Seq) {
-        if entries.iter().any(|entry| entry.deadline_ms != 0) {
-            self.perishable.store(true, Ordering::Relaxed);
+        if self.keeps {
+            state.window = self.home.budget.window();
+            state.spill(self.committer.durable());
         }
-        self.state.lock().restore(entries, next_seq);
+        self.finish(state, now_ms);
+        Pushed { batch, refused: refused.len() }
     }
 
     /// Registers a consumer and hands it what waits, after the event `first`.
@@ -165,7 +189,7 @@ impl Queue {
     /// Errors: kind `Denied` when the queue has an exclusive consumer, or this one wants to be and
     /// is not alone.
     pub(crate) fn add_consumer(
-        &self,
+        self: &Arc<Self>,
         spec: ConsumerSpec,
         first: Option<Event>,
         now_ms: u64,
@@ -186,15 +210,15 @@ impl Queue {
         }
         let slot = state.add_consumer(spec, now_ms);
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
+        self.finish(state, now_ms);
         Ok(slot)
     }
 
     /// Delivers what waits to the consumers that have been registered since the last dispatch.
-    pub(crate) fn dispatch(&self, now_ms: u64, departed: &mut Vec<Departed>) {
+    pub(crate) fn dispatch(self: &Arc<Self>, now_ms: u64, departed: &mut Vec<Departed>) {
         let mut state = self.state.lock();
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
+        self.finish(state, now_ms);
     }
 
     /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is
@@ -212,7 +236,7 @@ impl Queue {
     /// Removes a consumer and returns what it has not settled to its places. Returns the consumers
     /// left.
     pub(crate) fn release(
-        &self,
+        self: &Arc<Self>,
         slot: usize,
         outcome: Outcome,
         now_ms: u64,
@@ -228,15 +252,16 @@ impl Queue {
         state.forget(slot);
         state.drop_head_over_limit(&self.settings, departed);
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
-        state.active_consumers()
+        let left = state.active_consumers();
+        self.finish(state, now_ms);
+        left
     }
 
     /// Removes a consumer whose client goes away. What it has begun to receive, at the positions
     /// `begun`, stays for it with the slot, and the rest returns to its places. Returns whether
     /// anything stays, and the consumers left.
     pub(crate) fn park(
-        &self,
+        self: &Arc<Self>,
         slot: usize,
         begun: &BTreeSet<Seq>,
         now_ms: u64,
@@ -246,31 +271,31 @@ impl Queue {
         let stays = state.park(slot, begun, now_ms);
         state.drop_head_over_limit(&self.settings, departed);
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
-        (stays, state.active_consumers())
+        let left = state.active_consumers();
+        self.finish(state, now_ms);
+        (stays, left)
     }
 
-    /// Parks restored messages, as [`park`](Self::park) does; `None` when they are not there.
-    pub(crate) fn park_restored(
-        &self,
-        consumer: ConsumerId,
-        begun: &BTreeSet<Seq>,
-    ) -> Option<usize> {
-        self.state.lock().park_restored(consumer, begun)
-    }
-
-    /// Takes restored messages away because their consumer has had them.
-    pub(crate) fn settle_restored(&self, seqs: &BTreeSet<Seq>) {
+    /// Parks messages that a restart has found in the store, as [`park`](Self::park) does.
+    pub(crate) fn park_restored(&self, consumer: ConsumerId, begun: Vec<Entry>) -> usize {
         let mut state = self.state.lock();
-        for entry in state.withdraw(seqs) {
-            state.note_settled(&entry);
+        state.take_from_disk(begun.iter().map(|entry| (entry.seq, entry.message.body().len())));
+        state.park_restored(consumer, begun)
+    }
+
+    /// Takes away what a restart has found in the store although its consumer has had it.
+    pub(crate) fn settle_restored(&self, had: &[Entry]) {
+        let mut state = self.state.lock();
+        state.take_from_disk(had.iter().map(|entry| (entry.seq, entry.message.body().len())));
+        for entry in had {
+            state.note_settled(entry);
         }
         self.settle_records(&mut state);
     }
 
     /// The client of a parked consumer is back: it is sent again what stayed. No further deliveries
     /// come before [`reactivate`](Self::reactivate). False when the queue is gone.
-    pub(crate) fn unpark(&self, slot: usize, spec: ConsumerSpec) -> bool {
+    pub(crate) fn unpark(self: &Arc<Self>, slot: usize, spec: ConsumerSpec) -> bool {
         let mut state = self.state.lock();
         let done = state.unpark(slot, spec);
         self.settle_records(&mut state);
@@ -278,11 +303,16 @@ impl Queue {
     }
 
     /// Has deliveries go to an ended consumer again.
-    pub(crate) fn reactivate(&self, slot: usize, now_ms: u64, departed: &mut Vec<Departed>) {
+    pub(crate) fn reactivate(
+        self: &Arc<Self>,
+        slot: usize,
+        now_ms: u64,
+        departed: &mut Vec<Departed>,
+    ) {
         let mut state = self.state.lock();
         state.activate(slot, now_ms);
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
+        self.finish(state, now_ms);
     }
 
     /// The client of a parked consumer does not come back.
@@ -296,7 +326,7 @@ impl Queue {
 
     /// Settles deliveries. Returns true when the consumer has none left and is cancelled.
     pub(crate) fn settle(
-        &self,
+        self: &Arc<Self>,
         slot: usize,
         deliveries: DeliveryRange,
         outcome: Outcome,
@@ -309,27 +339,44 @@ impl Queue {
             state.drop_head_over_limit(&self.settings, departed);
         }
         state.dispatch(now_ms, departed);
-        self.settle_records(&mut state);
         if done {
             state.forget(slot);
         }
+        self.finish(state, now_ms);
         done
     }
 
     /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer
     /// holds it as its delivery number 1, and its slot is returned.
+    ///
+    /// When the next message is on the disk the connection of `spec` is nudged once it has been
+    /// read.
     pub(crate) fn get(
-        &self,
+        self: &Arc<Self>,
         spec: ConsumerSpec,
         now_ms: u64,
         departed: &mut Vec<Departed>,
-    ) -> (Option<(Delivery, Option<usize>)>, u64) {
+    ) -> Got {
         let mut state = self.state.lock();
+        state.expire_head(now_ms, departed);
+        if !state.has_next() && state.ready_len() > 0 {
+            if self.read_failure.stands(now_ms) {
+                return Got::Unreadable;
+            }
+            state.wait_for_page(&spec.outbox);
+            self.finish(state, now_ms);
+            // An engine may have answered at once.
+            state = self.state.lock();
+            if !state.has_next() {
+                return Got::Later;
+            }
+        }
         let found = state.get(spec, now_ms, departed);
         // The count that is answered is of messages that can still be had.
         state.expire_head(now_ms, departed);
-        self.settle_records(&mut state);
-        (found, state.ready_len())
+        let remaining = state.ready_len();
+        self.finish(state, now_ms);
+        Got::Now(found.map(Box::new), remaining)
     }
 
     /// Removes all ready messages and returns how many there were.
@@ -362,7 +409,20 @@ impl Queue {
         if self.stored {
             self.committer.append(|writer| writer.log_delete(self.log));
         }
-        Ok(Some(state.delete()))
+        let deleted = state.delete();
+        self.report(&mut state);
+        Ok(Some(deleted))
+    }
+
+    /// What every change ends with: records for the store, and the next page when it is wanted.
+    fn finish(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now_ms: u64) {
+        self.settle_records(&mut state);
+        self.report(&mut state);
+        let is_page_wanted = state.page_wanted().is_some();
+        drop(state);
+        if is_page_wanted {
+            self.fill(now_ms);
+        }
     }
 
     /// What the queue holds now.
@@ -381,10 +441,10 @@ impl Queue {
     }
 
     /// Removes what has expired at the head.
-    pub(crate) fn expire(&self, now_ms: u64, departed: &mut Vec<Departed>) {
+    pub(crate) fn expire(self: &Arc<Self>, now_ms: u64, departed: &mut Vec<Departed>) {
         let mut state = self.state.lock();
         state.expire_head(now_ms, departed);
-        self.settle_records(&mut state);
+        self.finish(state, now_ms);
     }
 
     /// The next position, for telling redeliveries from first ones.

@@ -48,39 +48,15 @@ impl State {
         stays
     }
 
-    pub(super) fn park_restored(
-        &mut self,
-        consumer: ConsumerId,
-        begun: &BTreeSet<Seq>,
-    ) -> Option<usize> {
-        let entries = self.withdraw(begun);
-        if entries.is_empty() {
-            return None;
-        }
+    pub(super) fn park_restored(&mut self, consumer: ConsumerId, begun: Vec<Entry>) -> usize {
         let mut parked = QueueConsumer::new(absent(consumer), false);
         parked.parked = true;
-        for entry in entries {
+        for entry in begun {
             parked.unsettled.push(parked.next_number, entry);
             parked.next_number += 1;
             self.unsettled += 1;
         }
-        Some(self.consumers.insert(parked))
-    }
-
-    /// Takes the ready messages at these positions.
-    pub(super) fn withdraw(&mut self, seqs: &BTreeSet<Seq>) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        for seq in seqs {
-            let entry = self.returned.remove(seq).or_else(|| {
-                let at = self.ready.binary_search_by_key(seq, |entry| entry.seq).ok()?;
-                self.ready.remove(at)
-            });
-            if let Some(entry) = entry {
-                self.ready_bytes = self.ready_bytes.saturating_sub(entry.message.body().len());
-                taken.push(entry);
-            }
-        }
-        taken
+        self.consumers.insert(parked)
     }
 
     /// Sends what stayed to the consumer's new connection.

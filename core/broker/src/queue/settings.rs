@@ -2,6 +2,7 @@
 
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
+use polymq_store::Durability;
 
 /// Where dead letters go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,23 +60,32 @@ pub(crate) struct QueueSettings {
     /// A message leaves when more of its deliveries than this have failed.
     pub(crate) delivery_limit: Option<u64>,
     pub(crate) dead_letter: Option<DeadLetterTo>,
+    /// What the confirm of a persistent message means.
+    pub(crate) durability: Durability,
     /// With so many bytes ready, messages sent at most once are dropped. For queues of clients.
     pub(crate) at_most_once_bytes_max: Option<usize>,
 }
 
 impl QueueSettings {
     /// The queue of a client session.
-    pub(crate) fn of_client(durable: bool, limits: &Limits) -> Self {
+    pub(crate) fn of_client(durable: bool, limits: &Limits, durability: Durability) -> Self {
         let length_max = Some(limits.session_messages_max).filter(|max| *max > 0);
         let at_most_once_bytes_max = Some(limits.direct_bytes_max);
-        Self { durable, of_client: true, length_max, at_most_once_bytes_max, ..Self::default() }
+        Self {
+            durable,
+            of_client: true,
+            length_max,
+            at_most_once_bytes_max,
+            durability,
+            ..Self::default()
+        }
     }
 
     /// Reads the arguments that have an effect; the others are kept and shown.
     ///
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
     /// for one whose being ignored could lose or reorder messages.
-    pub(crate) fn parse(arguments: Table) -> Result<Self, Refusal> {
+    pub(crate) fn parse(arguments: Table, default: Durability) -> Result<Self, Refusal> {
         let number = |name: &str, least: i64| number(&arguments, name, least);
         let time = |name: &str, least: i64| time(&arguments, name, least);
         let text = |name: &str| text(&arguments, name);
@@ -122,6 +132,7 @@ impl QueueSettings {
             ttl_ms: time("x-message-ttl", 0)?,
             expires_ms: time("x-expires", 1)?,
             delivery_limit,
+            durability: durability(&arguments, default)?,
             length_max: number("x-max-length", 0)?,
             bytes_max: number("x-max-length-bytes", 0)?,
             overflow,
@@ -211,6 +222,17 @@ fn time(arguments: &Table, name: &str, least: i64) -> Result<Option<u64>, Refusa
             Err(invalid(name, value, &format!("a number of at most {TIME_MS_MAX}")))
         }
         _ => Ok(time),
+    }
+}
+
+/// Errors: kind `Invalid` for another type or word.
+fn durability(arguments: &Table, default: Durability) -> Result<Durability, Refusal> {
+    match text(arguments, "x-durability")? {
+        None => Ok(default),
+        Some(word) => Durability::parse(&word).ok_or_else(|| {
+            let value = Value::String(word);
+            invalid("x-durability", &value, "sync, sync-interval:<ms>, os or memory")
+        }),
     }
 }
 

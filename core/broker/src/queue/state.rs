@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use polymq_contract::{Delivery, DeliveryRange, Matched, Outcome};
 use polymq_model::{Message, Seq};
+use polymq_store::ShardBatch;
 use slab::Slab;
 
 use super::{
     ConsumerSpec, Departed, Ended, Entry, QueueCounts,
     consumer::QueueConsumer,
     settings::{Overflow, QueueSettings},
+    tail::Tail,
+    window::Window,
 };
 
 #[derive(Debug)]
@@ -27,6 +30,13 @@ pub(super) struct State {
     /// Whose turn it is, as an index into `ring`.
     pub(super) turn: usize,
     pub(super) deleted: bool,
+    pub(super) tail: Tail,
+    /// The last batch with a message of this queue.
+    pub(super) last_batch: ShardBatch,
+    /// How much is kept in memory.
+    pub(super) window: Window,
+    /// What the budget of all queues knows that this one takes.
+    pub(super) reported: usize,
     used_ms: u64,
     /// Persistent messages that are done with, as ranges, for the store.
     pub(super) settled: Vec<(Seq, Seq)>,
@@ -46,6 +56,10 @@ impl Default for State {
             ring: Vec::new(),
             turn: 0,
             deleted: false,
+            tail: Tail::default(),
+            last_batch: ShardBatch(0),
+            window: Window::default(),
+            reported: 0,
             used_ms: 0,
             settled: Vec::new(),
             held: Vec::new(),
@@ -54,8 +68,12 @@ impl Default for State {
 }
 
 impl State {
+    pub(super) fn new(window: Window) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     pub(super) fn ready_len(&self) -> u64 {
-        (self.ready.len() + self.returned.len()) as u64
+        self.window_len() as u64 + self.tail.len()
     }
 
     pub(super) fn active_consumers(&self) -> usize {
@@ -71,8 +89,14 @@ impl State {
             ready: self.ready_len(),
             unsettled: self.unsettled,
             consumers: u32::try_from(self.ring.len()).unwrap_or(u32::MAX),
-            bytes: self.ready_bytes as u64,
+            bytes: self.bytes(),
+            in_memory: self.window_len() as u64 + self.tail.memory_len(),
         }
+    }
+
+    /// Bytes of the bodies of ready messages, wherever they are.
+    fn bytes(&self) -> u64 {
+        self.ready_bytes as u64 + self.tail.bytes()
     }
 
     /// How many of the messages, from the first, the queue takes.
@@ -82,7 +106,7 @@ impl State {
         {
             return messages.len();
         }
-        let (mut length, mut bytes) = (self.ready_len(), self.ready_bytes as u64);
+        let (mut length, mut bytes) = (self.ready_len(), self.bytes());
         for (index, message) in messages.iter().enumerate() {
             length += 1;
             bytes += message.body().len() as u64;
@@ -95,15 +119,18 @@ impl State {
         messages.len()
     }
 
-    /// Adds messages at the tail. Returns true when one of them may expire.
+    /// Adds messages at the tail; `batch` holds those that are stored. Returns true when one of
+    /// them may expire.
     pub(super) fn append(
         &mut self,
         messages: &[Message],
+        batch: ShardBatch,
         matched: &Matched,
         settings: &QueueSettings,
         now_ms: u64,
         departed: &mut Vec<Departed>,
     ) -> bool {
+        self.last_batch = self.last_batch.max(batch);
         let mut perishable = false;
         let is_away = settings.of_client && self.ring.is_empty();
         for message in messages {
@@ -127,29 +154,14 @@ impl State {
             };
             perishable |= entry.deadline_ms != 0;
             self.next_seq += 1;
-            self.ready_bytes += message.body().len();
-            self.ready.push_back(entry);
+            if self.tail.is_empty() {
+                self.ready_bytes += message.body().len();
+                self.ready.push_back(entry);
+            } else {
+                self.tail.push(batch, entry);
+            }
         }
         perishable
-    }
-
-    pub(super) fn restore(&mut self, entries: Vec<Entry>, next_seq: Seq) {
-        for entry in entries {
-            self.ready_bytes += entry.message.body().len();
-            if entry.acquired > 0 {
-                self.returned.insert(entry.seq, entry);
-            } else {
-                self.ready.push_back(entry);
-            }
-        }
-        // A message that came back may stand behind one that was never delivered; places decide.
-        if let Some(first) = self.ready.front().map(|entry| entry.seq) {
-            for (seq, entry) in self.returned.split_off(&first) {
-                let at = self.ready.partition_point(|other| other.seq < seq);
-                self.ready.insert(at, entry);
-            }
-        }
-        self.next_seq = self.next_seq.max(next_seq.0);
     }
 
     /// Takes the first message that has not expired.
@@ -159,6 +171,9 @@ impl State {
     }
 
     pub(super) fn pop_any(&mut self) -> Option<Entry> {
+        if !self.has_next() {
+            return None;
+        }
         let entry = if self.returned.is_empty() {
             self.ready.pop_front()?
         } else {
@@ -173,6 +188,9 @@ impl State {
 
     pub(super) fn expire_head(&mut self, now_ms: u64, departed: &mut Vec<Departed>) {
         loop {
+            if !self.has_next() {
+                return;
+            }
             let head =
                 self.returned.first_key_value().map(|(_, e)| e).or_else(|| self.ready.front());
             if head.is_none_or(|e| e.deadline_ms == 0 || e.deadline_ms > now_ms) {
@@ -192,7 +210,7 @@ impl State {
             return;
         }
         while settings.length_max.is_some_and(|max| self.ready_len() > max)
-            || settings.bytes_max.is_some_and(|max| self.ready_bytes as u64 > max)
+            || settings.bytes_max.is_some_and(|max| self.bytes() > max)
         {
             let Some(entry) = self.pop_any() else { return };
             self.depart(entry, "maxlen", departed);
@@ -335,6 +353,7 @@ impl State {
         while let Some(entry) = self.pop_any() {
             self.note_settled(&entry);
         }
+        self.clear_tail();
         count
     }
 
@@ -350,7 +369,7 @@ impl State {
             let held = u32::try_from(consumer.unsettled.len()).unwrap_or(u32::MAX);
             consumer.spec.group.give_back(held);
         }
-        *self = Self { deleted: true, ..Self::default() };
+        *self = Self { deleted: true, reported: self.reported, ..Self::default() };
         (count, ended)
     }
 

@@ -47,6 +47,7 @@ impl World {
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
+            durability: polymq_store::Durability::Sync,
         });
         let world = Self { broker, store, started: Instant::now(), now_ms };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();
@@ -69,8 +70,12 @@ impl World {
 
     /// Stops without a word, as a kill does, and starts again on what the store has.
     pub(crate) fn restart(self) -> Self {
+        self.restart_with(Limits::default())
+    }
+
+    pub(crate) fn restart_with(self, limits: Limits) -> Self {
         self.broker.committer().kick();
-        Self::over(self.store, Limits::default(), self.now_ms)
+        Self::over(self.store, limits, self.now_ms)
     }
 
     pub(crate) fn now(&self) -> Now {

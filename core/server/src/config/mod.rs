@@ -16,21 +16,27 @@ pub(crate) mod value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use self::{key::Configured, problem::FileText, source::Source, value::Backend};
+use self::{key::Configured, problem::FileText, source::Source};
 
 pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, DiskFree, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile, Tls,
+        Amqp, Auth, DiskFree, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile,
+        StoragePassword, StoragePostgres, StorageSqlite, Tls,
     },
     source::ENV_PREFIX,
 };
 
 /// Read when it exists and `--config` names no other.
 const SYSTEM_FILE: &str = "/etc/polymq/polymq.toml";
+/// Shorter, and a pause of the database would look like a dead owner; longer, and a standby
+/// would be of no use.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+const LEASE_MAX: Duration = Duration::from_secs(600);
 
 /// The whole configuration; every value has been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +44,9 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
     pub(crate) storage_file: StorageFile,
+    pub(crate) storage_sqlite: StorageSqlite,
+    pub(crate) storage_postgres: StoragePostgres,
+    pub(crate) storage_password: StoragePassword,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) tls: BTreeMap<String, Tls>,
     pub(crate) auth: Auth,
@@ -115,6 +124,9 @@ impl Config {
         let server = Server::read(source, "server");
         let storage = Storage::read(source, "storage");
         let storage_file = StorageFile::read(source, "storage.file");
+        let storage_sqlite = StorageSqlite::read(source, "storage.sqlite");
+        let storage_postgres = StoragePostgres::read(source, "storage.postgres");
+        let storage_password = StoragePassword::read(source, "storage.postgres.password");
         let endpoints = listener::endpoints(source, &server, ports);
         let names = source.names("tls");
         let tls = names
@@ -125,6 +137,9 @@ impl Config {
             server,
             storage,
             storage_file,
+            storage_sqlite,
+            storage_postgres,
+            storage_password,
             endpoints,
             tls,
             auth: Auth::read(source, "auth"),
@@ -139,13 +154,11 @@ impl Config {
 
     /// Notes values that fit their keys and not each other.
     fn check(&self, source: &mut Source) {
-        if matches!(self.storage.backend, Backend::Postgres | Backend::Sqlite) {
-            let backend = self.storage.backend;
-            source.note_at(
-                "storage.backend",
-                format!("backend \"{backend}\" is planned and not available yet"),
-                Some("use \"file\" or \"memory\"".to_owned()),
-            );
+        let lease = self.storage_postgres.lease;
+        if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+            let help = Some("use 1s to 10m".to_owned());
+            let message = "`storage.postgres.lease` is out of range".to_owned();
+            source.note_at("storage.postgres.lease", message, help);
         }
         if self.disk_free.resume < self.disk_free.low {
             source.note_at(

@@ -2,11 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use polymq_store::Durability;
+
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ListenerProtocol, LogFormat,
-        Mechanism, MemoryMark, PlainWithoutTls, Setting,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, Kept, ListenerProtocol,
+        LogFormat, Mechanism, MemoryMark, PlainWithoutTls, Setting,
     },
 };
 
@@ -31,8 +33,29 @@ section! {
 section! {
     /// What keeps the data.
     Storage at "storage" {
-        /// "file": a log in the data directory. "memory": nothing survives the process.
+        /// "file": a log in the data directory. "postgres", "sqlite": a database. "memory":
+        /// nothing survives the process.
         backend: Backend = "file",
+        /// What the confirm of a persistent message means, in queues without `x-durability`.
+        /// "sync": it is on the disk. "interval": it survives a crash of the broker, and the disk
+        /// has it within `interval`. "os": the disk has it when the system likes.
+        durability: Kept = "sync",
+        /// The most that a power loss costs with durability "interval".
+        interval: Duration = "50ms",
+    }
+}
+
+impl Storage {
+    /// What the confirm of a persistent message means.
+    pub(crate) fn durability(&self) -> Durability {
+        match self.durability {
+            Kept::Sync => Durability::Sync,
+            Kept::Os => Durability::Os,
+            Kept::Interval => {
+                let ms = u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX);
+                Durability::SyncInterval { ms: ms.max(1) }
+            }
+        }
     }
 }
 
@@ -41,6 +64,37 @@ section! {
     StorageFile at "storage.file" {
         /// Folder of the log, below the data directory unless it is absolute.
         path: PathBuf = "store",
+    }
+}
+
+section! {
+    /// The database of backend "postgres"; version 14 or later.
+    StoragePostgres at "storage.postgres" {
+        /// "postgres://user@host:port/database"; "?host=/folder" at the end takes the socket in
+        /// a folder. The database must exist and belong to the user.
+        url: DatabaseUrl = "postgres://polymq@localhost/polymq",
+        /// Connections: one that writes, the others read.
+        pool_size: u16 = "16",
+        /// How long another broker waits after the last sign of this one before it takes over.
+        lease: Duration = "10s",
+    }
+}
+
+section! {
+    /// Its password, when it is not part of the URL.
+    StoragePassword at "storage.postgres.password" {
+        /// File that holds it.
+        file: PathBuf = "",
+        /// Variable of the environment that holds it.
+        env: String = "",
+    }
+}
+
+section! {
+    /// The database of backend "sqlite".
+    StorageSqlite at "storage.sqlite" {
+        /// Its file, below the data directory unless it is absolute.
+        path: PathBuf = "polymq.db",
     }
 }
 
@@ -179,6 +233,9 @@ pub(crate) static SECTIONS: &[Section] = &[
     Server::SECTION,
     Storage::SECTION,
     StorageFile::SECTION,
+    StoragePostgres::SECTION,
+    StoragePassword::SECTION,
+    StorageSqlite::SECTION,
     Listener::SECTION,
     Tls::SECTION,
     Auth::SECTION,
@@ -198,10 +255,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "plugin",
     "metrics",
     "server.definitions_file",
-    "storage.durability",
-    "storage.interval",
-    "storage.postgres",
-    "storage.sqlite",
     "storage.file.segment_size",
     "storage.file.body_cache",
     "mqtt.queue_missing",

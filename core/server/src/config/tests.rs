@@ -63,14 +63,14 @@ fn unknown_key_is_shown_with_its_place_and_the_nearest_key() {
 fn all_mistakes_are_told_at_once() {
     let shown = mistakes(
         "[serv]\nname = \"x\"\n[limits]\nconnections = \"many\"\nmessage_size = 16\n\
-         [storage]\nbackend = \"postgres\"\n",
+         [storage]\nbackend = \"paper\"\n",
     );
     for part in [
         "unknown key `serv`",
         "did you mean `server`?",
         "expected a whole number",
         "such as \"16MiB\"",
-        "backend \"postgres\" is planned and not available yet",
+        "expected one of \"file\", \"memory\", \"postgres\", \"sqlite\"",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -162,6 +162,27 @@ fn values_carry_their_units() {
     assert_eq!(Duration::ZERO.show(), "\"0s\"");
     assert_eq!(MemoryMark::read(&read("60%")), Some(MemoryMark::Percent(60)));
     assert_eq!(MemoryMark::read(&read("0%")), None);
+}
+
+#[test]
+fn password_of_the_database_is_shown_nowhere() {
+    for (url, shown) in [
+        ("postgres://u:s3cret@h/d", "postgres://u:***@h/d"),
+        (
+            "postgres://u@h/d?password=s3cret&sslmode=require",
+            "postgres://u@h/d?password=***&sslmode=require",
+        ),
+        ("postgres://u@h/d", "postgres://u@h/d"),
+    ] {
+        let loaded = load(&format!("[storage.postgres]\nurl = \"{url}\"\n"), &[], &[]).unwrap();
+        let found = loaded.effective.iter().find(|(key, ..)| key == "storage.postgres.url");
+        assert_eq!(found.unwrap().1, format!("\"{shown}\""));
+        assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+    }
+    let from_file = "[storage.postgres]\npassword = { file = \"/run/secret\" }\nlease = \"3s\"\n";
+    let config = load(from_file, &[], &[]).unwrap().config;
+    assert_eq!(config.storage_password.file, Path::new("/run/secret"));
+    assert!(mistakes("[storage.postgres]\nlease = \"1ms\"\n").contains("out of range"));
 }
 
 #[test]

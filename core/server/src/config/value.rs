@@ -173,6 +173,48 @@ impl Setting for PathBuf {
     }
 }
 
+/// Where a database is. It may hold a password, which is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DatabaseUrl(pub(crate) String);
+
+impl DatabaseUrl {
+    fn masked(&self) -> String {
+        let masked = || {
+            let (scheme, rest) = self.0.split_once("://")?;
+            let (login, place) = rest.split_once('@')?;
+            let (user, _) = login.split_once(':')?;
+            Some(format!("{scheme}://{user}:***@{place}"))
+        };
+        let shown = masked().unwrap_or_else(|| self.0.clone());
+        // As a parameter a password may stand behind the place.
+        match shown.split_once("password=") {
+            Some((before, after)) => {
+                let rest = after.split_once('&').map(|(_, rest)| format!("&{rest}"));
+                format!("{before}password=***{}", rest.unwrap_or_default())
+            }
+            None => shown,
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl Setting for DatabaseUrl {
+    fn expects() -> String {
+        "a text such as \"postgres://user@host:5432/database\"".to_owned()
+    }
+    fn read(raw: &Raw) -> Option<Self> {
+        raw.text().map(|text| Self(text.to_owned()))
+    }
+    fn show(&self) -> String {
+        quoted(&self.masked())
+    }
+}
+
 macro_rules! number {
     ($($kind:ty),*) => { $(
         impl Setting for $kind {
@@ -287,10 +329,21 @@ words! {
         File = "file",
         /// Nothing survives.
         Memory = "memory",
-        /// Planned.
+        /// A database of PostgreSQL.
         Postgres = "postgres",
-        /// Planned.
+        /// A database in one file of the data directory.
         Sqlite = "sqlite",
+    }
+}
+words! {
+    /// What the confirm of a persistent message means.
+    Kept {
+        /// It is on the disk.
+        Sync = "sync",
+        /// It is in the page cache, and soon on the disk.
+        Interval = "interval",
+        /// It is in the page cache.
+        Os = "os",
     }
 }
 words! {

@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, BatchWriter, Close, Durability, Epoch, Opened, Outcome, ShardBatch, ShardId, Store,
-    StoreError,
+    Batch, BatchWriter, Close, Durability, Epoch, LogId, Opened, Outcome, Page, ReadLimit, Reply,
+    Seq, ShardBatch, ShardId, Store, StoreError,
 };
 
 mod answers;
@@ -68,6 +68,7 @@ impl Committer {
             number: opened.last_batch.next(),
             buf: BytesMut::with_capacity(BUFFER_BYTES),
             records: 0,
+            wanted: Durability::Memory,
             waiting: Vec::new(),
         };
         Arc::new_cyclic(|me| Self {
@@ -99,11 +100,21 @@ impl Committer {
     }
 
     /// Runs `write` on the open batch under one short lock; returns the number of the batch that
-    /// holds what was written. Never blocks on I/O.
+    /// holds what was written. Never blocks on I/O. The batch is synced.
     ///
     /// When `write` writes nothing the answer is the last batch that holds anything. Whoever
     /// wants it written soon calls [`kick`](Self::kick).
     pub fn append<R>(&self, write: impl FnOnce(&mut BatchWriter<'_>) -> R) -> (ShardBatch, R) {
+        self.append_as(Durability::Sync, write)
+    }
+
+    /// As [`append`](Self::append), for what may be kept less well. The batch is kept as the
+    /// strictest of its records wants.
+    pub fn append_as<R>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(&mut BatchWriter<'_>) -> R,
+    ) -> (ShardBatch, R) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let open = &mut inner.open;
@@ -114,6 +125,9 @@ impl Committer {
             return (ShardBatch(open.number.0.saturating_sub(1)), result);
         }
         let number = open.number;
+        if open.records > records_before {
+            open.wanted = open.wanted.stronger(durability);
+        }
         if inner.failed.is_some() {
             open.buf.clear();
             open.records = 0;
@@ -171,6 +185,12 @@ impl Committer {
         self.answers.run();
     }
 
+    /// Reads messages of a log from `from` upwards, up to what is durable. The answer may come at
+    /// once, on this thread.
+    pub fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
+        self.store.read(log, from, limit, reply);
+    }
+
     /// The last batch that is durable.
     pub fn durable(&self) -> ShardBatch {
         ShardBatch(self.durable.load(Ordering::Acquire))
@@ -221,6 +241,12 @@ impl Committer {
         let mut stats = self.inner.lock().stats.clone();
         stats.callback_panics = self.answers.panics();
         stats
+    }
+
+    /// Has the open batch synced, whatever its records want: somebody waits for it who was promised
+    /// that.
+    pub fn want_sync(&self) {
+        self.inner.lock().open.wanted = Durability::Sync;
     }
 
     /// Submits and waits for everything, then closes the store with a mark of a clean stop.
@@ -290,7 +316,8 @@ impl Committer {
         let empty = inner.spare.take().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES));
         let open = &mut inner.open;
         let payload = std::mem::replace(&mut open.buf, empty).freeze();
-        let sealed = Sealed { number: open.number, payload, records: open.records };
+        let wanted = std::mem::replace(&mut open.wanted, Durability::Memory);
+        let sealed = Sealed { number: open.number, payload, records: open.records, wanted };
         open.number = open.number.next();
         open.records = 0;
         (sealed, std::mem::take(&mut open.waiting))
@@ -306,10 +333,16 @@ impl Committer {
         }
     }
 
+    /// How well the batch in flight is to be kept.
+    fn wanted(&self) -> Durability {
+        self.inner.lock().in_flight.as_ref().map_or(Durability::Sync, |f| f.batch.wanted)
+    }
+
     fn submit(&self, batch: Batch) {
+        let wanted = self.wanted();
         let unanswered = Unanswered { committer: self.me.upgrade(), number: batch.number };
         let reply = Box::new(move |result| unanswered.answer(result));
-        self.store.submit(batch, Durability::Sync, reply);
+        self.store.submit(batch, wanted, reply);
     }
 
     fn answered(&self, number: ShardBatch, result: Result<ShardBatch, StoreError>) {
@@ -381,7 +414,7 @@ impl Committer {
         let (payload, records) = without_messages(&batch.payload);
         self.pending_bytes.fetch_sub(batch.payload.len() - payload.len(), Ordering::Relaxed);
         inner.refused.add(batch.number, error);
-        Sealed { number: batch.number, payload, records }
+        Sealed { number: batch.number, payload, records, wanted: batch.wanted }
     }
 
     /// Nothing can be written any more.

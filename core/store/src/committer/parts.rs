@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{ShardBatch, StoreError};
+use crate::{Durability, ShardBatch, StoreError};
 
 use super::{CommitStats, Committer, answers::Done, refused::RefusedBatches};
 
@@ -30,6 +30,8 @@ pub(super) struct Open {
     pub(super) number: ShardBatch,
     pub(super) buf: BytesMut,
     pub(super) records: u32,
+    /// How well the strictest of its records is to be kept.
+    pub(super) wanted: Durability,
     pub(super) waiting: Vec<Done>,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct Sealed {
     pub(super) number: ShardBatch,
     pub(super) payload: Bytes,
     pub(super) records: u32,
+    pub(super) wanted: Durability,
 }
 
 pub(super) struct InFlight {

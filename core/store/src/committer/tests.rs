@@ -25,6 +25,7 @@ struct Fake {
     submitted: Mutex<Vec<Submitted>>,
     outcomes: Mutex<Vec<Outcome>>,
     closes: Mutex<Vec<Close>>,
+    durabilities: Mutex<Vec<Durability>>,
     engine: Mutex<Option<Sender<Submitted>>>,
     answers_at_once: bool,
 }
@@ -53,7 +54,8 @@ impl Store for Fake {
     fn open(&self, _: ShardId, _: OwnerId, reply: Reply<Opened>) {
         reply(Err(StoreError::Closed));
     }
-    fn submit(&self, batch: Batch, _: Durability, reply: Reply<ShardBatch>) {
+    fn submit(&self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) {
+        self.durabilities.lock().push(wanted);
         if self.answers_at_once {
             let number = batch.number;
             drop(batch);
@@ -146,6 +148,33 @@ fn what_belongs_together_is_in_one_batch() {
     publish(&committer, 3);
     drop(together);
     assert_eq!(fake.in_flight(), 0);
+}
+
+#[test]
+fn a_batch_is_kept_as_its_strictest_record_wants() {
+    let fake = Arc::new(Fake::default());
+    let committer = fake.committer();
+    let publish_as = |durability| {
+        let write = |writer: &mut crate::BatchWriter<'_>| {
+            writer.publish(LogId(1), Seq(1), 0, 0, &[], b"x");
+        };
+        committer.append_as(durability, write);
+    };
+    let interval = |ms| Durability::SyncInterval { ms };
+    for (wanted, kept) in [
+        (vec![Durability::Os], Durability::Os),
+        (vec![Durability::Os, interval(50), interval(20), Durability::Memory], interval(20)),
+        (vec![interval(50), Durability::Sync, Durability::Os], Durability::Sync),
+    ] {
+        wanted.into_iter().for_each(publish_as);
+        committer.kick();
+        assert_eq!(fake.durabilities.lock().pop(), Some(kept));
+        fake.answer(Ok(()));
+    }
+    publish_as(Durability::Os);
+    committer.want_sync();
+    committer.kick();
+    assert_eq!(fake.durabilities.lock().pop(), Some(Durability::Sync));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a rule that is broken ends the test")]
 
 mod contents;
+mod copies;
 mod fencing;
 mod life;
 
@@ -69,6 +70,7 @@ pub fn run(factory: Factory<'_>) {
         }));
         assert!(result.is_ok(), "broken rule: {name}");
     }
+    copies::copies(factory);
 }
 
 const SHARD: ShardId = ShardId(0);

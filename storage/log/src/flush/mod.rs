@@ -273,6 +273,7 @@ impl Flusher {
             self.manifest.prev_crc = wal.end.crc;
             self.manifest.base_batch = wal.end.batch;
         }
+        self.sync_log()?;
         if let Err(failure) = self.write_manifest() {
             let number = self.manifest.number;
             self.manifest = Manifest { number, ..before };
@@ -288,6 +289,16 @@ impl Flusher {
             names.push(seg_name(*number));
         }
         Ok(Job::Deleting(names))
+    }
+
+    /// A base file may say what batches have done that are not synced. Before it counts they must
+    /// be, or a power loss would leave half of what they did.
+    fn sync_log(&self) -> Result<(), Failure> {
+        let unsynced = self.shared.lock().unsynced.clone();
+        match unsynced {
+            Some(file) => file.sync_data().map_err(fatal_at("syncing the log")),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn write_manifest(&mut self) -> Result<(), Failure> {

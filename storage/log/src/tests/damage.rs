@@ -19,7 +19,7 @@ fn filled(batches: u32) -> (SimDisk, LogCore, Model) {
     let (mut model, mut rng) = (Model::default(), Rng::new(1));
     for _ in 0..batches {
         let (batch, next) = model.random_batch(&mut rng, epoch(&core));
-        core.commit(&batch).unwrap();
+        core.commit(&batch, polymq_store::Durability::Sync).unwrap();
         model = next;
     }
     (disk, core, model)

@@ -49,5 +49,5 @@ pub(super) fn commit(core: &mut LogCore, write: impl FnOnce(&mut BatchWriter<'_>
     write(&mut BatchWriter::new(number, &mut buf, &mut records));
     let epoch = epoch(core);
     let batch = Batch { shard: ShardId(0), epoch, number, records, payload: buf.freeze() };
-    core.commit(&batch).unwrap();
+    core.commit(&batch, polymq_store::Durability::Sync).unwrap();
 }

@@ -1,6 +1,8 @@
 //! Power cuts at every point: what was answered is there, nothing else is, and recovery can be
 //! cut as well.
 
+use polymq_store::Durability;
+
 use super::{epoch, model::Model, open};
 use crate::{
     core::LogCore,
@@ -34,9 +36,14 @@ struct World {
     seed: u64,
     disk: SimDisk,
     rng: Rng,
-    /// What was answered, and what was on its way when the lights went out.
+    /// What is certain to be there.
     kept: Model,
-    maybe: Option<Model>,
+    /// What may be there, in order: batches that were not synced, `answered` of them answered, and
+    /// the one that was on its way when the lights went out.
+    later: Vec<Model>,
+    answered: usize,
+    /// Only the process has ended: the machine still has what was not synced.
+    was_killed: bool,
     refused: u32,
     flushes: u32,
     merges: u32,
@@ -45,14 +52,24 @@ struct World {
 impl World {
     fn check(&mut self, core: &LogCore, what: &str) {
         let found = Model::of(core);
-        let is_known = found == self.kept || self.maybe.as_ref() == Some(&found);
+        let is_known = found == self.kept || self.later.contains(&found);
         assert!(
             is_known,
             "seed {}, {what}: found batch {}, answered {}",
             self.seed, found.last_batch, self.kept.last_batch
         );
         self.kept = found;
-        self.maybe = None;
+        self.later.clear();
+        self.answered = 0;
+    }
+
+    /// The process has ended and the machine has not: all that was answered is there.
+    fn keep_answered(&mut self) {
+        if let Some(last) = self.answered.checked_sub(1) {
+            self.kept = self.later.swap_remove(last);
+            self.later = self.later.split_off(last.min(self.later.len()));
+            self.answered = 0;
+        }
     }
 
     /// Commits until the end comes.
@@ -74,13 +91,23 @@ impl World {
         // A long life gets as far as merging.
         let batches_max = if self.rng.chance(15) { 120 } else { 22 };
         for _ in 0..self.rng.below(batches_max) {
-            let (batch, next) = self.kept.random_batch(&mut self.rng, epoch);
-            match core.commit(&batch) {
-                Ok(()) => self.kept = next,
+            let now = self.later.last().unwrap_or(&self.kept);
+            let (batch, next) = now.random_batch(&mut self.rng, epoch);
+            let is_synced = self.rng.chance(70);
+            match core.commit(&batch, if is_synced { Durability::Sync } else { Durability::Os }) {
+                Ok(()) if is_synced => {
+                    self.kept = next;
+                    self.later.clear();
+                    self.answered = 0;
+                }
+                Ok(()) => {
+                    self.later.push(next);
+                    self.answered += 1;
+                }
                 // Nothing was written; the next batch gets the same number.
                 Err(Failure::Full(_)) => self.refused += 1,
                 Err(_) => {
-                    self.maybe = Some(next);
+                    self.later.push(next);
                     break;
                 }
             }
@@ -92,6 +119,7 @@ impl World {
             End::CleanClose if core.failed().is_none() => {
                 let closed = core.close_clean();
                 assert!(matches!(closed, Ok(()) | Err(Failure::Full(_))), "{closed:?}");
+                self.keep_answered();
             }
             End::PowerCut | End::FailedSync | End::Kill | End::CleanClose => {}
         }
@@ -99,6 +127,8 @@ impl World {
             self.disk.power_cycle();
         } else {
             self.disk.kill_process();
+            // A disk that fails loses what was not synced before, power or not.
+            self.was_killed = end != End::FailedSync;
         }
     }
 
@@ -125,7 +155,11 @@ impl World {
 
     /// Recovers, possibly with power cuts in between.
     fn recover(&mut self) -> LogCore {
-        for _ in 0..self.rng.below(3) {
+        let cuts = self.rng.below(3);
+        if std::mem::take(&mut self.was_killed) && cuts == 0 {
+            self.keep_answered();
+        }
+        for _ in 0..cuts {
             self.disk.cut_after(1 + self.rng.below(40));
             match open(&self.disk) {
                 Ok(core) => {
@@ -156,7 +190,9 @@ fn run(seed: u64) -> World {
         disk: SimDisk::new(seed),
         rng: Rng::new(!seed),
         kept: Model::default(),
-        maybe: None,
+        later: Vec::new(),
+        answered: 0,
+        was_killed: false,
         refused: 0,
         flushes: 0,
         merges: 0,

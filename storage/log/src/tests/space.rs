@@ -18,7 +18,7 @@ fn full_disk_refuses_the_batch_and_keeps_everything() {
     let mut refused = 0;
     while refused < 20 {
         let (batch, next) = model.random_batch(&mut rng, epoch);
-        match core.commit(&batch) {
+        match core.commit(&batch, polymq_store::Durability::Sync) {
             Ok(()) => model = next,
             Err(Failure::Full(_)) => refused += 1,
             Err(failure) => panic!("{failure}"),
@@ -29,7 +29,7 @@ fn full_disk_refuses_the_batch_and_keeps_everything() {
     disk.set_capacity(None);
     for _ in 0..20 {
         let (batch, next) = model.random_batch(&mut rng, epoch);
-        core.commit(&batch).unwrap();
+        core.commit(&batch, polymq_store::Durability::Sync).unwrap();
         model = next;
     }
     drop(core);

@@ -175,6 +175,7 @@ impl State {
                 bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
             }),
             share_expiry_ms: 86_400_000,
+            durability: polymq_store::Durability::Sync,
         });
         let started = Instant::now();
         let links = Vec::new();

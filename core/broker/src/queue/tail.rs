@@ -1,0 +1,260 @@
+//! The part of a queue that only the disk has.
+//!
+//! ```text
+//!   returned   ready          disk               fresh
+//!  [ memory ][ memory ][ from ....... until ][ memory ]   positions grow to the right
+//! ```
+//!
+//! A queue that grows beyond its window hands its tail to the store, which has it anyway: what is
+//! durable needs no memory. `fresh` holds what is not durable yet. Transient messages stay in
+//! memory at their positions. The window is filled again from the left end of the disk.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use polymq_contract::Outbox;
+use polymq_model::Seq;
+use polymq_store::ShardBatch;
+
+use super::{Entry, state::State, window::weight};
+
+/// Where the reading of a page stands.
+#[derive(Debug, Default)]
+pub(super) enum Reading {
+    #[default]
+    Idle,
+    /// A thread is about to ask, or has asked and not returned from that.
+    Asking,
+    /// The answer came before that thread returned.
+    Answered(Page),
+    Waiting,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    /// Where to read on; `None` when the store has no more.
+    pub(super) next: Option<Seq>,
+}
+
+/// Everything behind the window.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    from: u64,
+    until: u64,
+    /// Messages on the disk, and the bytes of their bodies; may be too high after a batch was
+    /// refused, and is exact again when the disk has been read to its end.
+    count: u64,
+    bytes: u64,
+    fresh: VecDeque<(ShardBatch, Entry)>,
+    transient: VecDeque<Entry>,
+    /// Positions on the disk that are somebody's already.
+    taken: BTreeSet<Seq>,
+    pub(super) reading: Reading,
+    /// Grows when what is being read is not wanted any more.
+    pub(super) generation: u64,
+    /// Connections that wait for a page, to answer a get.
+    getters: Vec<Arc<Outbox>>,
+}
+
+impl Tail {
+    pub(super) fn is_empty(&self) -> bool {
+        self.from >= self.until && self.fresh.is_empty() && self.transient.is_empty()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.count + self.memory_len()
+    }
+
+    /// Messages of the tail that are in memory.
+    pub(super) fn memory_len(&self) -> u64 {
+        (self.fresh.len() + self.transient.len()) as u64
+    }
+
+    /// Bytes of bodies on the disk and in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        let size = |entry: &Entry| entry.message.body().len() as u64;
+        let fresh: u64 = self.fresh.iter().map(|(_, entry)| size(entry)).sum();
+        self.bytes + fresh + self.transient.iter().map(size).sum::<u64>()
+    }
+
+    pub(super) fn push(&mut self, batch: ShardBatch, entry: Entry) {
+        self.fresh.push_back((batch, entry));
+    }
+
+    /// Lets go of what is durable.
+    fn forget_durable(&mut self, durable: ShardBatch) {
+        while let Some((_, entry)) = self.fresh.pop_front_if(|(batch, _)| *batch <= durable) {
+            if !entry.message.is_durable() {
+                self.transient.push_back(entry);
+                continue;
+            }
+            if self.from >= self.until {
+                self.from = entry.seq.0;
+            }
+            self.until = entry.seq.0 + 1;
+            self.count += 1;
+            self.bytes += entry.message.body().len() as u64;
+        }
+    }
+
+    /// Takes everything; `settled` gets the ranges that only the disk has.
+    fn clear(&mut self, settled: &mut Vec<(Seq, Seq)>) -> Vec<Entry> {
+        let mut first = self.from;
+        for taken in std::mem::take(&mut self.taken).range(Seq(self.from)..) {
+            if first < taken.0 {
+                settled.push((Seq(first), Seq(taken.0 - 1)));
+            }
+            first = taken.0 + 1;
+        }
+        if first < self.until {
+            settled.push((Seq(first), Seq(self.until - 1)));
+        }
+        self.from = self.until;
+        (self.count, self.bytes) = (0, 0);
+        self.generation += 1;
+        let fresh = std::mem::take(&mut self.fresh);
+        fresh.into_iter().map(|(_, entry)| entry).chain(self.transient.drain(..)).collect()
+    }
+}
+
+impl State {
+    /// True when the next message is in memory; one that need not be read is taken there.
+    pub(super) fn has_next(&mut self) -> bool {
+        if self.window_len() == 0 && !self.tail.is_empty() {
+            self.refill();
+        }
+        self.window_len() > 0
+    }
+
+    /// Messages in memory that come next.
+    pub(super) fn window_len(&self) -> usize {
+        self.returned.len() + self.ready.len()
+    }
+
+    /// Hands what is too much for the window to the store, which has all of it when the last batch
+    /// with a message of this queue is durable.
+    pub(super) fn spill(&mut self, durable: ShardBatch) {
+        let (window, batch) = (self.window, self.last_batch);
+        let is_over = self.ready.len() > window.entries_max
+            || weight(self.ready.len(), self.ready_bytes) > window.bytes_max;
+        if is_over && self.tail.is_empty() {
+            while self.ready.len() > window.entries_kept()
+                || weight(self.ready.len(), self.ready_bytes) > window.bytes_kept()
+            {
+                let Some(entry) = self.ready.pop_back() else { break };
+                self.ready_bytes = self.ready_bytes.saturating_sub(entry.message.body().len());
+                self.tail.fresh.push_front((batch, entry));
+            }
+            self.ready.shrink_to(window.entries_kept());
+        }
+        if !self.tail.is_empty() {
+            self.tail.forget_durable(durable);
+        }
+    }
+
+    /// Takes over what a restart has found in the store.
+    pub(super) fn restore(&mut self, floor: Seq, next_seq: Seq, count: u64, bytes: u64) {
+        self.next_seq = self.next_seq.max(next_seq.0);
+        if count > 0 {
+            (self.tail.from, self.tail.until) = (floor.0, next_seq.0);
+            (self.tail.count, self.tail.bytes) = (count, bytes);
+        }
+    }
+
+    /// These messages of the disk are somebody's, or gone.
+    pub(super) fn take_from_disk(&mut self, seqs: impl IntoIterator<Item = (Seq, usize)>) {
+        for (seq, bytes) in seqs {
+            if (self.tail.from..self.tail.until).contains(&seq.0) && self.tail.taken.insert(seq) {
+                self.tail.count = self.tail.count.saturating_sub(1);
+                self.tail.bytes = self.tail.bytes.saturating_sub(bytes as u64);
+            }
+        }
+    }
+
+    /// Where the next page begins, when one is wanted now.
+    pub(super) fn page_wanted(&self) -> Option<Seq> {
+        if self.tail.from >= self.tail.until {
+            return None;
+        }
+        let is_wanted = match self.ring.is_empty() && self.tail.getters.is_empty() {
+            true => self.window_len() == 0,
+            false => self.ready.len() < self.window.entries_low(),
+        };
+        let is_idle = matches!(self.tail.reading, Reading::Idle);
+        (is_wanted && is_idle && !self.deleted).then_some(Seq(self.tail.from))
+    }
+
+    /// Adds what was read to the window. Returns true when something of it may expire.
+    pub(super) fn take_page(&mut self, page: Page) -> bool {
+        let mut is_perishable = false;
+        let mut reached = page.next.map_or(self.tail.until, |next| next.0);
+        for entry in page.entries {
+            let seq = entry.seq.0;
+            if seq >= self.tail.until {
+                reached = self.tail.until;
+                break;
+            }
+            // A page that was asked for twice brings nothing twice.
+            if seq < self.tail.from || self.tail.taken.remove(&entry.seq) {
+                continue;
+            }
+            self.take_transient(seq);
+            is_perishable |= entry.deadline_ms != 0;
+            self.tail.count = self.tail.count.saturating_sub(1);
+            let bytes = entry.message.body().len();
+            self.tail.bytes = self.tail.bytes.saturating_sub(bytes as u64);
+            self.ready_bytes += bytes;
+            self.ready.push_back(entry);
+        }
+        self.tail.from = self.tail.from.max(reached.min(self.tail.until));
+        self.refill();
+        is_perishable
+    }
+
+    fn take_transient(&mut self, before: u64) {
+        while let Some(entry) = self.tail.transient.pop_front_if(|entry| entry.seq.0 < before) {
+            self.ready_bytes += entry.message.body().len();
+            self.ready.push_back(entry);
+        }
+    }
+
+    /// When the disk has been read to its end, memory goes on.
+    fn refill(&mut self) {
+        let window = self.window;
+        if self.tail.from < self.tail.until {
+            return;
+        }
+        (self.tail.count, self.tail.bytes) = (0, 0);
+        self.tail.taken.clear();
+        self.take_transient(u64::MAX);
+        while self.ready.is_empty()
+            || (self.ready.len() < window.entries_kept()
+                && weight(self.ready.len(), self.ready_bytes) < window.bytes_kept())
+        {
+            let Some((_, entry)) = self.tail.fresh.pop_front() else { return };
+            self.ready_bytes += entry.message.body().len();
+            self.ready.push_back(entry);
+        }
+    }
+
+    /// A connection waits for a page.
+    pub(super) fn wait_for_page(&mut self, outbox: &Arc<Outbox>) {
+        self.tail.getters.push(outbox.clone());
+    }
+
+    /// Those who waited for a page.
+    pub(super) fn take_getters(&mut self) -> Vec<Arc<Outbox>> {
+        std::mem::take(&mut self.tail.getters)
+    }
+
+    /// Takes everything behind the window out of the queue.
+    pub(super) fn clear_tail(&mut self) {
+        for entry in self.tail.clear(&mut self.settled) {
+            self.note_settled(&entry);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Cases K6, K7, K9 to K11, K14, K18, K20: a disk that fails, is full, is slow, is copied.
+#![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use polymq_faults::{
+    amqp::{self, Amqp, Incoming},
+    broker::{Broker, Home, wait_for_end},
+    disk::{Disk, has},
+    report::{say, skip},
+};
+
+/// Exit code when the disk has failed.
+const STORE_FAILED: i32 = 74;
+
+fn publisher(broker: &Broker, queue: &str) -> Amqp {
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.declare(queue).unwrap();
+    client.confirm_select().unwrap();
+    client
+}
+
+/// Publishes and waits for the confirm.
+fn publish(client: &mut Amqp, queue: &str, body: &[u8]) -> Result<()> {
+    client.send(&amqp::publish("", queue, body))?;
+    client.expect((60, 80)).map(|_| ())
+}
+
+/// Publishes until that fails; returns how many were confirmed.
+fn publish_until_it_fails(client: &mut Amqp, body: &[u8]) -> u32 {
+    let mut confirmed = 0;
+    while publish(client, "q", body).is_ok() {
+        confirmed += 1;
+    }
+    confirmed
+}
+
+fn waiting(broker: &Broker, queue: &str) -> u32 {
+    Amqp::open(broker.ports.amqp).unwrap().declare(queue).unwrap()
+}
+
+/// Has `fdatasync` and `fsync` fail or wait.
+fn inject(home: &mut Home, how: &str) -> bool {
+    if !has("strace") {
+        return false;
+    }
+    let trace = home.file("trace");
+    let how = format!("inject=fdatasync,fsync:{how}");
+    let trace = trace.to_str().unwrap().to_owned();
+    home.wrap(&["strace", "-D", "-f", "-o", &trace, "-e", "trace=fdatasync,fsync", "-e", &how]);
+    true
+}
+
+#[test]
+fn k06_one_failed_sync_ends_the_process_and_confirms_nothing() {
+    let mut home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    publish(&mut client, "q", b"before").unwrap();
+    assert!(broker.stop().unwrap().success());
+    // The syncs of the start are not meant: the fortieth is one of a publish.
+    if !inject(&mut home, "error=EIO:when=40") {
+        return skip("K6", "there is no strace");
+    }
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    let confirmed = publish_until_it_fails(&mut client, b"x");
+    assert_eq!(broker.wait().unwrap().code(), Some(STORE_FAILED));
+    home.wrap(&[]);
+    let broker = home.start().unwrap();
+    let found = waiting(&broker, "q");
+    say(&format!("K6: {confirmed} confirmed before the sync failed, {found} found"));
+    // What was on its way may have been written.
+    assert!((confirmed + 1..=confirmed + 2).contains(&found));
+}
+
+#[test]
+fn k07_a_disk_that_never_syncs_is_never_served_from() {
+    let mut home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    publish(&mut client, "q", b"kept").unwrap();
+    broker.kill();
+    if !inject(&mut home, "error=EIO:when=1+") {
+        return skip("K7", "there is no strace");
+    }
+    for _ in 0..3 {
+        let status = wait_for_end(&mut home.spawn(&[]).unwrap()).unwrap();
+        assert!(!status.success(), "{status}");
+    }
+    home.wrap(&[]);
+    let broker = home.start().unwrap();
+    assert_eq!(waiting(&broker, "q"), 1);
+}
+
+#[test]
+fn k09_k10_a_full_disk_stops_publishers_and_nobody_else() {
+    let Ok(disk) = Disk::new(400) else { return skip("K9, K10", "no disk can be mounted") };
+    let home = Home::with_data(disk.path().join("data")).unwrap();
+    // No watermark: the disk itself says no.
+    let flags = ["--set", "limits.disk_free.low=1B", "--set", "limits.disk_free.resume=1B"];
+    let mut broker = home.start_with(&flags).unwrap();
+    let mut client = publisher(&broker, "q");
+    for _ in 0..50 {
+        publish(&mut client, "q", &[1; 1000]).unwrap();
+    }
+    disk.fill().unwrap();
+    client.set_patience(Duration::from_secs(5)).unwrap();
+    let mut body = vec![2; 256 * 1024];
+    let mut confirmed = 50;
+    while publish(&mut client, "q", &body).is_ok() {
+        confirmed += 1;
+        body[0] = body[0].wrapping_add(1);
+        assert!(confirmed < 5000, "the disk is never full");
+    }
+    assert!(broker.is_alive(), "a full disk is no reason to end: {}", home.log());
+    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
+    consumer.consume("q", 0).unwrap();
+    for number in 1..=50 {
+        let Some(Incoming::Delivery(delivery)) = consumer.next_event().unwrap() else {
+            panic!("no delivery {number}");
+        };
+        assert_eq!(delivery.body, [1; 1000]);
+    }
+    consumer.ack(50, true).unwrap();
+    drop(consumer);
+    disk.free_up().unwrap();
+    let freed = Instant::now();
+    let resumed = loop {
+        let mut client = publisher(&broker, "again");
+        client.set_patience(Duration::from_secs(1)).unwrap();
+        if publish(&mut client, "again", b"x").is_ok() {
+            break freed.elapsed();
+        }
+        assert!(freed.elapsed() < Duration::from_secs(10), "nothing goes on");
+    };
+    say(&format!("K9, K10: {confirmed} confirmed, resumed {} ms after", resumed.as_millis()));
+    broker.kill();
+    let broker = home.start_with(&flags).unwrap();
+    let found = waiting(&broker, "q");
+    assert!(found >= confirmed - 50, "{found} found of {confirmed}, 50 acknowledged");
+    assert!(resumed < Duration::from_secs(5), "{resumed:?}");
+}
+
+#[test]
+fn k11_a_start_without_room_serves_what_there_is() {
+    let Ok(disk) = Disk::new(400) else { return skip("K11", "no disk can be mounted") };
+    let home = Home::with_data(disk.path().join("data")).unwrap();
+    let flags = ["--set", "limits.disk_free.low=1B", "--set", "limits.disk_free.resume=1B"];
+    let broker = home.start_with(&flags).unwrap();
+    let mut client = publisher(&broker, "q");
+    for _ in 0..50 {
+        publish(&mut client, "q", &[1; 1000]).unwrap();
+    }
+    broker.kill();
+    disk.fill().unwrap();
+    let broker = match home.start_with(&flags) {
+        Ok(broker) => broker,
+        Err(error) => {
+            // A start that needs room says so and leaves everything as it is.
+            say(&format!("K11: no start without room: {error:#}"));
+            disk.free_up().unwrap();
+            home.start_with(&flags).unwrap()
+        }
+    };
+    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
+    consumer.consume("q", 0).unwrap();
+    for _ in 0..50 {
+        assert!(matches!(consumer.next_event().unwrap(), Some(Incoming::Delivery(_))));
+    }
+}
+
+#[test]
+fn k14_a_slow_disk_delays_confirms_and_nothing_else() {
+    let mut home = Home::new().unwrap();
+    if !inject(&mut home, "delay_enter=100000") {
+        return skip("K14", "there is no strace");
+    }
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    let mut other = Amqp::open(broker.ports.amqp).unwrap();
+    other.declare("transient").unwrap();
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let asked = Instant::now();
+        client.send(&amqp::publish("", "q", b"x")).unwrap();
+        let passive = Instant::now();
+        other.consume("transient", 1).unwrap();
+        assert!(passive.elapsed() < Duration::from_millis(90), "another client waits");
+        other = Amqp::open(broker.ports.amqp).unwrap();
+        client.expect((60, 80)).unwrap();
+        fastest = fastest.min(asked.elapsed());
+    }
+    say(&format!("K14: syncs of 100 ms, the fastest confirm after {} ms", fastest.as_millis()));
+    assert!(fastest >= Duration::from_millis(100), "confirmed before the sync: {fastest:?}");
+}
+
+#[test]
+fn k18_a_newer_format_is_refused_and_left_alone() {
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    publish(&mut client, "q", b"kept").unwrap();
+    assert!(broker.stop().unwrap().success());
+    let store = home.data().join("store/STORE");
+    let before = std::fs::read(&store).unwrap();
+    let mut newer = before.clone();
+    // The format follows the magic of four bytes; the checksum is wrong then, too.
+    newer[4] = newer[4].wrapping_add(1);
+    std::fs::write(&store, &newer).unwrap();
+    let status = wait_for_end(&mut home.spawn(&[]).unwrap()).unwrap();
+    assert!(!status.success());
+    assert_eq!(std::fs::read(&store).unwrap(), newer, "it was touched");
+    std::fs::write(&store, &before).unwrap();
+    assert_eq!(waiting(&home.start().unwrap(), "q"), 1);
+}
+
+#[test]
+fn k20_a_copy_of_a_live_directory_opens_as_after_a_crash_or_refuses() {
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    for number in 0..200_u32 {
+        publish(&mut client, "q", &number.to_be_bytes()).unwrap();
+    }
+    let copy = Home::new().unwrap();
+    let status = Command::new("cp").arg("-a").arg(home.data()).arg(copy.data()).status().unwrap();
+    assert!(status.success());
+    publish(&mut client, "q", b"later").unwrap();
+    match copy.start() {
+        Ok(second) => {
+            let found = waiting(&second, "q");
+            assert!((200..=201).contains(&found), "{found}");
+            say(&format!("K20: the copy opens with {found} messages"));
+        }
+        Err(error) => say(&format!("K20: the copy is refused: {error:#}")),
+    }
+    assert_eq!(waiting(&broker, "q"), 201);
+}
