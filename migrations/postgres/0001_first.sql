@@ -1,4 +1,5 @@
--- One row: who owns the shard and until when, and the last batch that is kept.
+-- One row: who owns the shard and until when, and the last batch that is kept. `store` stays for
+-- ever, also in a backup.
 CREATE TABLE pmq_shard (
     shard       int PRIMARY KEY,
     epoch       bigint NOT NULL,
@@ -7,7 +8,7 @@ CREATE TABLE pmq_shard (
     lease_until timestamptz NOT NULL,
     last_batch  bigint NOT NULL,
     next_log    bigint NOT NULL,
-    incarnation uuid NOT NULL
+    store       uuid NOT NULL
 ) WITH (fillfactor = 50);
 
 -- A log is the messages of one queue. `floor`: nothing below is left; the lowest message may be

@@ -92,10 +92,7 @@ async fn watch(
         let reason = alarms.check(Measured {
             resident_bytes: process::resident_bytes(),
             disk_free_bytes: disk.as_deref().and_then(process::disk_free_bytes),
-            store_problem: match store.health() {
-                Health::Failed(problem) => Some(problem),
-                Health::Ok | Health::NearFull | Health::ReadOnly(_) | Health::Recovering(_) => None,
-            },
+            store_fails: matches!(store.health(), Health::Failed(_)),
         });
         let stood = broker.alarm().is_some();
         match &reason {

@@ -22,6 +22,9 @@ use crate::{
 /// How often a standby asks whether its turn has come.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 
+/// File in the data directory that tells what was seen of a database elsewhere.
+const SEEN_FILE: &str = "postgres.seen";
+
 /// A store that is ours.
 pub(crate) struct OpenStore {
     pub(crate) store: Arc<dyn Store>,
@@ -176,8 +179,10 @@ fn postgres(config: &Config) -> anyhow::Result<PostgresConfig> {
     let password = password(&config.storage_password)?;
     // One connection writes.
     let readers = u32::from(settings.pool_size.saturating_sub(1));
-    PostgresConfig::new(&settings.url.0, password.as_deref(), settings.lease, readers)
-        .context("storage.postgres.url")
+    let postgres =
+        PostgresConfig::new(&settings.url.0, password.as_deref(), settings.lease, readers)
+            .context("storage.postgres.url")?;
+    Ok(postgres.remembering(config.server.data_dir.join(SEEN_FILE)))
 }
 
 fn password(source: &StoragePassword) -> anyhow::Result<Option<String>> {

@@ -4,9 +4,9 @@ use crate::failure::Failure;
 
 pub(super) fn failure(error: sqlx::Error) -> Failure {
     let text = error.to_string();
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    match code {
-        Some(code) => of_code(&code, text),
+    let of_server = error.as_database_error();
+    match of_server.and_then(|error| Some((error.code()?, error.message()))) {
+        Some((code, message)) => of_code(&code, message.to_owned()),
         // A column that is not what we wrote.
         None if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
             Failure::Damaged(text)

@@ -1,6 +1,6 @@
 //! PostgreSQL: a batch is one statement on the one connection that owns the shard.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use polymq_store::{Epoch, LogId, OwnerId, ShardBatch, ShardId};
 use sqlx::{
@@ -20,9 +20,11 @@ mod commit;
 mod error;
 mod own;
 mod read;
+mod seen;
 
 use error::failure;
 pub(crate) use read::PostgresReader;
+use seen::Seen;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For statements that touch one row.
@@ -38,6 +40,7 @@ pub struct PostgresConfig {
     options: PgConnectOptions,
     lease: Duration,
     readers: u32,
+    seen: Option<PathBuf>,
 }
 
 /// A URL that names no database.
@@ -66,7 +69,17 @@ impl PostgresConfig {
             Some(password) => options.password(password),
             None => options,
         };
-        Ok(Self { options: options.disable_statement_logging(), lease, readers: readers.max(1) })
+        Ok(Self {
+            options: options.disable_statement_logging(),
+            lease,
+            readers: readers.max(1),
+            seen: None,
+        })
+    }
+
+    /// Remembers in this file what was seen of the database, and refuses one that went back.
+    pub fn remembering(self, path: impl Into<PathBuf>) -> Self {
+        Self { seen: Some(path.into()), ..self }
     }
 
     /// Host, port and database, for people.
@@ -89,11 +102,13 @@ pub(crate) struct Postgres {
     /// As text, the way the database writes it.
     owner: String,
     connection: Option<PgConnection>,
+    seen: Option<Seen>,
 }
 
 impl Postgres {
     pub(crate) fn new(config: PostgresConfig) -> Self {
-        Self { config, shard: ShardId::default(), owner: String::new(), connection: None }
+        let shard = ShardId::default();
+        Self { config, shard, owner: String::new(), connection: None, seen: None }
     }
 
     /// Waits for an answer, and gives the connection up when it can no longer be trusted: a
@@ -161,7 +176,11 @@ impl Database for Postgres {
                 commit::commit(connection, shard, epoch, lease, changes).await
             })
             .await?;
-        Ok(commit::sent(&rows))
+        let sent = commit::sent(&rows);
+        if let (Sent::Kept(_), Some(seen)) = (&sent, &mut self.seen) {
+            seen.saw(Position { epoch, last_batch: changes.number });
+        }
+        Ok(sent)
     }
 
     async fn position(&mut self) -> Result<Position, Failure> {
@@ -222,6 +241,9 @@ impl Database for Postgres {
     }
 
     async fn close(&mut self, epoch: Epoch) {
+        if let Some(seen) = self.seen.take() {
+            seen.write();
+        }
         self.give_back(epoch).await;
         self.connection = None;
     }

@@ -6,7 +6,10 @@ use polymq_store::Epoch;
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Postgres, error::failure, position_in, signed_shard};
+use super::{
+    ANSWER_TIMEOUT, CONNECT_TIMEOUT, Postgres, error::failure, position_in, seen::Seen,
+    signed_shard,
+};
 use crate::{
     database::{Position, signed},
     failure::Failure,
@@ -51,7 +54,7 @@ impl Postgres {
         let made = self.answered(ANSWER_TIMEOUT, async |connection| {
             sqlx::query(
                 "INSERT INTO pmq_shard
-                        (shard, epoch, lease_until, last_batch, next_log, incarnation)
+                        (shard, epoch, lease_until, last_batch, next_log, store)
                  VALUES ($1, 0, '-infinity', 0, 0, gen_random_uuid()) ON CONFLICT DO NOTHING",
             )
             .bind(shard)
@@ -59,7 +62,24 @@ impl Postgres {
             .await
         });
         made.await?;
-        self.take_lease().await
+        let position = self.take_lease().await?;
+        let seen = self.compared(position).await;
+        if seen.is_err() {
+            self.give_back(position.epoch).await;
+        }
+        self.seen = seen?;
+        Ok(position)
+    }
+
+    /// Holds the position against what this machine has seen.
+    async fn compared(&mut self, position: Position) -> Result<Option<Seen>, Failure> {
+        let Some(path) = self.config.seen.clone() else { return Ok(None) };
+        let shard = signed_shard(self.shard);
+        let store = self.answered(ANSWER_TIMEOUT, async |connection| {
+            let store = sqlx::query_scalar("SELECT store::text FROM pmq_shard WHERE shard = $1");
+            store.bind(shard).fetch_one(connection).await
+        });
+        Seen::checked(path, store.await?, position).map(Some)
     }
 
     async fn first_connected(&self) -> Result<PgConnection, Failure> {
@@ -158,8 +178,7 @@ impl Postgres {
         let taken = self.answered(ANSWER_TIMEOUT, async |connection| {
             sqlx::query(
                 "UPDATE pmq_shard SET owner = $2::uuid, owner_pid = pg_backend_pid(),
-                        epoch = epoch + 1, incarnation = gen_random_uuid(),
-                        lease_until = now() + make_interval(secs => $3)
+                        epoch = epoch + 1, lease_until = now() + make_interval(secs => $3)
                  WHERE shard = $1 AND (lease_until < now() OR owner = $2::uuid)
                  RETURNING epoch, last_batch",
             )

@@ -31,6 +31,8 @@ pub(crate) use read::SqliteReader;
 
 /// Pages of 4 KiB in the write-ahead file before SQLite moves them into the database: 16 MiB.
 const CHECKPOINT_PAGES: u32 = 4096;
+/// Pages that are given back at once: a bound on how long a batch waits behind it.
+const GIVE_BACK: &str = "PRAGMA incremental_vacuum(4096)";
 /// For a tool that has the file open; brokers keep each other out by the lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 2;
@@ -161,13 +163,13 @@ impl Database for Sqlite {
             let delete = delete.bind(log.0).bind(from).bind(last);
             delete.execute(&mut *connection).await.map_err(failure)?;
         }
+        // What was freed goes back to the file system, as much as one step frees.
+        raw_sql(GIVE_BACK).execute(&mut *connection).await.map_err(failure)?;
         if let Some(last) = last.filter(|_| count >= SWEEP_ROWS) {
             return Ok(Some(last.saturating_add(1)));
         }
         let done = sqlx::query("DELETE FROM pmq_garbage WHERE log_id = ?1 AND below = ?2");
-        done.bind(log.0).bind(below).execute(&mut *connection).await.map_err(failure)?;
-        // What was freed goes back to the file system.
-        raw_sql("PRAGMA incremental_vacuum").execute(connection).await.map_err(failure)?;
+        done.bind(log.0).bind(below).execute(connection).await.map_err(failure)?;
         Ok(None)
     }
 

@@ -62,7 +62,7 @@ fn killed_database_costs_no_confirmed_message_and_doubles_none() {
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                while confirmed.load(Ordering::Relaxed) < 3_000 {
+                while confirmed.load(Ordering::Relaxed) < 1_200 {
                     // Numbers are given in the order of the batches, as a queue does.
                     let (batch, _) = committer.append(|w| {
                         let seq = next.fetch_add(1, Ordering::Relaxed);
@@ -74,7 +74,7 @@ fn killed_database_costs_no_confirmed_message_and_doubles_none() {
                 }
             });
         }
-        for killed_at in [500, 1_500] {
+        for killed_at in [300, 700] {
             until("enough is confirmed", || confirmed.load(Ordering::Relaxed) > killed_at);
             server.kill();
             server.begin();

@@ -67,6 +67,6 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(60), "never came: {what}");
-        thread::yield_now();
+        thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -106,3 +106,29 @@ fn one_of_two_that_open_at_once_is_the_owner() {
     let owners = results.iter().filter(|result| result.is_ok()).count();
     assert_eq!(owners, 1, "{results:?}");
 }
+
+#[test]
+fn database_of_an_older_backup_is_refused_until_the_operator_agrees() {
+    let server = PostgresServer::shared();
+    let url = server.new_database();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("seen");
+    let store = || SqlStore::postgres(config(&url, LEASE).remembering(&file), |_| {}).unwrap();
+    let first = store();
+    assert_eq!(opened(&first, 1).unwrap().epoch.0, 1);
+    drop(first);
+    let second = store();
+    assert_eq!(opened(&second, 1).unwrap().epoch.0, 2);
+    drop(second);
+    server.sql(&url, "UPDATE pmq_shard SET epoch = 0");
+    let Err(StoreError::Refused(why)) = opened(&store(), 1) else { panic!("it was opened") };
+    assert!(why.contains("went back in time") && why.contains("remove `"), "{why}");
+    // Another database is not an older one.
+    server.sql(&url, "UPDATE pmq_shard SET epoch = 0, store = gen_random_uuid()");
+    assert_eq!(opened(&store(), 1).unwrap().epoch.0, 1);
+    std::fs::write(&file, "nonsense").unwrap();
+    opened(&store(), 1).unwrap();
+    server.sql(&url, "UPDATE pmq_shard SET epoch = 0");
+    std::fs::remove_file(&file).unwrap();
+    opened(&store(), 1).unwrap();
+}
