@@ -91,15 +91,22 @@ impl PostgresServer {
         for setting in &self.settings {
             command.arg("-c").arg(setting);
         }
-        let log = fs::File::create(self.folder.join("log")).unwrap();
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        *self.postmaster.lock() = Some(child);
+        let mut start = || {
+            let log = fs::File::create(self.folder.join("log")).unwrap();
+            command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        };
+        let mut child = start();
         let started = Instant::now();
         while !self.answers() {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(started.elapsed() < START_TIMEOUT, "PostgreSQL does not start: {}", log());
             sleep(Duration::from_millis(20));
+            // It ends at once while a process of a killed one still has the memory they share.
+            if child.try_wait().unwrap().is_some() {
+                child = start();
+            }
         }
+        *self.postmaster.lock() = Some(child);
     }
 
     /// Ends it like a crash of the machine it runs on.
