@@ -18,6 +18,7 @@ test:
 	$(STEP) cargo fmt --check
 	$(STEP) cargo lint
 	$(STEP) cargo test --locked
+	$(STEP) env POLYMQ_SIM_SEEDS=100000 cargo test --locked -p polymq-log --lib answered_batches
 	$(STEP) cargo fuzz-replay
 	$(STEP) cargo build --release --locked -p polymq-server
 	$(STEP) tests/interop/setup.sh

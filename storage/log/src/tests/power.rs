@@ -211,13 +211,20 @@ fn run(seed: u64) -> World {
 
 #[test]
 fn answered_batches_survive_every_power_cut() {
-    let (mut refused, mut flushes, mut merges) = (0, 0, 0);
-    for seed in seeds() {
-        let world = run(seed);
-        refused += world.refused;
-        flushes += world.flushes;
-        merges += world.merges;
-    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // Each thread takes every so many seeds.
+    let (refused, flushes, merges) = std::thread::scope(|scope| {
+        let worlds = |first: usize| {
+            seeds().skip(first).step_by(threads).map(run).fold((0, 0, 0), |sum, world| {
+                (sum.0 + world.refused, sum.1 + world.flushes, sum.2 + world.merges)
+            })
+        };
+        let running: Vec<_> = (0..threads).map(|n| scope.spawn(move || worlds(n))).collect();
+        running
+            .into_iter()
+            .map(|running| running.join().unwrap())
+            .fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
+    });
     // A run that never got there would prove little.
     let is_long = seeds().count() >= 1_000;
     let is_enough = refused > 100 && flushes > 1_000 && merges > 100;
