@@ -33,6 +33,7 @@ impl FactSources {
         Facts {
             store_problem: problem.or(failed),
             recovered_percent,
+            store_disk_bytes: self.data_dir.as_deref().map(process::bytes_below),
             store_pending_bytes: u64::try_from(self.committer.pending_bytes()).unwrap_or(u64::MAX),
             store_batches: stats.batches,
             store_records: stats.records,

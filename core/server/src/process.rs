@@ -30,6 +30,19 @@ pub(crate) fn disk_free_bytes(path: &Path) -> Option<u64> {
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
+/// What the files below a directory take, holes left out.
+pub(crate) fn bytes_below(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // What cannot be looked at, or has just gone, takes nothing.
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+        Ok(data) => data.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -241,6 +241,10 @@ fn health_and_metrics_answer_when_the_ports_are_printed() {
     let metrics = server.get("/metrics");
     let login = "polymq_auth_attempts_total{protocol=\"mqtt\",result=\"ok\"} 1\n";
     assert!(metrics.contains(login), "{metrics}");
+    let disk = metrics.lines().find_map(|line| line.strip_prefix("polymq_store_disk_bytes "));
+    // The first file of the log alone has 4 MiB.
+    assert!(disk.unwrap().parse::<u64>().unwrap() > 4 << 20, "{metrics}");
+    assert!(metrics.contains("polymq_store_recovered_percent 100\n"), "{metrics}");
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Facts {
     pub store_problem: Option<String>,
     /// Percent of the recovery that is done.
     pub recovered_percent: u8,
+    /// What the files of the store take on a disk of this machine.
+    pub store_disk_bytes: Option<u64>,
     /// Bytes that are open or on their way to the store.
     pub store_pending_bytes: u64,
     /// Batches written.

@@ -113,7 +113,9 @@ fn state(text: &mut Exposition, watched: &Watched) {
     let states: [(&[_], u64); 2] =
         [(&[("state", "ready")], ready), (&[("state", "unacked")], unsettled)];
     text.family("queue_messages", Gauge, "Messages in queues.", states);
-    let help = "Bytes of ready messages in memory.";
+    let help = "Ready messages in memory; the others are on the disk alone.";
+    text.single("queue_messages_in_memory", Gauge, help, sum(|counts| counts.in_memory));
+    let help = "Bytes of the bodies of ready messages.";
     text.single("queue_bytes", Gauge, help, sum(|counts| counts.bytes));
     let (sessions, retained) = watched.broker.session_counts();
     text.single("client_sessions", Gauge, "Sessions of MQTT clients.", sessions);
@@ -150,6 +152,11 @@ fn connections(text: &mut Exposition, watched: &Watched) {
 fn store(text: &mut Exposition, facts: &Facts) {
     let works = u8::from(facts.store_problem.is_none());
     text.single("store_up", Gauge, "1 while the store takes writes.", works);
+    let help = "How much of the recovery is done.";
+    text.single("store_recovered_percent", Gauge, help, facts.recovered_percent);
+    if let Some(bytes) = facts.store_disk_bytes {
+        text.single("store_disk_bytes", Gauge, "What the files of the store take.", bytes);
+    }
     text.single("store_batches_total", Counter, "Batches written.", facts.store_batches);
     text.single("store_batch_records_total", Counter, "Records in them.", facts.store_records);
     let help = "Bytes not yet written.";
