@@ -467,6 +467,34 @@ fn a_transaction_with_a_refused_publish_changes_nothing() {
 }
 
 #[test]
+fn a_commit_is_answered_when_its_settlements_are_durable() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.publish("", "q", "a");
+    client.consume("q", 1, 0);
+    client.deliveries();
+    // Somebody asks for everything to be written whenever there is something, as a busy broker does.
+    let committer = world.broker.committer().clone();
+    let kicked = committer.clone();
+    committer.set_on_dirty(Box::new(move || kicked.kick()));
+    committer.kick();
+    world.store.faults().delay_replies(true);
+    client.send(Command::Commit(Box::new(Transaction {
+        request: RequestId(9),
+        publishes: Vec::new(),
+        settlements: vec![Settlement {
+            consumer: ConsumerId(1),
+            deliveries: DeliveryRange { first: 1, last: 1 },
+            outcome: Outcome::Accepted,
+        }],
+    })));
+    assert!(client.answer_to(RequestId(9)).is_none(), "the disk has not answered yet");
+    world.store.release();
+    assert!(client.answer_to(RequestId(9)).is_some());
+}
+
+#[test]
 fn what_is_beyond_the_length_after_a_return_leaves() {
     let world = World::new();
     let mut client = world.connect();

@@ -284,8 +284,9 @@ impl BrokerConnection {
         // Acknowledgements of a transaction are promised to last.
         self.core.committer.want_sync();
         drop(together);
+        // By now the batch may be on its way, with nothing behind it.
         let appended = self.core.committer.append(|_| ()).0;
-        let wait = self.wait_for.max(self.core.committer.is_dirty().then_some(appended));
+        let wait = self.wait_for.max(Some(appended));
         self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
     }
 
