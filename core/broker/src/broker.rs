@@ -19,7 +19,7 @@ use crate::{
 
 /// The broker. Cloning shares it.
 #[derive(Clone)]
-pub struct BrokerHandle(Arc<Core>);
+pub struct BrokerHandle(pub(crate) Arc<Core>);
 
 /// A queue and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct QueueView {
     pub durable: bool,
     /// What it holds.
     pub counts: QueueCounts,
+    /// Nothing is delivered.
+    pub paused: bool,
+    /// The policy that applies, and the operator policy.
+    pub policies: (Option<String>, Option<String>),
 }
 
 impl BrokerHandle {
@@ -177,6 +181,8 @@ impl BrokerHandle {
                 name: queue.name.clone(),
                 durable: queue.settings.durable,
                 counts: queue.counts(),
+                paused: queue.is_paused(),
+                policies: vhost.policies.lock().names_of(queue.name.as_str(), &queue.settings),
             }));
         }
         views.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));

@@ -18,8 +18,12 @@ pub(crate) mod kind {
     pub(crate) const VHOST: &str = "vhost";
     pub(crate) const USER: &str = "user";
     pub(crate) const PERMISSION: &str = "permission";
+    pub(crate) const POLICY: &str = "policy";
+    pub(crate) const OPERATOR_POLICY: &str = "operator-policy";
     pub(crate) const EXCHANGE: &str = "exchange";
     pub(crate) const QUEUE: &str = "queue";
+    pub(crate) const LEVEL: &str = "level";
+    pub(crate) const PAUSED: &str = "paused";
     pub(crate) const BINDING: &str = "binding";
     pub(crate) const RETAINED: &str = "retained";
     pub(crate) const CLIENT: &str = "client";
@@ -82,6 +86,17 @@ pub(crate) struct StoredQueue {
     pub(crate) of_client: bool,
     pub(crate) arguments: Table,
 }
+
+/// Where a priority level of a queue is stored; its key ends in the level. Level 0 is stored where
+/// the queue says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredLevel {
+    pub(crate) log: u32,
+}
+
+/// What says everything by being there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Nothing {}
 
 /// A binding to a queue or an exchange.
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+mod admin;
 mod broker;
 mod client_session;
 mod connection;
@@ -14,6 +15,7 @@ mod counters;
 mod declare;
 mod definitions;
 mod login;
+mod policies;
 mod publishing;
 mod queue;
 mod recover;
@@ -29,5 +31,6 @@ pub use broker::{BrokerHandle, QueueView};
 pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
 pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
+pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;

@@ -11,7 +11,7 @@ use crate::{
     core::Core,
     counters::add,
     definitions::{self, StoredRetained, kind},
-    queue::{DeadLetterTo, Departed, Queue},
+    queue::{DeadLetterTo, Departing, Queue},
     routing::{Routing, Target},
     stored_message,
     vhost::{ReplyTarget, Vhost},
@@ -27,6 +27,8 @@ pub(crate) struct Handed {
     pub(crate) batch: Option<ShardBatch>,
     /// How many, from the end, some queue refused because it is full.
     pub(crate) refused: usize,
+    /// How many queues refused all of them.
+    pub(crate) refusing: usize,
     /// Direct deliveries made.
     pub(crate) direct: u64,
 }
@@ -35,24 +37,19 @@ impl Core {
     /// Hands messages of one route to all its targets and leaves `messages` empty or as it was.
     pub(crate) fn hand_over(
         &self,
-        vhost: &Arc<Vhost>,
         targets: &[Target],
         messages: &mut Vec<Message>,
-        now: Now,
+        now_ms: u64,
     ) -> Handed {
         let mut handed = Handed::default();
         let mut refs = Vec::new();
-        let mut departed = Vec::new();
         for target in targets {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
-            let pushed = queue.push(messages, matched, &mut refs, now.unix_ms, &mut departed);
-            vhost.watch(queue);
+            let pushed = queue.push(messages, matched, &mut refs, now_ms);
             handed.batch = handed.batch.max(pushed.batch);
             handed.refused = handed.refused.max(pushed.refused);
-            if !departed.is_empty() {
-                self.after_departure(vhost, queue, std::mem::take(&mut departed), now);
-            }
+            handed.refusing += usize::from(pushed.refused == messages.len());
         }
         for target in targets {
             let Target::Reply(reply) = target else { continue };
@@ -95,7 +92,7 @@ impl Core {
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
-        let handed = self.hand_over(vhost, &route.targets, &mut vec![message], now);
+        let handed = self.hand_over(&route.targets, &mut vec![message], now.unix_ms);
         handed.batch.max(retained)
     }
 
@@ -158,17 +155,17 @@ impl Core {
         }
     }
 
-    /// Publishes a dead letter to the queue's dead-letter exchange.
+    /// Publishes a dead letter to the queue's dead-letter exchange. False when nobody took it.
     pub(crate) fn dead_letter(
         &self,
         vhost: &Arc<Vhost>,
         queue: &Arc<Queue>,
         to: &DeadLetterTo,
-        departed: &Departed,
-        now: Now,
-    ) {
-        let message = &departed.message;
-        let annotations = with_death(message, queue.name.as_str(), departed.reason, now);
+        departing: &Departing,
+        now_ms: u64,
+    ) -> bool {
+        let message = &departing.entry.message;
+        let annotations = with_death(message, queue.name.as_str(), departing.reason, now_ms);
         let key = to.key.as_deref().unwrap_or_else(|| message.key());
         let letter = message.readdressed(&to.exchange, key, annotations);
         let topology = vhost.topology.load();
@@ -182,18 +179,19 @@ impl Core {
             Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
             Target::Direct(..) | Target::Reply(_) => true,
         });
-        let counter = if targets.is_empty() {
-            &self.counters.total.dead_letter_unroutable
-        } else {
-            &self.counters.total.dead_lettered
+        let handed = self.hand_over(&targets, &mut vec![letter], now_ms);
+        let is_taken = targets.len() > handed.refusing;
+        let counter = match is_taken {
+            true => &self.counters.total.dead_lettered,
+            false => &self.counters.total.dead_letter_unroutable,
         };
         add(counter, 1);
-        self.hand_over(vhost, &targets, &mut vec![letter], now);
+        is_taken
     }
 }
 
 /// The message's annotations with one more death.
-fn with_death(message: &Message, queue: &str, reason: &str, now: Now) -> Annotations {
+fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Annotations {
     let mut annotations = message.annotations().cloned().unwrap_or_default();
     let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
     let mut death = match place {
@@ -216,7 +214,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now: Now) -> Annotat
         },
     };
     death.count += 1;
-    death.time_ms = now.unix_ms;
+    death.time_ms = now_ms;
     let latest = (queue.to_owned(), reason.to_owned(), message.exchange().to_owned());
     annotations.first_death.get_or_insert_with(|| latest.clone());
     annotations.last_death = Some(latest);

@@ -14,9 +14,11 @@ use crate::{
     client_session::{ClientEndpoint, ClientSession, client_binding},
     core::Core,
     definitions::{
-        self, StoredBinding, StoredClient, StoredRetained, StoredSubscription, decode, kind,
+        self, StoredBinding, StoredClient, StoredLevel, StoredRetained, StoredSubscription, decode,
+        kind,
     },
-    queue::{Entry, Queue},
+    policies::PolicyKind,
+    queue::{Entry, Position, Queue},
     stored_message,
     vhost::Vhost,
 };
@@ -54,8 +56,12 @@ impl Core {
             kind::VHOST,
             kind::USER,
             kind::PERMISSION,
+            kind::POLICY,
+            kind::OPERATOR_POLICY,
             kind::EXCHANGE,
             kind::QUEUE,
+            kind::LEVEL,
+            kind::PAUSED,
             kind::BINDING,
             kind::CLIENT,
             kind::SUBSCRIPTION,
@@ -80,9 +86,11 @@ impl Core {
             let topology = vhost.topology.load_full();
             for queue in topology.queues.values() {
                 recovered.queues += 1;
-                let Some(log) = logs.get(&queue.log) else { continue };
-                recovered.messages += self.restore_messages(queue, log, store)?;
-                vhost.watch(queue);
+                for (level, log) in queue.logs() {
+                    let Some(log) = logs.get(&log) else { continue };
+                    recovered.messages += restore_messages(queue, level, log, store)?;
+                }
+                queue.touch(now_ms);
             }
             let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
             for session in sessions {
@@ -126,6 +134,14 @@ impl Core {
         now_ms: u64,
     ) -> Result<(), String> {
         match (kind, rest) {
+            (kind::POLICY, [name]) => {
+                let put = vhost.policies.lock().put(PolicyKind::User, name, decode(value)?);
+                put.map_err(|e| e.to_string())
+            }
+            (kind::OPERATOR_POLICY, [name]) => {
+                let put = vhost.policies.lock().put(PolicyKind::Operator, name, decode(value)?);
+                put.map_err(|e| e.to_string())
+            }
             (kind::EXCHANGE, [name]) => {
                 let name = ExchangeName::new(name).map_err(|e| e.to_string())?;
                 self.restore_exchange(vhost, name, decode(value)?);
@@ -134,7 +150,20 @@ impl Core {
             (kind::QUEUE, [name]) => {
                 let name = QueueName::new(name).map_err(|e| e.to_string())?;
                 let queue = self.restore_queue(vhost, name, decode(value)?);
-                queue.map(|queue| queue.touch(now_ms)).map_err(|e| e.to_string())
+                queue.map(drop).map_err(|e| e.to_string())
+            }
+            (kind::LEVEL, [queue, level]) => {
+                let level = level.parse().map_err(|_| "bad level".to_owned())?;
+                let StoredLevel { log } = decode(value)?;
+                let topology = vhost.topology.load();
+                let queue = topology.queue(queue).ok_or("its queue is not there")?;
+                queue.restore_level(level, LogId(log));
+                Ok(())
+            }
+            (kind::PAUSED, [queue]) => {
+                let topology = vhost.topology.load();
+                topology.queue(queue).ok_or("its queue is not there")?.restore_pause();
+                Ok(())
             }
             (kind::BINDING, _) => {
                 let stored: StoredBinding = decode(value)?;
@@ -219,21 +248,6 @@ impl Core {
         Ok(())
     }
 
-    fn restore_messages(
-        &self,
-        queue: &Arc<Queue>,
-        log: &OpenedLog,
-        store: &Arc<dyn Store>,
-    ) -> Result<u64, StoreError> {
-        let mut bytes = log.live_bytes;
-        if queue.settings.bytes_max.is_some() {
-            // The limit counts bodies, and the store counts properties too.
-            bytes = body_bytes(queue, store)?;
-        }
-        queue.restore(log.floor, log.next_seq, log.live_count, bytes);
-        Ok(log.live_count)
-    }
-
     /// The entries of stored messages of a queue; those that cannot be understood are left out.
     pub(crate) fn entries_of(&self, queue: &Queue, messages: Vec<StoredMessage>) -> Vec<Entry> {
         let entry =
@@ -257,7 +271,7 @@ impl Core {
         // A client that has been sent a message gets it again, expired or not.
         let is_spared = queue.settings.of_client && hold.is_some();
         Some(Entry {
-            seq,
+            at: Position::new(level_of(queue, log), seq),
             deadline_ms: if is_spared { 0 } else { expiry_ms },
             acquired: hold.map_or(0, |hold| narrow(hold.acquired_count)),
             failed: hold.map_or(0, |hold| narrow(hold.delivery_count)),
@@ -312,15 +326,37 @@ impl Core {
     }
 }
 
-/// The bytes of the bodies in a queue, by reading them all.
-fn body_bytes(queue: &Queue, store: &Arc<dyn Store>) -> Result<u64, StoreError> {
+fn restore_messages(
+    queue: &Arc<Queue>,
+    level: u8,
+    log: &OpenedLog,
+    store: &Arc<dyn Store>,
+) -> Result<u64, StoreError> {
+    let mut bytes = log.live_bytes;
+    if queue.rules().bytes_max.is_some() {
+        // The limit counts bodies, and the store counts properties too.
+        bytes = body_bytes(log.id, store)?;
+    }
+    queue.restore(level, log, bytes);
+    Ok(log.live_count)
+}
+
+/// The bytes of the bodies in a log, by reading them all.
+fn body_bytes(log: LogId, store: &Arc<dyn Store>) -> Result<u64, StoreError> {
     let (mut from, mut bytes) = (Seq(0), 0);
     loop {
-        let page = wait(|reply| store.read(queue.log, from, PAGE, reply))?;
+        let page = wait(|reply| store.read(log, from, PAGE, reply))?;
         bytes += page.messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
         match page.next {
             Some(next) => from = next,
             None => return Ok(bytes),
         }
     }
+}
+
+fn level_of(queue: &Queue, log: LogId) -> u8 {
+    if log == queue.log {
+        return 0;
+    }
+    queue.logs().into_iter().find(|(_, own)| *own == log).map_or(0, |(level, _)| level)
 }

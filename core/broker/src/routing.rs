@@ -103,7 +103,7 @@ impl Routing<'_> {
                 cacheable &= !looked;
             }
             if !taken
-                && let Some(alternate) = &exchange.spec.alternate
+                && let Some(alternate) = exchange.alternate()
                 && let Ok(alternate) = ExchangeName::new(alternate)
             {
                 next.push(alternate);

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Message, NewMessage, Now, format::PLAIN_FORMAT, message::Body};
 
-use crate::{core::Core, counters::PROTOCOLS, vhost::Vhost};
+use crate::{core::Core, counters::PROTOCOLS, queue::Looked, vhost::Vhost};
 
 /// Seconds between two rounds of statistics under `$SYS`.
 pub(crate) const STATISTICS_EVERY_MS: u64 = 10_000;
@@ -23,14 +23,16 @@ impl Core {
     }
 
     fn tick_queues(&self, vhost: &Arc<Vhost>, now: Now) {
-        for queue in vhost.watched_queues() {
-            if queue.settings.expires_ms.is_some_and(|ms| queue.is_idle_for(ms, now.unix_ms)) {
+        for queue in vhost.take_due_queues(now.unix_ms) {
+            let looked = queue.look(now.unix_ms);
+            let is_done = match looked {
+                Looked::Done => false,
+                Looked::Unused => true,
+                Looked::Left => queue.settings.auto_delete,
+            };
+            if is_done {
                 self.remove_queue(vhost, &queue, true, false).ok();
-                continue;
             }
-            let mut departed = Vec::new();
-            queue.expire(now.unix_ms, &mut departed);
-            self.after_departure(vhost, &queue, departed, now);
         }
     }
 

@@ -12,6 +12,7 @@ use polymq_model::{ClientNumber, ConsumerId, ExchangeName, VhostName};
 
 use crate::{
     client_session::ClientSession,
+    policies::Policies,
     queue::Queue,
     retained::Retained,
     topology::{Binding, Destination, Topology},
@@ -29,12 +30,13 @@ pub(crate) struct Vhost {
     pub(crate) name: VhostName,
     pub(crate) topology: ArcSwap<Topology>,
     edit: Mutex<Destinations>,
+    pub(crate) policies: Mutex<Policies>,
     pub(crate) retained: Mutex<Retained>,
     pub(crate) clients: Mutex<HashMap<String, Arc<ClientSession>>>,
     /// Client sessions by the wall time in ms at which something of theirs may be due.
     pub(crate) due_clients: Mutex<BTreeMap<(u64, ClientNumber), Arc<ClientSession>>>,
-    /// Queues in which something may expire.
-    pub(crate) watched: Mutex<Vec<Weak<Queue>>>,
+    /// Queues by the wall time in ms at which something of theirs may be due, and their address.
+    due_queues: Mutex<BTreeMap<(u64, usize), Weak<Queue>>>,
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
 }
 
@@ -81,10 +83,11 @@ impl Vhost {
             name,
             topology: ArcSwap::from_pointee(Topology::new()),
             edit: Mutex::default(),
+            policies: Mutex::default(),
             retained: Mutex::default(),
             clients: Mutex::default(),
             due_clients: Mutex::default(),
-            watched: Mutex::default(),
+            due_queues: Mutex::default(),
             replies: Mutex::default(),
         }
     }
@@ -102,18 +105,18 @@ impl Vhost {
         std::mem::replace(&mut *due, later).into_values().collect()
     }
 
-    /// Has the queue looked at from now on, if something in it may expire.
-    pub(crate) fn watch(&self, queue: &Arc<Queue>) {
-        if queue.wants_watching() {
-            self.watched.lock().push(Arc::downgrade(queue));
-        }
+    /// Has the queue looked at when `at_ms` has come.
+    pub(crate) fn look_at_queue(&self, queue: &Arc<Queue>, at_ms: u64) {
+        let key = (at_ms, Arc::as_ptr(queue).addr());
+        self.due_queues.lock().insert(key, Arc::downgrade(queue));
     }
 
-    /// The queues in which something may expire.
-    pub(crate) fn watched_queues(&self) -> Vec<Arc<Queue>> {
-        let mut watched = self.watched.lock();
-        watched.retain(|queue| queue.strong_count() > 0);
-        watched.iter().filter_map(Weak::upgrade).collect()
+    /// The queues that are due.
+    pub(crate) fn take_due_queues(&self, now_ms: u64) -> Vec<Arc<Queue>> {
+        let mut due = self.due_queues.lock();
+        let later = due.split_off(&(now_ms.saturating_add(1), 0));
+        let due = std::mem::replace(&mut *due, later);
+        due.into_values().filter_map(|queue| queue.upgrade()).collect()
     }
 
     /// Changes the topology: `change` works on a copy, which replaces the snapshot when it

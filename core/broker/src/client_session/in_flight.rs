@@ -4,14 +4,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use polymq_contract::{InFlight, Matched, SubscriptionTarget};
-use polymq_model::{ConsumerId, Seq};
+use polymq_model::{ConsumerId, LogId, Seq};
 use polymq_store::{MessageRef, ShardBatch, Store, StoreError, wait};
 
 use super::{ClientSession, SESSION_QUEUE, SessionState};
 use crate::{
     core::Core,
     definitions::{self, StoredInFlight, kind},
-    queue::{Entry, Queue},
+    queue::{Entry, Position, Queue},
     vhost::Vhost,
 };
 
@@ -161,8 +161,12 @@ impl Core {
         seqs: &[Seq],
         store: &Arc<dyn Store>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let refs: Vec<_> =
-            seqs.iter().map(|seq| MessageRef { log: queue.log, seq: *seq }).collect();
+        let logs: BTreeMap<u8, LogId> = queue.logs().into_iter().collect();
+        let message_ref = |seq: &Seq| {
+            let at = Position::named(*seq);
+            Some(MessageRef { log: *logs.get(&at.level())?, seq: at.seq() })
+        };
+        let refs: Vec<_> = seqs.iter().filter_map(message_ref).collect();
         let page = wait(|reply| store.read_at(&refs, reply))?;
         // What the subscriptions say matters only for what is sent again by the queue.
         let entry =

@@ -181,9 +181,7 @@ impl Core {
             && !kept.is_empty()
         {
             let mut refs = vec![None; kept.len()];
-            let mut departed = Vec::new();
-            queue.push(&kept, &matched, &mut refs, now.unix_ms, &mut departed);
-            self.after_departure(vhost, &queue, departed, now);
+            queue.push(&kept, &matched, &mut refs, now.unix_ms);
         }
         if !direct.is_empty() {
             let bytes_max = self.limits.direct_bytes_max;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use polymq_contract::{
-    Answer, DeliveryRange, InFlight, OpenClientSession, Outcome, Refusal, RefusalKind,
-    Subscription, SubscriptionTarget,
+    Answer, InFlight, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription,
+    SubscriptionTarget,
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
@@ -47,19 +47,19 @@ impl BrokerConnection {
                     self.client.as_ref().map(|c| std::mem::take(&mut c.state.lock().parked));
                 self.unpark_consumers(parked.unwrap_or_default());
                 if let Some(queue) = queue {
-                    self.attach_session_queue(&vhost, queue, now);
+                    self.attach_session_queue(queue, now);
                 }
             }
             Err(refusal) => self.answer(request, Err(refusal), None),
         }
     }
 
-    fn attach_session_queue(&mut self, vhost: &Arc<Vhost>, queue: Arc<Queue>, now: Now) {
+    fn attach_session_queue(&mut self, queue: Arc<Queue>, now: Now) {
         if self.consumers.contains_key(&SESSION_QUEUE) {
             return;
         }
         let spec = self.subscriber_spec(SESSION_QUEUE);
-        self.attach(vhost, queue, spec, None, now);
+        self.attach(queue, spec, None, now);
     }
 
     fn subscriber_spec(&mut self, consumer: ConsumerId) -> ConsumerSpec {
@@ -71,6 +71,7 @@ impl BrokerConnection {
             prefetch: 0,
             group: self.group(0),
             priority: 0,
+            tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
         }
     }
 
@@ -84,7 +85,7 @@ impl BrokerConnection {
         now: Now,
     ) {
         let (Some(client), Some(vhost)) = (self.client.take(), self.vhost.clone()) else { return };
-        let parked = self.park_consumers(&vhost, in_flight.as_deref().unwrap_or_default(), now);
+        let parked = self.park_consumers(in_flight.as_deref().unwrap_or_default(), now);
         let consumers: Vec<_> = self.consumers.keys().copied().collect();
         self.release_as(&consumers, Outcome::Returned, now);
         let closing = Closing { in_flight, parked, will, expiry_secs };
@@ -93,12 +94,7 @@ impl BrokerConnection {
 
     /// Has the queues of shares keep what the client has begun to receive at quality of service 2
     /// [MQTT-4.8.2-4].
-    fn park_consumers(
-        &mut self,
-        vhost: &Arc<Vhost>,
-        in_flight: &[InFlight],
-        now: Now,
-    ) -> BTreeMap<ConsumerId, Parked> {
+    fn park_consumers(&mut self, in_flight: &[InFlight], now: Now) -> BTreeMap<ConsumerId, Parked> {
         let shares: Vec<_> = self.consumers.iter().filter(|(_, held)| held.parks).collect();
         let consumers: Vec<_> = shares.into_iter().map(|(consumer, _)| *consumer).collect();
         let mut all_parked = BTreeMap::new();
@@ -109,9 +105,7 @@ impl BrokerConnection {
                 continue;
             }
             let Some(held) = self.consumers.remove(&consumer) else { continue };
-            let mut departed = Vec::new();
-            let (stays, _) = held.queue.park(held.slot, &begun, now.unix_ms, &mut departed);
-            self.core.after_departure(vhost, &held.queue, departed, now);
+            let (stays, _) = held.queue.park(held.slot, &begun, now.unix_ms);
             if stays {
                 all_parked.insert(consumer, Parked { queue: held.queue, slot: held.slot });
             }
@@ -189,7 +183,7 @@ impl BrokerConnection {
         let existed = done.existed;
         self.answer(request, Ok(Answer::Subscribed { existed }), done.batch);
         if let Some(queue) = done.new_queue {
-            self.attach_session_queue(&vhost, queue, now);
+            self.attach_session_queue(queue, now);
         }
         let wanted = match subscription.retain_handling {
             0 => true,
@@ -288,14 +282,12 @@ impl BrokerConnection {
             && Arc::ptr_eq(&held.queue, &queue)
         {
             if !std::mem::replace(&mut held.active, true) {
-                let mut departed = Vec::new();
-                queue.reactivate(held.slot, now.unix_ms, &mut departed);
-                self.core.after_departure(vhost, &queue, departed, now);
+                queue.reactivate(held.slot, now.unix_ms);
             }
             return Ok(());
         }
         let spec = self.subscriber_spec(subscription.consumer);
-        self.attach(vhost, queue, spec, None, now);
+        self.attach(queue, spec, None, now);
         Ok(())
     }
 
@@ -321,11 +313,8 @@ impl BrokerConnection {
     fn end_consumer(&mut self, consumer: ConsumerId, now: Now) {
         let Some(held) = self.consumers.get_mut(&consumer) else { return };
         held.active = false;
-        held.queue.cancel(held.slot, now.unix_ms);
-        let nothing = DeliveryRange { first: u64::MAX, last: u64::MAX };
-        let mut departed = Vec::new();
-        let (queue, slot) = (&held.queue, held.slot);
-        if queue.settle(slot, nothing, Outcome::Accepted, now.unix_ms, &mut departed) {
+        let (queue, slot) = (held.queue.clone(), held.slot);
+        if !queue.cancel(slot, now.unix_ms).has_unsettled {
             self.consumers.remove(&consumer);
         }
     }

@@ -8,8 +8,8 @@ use polymq_model::{ConsumerId, Now, RequestId, value::find};
 use super::BrokerConnection;
 use crate::{
     access::Read,
-    queue::{ConsumerSpec, Departed, Got, Group, Queue},
-    vhost::{ReplyTarget, Vhost},
+    queue::{ConsumerSpec, Got, Group, Queue},
+    vhost::ReplyTarget,
 };
 
 /// The pseudo queue of direct replies.
@@ -52,9 +52,9 @@ impl BrokerConnection {
                     .as_i64()
                     .ok_or_else(|| crate::queue::invalid("x-priority", value, "a whole number"))?,
             };
-            Ok((vhost, queue, priority))
+            Ok((queue, priority))
         })();
-        let (vhost, queue, priority) = match found {
+        let (queue, priority) = match found {
             Ok(found) => found,
             Err(refusal) => return self.answer(consume.request, Err(refusal), None),
         };
@@ -66,28 +66,27 @@ impl BrokerConnection {
             prefetch: consume.prefetch,
             group: self.group(consume.group),
             priority,
+            tag: consume.tag.as_str().into(),
         };
         let answer = Answer::Consuming { reply_name: None };
-        self.attach(&vhost, queue, spec, Some((consume.request, answer)), now);
+        self.attach(queue, spec, Some((consume.request, answer)), now);
     }
 
     /// Registers a consumer at a queue. The answer goes out before its first delivery.
     pub(super) fn attach(
         &mut self,
-        vhost: &Arc<Vhost>,
         queue: Arc<Queue>,
         spec: ConsumerSpec,
         request: Option<(RequestId, Answer)>,
         now: Now,
     ) {
         let (consumer, group) = (spec.consumer, spec.group.clone());
-        let mut departed = Vec::new();
         let number = request.as_ref().map(|(request, _)| *request);
         let first = request
             .map(|(request, answer)| Event::Answered { request, answer: Box::new(Ok(answer)) });
-        match queue.add_consumer(spec, first, now.unix_ms, &mut departed) {
+        match queue.add_consumer(spec, first, now.unix_ms) {
             Ok(slot) => {
-                let held = Held { queue: queue.clone(), slot, group, active: true, parks: false };
+                let held = Held { queue, slot, group, active: true, parks: false };
                 self.consumers.insert(consumer, held);
             }
             Err(refusal) => {
@@ -96,7 +95,6 @@ impl BrokerConnection {
                 }
             }
         }
-        self.core.after_departure(vhost, &queue, departed, now);
     }
 
     fn consume_replies(&mut self, consume: &Consume) {
@@ -150,9 +148,7 @@ impl BrokerConnection {
         for consumer in consumers {
             let Some(held) = self.consumers.remove(consumer) else { continue };
             bounded |= held.group.is_bounded();
-            let mut departed = Vec::new();
-            let left = held.queue.release(held.slot, outcome, now.unix_ms, &mut departed);
-            self.core.after_departure(&vhost, &held.queue, departed, now);
+            let left = held.queue.release(held.slot, outcome, now.unix_ms);
             if held.active {
                 self.delete_if_auto(&held.queue, left);
             }
@@ -194,10 +190,11 @@ impl BrokerConnection {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", queue)?;
             let queue = self.core.find_queue(&vhost, queue, self.id)?;
-            Ok((vhost, queue))
+            queue.check_gettable()?;
+            Ok(queue)
         })();
-        let (vhost, queue) = match found {
-            Ok(found) => found,
+        let queue = match found {
+            Ok(queue) => queue,
             Err(refusal) => return self.answer(request, Err(refusal), None),
         };
         let spec = ConsumerSpec {
@@ -208,11 +205,10 @@ impl BrokerConnection {
             prefetch: 1,
             group: Arc::default(),
             priority: 0,
+            tag: "".into(),
         };
         let group = spec.group.clone();
-        let mut departed: Vec<Departed> = Vec::new();
-        let got = queue.get(spec, now.unix_ms, &mut departed);
-        self.core.after_departure(&vhost, &queue, departed, now);
+        let got = queue.get(spec, now.unix_ms);
         let (got, remaining) = match got {
             Got::Now(got, remaining) => (got, remaining),
             Got::Later => {
@@ -253,18 +249,13 @@ impl BrokerConnection {
 
     /// Lets the queues of all consumers look again.
     pub(super) fn dispatch_all(&mut self, now: Now) {
-        let Some(vhost) = self.vhost.clone() else { return };
         for held in self.consumers.values().filter(|held| held.active) {
-            let mut departed = Vec::new();
-            held.queue.dispatch(now.unix_ms, &mut departed);
-            self.core.after_departure(&vhost, &held.queue, departed, now);
+            held.queue.dispatch(now.unix_ms);
         }
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement, now: Now) {
         let Some(held) = self.consumers.get(&settlement.consumer) else { return };
-        let Some(vhost) = &self.vhost else { return };
-        let mut departed = Vec::new();
         let (range, outcome) = (settlement.deliveries, settlement.outcome);
         let count = range.last.saturating_sub(range.first).saturating_add(1);
         match outcome {
@@ -273,11 +264,7 @@ impl BrokerConnection {
             Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
         }
         // Dead letters are of this moment and must find what was published before.
-        let done = held.queue.settle(held.slot, range, outcome, now.unix_ms, &mut departed);
-        if !departed.is_empty() {
-            let (core, vhost, queue) = (self.core.clone(), vhost.clone(), held.queue.clone());
-            core.after_departure(&vhost, &queue, departed, now);
-        }
+        let done = held.queue.settle(held.slot, range, outcome, now.unix_ms);
         let bounded = held.group.is_bounded();
         let group = held.group.clone();
         let queue = held.queue.clone();
@@ -291,12 +278,9 @@ impl BrokerConnection {
 
     /// Room in a group lets its other queues go on.
     fn dispatch_group(&mut self, group: &Arc<Group>, but: &Arc<Queue>, now: Now) {
-        let Some(vhost) = self.vhost.clone() else { return };
         for held in self.consumers.values() {
             if held.active && Arc::ptr_eq(&held.group, group) && !Arc::ptr_eq(&held.queue, but) {
-                let mut departed = Vec::new();
-                held.queue.dispatch(now.unix_ms, &mut departed);
-                self.core.after_departure(&vhost, &held.queue, departed, now);
+                held.queue.dispatch(now.unix_ms);
             }
         }
     }

@@ -159,7 +159,7 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let handed = self.core.hand_over(&vhost, &route.targets, &mut self.run.messages, now);
+        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, now.unix_ms);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();

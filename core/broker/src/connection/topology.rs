@@ -137,7 +137,7 @@ impl BrokerConnection {
         }
         let permit = self.permit::<Configure>(&vhost, "queue", &declare.queue)?;
         if let Some(to) =
-            QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.dead_letter
+            QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.rules.dead_letter
         {
             self.permit::<Read>(&vhost, "queue", &declare.queue)?;
             self.permit::<Write>(&vhost, "exchange", &to.exchange)?;

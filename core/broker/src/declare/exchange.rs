@@ -52,7 +52,8 @@ impl Core {
                 };
             }
             check_not_reserved("exchange", name.as_str())?;
-            let exchange = Exchange::new(name.clone(), spec);
+            let mut exchange = Exchange::new(name.clone(), spec);
+            exchange.policy_alternate = vhost.policies.lock().alternate_of(name.as_str());
             topology.exchanges.insert(name.clone(), Arc::new(exchange));
             Ok(declare.durable.then(|| self.store_exchange(vhost, declare, kind)))
         })
@@ -148,7 +149,9 @@ impl Core {
             arguments: stored.arguments,
         };
         let restored: Result<(), Refusal> = vhost.edit(|topology, _| {
-            topology.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec)));
+            let mut exchange = Exchange::new(name.clone(), spec);
+            exchange.policy_alternate = vhost.policies.lock().alternate_of(name.as_str());
+            topology.exchanges.insert(name, Arc::new(exchange));
             Ok(())
         });
         debug_assert!(restored.is_ok(), "restoring an exchange cannot be refused");

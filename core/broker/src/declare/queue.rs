@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     counters::add,
     definitions::{self, StoredQueue, kind},
-    queue::{Departed, Queue, QueueSettings},
+    queue::{Queue, QueueSettings},
     topology::Destination,
     vhost::Vhost,
 };
@@ -67,7 +67,7 @@ impl Core {
         &self,
         vhost: &Arc<Vhost>,
         name: QueueName,
-        settings: QueueSettings,
+        mut settings: QueueSettings,
     ) -> (Arc<Queue>, Option<ShardBatch>) {
         // An exclusive queue ends with its connection, so nothing of it is stored, durable or not.
         let stored = settings.durable && settings.exclusive.is_none();
@@ -75,13 +75,13 @@ impl Core {
             if let Some(existing) = topology.queue(name.as_str()) {
                 return Ok((existing.clone(), None));
             }
+            settings.rules = vhost.policies.lock().rules_of(name.as_str(), &settings);
             let log = if stored { self.next_log() } else { LogId(0) };
             let batch = stored.then(|| self.store_queue(vhost, &name, &settings, log));
             let home = self.home(vhost);
             let committer = self.committer.clone();
             let queue = Queue::new(name.clone(), settings, log, stored, committer, home);
             topology.queues.insert(name, queue.clone());
-            vhost.watch(&queue);
             add(&self.counters.total.queues_created, 1);
             Ok((queue, batch))
         });
@@ -126,6 +126,7 @@ impl Core {
         };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;
+        settings.rules = vhost.policies.lock().rules_of(name.as_str(), &settings);
         let log = LogId(stored.log);
         self.reserve_log(log);
         vhost.edit(|topology, _| {
@@ -189,32 +190,6 @@ impl Core {
         }
         add(&self.counters.total.queues_deleted, 1);
         Ok((messages, removed?))
-    }
-
-    /// Dead-letters what has left a queue, and counts the rest.
-    pub(crate) fn after_departure(
-        &self,
-        vhost: &Arc<Vhost>,
-        queue: &Arc<Queue>,
-        departed: Vec<Departed>,
-        now: Now,
-    ) {
-        if departed.is_empty() {
-            return;
-        }
-        for departed in departed {
-            let total = &self.counters.total;
-            if let Some(to) = &queue.settings.dead_letter {
-                self.dead_letter(vhost, queue, to, &departed, now);
-                continue;
-            }
-            match departed.reason {
-                "expired" => add(&total.dropped_expired, 1),
-                "maxlen" => add(&total.dropped_maxlen, 1),
-                "slow" => add(&total.dropped_slow_consumer, 1),
-                _ => add(&total.dropped_rejected, 1),
-            }
-        }
     }
 }
 

@@ -1,14 +1,20 @@
 //! A consumer as its queue sees it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use polymq_contract::{Event, Outbox};
 use polymq_model::ConsumerId;
 
 use super::unsettled::Unsettled;
+
+/// How exactly the age of a delivery is known, in ms.
+const MARK_EVERY_MS: u64 = 100;
 
 /// Bounds the unsettled deliveries of several consumers together.
 #[derive(Debug, Default)]
@@ -59,6 +65,8 @@ pub(crate) struct ConsumerSpec {
     pub(crate) prefetch: u32,
     pub(crate) group: Arc<Group>,
     pub(crate) priority: i64,
+    /// Its name, for people.
+    pub(crate) tag: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -75,6 +83,8 @@ pub(super) struct QueueConsumer {
     staged_acked: u32,
     /// Bytes the outbox still takes in the dispatch that is under way.
     room: usize,
+    /// Since when deliveries from a number on have been out, where that counts: (number, ms).
+    marks: VecDeque<(u64, u64)>,
 }
 
 impl QueueConsumer {
@@ -88,7 +98,29 @@ impl QueueConsumer {
             staged: Vec::new(),
             staged_acked: 0,
             room: 0,
+            marks: VecDeque::new(),
         }
+    }
+
+    /// Notes when the next delivery goes out.
+    pub(super) fn mark(&mut self, now_ms: u64) {
+        let is_new = |(_, ms): &(u64, u64)| now_ms >= ms + MARK_EVERY_MS;
+        if self.marks.back().is_none_or(is_new) {
+            self.marks.push_back((self.next_number, now_ms));
+        }
+    }
+
+    /// Until when the oldest delivery must be settled when it may take `timeout_ms`, in ms since
+    /// 1970.
+    pub(super) fn overdue_at(&mut self, timeout_ms: u64) -> Option<u64> {
+        let Some(oldest) = self.unsettled.first() else {
+            self.marks.clear();
+            return None;
+        };
+        while self.marks.get(1).is_some_and(|(number, _)| *number <= oldest) {
+            self.marks.pop_front();
+        }
+        self.marks.front().map(|(_, ms)| ms.saturating_add(timeout_ms + MARK_EVERY_MS))
     }
 
     /// Looks how much the connection takes; called once at the start of a dispatch.

@@ -3,15 +3,14 @@
 use polymq_contract::Event;
 
 use super::{
-    Departed,
     consumer::QueueConsumer,
     state::{State, delivery},
 };
 
 impl State {
     /// Hands ready messages to consumers until either runs out.
-    pub(super) fn dispatch(&mut self, now_ms: u64, departed: &mut Vec<Departed>) {
-        if self.ring.is_empty() || !self.has_next() {
+    pub(super) fn dispatch(&mut self, now_ms: u64) {
+        if self.ring.is_empty() || self.paused || !self.has_next() {
             return;
         }
         for slot in &self.ring {
@@ -19,17 +18,14 @@ impl State {
                 consumer.look_for_room();
             }
         }
-        loop {
-            self.expire_head(now_ms, departed);
-            if !self.has_next() {
-                break;
-            }
+        let is_timed = self.rules.consumer_timeout_ms.is_some();
+        while let Some(lane) = self.next_lane(now_ms) {
             // A turn counts only when there is something to hand over.
             let Some(slot) = self.next_consumer() else { break };
             if !self.consumers.get_mut(slot).is_some_and(QueueConsumer::reserve) {
                 continue;
             }
-            let Some(entry) = self.pop_any() else { break };
+            let Some(entry) = self.pop_lane(lane) else { break };
             let Some(consumer) = self.consumers.get_mut(slot) else { break };
             let weight = size_of::<Event>() + entry.message.size();
             if consumer.spec.no_ack {
@@ -37,6 +33,9 @@ impl State {
                 consumer.stage(event, weight);
                 self.note_settled(&entry);
                 continue;
+            }
+            if is_timed {
+                consumer.mark(now_ms);
             }
             let number = consumer.next_number;
             consumer.next_number += 1;
@@ -50,31 +49,5 @@ impl State {
                 consumer.send_staged();
             }
         }
-    }
-
-    /// The consumer whose turn it is: the first with room of the highest priority that has one.
-    fn next_consumer(&mut self) -> Option<usize> {
-        let count = self.ring.len();
-        let mut best: Option<(usize, i64)> = None;
-        for step in 0..count {
-            let at = (self.turn + step) % count;
-            let slot = *self.ring.get(at)?;
-            let Some(consumer) = self.consumers.get(slot) else { continue };
-            if !consumer.has_room() {
-                continue;
-            }
-            let priority = consumer.spec.priority;
-            if best.is_none_or(|(_, highest)| priority > highest) {
-                best = Some((at, priority));
-            }
-            // The ring is sorted, so nobody ranks above its first consumer.
-            let top = self.ring.first().and_then(|s| self.consumers.get(*s));
-            if top.is_none_or(|c| c.spec.priority == priority) {
-                break;
-            }
-        }
-        let (at, _) = best?;
-        self.turn = (at + 1) % count;
-        self.ring.get(at).copied()
     }
 }

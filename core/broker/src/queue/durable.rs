@@ -1,35 +1,48 @@
-//! What a durable queue writes to its log.
+//! What a durable queue writes to its logs.
 
 use polymq_model::{Message, Seq};
 use polymq_store::{Durability, PubRef, ShardBatch};
 
-use super::{Queue, state::State};
-use crate::stored_message;
+use super::{
+    Queue,
+    lane::Lane,
+    state::{Arriving, State},
+};
+use crate::{
+    definitions::{self, StoredLevel},
+    stored_message,
+};
 
 impl Queue {
-    /// Writes the persistent ones of `messages`, which get positions from `first` on.
+    /// Writes the persistent ones of the messages, which get the next places of a lane.
     pub(super) fn store(
         &self,
-        messages: &[Message],
-        first: Seq,
+        state: &mut State,
+        lane: usize,
+        arriving: Arriving<'_>,
         refs: &mut [Option<PubRef>],
-        now_ms: u64,
     ) -> Option<ShardBatch> {
-        if !messages.iter().any(Message::is_durable) {
+        if !arriving.messages.iter().any(Message::is_durable) {
             return None;
         }
+        let lane = state.lanes.get_mut(lane)?;
+        if lane.log.0 == 0 {
+            self.begin_log(lane)?;
+        }
+        let (log, first) = (lane.log, lane.next_seq);
+        let durable = arriving.messages.iter().enumerate().filter(|(_, m)| m.is_durable());
         // Messages that are handed over together are kept as the strictest of them wants.
         let class = self.settings.durability;
         let (batch, ()) = self.committer.append_as(class, |writer| {
-            for (index, message) in messages.iter().enumerate().filter(|(_, m)| m.is_durable()) {
-                let seq = Seq(first.0 + index as u64);
-                let deadline_ms = self.settings.deadline_of(message, now_ms);
+            for (index, message) in durable {
+                let seq = Seq(first + index as u64);
+                let deadline_ms = state.rules.deadline_of(message, arriving.now_ms);
                 let place = refs.get_mut(index);
                 let known = place.as_ref().and_then(|known| **known);
-                if known.is_some_and(|r| writer.publish_same(self.log, seq, deadline_ms, r)) {
+                if known.is_some_and(|r| writer.publish_same(log, seq, deadline_ms, r)) {
                     continue;
                 }
-                let written = stored_message::write(writer, self.log, seq, deadline_ms, message);
+                let written = stored_message::write(writer, log, seq, deadline_ms, message);
                 if let Some(place) = place {
                     *place = Some(written);
                 }
@@ -38,26 +51,40 @@ impl Queue {
         Some(batch)
     }
 
+    /// Makes the log of a level when its first message comes, so that a level that is not used
+    /// costs nothing.
+    fn begin_log(&self, lane: &mut Lane) -> Option<()> {
+        lane.log = self.home.next_log()?;
+        let title = format!("{}/{}#{}", self.home.vhost_name(), self.name, lane.level);
+        let key = self.level_key(lane.level);
+        let value = definitions::encode(&StoredLevel { log: lane.log.0 });
+        self.committer.append(|writer| {
+            writer.log_create(lane.log, &title);
+            writer.meta_put(&key, &value);
+        });
+        Some(())
+    }
+
     /// Writes what the machine has noted about settled and returned messages.
     pub(super) fn settle_records(&self, state: &mut State) {
-        if !self.keeps {
-            state.settled.clear();
-            state.held.clear();
-            return;
-        }
-        if state.settled.is_empty() && state.held.is_empty() {
-            return;
-        }
-        // A lost acknowledgement is a redelivery, so nothing waits for the disk because of one.
-        self.committer.append_as(Durability::Os, |writer| {
-            if !state.settled.is_empty() {
-                writer.ack(self.log, &state.settled);
+        for lane in &mut state.lanes {
+            if lane.settled.is_empty() && lane.counts.is_empty() {
+                continue;
             }
-            for (seq, failed, acquired) in &state.held {
-                writer.hold(self.log, *seq, u32::from(*failed), u32::from(*acquired), 0);
+            // A lost acknowledgement is a redelivery, so nothing waits for the disk because of one.
+            if self.keeps && lane.log.0 != 0 {
+                self.committer.append_as(Durability::Os, |writer| {
+                    if !lane.settled.is_empty() {
+                        writer.ack(lane.log, &lane.settled);
+                    }
+                    for c in &lane.counts {
+                        let (failed, acquired) = (u32::from(c.failed), u32::from(c.acquired));
+                        writer.hold(lane.log, c.seq, failed, acquired, c.due_ms);
+                    }
+                });
             }
-        });
-        state.settled.clear();
-        state.held.clear();
+            lane.settled.clear();
+            lane.counts.clear();
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_model::{Now, Seq};
-use polymq_store::{Page as StoredPage, StoreError};
+use polymq_model::{LogId, VhostName};
+use polymq_store::{OpenedLog, Page as StoredPage, StoreError};
 
 use super::{
-    Departed, Queue,
+    Position, Queue,
     state::State,
     tail::{Page, Reading},
     window::{WindowBudget, weight},
@@ -25,12 +25,43 @@ const RETRY_MS: u64 = 1000;
 pub(crate) struct Home {
     core: Weak<Core>,
     vhost: Weak<Vhost>,
+    vhost_name: VhostName,
     pub(super) budget: Arc<WindowBudget>,
 }
 
 impl Home {
     pub(crate) fn new(core: &Weak<Core>, vhost: &Arc<Vhost>, budget: &Arc<WindowBudget>) -> Self {
-        Self { core: core.clone(), vhost: Arc::downgrade(vhost), budget: budget.clone() }
+        Self {
+            core: core.clone(),
+            vhost: Arc::downgrade(vhost),
+            vhost_name: vhost.name.clone(),
+            budget: budget.clone(),
+        }
+    }
+
+    pub(super) fn core(&self) -> Option<Arc<Core>> {
+        self.core.upgrade()
+    }
+
+    pub(super) fn vhost(&self) -> Option<Arc<Vhost>> {
+        self.vhost.upgrade()
+    }
+
+    pub(super) fn vhost_name(&self) -> &str {
+        self.vhost_name.as_str()
+    }
+
+    pub(super) fn next_log(&self) -> Option<LogId> {
+        self.core.upgrade().map(|core| core.next_log())
+    }
+
+    /// A random number from 0 to 1.
+    pub(super) fn chance(&self) -> f64 {
+        let mut bytes = [0; 4];
+        if let Some(core) = self.core.upgrade() {
+            (core.entropy)(&mut bytes);
+        }
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
     }
 }
 
@@ -46,71 +77,80 @@ impl ReadFailure {
     }
 }
 
+/// A page that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    level: u8,
+    generation: u64,
+    now_ms: u64,
+}
+
 impl Queue {
-    /// Reads the next page, if one is wanted and none is on its way. Called without the queue's
-    /// lock, because an engine may answer at once.
+    /// Reads the next page of each level, if one is wanted and none is on its way. Called without the
+    /// queue's lock, because an engine may answer at once.
     pub(super) fn fill(self: &Arc<Self>, now_ms: u64) {
         loop {
-            let (from, generation, limit) = {
+            let (at, level, generation, limit) = {
                 let mut state = self.state.lock();
-                let Some(from) = state.page_wanted() else { return };
+                let Some((lane, from)) = state.page_wanted() else { return };
                 if self.read_failure.stands(now_ms) {
                     return;
                 }
-                state.tail.reading = Reading::Asking;
-                (from, state.tail.generation, state.window.page())
+                let limit = state.window.page();
+                let Some(lane) = state.lanes.get_mut(lane) else { return };
+                lane.tail.reading = Reading::Asking;
+                ((lane.log, from), lane.level, lane.tail.generation, limit)
             };
             let queue = self.clone();
-            self.committer.read(
-                self.log,
-                from,
-                limit,
-                Box::new(move |page| queue.on_page(page, generation, now_ms)),
-            );
+            let asked = Asked { level, generation, now_ms };
+            let reply = Box::new(move |page| queue.on_page(page, asked));
+            self.committer.read(at.0, at.1, limit, reply);
             let mut state = self.state.lock();
-            match std::mem::take(&mut state.tail.reading) {
+            let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == level) else {
+                return;
+            };
+            match std::mem::take(&mut lane.tail.reading) {
                 Reading::Answered(page) => {
                     drop(state);
-                    self.take(page, now_ms);
+                    self.take(page, asked);
                 }
-                Reading::Asking => {
-                    state.tail.reading = Reading::Waiting;
-                    return;
-                }
+                // Other levels may want a page as well.
+                Reading::Asking => lane.tail.reading = Reading::Waiting,
                 Reading::Idle | Reading::Waiting => return,
             }
         }
     }
 
-    fn on_page(
-        self: &Arc<Self>,
-        page: Result<StoredPage, StoreError>,
-        generation: u64,
-        now_ms: u64,
-    ) {
+    fn on_page(self: &Arc<Self>, page: Result<StoredPage, StoreError>, asked: Asked) {
         let page = match page {
             Ok(page) => self.read(page),
             Err(error) => {
                 tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
-                self.read_failure.0.store(now_ms.max(1), Ordering::Relaxed);
+                self.read_failure.0.store(asked.now_ms.max(1), Ordering::Relaxed);
                 let mut state = self.state.lock();
-                state.tail.reading = Reading::Idle;
-                let getters = state.take_getters();
+                if let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == asked.level) {
+                    lane.tail.reading = Reading::Idle;
+                }
+                let getters = std::mem::take(&mut state.getters);
                 drop(state);
                 getters.iter().for_each(|outbox| outbox.nudge());
                 return;
             }
         };
         let mut state = self.state.lock();
-        let is_stale = state.tail.generation != generation || state.deleted;
-        match (&state.tail.reading, is_stale) {
-            (_, true) => state.tail.reading = Reading::Idle,
-            (Reading::Asking, false) => state.tail.reading = Reading::Answered(page),
+        let is_deleted = state.deleted;
+        let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == asked.level) else {
+            return;
+        };
+        let is_stale = lane.tail.generation != asked.generation || is_deleted;
+        match (&lane.tail.reading, is_stale) {
+            (_, true) => lane.tail.reading = Reading::Idle,
+            (Reading::Asking, false) => lane.tail.reading = Reading::Answered(page),
             (Reading::Idle | Reading::Answered(_) | Reading::Waiting, false) => {
-                state.tail.reading = Reading::Idle;
+                lane.tail.reading = Reading::Idle;
                 drop(state);
-                self.take(page, now_ms);
-                self.fill(now_ms);
+                self.take(page, asked);
+                self.fill(asked.now_ms);
             }
         }
     }
@@ -118,54 +158,76 @@ impl Queue {
     /// Makes entries of stored messages; without the lock, because a client session may have to be
     /// asked.
     fn read(self: &Arc<Self>, page: StoredPage) -> Page {
+        let due = page.messages.iter().filter_map(|stored| {
+            let due_ms = stored.hold.map_or(0, |hold| hold.due_ms);
+            (due_ms > 0).then_some((stored.seq, due_ms))
+        });
+        let due = due.collect();
         let entries = match self.home.core.upgrade() {
             Some(core) => core.entries_of(self, page.messages),
             None => Vec::new(),
         };
-        Page { entries, next: page.next }
+        Page { entries, due, next: page.next }
     }
 
-    fn take(self: &Arc<Self>, page: Page, now_ms: u64) {
-        let mut departed = Vec::new();
+    fn take(self: &Arc<Self>, mut page: Page, asked: Asked) {
+        let now_ms = asked.now_ms;
         let mut state = self.state.lock();
         state.window = self.home.budget.window();
-        if state.take_page(page) {
-            self.perishable.store(true, Ordering::Relaxed);
+        let window = state.window;
+        for entry in &mut page.entries {
+            entry.at = Position::new(asked.level, entry.at.seq());
+            if let Some(ttl_ms) = state.rules.ttl_ms {
+                entry.bring_deadline_forward(now_ms.saturating_add(ttl_ms).max(1));
+            }
         }
-        state.expire_head(now_ms, &mut departed);
-        state.drop_head_over_limit(&self.settings, &mut departed);
-        state.dispatch(now_ms, &mut departed);
-        self.settle_records(&mut state);
-        self.report(&mut state);
-        let getters = state.take_getters();
-        drop(state);
+        let lane = state.lanes.iter_mut().find(|lane| lane.level == asked.level);
+        let held = lane.map(|lane| lane.take_page(page, window, now_ms)).unwrap_or_default();
+        state.delayed.extend(held.into_iter().map(|(due, entry)| ((due, entry.at), entry)));
+        state.expire_heads(now_ms);
+        state.dispatch(now_ms);
+        state.drop_over_limit();
+        let getters = std::mem::take(&mut state.getters);
+        self.finish_but_fill(state, now_ms);
         getters.iter().for_each(|outbox| outbox.nudge());
-        self.depart(departed, now_ms);
-    }
-
-    fn depart(self: &Arc<Self>, departed: Vec<Departed>, now_ms: u64) {
-        if departed.is_empty() {
-            return;
-        }
-        if let (Some(core), Some(vhost)) = (self.home.core.upgrade(), self.home.vhost.upgrade()) {
-            let now = Now { instant: std::time::Instant::now(), unix_ms: now_ms };
-            core.after_departure(&vhost, self, departed, now);
-        }
     }
 
     /// Tells all queues together what this one takes.
     pub(super) fn report(&self, state: &mut State) {
         if self.keeps {
-            let weight = weight(state.ready.len(), state.ready_bytes);
+            let size = |lane: &super::lane::Lane| weight(lane.ready.len(), lane.ready_bytes);
+            let weight = state.lanes.iter().map(size).sum();
             state.reported = self.home.budget.report(state.reported, weight);
         }
     }
 
-    /// Takes over what a restart has found in the store.
-    pub(crate) fn restore(&self, floor: Seq, next_seq: Seq, count: u64, bytes: u64) {
-        if count > 0 {
-            self.perishable.store(true, Ordering::Relaxed);
+    /// Takes over what a restart has found in the store of one level.
+    pub(crate) fn restore(self: &Arc<Self>, level: u8, log: &OpenedLog, bytes: u64) {
+        let mut state = self.state.lock();
+        let at = state.lane_at(level);
+        if let Some(lane) = state.lanes.get_mut(at) {
+            lane.log = log.id;
+            lane.restore(log.floor, log.next_seq, log.live_count, bytes);
         }
-        self.state.lock().restore(floor, next_seq, count, bytes);
+        drop(state);
+        if log.live_count > 0 {
+            // What may expire there is known when it has been read.
+            self.schedule(1);
+        }
+    }
+
+    /// Takes over where a level is stored.
+    pub(crate) fn restore_level(&self, level: u8, log: LogId) {
+        let mut state = self.state.lock();
+        let at = state.lane_at(level);
+        if let Some(lane) = state.lanes.get_mut(at) {
+            lane.log = log;
+        }
+    }
+
+    /// Every level that is stored, and where.
+    pub(crate) fn logs(&self) -> Vec<(u8, LogId)> {
+        let state = self.state.lock();
+        state.lanes.iter().map(|lane| (lane.level, lane.log)).filter(|(_, l)| l.0 != 0).collect()
     }
 }

@@ -9,6 +9,7 @@ use polymq_model::{ConsumerId, Seq};
 use super::{
     ConsumerSpec, Entry,
     consumer::QueueConsumer,
+    settling::Moment,
     state::{State, delivery},
     unsettled::Unsettled,
 };
@@ -16,8 +17,8 @@ use super::{
 impl State {
     /// Keeps the deliveries at `begun` with the slot and returns the others to their places. False
     /// when there is nothing to keep: the consumer is gone then.
-    pub(super) fn park(&mut self, slot: usize, begun: &BTreeSet<Seq>, now_ms: u64) -> bool {
-        self.cancel(slot, now_ms);
+    pub(super) fn park(&mut self, slot: usize, begun: &BTreeSet<Seq>, moment: Moment<'_>) -> bool {
+        self.cancel(slot, moment.now_ms);
         let Some(consumer) = self.consumers.get_mut(slot) else { return false };
         let mut all = std::mem::take(&mut consumer.unsettled);
         let count = all.len();
@@ -28,7 +29,7 @@ impl State {
         let (mut kept, mut next_number) = (Unsettled::default(), 1);
         let mut others = Vec::new();
         all.take(0, u64::MAX, |entry| {
-            if begun.contains(&entry.seq) {
+            if begun.contains(&entry.at.number()) {
                 kept.push(next_number, entry);
                 next_number += 1;
             } else {
@@ -40,7 +41,7 @@ impl State {
         consumer.next_number = next_number;
         self.unsettled = self.unsettled.saturating_sub(others.len() as u64);
         for entry in others {
-            self.give_back(entry, false);
+            self.give_back(entry, false, moment);
         }
         if !stays {
             self.forget(slot);
@@ -70,11 +71,14 @@ impl State {
         consumer.spec = spec;
         consumer.next_number = 1;
         let mut events = Vec::with_capacity(entries.len());
-        for mut entry in entries {
+        for entry in &mut entries {
             entry.acquired = entry.acquired.saturating_add(1);
-            if entry.message.is_durable() {
-                self.held.push((entry.seq, entry.failed, entry.acquired));
-            }
+        }
+        for entry in &entries {
+            self.note_counts(entry, 0);
+        }
+        let Some(consumer) = self.consumers.get_mut(slot) else { return false };
+        for entry in entries {
             let number = consumer.next_number;
             consumer.next_number += 1;
             events.push(Event::Delivered(delivery(&entry, consumer.spec.consumer, number)));
@@ -96,5 +100,6 @@ fn absent(consumer: ConsumerId) -> ConsumerSpec {
         prefetch: 0,
         group: Arc::default(),
         priority: 0,
+        tag: Arc::from(""),
     }
 }

@@ -1,23 +1,28 @@
-//! What a queue was declared with, parsed once.
+//! What a queue was declared with, parsed once. What may change later is in `rules`.
 
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 use polymq_store::Durability;
 
-/// Where dead letters go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeadLetterTo {
-    pub(crate) exchange: String,
-    pub(crate) key: Option<String>,
-}
+use super::{
+    arguments::{Arguments, invalid, show},
+    rules::{Rules, Wishes, later},
+};
 
 /// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
-const COMPARED: [&str; 14] = [
+const COMPARED: [&str; 21] = [
     "x-consumer-timeout",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
+    "x-delayed-retry-backoff",
+    "x-delayed-retry-factor",
+    "x-delayed-retry-jitter",
+    "x-delayed-retry-max",
+    "x-delayed-retry-min",
+    "x-delayed-retry-type",
     "x-delivery-limit",
+    "x-delivery-limit-counts",
     "x-durability",
     "x-expires",
     "x-max-length",
@@ -29,18 +34,30 @@ const COMPARED: [&str; 14] = [
     "x-single-active-consumer",
 ];
 
-/// Longest time of a queue's arguments, in ms, as RabbitMQ has it.
-const TIME_MS_MAX: u64 = u32::MAX as u64;
+/// Levels of a queue of type quorum.
+const QUORUM_PRIORITY_MAX: u8 = 31;
+/// The level of a message without priority in a queue of type quorum.
+const QUORUM_PRIORITY: u8 = 4;
 
-/// Failed deliveries that a queue of type quorum permits unless it says otherwise.
-const QUORUM_DELIVERY_LIMIT: u64 = 20;
-
-/// What happens to a publish beyond the length limit.
+/// The priority levels of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Overflow {
-    #[default]
-    DropHead,
-    RejectPublish,
+pub(crate) struct Levels {
+    /// The highest; 0 when priorities have no effect.
+    max: u8,
+    /// Of a message that has none.
+    default: u8,
+}
+
+impl Levels {
+    /// The level of a message.
+    pub(crate) fn of(self, message: &Message) -> u8 {
+        if self.max == 0 { 0 } else { message.priority().unwrap_or(self.default).min(self.max) }
+    }
+
+    /// True when there is only one.
+    pub(crate) fn is_single(self) -> bool {
+        self.max == 0
+    }
 }
 
 /// What a queue was declared with.
@@ -52,14 +69,13 @@ pub(crate) struct QueueSettings {
     /// The queue belongs to a client session, which declares and deletes it.
     pub(crate) of_client: bool,
     pub(crate) arguments: Table,
-    pub(crate) ttl_ms: Option<u64>,
-    pub(crate) expires_ms: Option<u64>,
-    pub(crate) length_max: Option<u64>,
-    pub(crate) bytes_max: Option<u64>,
-    pub(crate) overflow: Overflow,
-    /// A message leaves when more of its deliveries than this have failed.
-    pub(crate) delivery_limit: Option<u64>,
-    pub(crate) dead_letter: Option<DeadLetterTo>,
+    pub(crate) wishes: Wishes,
+    /// The rules it begins with.
+    pub(crate) rules: Rules,
+    pub(crate) is_quorum: bool,
+    pub(crate) levels: Levels,
+    /// One consumer at a time gets messages.
+    pub(crate) single_active: bool,
     /// What the confirm of a persistent message means.
     pub(crate) durability: Durability,
     /// With so many bytes ready, messages sent at most once are dropped. For queues of clients.
@@ -70,12 +86,12 @@ impl QueueSettings {
     /// The queue of a client session.
     pub(crate) fn of_client(durable: bool, limits: &Limits, durability: Durability) -> Self {
         let length_max = Some(limits.session_messages_max).filter(|max| *max > 0);
-        let at_most_once_bytes_max = Some(limits.direct_bytes_max);
         Self {
             durable,
             of_client: true,
-            length_max,
-            at_most_once_bytes_max,
+            rules: Rules::of(&Wishes::of_client(length_max), None, None, false),
+            wishes: Wishes::of_client(length_max),
+            at_most_once_bytes_max: Some(limits.direct_bytes_max),
             durability,
             ..Self::default()
         }
@@ -85,93 +101,41 @@ impl QueueSettings {
     ///
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
     /// for one whose being ignored could lose or reorder messages.
-    pub(crate) fn parse(arguments: Table, default: Durability) -> Result<Self, Refusal> {
-        let number = |name: &str, least: i64| number(&arguments, name, least);
-        let time = |name: &str, least: i64| time(&arguments, name, least);
-        let text = |name: &str| text(&arguments, name);
-        let overflow = match text("x-overflow")?.as_deref() {
-            None | Some("drop-head") => Overflow::DropHead,
-            Some("reject-publish") => Overflow::RejectPublish,
-            Some("reject-publish-dlx" | "block") => return Err(later("x-overflow")),
-            Some(other) => {
-                let value = Value::String(other.to_owned());
-                return Err(invalid("x-overflow", &value, "drop-head or reject-publish"));
-            }
-        };
-        let key = text("x-dead-letter-routing-key")?;
-        let dead_letter = match (text("x-dead-letter-exchange")?, key) {
-            (Some(exchange), key) => Some(DeadLetterTo { exchange, key }),
-            (None, None) => None,
-            (None, Some(_)) => {
-                return Err(Refusal::new(
-                    RefusalKind::Invalid,
-                    "x-dead-letter-routing-key needs x-dead-letter-exchange",
-                ));
-            }
-        };
-        let mut delivery_limit = number("x-delivery-limit", -1)?;
-        match text("x-queue-type")?.as_deref() {
-            None | Some("classic") => {}
-            Some("quorum") if find(&arguments, "x-delivery-limit").is_none() => {
-                delivery_limit = Some(QUORUM_DELIVERY_LIMIT);
-            }
-            Some("quorum") => {}
+    pub(crate) fn parse(table: Table, default: Durability) -> Result<Self, Refusal> {
+        let arguments = Arguments::new(&table, "x-");
+        let is_quorum = match arguments.text("queue-type")? {
+            None | Some("classic") => false,
+            Some("quorum") => true,
             Some("stream") => return Err(later("x-queue-type: stream")),
             Some(other) => {
                 let value = Value::String(other.to_owned());
                 return Err(invalid("x-queue-type", &value, "classic or quorum"));
             }
-        }
-        if number("x-max-priority", 0)?.is_some_and(|levels| levels > 0) {
-            return Err(later("x-max-priority"));
-        }
-        if find(&arguments, "x-single-active-consumer").and_then(Value::as_bool) == Some(true) {
-            return Err(later("x-single-active-consumer"));
-        }
+        };
+        let wishes = Wishes::of_arguments(&table)?;
         Ok(Self {
-            ttl_ms: time("x-message-ttl", 0)?,
-            expires_ms: time("x-expires", 1)?,
-            delivery_limit,
+            rules: Rules::of(&wishes, None, None, is_quorum),
+            wishes,
+            is_quorum,
+            levels: levels(&arguments, is_quorum)?,
+            single_active: arguments.flag("single-active-consumer")?,
             durability: durability(&arguments, default)?,
-            length_max: number("x-max-length", 0)?,
-            bytes_max: number("x-max-length-bytes", 0)?,
-            overflow,
-            dead_letter,
-            arguments,
+            arguments: table,
             ..Self::default()
         })
     }
 
-    /// True when a message whose deliveries have failed `failed` times before must not fail again.
-    pub(crate) fn is_last_failure(&self, failed: u16) -> bool {
-        self.delivery_limit.is_some_and(|limit| u64::from(failed) >= limit)
-    }
-
     /// Errors: kind `Invalid` when the type of the queue does not permit what it was declared as.
     pub(crate) fn check_type(&self) -> Result<(), Refusal> {
-        let is_quorum =
-            find(&self.arguments, "x-queue-type").and_then(Value::as_str) == Some("quorum");
         for (name, is_wrong) in
             [("durable", !self.durable), ("exclusive", self.exclusive.is_some())]
         {
-            if is_quorum && is_wrong {
+            if self.is_quorum && is_wrong {
                 let text = format!("invalid property '{name}' for a queue of type quorum");
                 return Err(Refusal::new(RefusalKind::Invalid, text));
             }
         }
         Ok(())
-    }
-
-    /// The deadline of a message that arrives now.
-    pub(crate) fn deadline_of(&self, message: &Message, now_ms: u64) -> u64 {
-        let own = message.deadline_ms();
-        match self.ttl_ms {
-            None => own,
-            Some(ttl) => {
-                let here = now_ms.saturating_add(ttl).max(1);
-                if own == 0 { here } else { own.min(here) }
-            }
-        }
     }
 
     /// An argument other than the usual queue type, which says nothing.
@@ -205,43 +169,26 @@ impl QueueSettings {
     }
 }
 
-/// Errors: kind `Invalid` for another type, or less than `least`.
-fn number(arguments: &Table, name: &str, least: i64) -> Result<Option<u64>, Refusal> {
-    let Some(value) = find(arguments, name) else { return Ok(None) };
-    match value.as_i64() {
-        Some(number) if number >= least => Ok(u64::try_from(number).ok()),
-        _ => Err(invalid(name, value, &format!("a number of at least {least}"))),
-    }
-}
-
-/// Errors: as of [`number`], and for times that are too long.
-fn time(arguments: &Table, name: &str, least: i64) -> Result<Option<u64>, Refusal> {
-    let time = number(arguments, name, least)?;
-    match (time, find(arguments, name)) {
-        (Some(ms), Some(value)) if ms > TIME_MS_MAX => {
-            Err(invalid(name, value, &format!("a number of at most {TIME_MS_MAX}")))
+/// Errors: kind `Invalid` for another type or range.
+fn levels(arguments: &Arguments<'_>, is_quorum: bool) -> Result<Levels, Refusal> {
+    let max = arguments.count("max-priority")?;
+    match (max.map(u8::try_from), arguments.get("max-priority")) {
+        _ if is_quorum => Ok(Levels { max: QUORUM_PRIORITY_MAX, default: QUORUM_PRIORITY }),
+        (Some(Err(_)), Some(value)) => {
+            Err(invalid("x-max-priority", value, "a number of at most 255"))
         }
-        _ => Ok(time),
+        (max, _) => Ok(Levels { max: max.and_then(Result::ok).unwrap_or(0), default: 0 }),
     }
 }
 
 /// Errors: kind `Invalid` for another type or word.
-fn durability(arguments: &Table, default: Durability) -> Result<Durability, Refusal> {
-    match text(arguments, "x-durability")? {
+fn durability(arguments: &Arguments<'_>, default: Durability) -> Result<Durability, Refusal> {
+    match arguments.text("durability")? {
         None => Ok(default),
-        Some(word) => Durability::parse(&word).ok_or_else(|| {
-            let value = Value::String(word);
+        Some(word) => Durability::parse(word).ok_or_else(|| {
+            let value = Value::String(word.to_owned());
             invalid("x-durability", &value, "sync, sync-interval:<ms>, os or memory")
         }),
-    }
-}
-
-/// Errors: kind `Invalid` for another type.
-fn text(arguments: &Table, name: &str) -> Result<Option<String>, Refusal> {
-    let Some(value) = find(arguments, name) else { return Ok(None) };
-    match value.as_str() {
-        Some(text) => Ok(Some(text.to_owned())),
-        None => Err(invalid(name, value, "text")),
     }
 }
 
@@ -255,26 +202,4 @@ fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }
-}
-
-fn show(value: Option<&Value>) -> String {
-    match value {
-        None => "none".to_owned(),
-        Some(value) => match (value.as_i64(), value.as_str()) {
-            (Some(number), _) => format!("'{number}'"),
-            (None, Some(text)) => format!("'{text}'"),
-            (None, None) => format!("'{value:?}'"),
-        },
-    }
-}
-
-pub(crate) fn invalid(name: &str, value: &Value, wanted: &str) -> Refusal {
-    Refusal::new(
-        RefusalKind::Invalid,
-        format!("invalid arg '{name}': {} is not {wanted}", show(Some(value))),
-    )
-}
-
-fn later(what: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotAvailable, format!("{what} is not available yet"))
 }

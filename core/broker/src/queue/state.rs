@@ -1,79 +1,112 @@
 //! The machine: messages in order, consumers in turn. No lock, no store, no clock of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use polymq_contract::{Delivery, DeliveryRange, Matched, Outcome};
-use polymq_model::{Message, Seq};
+use polymq_contract::{Delivery, Matched, Outbox};
+use polymq_model::{LogId, Message, Seq};
 use polymq_store::ShardBatch;
 use slab::Slab;
 
 use super::{
-    ConsumerSpec, Departed, Ended, Entry, QueueCounts,
+    ConsumerSpec, Ended, Entry, QueueCounts,
     consumer::QueueConsumer,
-    settings::{Overflow, QueueSettings},
-    tail::Tail,
+    departing::{Departing, Dropped, Staying},
+    lane::Lane,
+    position::Position,
+    rules::{Overflow, Rules},
+    settings::QueueSettings,
     window::Window,
 };
 
+/// Messages on their way in.
+#[derive(Clone, Copy)]
+pub(super) struct Arriving<'a> {
+    pub(super) messages: &'a [Message],
+    pub(super) matched: &'a Matched,
+    pub(super) now_ms: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) next_seq: u64,
-    /// Messages never delivered, in order. All of `returned` stand before them.
-    pub(super) ready: VecDeque<Entry>,
-    /// Messages that came back, at their own places.
-    pub(super) returned: BTreeMap<Seq, Entry>,
-    pub(super) ready_bytes: usize,
+    /// The levels in use, highest first; never empty.
+    pub(super) lanes: Vec<Lane>,
+    /// What holds now.
+    pub(super) rules: Rules,
+    /// Messages that came back and are held until they are due, by that time in ms since 1970.
+    pub(super) delayed: BTreeMap<(u64, Position), Entry>,
+    /// Messages that leave, in the order in which they died.
+    pub(super) departing: VecDeque<Departing>,
+    /// Somebody is publishing some of those.
+    pub(super) is_departing: bool,
+    /// Dead letters that nobody has taken yet.
+    pub(super) staying: BTreeMap<Position, Staying>,
+    pub(super) dropped: Dropped,
     pub(super) unsettled: u64,
     pub(super) consumers: Slab<QueueConsumer>,
     /// Slots of active consumers, highest priority first, among equals the oldest first.
     pub(super) ring: Vec<usize>,
     /// Whose turn it is, as an index into `ring`.
     pub(super) turn: usize,
+    /// Only one consumer gets messages.
+    pub(super) single_active: bool,
+    /// Which one.
+    pub(super) sole: Option<usize>,
     pub(super) deleted: bool,
-    pub(super) tail: Tail,
-    /// The last batch with a message of this queue.
-    pub(super) last_batch: ShardBatch,
+    /// Nothing is delivered.
+    pub(super) paused: bool,
+    /// Connections that wait for a page, to answer a get.
+    pub(super) getters: Vec<Arc<Outbox>>,
     /// How much is kept in memory.
     pub(super) window: Window,
     /// What the budget of all queues knows that this one takes.
     pub(super) reported: usize,
-    used_ms: u64,
-    /// Persistent messages that are done with, as ranges, for the store.
-    pub(super) settled: Vec<(Seq, Seq)>,
-    /// Persistent messages that came back: position, failed and acquired count, for the store.
-    pub(super) held: Vec<(Seq, u16, u16)>,
+    pub(super) used_ms: u64,
 }
 
-impl Default for State {
-    fn default() -> Self {
+impl State {
+    pub(super) fn new(window: Window, settings: &QueueSettings, log: LogId) -> Self {
         Self {
-            next_seq: 1,
-            ready: VecDeque::new(),
-            returned: BTreeMap::new(),
-            ready_bytes: 0,
+            lanes: vec![Lane::new(0, log)],
+            rules: settings.rules.clone(),
+            delayed: BTreeMap::new(),
+            departing: VecDeque::new(),
+            is_departing: false,
+            staying: BTreeMap::new(),
+            dropped: Dropped::default(),
             unsettled: 0,
             consumers: Slab::new(),
             ring: Vec::new(),
             turn: 0,
+            single_active: settings.single_active,
+            sole: None,
             deleted: false,
-            tail: Tail::default(),
-            last_batch: ShardBatch(0),
-            window: Window::default(),
+            paused: false,
+            getters: Vec::new(),
+            window,
             reported: 0,
             used_ms: 0,
-            settled: Vec::new(),
-            held: Vec::new(),
         }
     }
-}
 
-impl State {
-    pub(super) fn new(window: Window) -> Self {
-        Self { window, ..Self::default() }
+    /// The lane of a level, made when it is new; where to find it in `lanes`.
+    pub(super) fn lane_at(&mut self, level: u8) -> usize {
+        let at = self.lanes.partition_point(|lane| lane.level > level);
+        if self.lanes.get(at).is_none_or(|lane| lane.level != level) {
+            self.lanes.insert(at, Lane::new(level, LogId(0)));
+        }
+        at
+    }
+
+    /// The lane of a position.
+    pub(super) fn lane_of(&mut self, at: Position) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.level == at.level())
     }
 
     pub(super) fn ready_len(&self) -> u64 {
-        self.window_len() as u64 + self.tail.len()
+        self.lanes.iter().map(Lane::len).sum()
     }
 
     pub(super) fn active_consumers(&self) -> usize {
@@ -85,202 +118,148 @@ impl State {
     }
 
     pub(super) fn counts(&self) -> QueueCounts {
+        let in_memory = |lane: &Lane| lane.window_len() as u64 + lane.tail.memory_len();
         QueueCounts {
             ready: self.ready_len(),
             unsettled: self.unsettled,
+            delayed: (self.delayed.len() + self.staying.len()) as u64,
             consumers: u32::try_from(self.ring.len()).unwrap_or(u32::MAX),
             bytes: self.bytes(),
-            in_memory: self.window_len() as u64 + self.tail.memory_len(),
+            in_memory: self.lanes.iter().map(in_memory).sum(),
         }
     }
 
     /// Bytes of the bodies of ready messages, wherever they are.
     fn bytes(&self) -> u64 {
-        self.ready_bytes as u64 + self.tail.bytes()
+        self.lanes.iter().map(Lane::bytes).sum()
     }
 
     /// How many of the messages, from the first, the queue takes.
-    pub(super) fn room_for(&self, messages: &[Message], settings: &QueueSettings) -> usize {
-        if settings.overflow == Overflow::DropHead
-            || (settings.length_max.is_none() && settings.bytes_max.is_none())
-        {
+    pub(super) fn room_for(&self, messages: &[Message]) -> usize {
+        if self.rules.overflow == Overflow::DropHead || !self.rules.is_bounded() {
             return messages.len();
         }
         let (mut length, mut bytes) = (self.ready_len(), self.bytes());
         for (index, message) in messages.iter().enumerate() {
             length += 1;
             bytes += message.body().len() as u64;
-            if settings.length_max.is_some_and(|max| length > max)
-                || settings.bytes_max.is_some_and(|max| bytes > max)
-            {
+            if self.rules.is_exceeded(length, bytes) {
                 return index;
             }
         }
         messages.len()
     }
 
-    /// Adds messages at the tail; `batch` holds those that are stored. Returns true when one of
-    /// them may expire.
+    /// Adds messages of one lane at its tail; `batch` holds those that are stored.
     pub(super) fn append(
         &mut self,
-        messages: &[Message],
+        lane: usize,
+        arriving: Arriving<'_>,
         batch: ShardBatch,
-        matched: &Matched,
         settings: &QueueSettings,
-        now_ms: u64,
-        departed: &mut Vec<Departed>,
-    ) -> bool {
-        self.last_batch = self.last_batch.max(batch);
-        let mut perishable = false;
+    ) {
         let is_away = settings.of_client && self.ring.is_empty();
-        for message in messages {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        lane.last_batch = lane.last_batch.max(batch);
+        for message in arriving.messages {
             let is_slow =
-                settings.at_most_once_bytes_max.is_some_and(|max| self.ready_bytes >= max);
+                settings.at_most_once_bytes_max.is_some_and(|max| lane.ready_bytes >= max);
             if (is_away || is_slow) && is_at_most_once(message) {
                 // The place stays empty, so that the others keep those they are stored under.
-                self.next_seq += 1;
+                lane.skip_place();
                 if !is_away {
-                    departed.push(Departed { message: message.clone(), reason: "slow" });
+                    self.dropped.count("slow");
                 }
                 continue;
             }
-            let entry = Entry {
-                seq: Seq(self.next_seq),
-                deadline_ms: settings.deadline_of(message, now_ms),
-                acquired: 0,
-                failed: 0,
-                matched: matched.clone(),
-                message: message.clone(),
-            };
-            perishable |= entry.deadline_ms != 0;
-            self.next_seq += 1;
-            if self.tail.is_empty() {
-                self.ready_bytes += message.body().len();
-                self.ready.push_back(entry);
-            } else {
-                self.tail.push(batch, entry);
-            }
+            let mut entry = Entry::new(message, arriving.matched);
+            entry.deadline_ms = self.rules.deadline_of(message, arriving.now_ms);
+            lane.push(entry, batch);
         }
-        perishable
     }
 
-    /// Takes the first message that has not expired.
-    pub(super) fn pop(&mut self, now_ms: u64, departed: &mut Vec<Departed>) -> Option<Entry> {
-        self.expire_head(now_ms, departed);
-        self.pop_any()
-    }
-
-    pub(super) fn pop_any(&mut self) -> Option<Entry> {
-        if !self.has_next() {
-            return None;
-        }
-        let entry = if self.returned.is_empty() {
-            self.ready.pop_front()?
-        } else {
-            self.returned.pop_first()?.1
-        };
-        self.ready_bytes = self.ready_bytes.saturating_sub(entry.message.body().len());
-        if self.ready.is_empty() && self.ready.capacity() > 4096 {
-            self.ready = VecDeque::new();
-        }
-        Some(entry)
-    }
-
-    pub(super) fn expire_head(&mut self, now_ms: u64, departed: &mut Vec<Departed>) {
+    /// The lane of the next message that has not expired, when it is in memory.
+    pub(super) fn next_lane(&mut self, now_ms: u64) -> Option<usize> {
         loop {
-            if !self.has_next() {
-                return;
+            let at = self.first_lane()?;
+            let head = self.lanes.get(at).and_then(Lane::head)?;
+            if head.deadline_ms == 0 || head.deadline_ms > now_ms {
+                return Some(at);
             }
-            let head =
-                self.returned.first_key_value().map(|(_, e)| e).or_else(|| self.ready.front());
-            if head.is_none_or(|e| e.deadline_ms == 0 || e.deadline_ms > now_ms) {
-                return;
-            }
-            let Some(entry) = self.pop_any() else { return };
-            self.depart(entry, "expired", departed);
+            let entry = self.pop_lane(at)?;
+            self.depart(entry, "expired");
         }
     }
 
-    pub(super) fn drop_head_over_limit(
-        &mut self,
-        settings: &QueueSettings,
-        departed: &mut Vec<Departed>,
-    ) {
-        if settings.overflow != Overflow::DropHead {
+    /// The lane that comes first; `None` when there is none, or its next message is on the disk.
+    fn first_lane(&mut self) -> Option<usize> {
+        let window = self.window;
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.has_next(window) {
+                return Some(at);
+            }
+            if lane.len() > 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// True when the next message is in memory.
+    pub(super) fn has_next(&mut self) -> bool {
+        self.first_lane().is_some()
+    }
+
+    /// These messages of the disk are somebody's, or gone.
+    pub(super) fn take_from_disk(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Some(lane) = self.lane_of(entry.at) {
+                lane.take_from_disk([(entry.at.seq(), entry.message.body().len())]);
+            }
+        }
+    }
+
+    pub(super) fn pop_lane(&mut self, at: usize) -> Option<Entry> {
+        let window = self.window;
+        self.lanes.get_mut(at)?.pop(window)
+    }
+
+    /// Removes what has expired at the head of each level.
+    pub(super) fn expire_heads(&mut self, now_ms: u64) {
+        for at in 0..self.lanes.len() {
+            let window = self.window;
+            while let Some(lane) = self.lanes.get_mut(at)
+                && lane.has_deadlines
+                && lane.has_next(window)
+                && lane.head().is_some_and(|e| e.deadline_ms != 0 && e.deadline_ms <= now_ms)
+                && let Some(entry) = lane.pop(window)
+            {
+                self.depart(entry, "expired");
+            }
+        }
+    }
+
+    /// Takes out what is too much: the heads of the lowest level that has messages.
+    pub(super) fn drop_over_limit(&mut self) {
+        if self.rules.overflow != Overflow::DropHead || !self.rules.is_bounded() {
             return;
         }
-        while settings.length_max.is_some_and(|max| self.ready_len() > max)
-            || settings.bytes_max.is_some_and(|max| self.bytes() > max)
-        {
-            let Some(entry) = self.pop_any() else { return };
-            self.depart(entry, "maxlen", departed);
+        while self.rules.is_exceeded(self.ready_len(), self.bytes()) {
+            let Some(at) = self.lanes.iter().rposition(|lane| lane.len() > 0) else { return };
+            let Some(entry) = self.pop_lane(at) else { return };
+            self.depart(entry, "maxlen");
         }
-    }
-
-    /// A message leaves without having been accepted.
-    fn depart(&mut self, entry: Entry, reason: &'static str, departed: &mut Vec<Departed>) {
-        self.note_settled(&entry);
-        departed.push(Departed { message: entry.message, reason });
     }
 
     pub(super) fn note_settled(&mut self, entry: &Entry) {
-        if !entry.message.is_durable() {
-            return;
-        }
-        match self.settled.last_mut() {
-            Some((_, last)) if last.next() == entry.seq => *last = entry.seq,
-            Some(_) | None => self.settled.push((entry.seq, entry.seq)),
+        if let Some(lane) = self.lane_of(entry.at) {
+            lane.note_settled(entry.at.seq(), &entry.message);
         }
     }
 
-    /// Settles deliveries of a consumer. Returns true when it is cancelled and has none left.
-    pub(super) fn settle(
-        &mut self,
-        slot: usize,
-        deliveries: DeliveryRange,
-        outcome: Outcome,
-        settings: &QueueSettings,
-        departed: &mut Vec<Departed>,
-    ) -> bool {
-        let Some(consumer) = self.consumers.get_mut(slot) else { return false };
-        let mut unsettled = std::mem::take(&mut consumer.unsettled);
-        let mut count = 0;
-        unsettled.take(deliveries.first, deliveries.last, |entry| {
-            count += 1;
-            match outcome {
-                Outcome::Accepted => self.note_settled(&entry),
-                Outcome::Returned => self.give_back(entry, false),
-                Outcome::Failed if settings.is_last_failure(entry.failed) => {
-                    self.depart(entry, "delivery_limit", departed);
-                }
-                Outcome::Failed => self.give_back(entry, true),
-                Outcome::Rejected => self.depart(entry, "rejected", departed),
-                Outcome::TooLarge => self.depart(entry, "too_large", departed),
-            }
-        });
-        self.unsettled = self.unsettled.saturating_sub(u64::from(count));
-        let left = unsettled.len();
-        let Some(consumer) = self.consumers.get_mut(slot) else { return false };
-        consumer.unsettled = unsettled;
-        consumer.spec.group.give_back(count);
-        !consumer.active && left == 0
-    }
-
-    pub(super) fn give_back(&mut self, mut entry: Entry, failed: bool) {
-        entry.acquired = entry.acquired.saturating_add(1);
-        entry.failed = entry.failed.saturating_add(u16::from(failed));
-        self.ready_bytes += entry.message.body().len();
-        if entry.message.is_durable() {
-            self.held.push((entry.seq, entry.failed, entry.acquired));
-        }
-        self.returned.insert(entry.seq, entry);
-    }
-
-    /// Deliveries that a client has been sent go on when it comes back, whatever their expiry says
-    /// [MQTT-4.3.3-7].
-    pub(super) fn spare_returned(&mut self) {
-        for entry in self.returned.values_mut() {
-            entry.deadline_ms = 0;
+    pub(super) fn note_counts(&mut self, entry: &Entry, due_ms: u64) {
+        if let Some(lane) = self.lane_of(entry.at) {
+            lane.note_counts(entry, due_ms);
         }
     }
 
@@ -288,48 +267,14 @@ impl State {
         self.unsettled += 1;
     }
 
-    pub(super) fn add_consumer(&mut self, spec: ConsumerSpec, now_ms: u64) -> usize {
-        let slot = self.consumers.insert(QueueConsumer::new(spec, false));
-        self.activate(slot, now_ms);
-        slot
-    }
-
-    /// Gives a consumer its place in the ring.
-    pub(super) fn activate(&mut self, slot: usize, now_ms: u64) {
-        let Some(consumer) = self.consumers.get_mut(slot) else { return };
-        consumer.active = true;
-        let priority = consumer.spec.priority;
-        let at = self.ring.partition_point(|other| {
-            self.consumers.get(*other).is_some_and(|c| c.spec.priority >= priority)
-        });
-        self.ring.insert(at, slot);
-        self.touch(now_ms);
-    }
-
-    pub(super) fn cancel(&mut self, slot: usize, now_ms: u64) {
-        if let Some(consumer) = self.consumers.get_mut(slot) {
-            consumer.active = false;
-            self.ring.retain(|other| *other != slot);
-            self.touch(now_ms);
-        }
-    }
-
-    pub(super) fn has_unsettled(&self, slot: usize) -> bool {
-        self.consumers.get(slot).is_some_and(|consumer| consumer.unsettled.len() > 0)
-    }
-
-    pub(super) fn forget(&mut self, slot: usize) {
-        self.consumers.try_remove(slot);
-    }
-
     pub(super) fn get(
         &mut self,
         spec: ConsumerSpec,
         now_ms: u64,
-        departed: &mut Vec<Departed>,
     ) -> Option<(Delivery, Option<usize>)> {
         self.touch(now_ms);
-        let entry = self.pop(now_ms, departed)?;
+        let at = self.next_lane(now_ms)?;
+        let entry = self.pop_lane(at)?;
         let (consumer, no_ack) = (spec.consumer, spec.no_ack);
         let number = u64::from(!no_ack);
         let delivery = delivery(&entry, consumer, number);
@@ -340,6 +285,9 @@ impl State {
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         if let Some(holder) = self.consumers.get_mut(slot) {
+            if self.rules.consumer_timeout_ms.is_some() {
+                holder.mark(now_ms);
+            }
             holder.next_number = 2;
             holder.unsettled.push(1, entry);
         }
@@ -348,15 +296,21 @@ impl State {
         Some((delivery, Some(slot)))
     }
 
+    /// Removes every message that no consumer has, those that are held for later among them.
     pub(super) fn purge(&mut self) -> u64 {
-        let count = self.ready_len();
-        while let Some(entry) = self.pop_any() {
+        let held: Vec<Entry> = std::mem::take(&mut self.delayed).into_values().collect();
+        let held: Vec<Entry> = held.into_iter().chain(self.take_staying()).collect();
+        let mut count = self.ready_len();
+        for entry in held {
             self.note_settled(&entry);
+            count += 1;
         }
-        self.clear_tail();
+        let window = self.window;
+        self.lanes.iter_mut().for_each(|lane| lane.purge(window));
         count
     }
 
+    /// Ends the queue. Returns its ready messages' number and the consumers to be told.
     pub(super) fn delete(&mut self) -> (u64, Vec<Ended>) {
         let count = self.ready_len();
         let ended = self
@@ -369,7 +323,8 @@ impl State {
             let held = u32::try_from(consumer.unsettled.len()).unwrap_or(u32::MAX);
             consumer.spec.group.give_back(held);
         }
-        *self = Self { deleted: true, reported: self.reported, ..Self::default() };
+        let empty = Self::new(self.window, &QueueSettings::default(), LogId(0));
+        *self = Self { deleted: true, reported: self.reported, ..empty };
         (count, ended)
     }
 
@@ -383,6 +338,23 @@ impl State {
         }
         let is_due = self.ring.is_empty() && self.used_ms.saturating_add(ms) <= now_ms;
         is_due && !self.consumers.iter().any(|(_, consumer)| consumer.parked)
+    }
+
+    /// A connection waits for a page.
+    pub(super) fn wait_for_page(&mut self, outbox: &Arc<Outbox>) {
+        self.getters.push(outbox.clone());
+    }
+
+    /// Where the next page begins, and of which lane, when one is wanted now.
+    pub(super) fn page_wanted(&self) -> Option<(usize, Seq)> {
+        let has_takers = !self.ring.is_empty() || !self.getters.is_empty();
+        if self.deleted {
+            return None;
+        }
+        let wanted = |(at, lane): (usize, &Lane)| {
+            lane.page_wanted(self.window, has_takers).map(|from| (at, from))
+        };
+        self.lanes.iter().enumerate().find_map(wanted)
     }
 }
 
@@ -399,7 +371,7 @@ pub(super) fn delivery(entry: &Entry, consumer: polymq_model::ConsumerId, number
         acquired: entry.acquired,
         failed: entry.failed,
         number,
-        seq: entry.seq,
+        seq: entry.at.number(),
         matched: entry.matched.clone(),
         message: entry.message.clone(),
     }

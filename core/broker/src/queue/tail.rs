@@ -9,16 +9,16 @@
 //! durable needs no memory. `fresh` holds what is not durable yet. Transient messages stay in
 //! memory at their positions. The window is filled again from the left end of the disk.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use polymq_contract::Outbox;
 use polymq_model::Seq;
 use polymq_store::ShardBatch;
 
-use super::{Entry, state::State, window::weight};
+use super::{
+    Entry,
+    lane::Lane,
+    window::{Window, weight},
+};
 
 /// Where the reading of a page stands.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) enum Reading {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
+    /// When those may be delivered that are held back, in ms since 1970.
+    pub(super) due: BTreeMap<Seq, u64>,
     /// Where to read on; `None` when the store has no more.
     pub(super) next: Option<Seq>,
 }
@@ -56,8 +58,6 @@ pub(super) struct Tail {
     pub(super) reading: Reading,
     /// Grows when what is being read is not wanted any more.
     pub(super) generation: u64,
-    /// Connections that wait for a page, to answer a get.
-    getters: Vec<Arc<Outbox>>,
 }
 
 impl Tail {
@@ -81,6 +81,11 @@ impl Tail {
         self.bytes + fresh + self.transient.iter().map(size).sum::<u64>()
     }
 
+    /// What is in memory of the tail.
+    pub(super) fn in_memory_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.fresh.iter_mut().map(|(_, entry)| entry).chain(self.transient.iter_mut())
+    }
+
     pub(super) fn push(&mut self, batch: ShardBatch, entry: Entry) {
         self.fresh.push_back((batch, entry));
     }
@@ -93,9 +98,9 @@ impl Tail {
                 continue;
             }
             if self.from >= self.until {
-                self.from = entry.seq.0;
+                self.from = entry.at.seq().0;
             }
-            self.until = entry.seq.0 + 1;
+            self.until = entry.at.seq().0 + 1;
             self.count += 1;
             self.bytes += entry.message.body().len() as u64;
         }
@@ -121,24 +126,19 @@ impl Tail {
     }
 }
 
-impl State {
+impl Lane {
     /// True when the next message is in memory; one that need not be read is taken there.
-    pub(super) fn has_next(&mut self) -> bool {
+    pub(super) fn has_next(&mut self, window: Window) -> bool {
         if self.window_len() == 0 && !self.tail.is_empty() {
-            self.refill();
+            self.refill(window);
         }
         self.window_len() > 0
     }
 
-    /// Messages in memory that come next.
-    pub(super) fn window_len(&self) -> usize {
-        self.returned.len() + self.ready.len()
-    }
-
     /// Hands what is too much for the window to the store, which has all of it when the last batch
     /// with a message of this queue is durable.
-    pub(super) fn spill(&mut self, durable: ShardBatch) {
-        let (window, batch) = (self.window, self.last_batch);
+    pub(super) fn spill(&mut self, window: Window, durable: ShardBatch) {
+        let batch = self.last_batch;
         let is_over = self.ready.len() > window.entries_max
             || weight(self.ready.len(), self.ready_bytes) > window.bytes_max;
         if is_over && self.tail.is_empty() {
@@ -176,55 +176,65 @@ impl State {
     }
 
     /// Where the next page begins, when one is wanted now.
-    pub(super) fn page_wanted(&self) -> Option<Seq> {
+    pub(super) fn page_wanted(&self, window: Window, has_takers: bool) -> Option<Seq> {
         if self.tail.from >= self.tail.until {
             return None;
         }
-        let is_wanted = match self.ring.is_empty() && self.tail.getters.is_empty() {
-            true => self.window_len() == 0,
-            false => self.ready.len() < self.window.entries_low(),
+        let is_wanted = match has_takers {
+            false => self.window_len() == 0,
+            true => self.ready.len() < window.entries_low(),
         };
         let is_idle = matches!(self.tail.reading, Reading::Idle);
-        (is_wanted && is_idle && !self.deleted).then_some(Seq(self.tail.from))
+        (is_wanted && is_idle).then_some(Seq(self.tail.from))
     }
 
-    /// Adds what was read to the window. Returns true when something of it may expire.
-    pub(super) fn take_page(&mut self, page: Page) -> bool {
-        let mut is_perishable = false;
+    /// Adds what was read to the window. Returns what is not due yet, with its time.
+    pub(super) fn take_page(
+        &mut self,
+        mut page: Page,
+        window: Window,
+        now_ms: u64,
+    ) -> Vec<(u64, Entry)> {
+        let mut held = Vec::new();
         let mut reached = page.next.map_or(self.tail.until, |next| next.0);
         for entry in page.entries {
-            let seq = entry.seq.0;
-            if seq >= self.tail.until {
+            let seq = entry.at.seq();
+            if seq.0 >= self.tail.until {
                 reached = self.tail.until;
                 break;
             }
             // A page that was asked for twice brings nothing twice.
-            if seq < self.tail.from || self.tail.taken.remove(&entry.seq) {
+            if seq.0 < self.tail.from || self.tail.taken.remove(&seq) {
                 continue;
             }
-            self.take_transient(seq);
-            is_perishable |= entry.deadline_ms != 0;
+            self.take_transient(seq.0);
             self.tail.count = self.tail.count.saturating_sub(1);
             let bytes = entry.message.body().len();
             self.tail.bytes = self.tail.bytes.saturating_sub(bytes as u64);
-            self.ready_bytes += bytes;
-            self.ready.push_back(entry);
+            match page.due.remove(&seq).filter(|due| *due > now_ms) {
+                Some(due) => held.push((due, entry)),
+                None => {
+                    self.has_deadlines |= entry.deadline_ms != 0;
+                    self.ready_bytes += bytes;
+                    self.ready.push_back(entry);
+                }
+            }
         }
         self.tail.from = self.tail.from.max(reached.min(self.tail.until));
-        self.refill();
-        is_perishable
+        self.refill(window);
+        held
     }
 
     fn take_transient(&mut self, before: u64) {
-        while let Some(entry) = self.tail.transient.pop_front_if(|entry| entry.seq.0 < before) {
+        while let Some(entry) = self.tail.transient.pop_front_if(|entry| entry.at.seq().0 < before)
+        {
             self.ready_bytes += entry.message.body().len();
             self.ready.push_back(entry);
         }
     }
 
     /// When the disk has been read to its end, memory goes on.
-    fn refill(&mut self) {
-        let window = self.window;
+    fn refill(&mut self, window: Window) {
         if self.tail.from < self.tail.until {
             return;
         }
@@ -241,20 +251,10 @@ impl State {
         }
     }
 
-    /// A connection waits for a page.
-    pub(super) fn wait_for_page(&mut self, outbox: &Arc<Outbox>) {
-        self.tail.getters.push(outbox.clone());
-    }
-
-    /// Those who waited for a page.
-    pub(super) fn take_getters(&mut self) -> Vec<Arc<Outbox>> {
-        std::mem::take(&mut self.tail.getters)
-    }
-
     /// Takes everything behind the window out of the queue.
     pub(super) fn clear_tail(&mut self) {
         for entry in self.tail.clear(&mut self.settled) {
-            self.note_settled(&entry);
+            self.note_settled(entry.at.seq(), &entry.message);
         }
     }
 }

@@ -3,7 +3,7 @@
 use polymq_contract::Matched;
 use polymq_model::{Message, NewMessage, Seq, format::PLAIN_FORMAT, message::Body};
 
-use super::Entry;
+use super::{Entry, position::Position};
 
 /// A message with a body of its own.
 pub(crate) fn message(body: &str) -> Message {
@@ -27,7 +27,7 @@ pub(crate) fn message(body: &str) -> Message {
 /// An entry at a position.
 pub(crate) fn entry(seq: u64) -> Entry {
     Entry {
-        seq: Seq(seq),
+        at: Position::new(0, Seq(seq)),
         deadline_ms: 0,
         acquired: 0,
         failed: 0,

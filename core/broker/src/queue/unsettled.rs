@@ -25,6 +25,13 @@ impl Unsettled {
         self.live
     }
 
+    /// The number of the oldest.
+    pub(super) fn first(&self) -> Option<u64> {
+        let straggler = self.stragglers.first_key_value().map(|(number, _)| *number);
+        let in_window = self.window.front().is_some_and(Option::is_some).then_some(self.first);
+        straggler.or(in_window)
+    }
+
     /// Keeps the delivery `number`, which follows the one before.
     pub(super) fn push(&mut self, number: u64, entry: Entry) {
         if self.window.is_empty() {
@@ -87,9 +94,9 @@ mod tests {
             unsettled.push(number, entry(number));
         }
         let mut taken = Vec::new();
-        unsettled.take(3, 5, |e| taken.push(e.seq.0));
-        unsettled.take(1, 6, |e| taken.push(e.seq.0));
-        unsettled.take(1, 6, |e| taken.push(e.seq.0));
+        unsettled.take(3, 5, |e| taken.push(e.at.seq().0));
+        unsettled.take(1, 6, |e| taken.push(e.at.seq().0));
+        unsettled.take(1, 6, |e| taken.push(e.at.seq().0));
         assert_eq!(taken, [3, 4, 5, 1, 2, 6]);
         assert_eq!(unsettled.len(), 4);
     }
@@ -105,7 +112,7 @@ mod tests {
         assert!(unsettled.window.len() <= WINDOW_MIN);
         assert_eq!(unsettled.len(), 1);
         let mut taken = Vec::new();
-        unsettled.take(0, u64::MAX, |e| taken.push(e.seq.0));
+        unsettled.take(0, u64::MAX, |e| taken.push(e.at.seq().0));
         assert_eq!(taken, [1]);
     }
 }

@@ -96,11 +96,18 @@ pub(crate) struct Exchange {
     pub(crate) bindings: Bindings,
     /// True once it has had a binding; an auto-delete exchange goes when it then has none.
     pub(crate) was_bound: bool,
+    /// The alternate exchange that a policy names; its own wins.
+    pub(crate) policy_alternate: Option<String>,
 }
 
 impl Exchange {
+    /// Where messages go that no binding takes.
+    pub(crate) fn alternate(&self) -> Option<&str> {
+        self.spec.alternate.as_deref().or(self.policy_alternate.as_deref())
+    }
+
     pub(crate) fn new(name: ExchangeName, spec: ExchangeSpec) -> Self {
         let bindings = Bindings::new(spec.kind);
-        Self { name, spec, bindings, was_bound: false }
+        Self { name, spec, bindings, was_bound: false, policy_alternate: None }
     }
 }

@@ -259,21 +259,9 @@ impl Client {
     }
 
     pub(crate) fn consume(&mut self, queue: &str, consumer: u32, prefetch: u32) {
-        let queue = queue.to_owned();
-        self.try_ask(|request| {
-            Command::Consume(Box::new(Consume {
-                request,
-                consumer: ConsumerId(consumer),
-                queue,
-                no_ack: false,
-                exclusive: false,
-                prefetch,
-                group: 1,
-                tag: String::new(),
-                arguments: Vec::new(),
-            }))
-        })
-        .expect("consuming is granted");
+        let consume = consume_of(queue, consumer, prefetch);
+        self.try_ask(|request| Command::Consume(Box::new(Consume { request, ..consume })))
+            .expect("consuming is granted");
     }
 
     pub(crate) fn publish(&mut self, exchange: &str, key: &str, body: &str) {
@@ -329,6 +317,20 @@ impl Client {
 
     pub(crate) fn disconnect(mut self) {
         self.connection.disconnect(DisconnectCause::PeerGone, self.now);
+    }
+}
+
+pub(crate) fn consume_of(queue: &str, consumer: u32, prefetch: u32) -> Consume {
+    Consume {
+        request: RequestId(1_000_000),
+        consumer: ConsumerId(consumer),
+        queue: queue.to_owned(),
+        no_ack: false,
+        exclusive: false,
+        prefetch,
+        group: 1,
+        tag: String::new(),
+        arguments: Vec::new(),
     }
 }
 

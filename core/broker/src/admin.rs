@@ -1,0 +1,121 @@
+//! What an administrator does with queues and policies.
+
+use std::sync::Arc;
+
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{Now, VhostName};
+
+use crate::{
+    broker::BrokerHandle,
+    core::Core,
+    definitions::{self, kind},
+    policies::{PolicyKind, PolicyRecord},
+    topology::Exchange,
+    vhost::Vhost,
+};
+
+impl BrokerHandle {
+    /// Creates or replaces a policy. It takes effect at once, on what exists as well.
+    ///
+    /// Errors: kind `NotFound` for the virtual host, kind `Invalid` with everything that is wrong.
+    pub fn put_policy(
+        &self,
+        vhost: &VhostName,
+        policy: PolicyKind,
+        name: &str,
+        record: PolicyRecord,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        let value = definitions::encode(&record);
+        vhost.policies.lock().put(policy, name, record)?;
+        let key = definitions::key(&[kind_of(policy), vhost.name.as_str(), name]);
+        self.0.committer.append(|writer| writer.meta_put(&key, &value));
+        self.0.apply_policies(&vhost, now);
+        Ok(())
+    }
+
+    /// Removes a policy.
+    ///
+    /// Errors: kind `NotFound`.
+    pub fn remove_policy(
+        &self,
+        vhost: &VhostName,
+        policy: PolicyKind,
+        name: &str,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        if !vhost.policies.lock().remove(policy, name) {
+            let text = format!("no policy '{name}' in vhost '{}'", vhost.name);
+            return Err(Refusal::new(RefusalKind::NotFound, text));
+        }
+        let key = definitions::key(&[kind_of(policy), vhost.name.as_str(), name]);
+        self.0.committer.append(|writer| writer.meta_delete(&key));
+        self.0.apply_policies(&vhost, now);
+        Ok(())
+    }
+
+    /// The policies of a virtual host, by name.
+    ///
+    /// Errors: kind `NotFound`.
+    pub fn policies(
+        &self,
+        vhost: &VhostName,
+        policy: PolicyKind,
+    ) -> Result<Vec<(String, PolicyRecord)>, Refusal> {
+        Ok(self.0.vhost(vhost.as_str())?.policies.lock().list(policy))
+    }
+
+    /// Stops the deliveries of a queue, or lets them go on; publishes, expiry and limits go on
+    /// either way. It lasts over a restart.
+    ///
+    /// Errors: kind `NotFound`.
+    pub fn pause_queue(
+        &self,
+        vhost: &VhostName,
+        queue: &str,
+        paused: bool,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        let queue = vhost.topology.load().queue(queue).cloned().ok_or_else(|| {
+            let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
+            Refusal::new(RefusalKind::NotFound, text)
+        })?;
+        queue.pause(paused, now.unix_ms);
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Has the policies of a virtual host hold for everything in it.
+    fn apply_policies(&self, vhost: &Arc<Vhost>, now: Now) {
+        // The edit comes first: whoever declares something meanwhile either sees the new policies
+        // or is done before the topology is looked at below.
+        let edited: Result<(), Refusal> = vhost.edit(|topology, _| {
+            let exchanges: Vec<_> = topology.exchanges.values().cloned().collect();
+            for exchange in exchanges {
+                let alternate = vhost.policies.lock().alternate_of(exchange.name.as_str());
+                if exchange.policy_alternate != alternate {
+                    let changed = Exchange { policy_alternate: alternate, ..(*exchange).clone() };
+                    topology.exchanges.insert(exchange.name.clone(), Arc::new(changed));
+                }
+            }
+            Ok(())
+        });
+        edited.ok();
+        let topology = vhost.topology.load_full();
+        for queue in topology.queues.values() {
+            let rules = vhost.policies.lock().rules_of(queue.name.as_str(), &queue.settings);
+            queue.set_rules(rules, now.unix_ms);
+        }
+    }
+}
+
+fn kind_of(policy: PolicyKind) -> &'static str {
+    match policy {
+        PolicyKind::User => kind::POLICY,
+        PolicyKind::Operator => kind::OPERATOR_POLICY,
+    }
+}

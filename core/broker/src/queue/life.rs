@@ -1,0 +1,142 @@
+//! The life of a queue: purged, paused, given other rules, deleted.
+
+use std::sync::Arc;
+
+use polymq_contract::Refusal;
+use polymq_model::Seq;
+
+use super::{Ended, Position, Queue, QueueCounts, Rules};
+use crate::definitions::{self, kind};
+
+impl Queue {
+    /// Removes all messages that no consumer has and returns how many there were.
+    pub(crate) fn purge(&self) -> u64 {
+        let mut state = self.state.lock();
+        let count = state.purge();
+        self.settle_records(&mut state);
+        count
+    }
+
+    /// Ends the queue. Returns its ready messages' number and the consumers to be told, or `None`
+    /// when it had ended.
+    ///
+    /// Errors: kind `Conflict` when a condition does not hold.
+    pub(crate) fn delete(
+        &self,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<Option<(u64, Vec<Ended>)>, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Ok(None);
+        }
+        if if_unused && state.active_consumers() > 0 {
+            return Err(self.in_state("in use"));
+        }
+        if if_empty && state.ready_len() > 0 {
+            return Err(self.in_state("not empty"));
+        }
+        if self.stored {
+            self.committer.append(|writer| {
+                for lane in state.lanes.iter().filter(|lane| lane.log.0 != 0) {
+                    writer.log_delete(lane.log);
+                    if lane.level > 0 {
+                        writer.meta_delete(&self.level_key(lane.level));
+                    }
+                }
+                if state.paused {
+                    writer.meta_delete(&self.pause_key());
+                }
+            });
+        }
+        let deleted = state.delete();
+        self.report(&mut state);
+        Ok(Some(deleted))
+    }
+
+    /// Stops deliveries, or lets them go on. Publishes, expiry and limits go on either way.
+    pub(crate) fn pause(self: &Arc<Self>, paused: bool, now_ms: u64) {
+        let mut state = self.state.lock();
+        if state.deleted || state.paused == paused {
+            return;
+        }
+        state.paused = paused;
+        if self.stored {
+            let key = self.pause_key();
+            self.committer.append(|writer| match paused {
+                true => writer.meta_put(&key, &definitions::encode(&definitions::Nothing {})),
+                false => writer.meta_delete(&key),
+            });
+        }
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+    }
+
+    /// As [`pause`](Self::pause), for a start.
+    pub(crate) fn restore_pause(&self) {
+        self.state.lock().paused = true;
+    }
+
+    /// Has other rules hold from now on, for what waits as well.
+    pub(crate) fn set_rules(self: &Arc<Self>, rules: Rules, now_ms: u64) {
+        let mut state = self.state.lock();
+        if state.deleted || state.rules == rules {
+            return;
+        }
+        let sooner = |lane: &mut super::lane::Lane, ttl_ms: u64| {
+            lane.bring_deadlines_forward(now_ms.saturating_add(ttl_ms).max(1));
+        };
+        if let Some(ttl_ms) =
+            rules.ttl_ms.filter(|ms| state.rules.ttl_ms.is_none_or(|old| *ms < old))
+        {
+            state.lanes.iter_mut().for_each(|lane| sooner(lane, ttl_ms));
+        }
+        state.rules = rules;
+        state.expire_heads(now_ms);
+        state.drop_over_limit();
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+    }
+
+    /// What holds now.
+    pub(crate) fn rules(&self) -> Rules {
+        self.state.lock().rules.clone()
+    }
+
+    /// What the queue holds now.
+    pub(crate) fn counts(&self) -> QueueCounts {
+        self.state.lock().counts()
+    }
+
+    /// True while nothing is delivered.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state.lock().paused
+    }
+
+    /// Notes that somebody has used the queue.
+    pub(crate) fn touch(self: &Arc<Self>, now_ms: u64) {
+        let mut state = self.state.lock();
+        state.touch(now_ms);
+        let due_ms = state.next_due_ms(now_ms, false);
+        drop(state);
+        if let Some(due_ms) = due_ms {
+            self.schedule(due_ms);
+        }
+    }
+
+    /// The next position, for telling redeliveries from first ones.
+    pub(crate) fn next_seq(&self) -> Seq {
+        let state = self.state.lock();
+        state.lanes.first().map_or(Seq(0), |l| Position::new(l.level, Seq(l.next_seq)).number())
+    }
+
+    /// The key of the definition that says where a level is stored.
+    pub(super) fn level_key(&self, level: u8) -> String {
+        let vhost = self.home.vhost_name();
+        definitions::key(&[kind::LEVEL, vhost, self.name.as_str(), &level.to_string()])
+    }
+
+    fn pause_key(&self) -> String {
+        definitions::key(&[kind::PAUSED, self.home.vhost_name(), self.name.as_str()])
+    }
+}

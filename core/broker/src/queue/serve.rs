@@ -1,0 +1,211 @@
+//! Consumers and gets of a queue.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind};
+use polymq_model::{ConsumerId, Seq};
+
+use super::{Cancelled, ConsumerSpec, Entry, Got, Queue, settling::Moment};
+
+/// Every delivery of a consumer.
+const ALL: DeliveryRange = DeliveryRange { first: 0, last: u64::MAX };
+
+impl Queue {
+    /// Runs `work` with the time, and with chance where the rules want it.
+    pub(super) fn at<T>(&self, now_ms: u64, work: impl FnOnce(Moment<'_>) -> T) -> T {
+        work(Moment { now_ms, chance: &|| self.home.chance() })
+    }
+
+    /// Registers a consumer and hands it what waits, after the event `first`.
+    ///
+    /// Errors: kind `Denied` when the queue has an exclusive consumer, or this one wants to be and
+    /// is not alone.
+    pub(crate) fn add_consumer(
+        self: &Arc<Self>,
+        spec: ConsumerSpec,
+        first: Option<Event>,
+        now_ms: u64,
+    ) -> Result<usize, Refusal> {
+        let mut state = self.state.lock();
+        if state.deleted {
+            return Err(self.missing());
+        }
+        if state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0) {
+            return Err(Refusal::new(
+                RefusalKind::Denied,
+                format!("queue '{}' in exclusive use", self.name),
+            ));
+        }
+        if let Some(first) = first {
+            spec.outbox.push(first);
+        }
+        let slot = state.add_consumer(spec, now_ms);
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+        Ok(slot)
+    }
+
+    /// Delivers what waits to the consumers that have been registered since the last dispatch.
+    pub(crate) fn dispatch(self: &Arc<Self>, now_ms: u64) {
+        let mut state = self.state.lock();
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+    }
+
+    /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is
+    /// gone.
+    pub(crate) fn cancel(self: &Arc<Self>, slot: usize, now_ms: u64) -> Cancelled {
+        let mut state = self.state.lock();
+        state.cancel(slot, now_ms);
+        let has_unsettled = state.has_unsettled(slot);
+        if !has_unsettled {
+            state.forget(slot);
+        }
+        let consumers_left = state.active_consumers();
+        // Of single active consumers the next one takes over.
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+        Cancelled { has_unsettled, consumers_left }
+    }
+
+    /// Removes a consumer and returns what it has not settled to its places. Returns the consumers
+    /// left.
+    pub(crate) fn release(self: &Arc<Self>, slot: usize, outcome: Outcome, now_ms: u64) -> usize {
+        let mut state = self.state.lock();
+        state.cancel(slot, now_ms);
+        self.at(now_ms, |moment| state.settle(slot, ALL, outcome, moment));
+        if self.settings.of_client {
+            state.spare_returned();
+        }
+        state.forget(slot);
+        state.dispatch(now_ms);
+        state.drop_over_limit();
+        let left = state.active_consumers();
+        self.finish(state, now_ms);
+        left
+    }
+
+    /// Removes a consumer whose client goes away. What it has begun to receive, at the positions
+    /// `begun`, stays for it with the slot, and the rest returns to its places. Returns whether
+    /// anything stays, and the consumers left.
+    pub(crate) fn park(
+        self: &Arc<Self>,
+        slot: usize,
+        begun: &BTreeSet<Seq>,
+        now_ms: u64,
+    ) -> (bool, usize) {
+        let mut state = self.state.lock();
+        let stays = self.at(now_ms, |moment| state.park(slot, begun, moment));
+        state.dispatch(now_ms);
+        state.drop_over_limit();
+        let left = state.active_consumers();
+        self.finish(state, now_ms);
+        (stays, left)
+    }
+
+    /// Parks messages that a restart has found in the store, as [`park`](Self::park) does.
+    pub(crate) fn park_restored(&self, consumer: ConsumerId, begun: Vec<Entry>) -> usize {
+        let mut state = self.state.lock();
+        state.take_from_disk(&begun);
+        state.park_restored(consumer, begun)
+    }
+
+    /// Takes away what a restart has found in the store although its consumer has had it.
+    pub(crate) fn settle_restored(&self, had: &[Entry]) {
+        let mut state = self.state.lock();
+        state.take_from_disk(had);
+        for entry in had {
+            state.note_settled(entry);
+        }
+        self.settle_records(&mut state);
+    }
+
+    /// The client of a parked consumer is back: it is sent again what stayed. No further deliveries
+    /// come before [`reactivate`](Self::reactivate). False when the queue is gone.
+    pub(crate) fn unpark(self: &Arc<Self>, slot: usize, spec: ConsumerSpec) -> bool {
+        let mut state = self.state.lock();
+        let done = state.unpark(slot, spec);
+        self.settle_records(&mut state);
+        done
+    }
+
+    /// Has deliveries go to an ended consumer again.
+    pub(crate) fn reactivate(self: &Arc<Self>, slot: usize, now_ms: u64) {
+        let mut state = self.state.lock();
+        state.activate(slot, now_ms);
+        state.dispatch(now_ms);
+        self.finish(state, now_ms);
+    }
+
+    /// The client of a parked consumer does not come back.
+    pub(crate) fn drop_parked(&self, slot: usize) {
+        let mut state = self.state.lock();
+        let accepted = Outcome::Accepted;
+        self.at(0, |moment| state.settle(slot, ALL, accepted, moment));
+        state.forget(slot);
+        self.settle_records(&mut state);
+    }
+
+    /// Settles deliveries. Returns true when the consumer has none left and is cancelled.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        slot: usize,
+        deliveries: DeliveryRange,
+        outcome: Outcome,
+        now_ms: u64,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let done = self.at(now_ms, |moment| state.settle(slot, deliveries, outcome, moment));
+        state.dispatch(now_ms);
+        if outcome != Outcome::Accepted {
+            state.drop_over_limit();
+        }
+        if done {
+            state.forget(slot);
+        }
+        self.finish(state, now_ms);
+        done
+    }
+
+    /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer
+    /// holds it as its delivery number 1, and its slot is returned.
+    ///
+    /// When the next message is on the disk the connection of `spec` is nudged once it has been
+    /// read.
+    pub(crate) fn get(self: &Arc<Self>, spec: ConsumerSpec, now_ms: u64) -> Got {
+        let mut state = self.state.lock();
+        state.expire_heads(now_ms);
+        if state.paused {
+            let remaining = state.ready_len();
+            self.finish(state, now_ms);
+            return Got::Now(None, remaining);
+        }
+        if !state.has_next() && state.ready_len() > 0 {
+            if self.read_failure.stands(now_ms) {
+                return Got::Unreadable;
+            }
+            state.wait_for_page(&spec.outbox);
+            self.finish(state, now_ms);
+            // An engine may have answered at once.
+            state = self.state.lock();
+            if !state.has_next() {
+                return Got::Later;
+            }
+        }
+        let found = state.get(spec, now_ms);
+        // The count that is answered is of messages that can still be had.
+        state.expire_heads(now_ms);
+        let remaining = state.ready_len();
+        self.finish(state, now_ms);
+        Got::Now(found.map(Box::new), remaining)
+    }
+
+    /// Errors: kind `Locked` when only the active consumer may have messages.
+    pub(crate) fn check_gettable(&self) -> Result<(), Refusal> {
+        if !self.settings.single_active {
+            return Ok(());
+        }
+        let text = format!("queue '{}' has a single active consumer: it cannot be got", self.name);
+        Err(Refusal::new(RefusalKind::Locked, text))
+    }
+}
