@@ -12,7 +12,7 @@ use polymq_store::{
     state::{Found, Place, ShardState},
 };
 
-use crate::{disk::DiskFile, messages::LogMessages, segment::Segments};
+use crate::{damage::Damages, disk::DiskFile, messages::LogMessages, segment::Segments};
 
 const FLAG_SAME: u32 = 1;
 const FLAG_LONG_PROPS: u32 = 2;
@@ -103,6 +103,7 @@ pub(crate) struct Shared {
     /// Those that wait for being flushed, oldest first.
     pub(crate) sealed: VecDeque<WalFile>,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) damages: Arc<Damages>,
     /// The file with batches that are part of `state` and perhaps not of the disk.
     pub(crate) unsynced: Option<Arc<dyn DiskFile>>,
     /// Why nothing can be written any more.
@@ -112,12 +113,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(segments: Arc<Segments>) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, damages: Arc<Damages>) -> Self {
         Self {
             state: ShardState::default(),
             files: HashMap::new(),
             sealed: VecDeque::new(),
             segments,
+            damages,
             unsynced: None,
             failed: None,
             is_stuck: false,

@@ -17,15 +17,17 @@ use polymq_store::{
 
 use crate::{
     core::Home,
-    error::{Failure, io_at},
+    damage::Damages,
+    error::{Failure, Unreadable, io_at},
     format::{BatchHeader, FLAG_BASE, HEADER, PAGE},
     manifest::{BaseFile, Manifest},
     messages::LogMessages,
-    names::{BASE_DIR, SEG_DIR, WAL_DIR, base_name, file_seq, seg_name, wal_name},
+    names::{BASE_DIR, SEG_DIR, WAL_DIR, base_name, file_seq, wal_name},
     part::Source,
     place::{Loc, Shared, WalEnd, WalFile},
+    read::bad_range,
     scan::{Scan, Scanned},
-    segment::Segments,
+    segment::{Bad, Segments},
 };
 
 /// A file whose number is further ahead of the manifest than this is not ours.
@@ -77,7 +79,10 @@ pub(crate) fn recover(
     home.disk.sync_dir(BASE_DIR).map_err(io_at("opening the base files"))?;
     home.disk.sync_dir(SEG_DIR).map_err(io_at("opening the segments"))?;
     home.disk.sync_dir(WAL_DIR).map_err(io_at("opening the log"))?;
-    let mut shared = Shared::new(Arc::new(Segments::new(home.disk.clone(), home.uuid)));
+    let mut shared = Shared::new(
+        Arc::new(Segments::new(home.disk.clone(), home.uuid)),
+        Arc::new(Damages::new(home.disk.clone())),
+    );
     for base in &manifest.bases {
         load_base(home, manifest, base, &mut shared)?;
     }
@@ -115,17 +120,19 @@ pub(crate) fn recover(
     replay.run(home, manifest, progress)
 }
 
-/// Each part names its segment; parts of the same one share it from here on.
+/// Each part names its segment; parts of the same one share it from here on. A segment that is
+/// missing is damage to the logs it had messages of, and to no other one.
 fn adopt_segments(home: &Home, shared: &mut Shared) -> Result<(), Failure> {
     let names = home.disk.list(SEG_DIR).map_err(io_at("looking for segments"))?;
     let present: BTreeSet<u32> = names.iter().filter_map(|n| file_seq(n, "seg")).collect();
-    let segments = shared.segments.clone();
-    for (_, log) in shared.state.logs_mut() {
+    let (segments, damages) = (shared.segments.clone(), shared.damages.clone());
+    for (id, log) in shared.state.logs_mut() {
+        let name = log.name().to_owned();
         for part in log.messages_mut().parts_mut() {
             let Source::File(place) = &mut part.source else { continue };
             if !present.contains(&place.file.number()) {
-                let name = seg_name(place.file.number());
-                return Err(Failure::Damaged(format!("{name} is missing; it has messages")));
+                let missing = bad_range(id, place, &Bad::whole(place), Some(&part.dead));
+                damages.note(&Unreadable { bytes: 0, ..missing }, &name);
             }
             place.file = segments.adopt(place.file.clone());
         }

@@ -21,6 +21,7 @@ use crate::{
     place::{Loc, Shared, WalFile},
     read::{Content, Wanted, contents},
     segment::{self, Sealed, SegmentWriter, Segments, Start},
+    store::note,
 };
 
 /// About what is read at once.
@@ -350,7 +351,9 @@ fn copy_from_log(
             push(wanted, content, writer)?;
         }
         if let Some((failure, wanted)) = failure.zip(wanted.get(contents.len())) {
-            tracing::error!(%failure, "a message that is not readable is kept as it is");
+            if let Failure::Unreadable(range) = &failure {
+                note(shared, range);
+            }
             push_unreadable(wanted, writer)?;
             from = Some(Seq(wanted.at.seq.0.saturating_add(1)));
         }
