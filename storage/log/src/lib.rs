@@ -26,6 +26,7 @@ mod messages;
 mod names;
 mod numbers;
 mod overlay;
+mod own;
 mod part;
 mod place;
 mod prepare;
@@ -33,6 +34,7 @@ mod preparer;
 mod quarantine;
 mod read;
 mod recovery;
+mod repair;
 mod scan;
 mod segment;
 mod store;
@@ -49,5 +51,6 @@ pub use crate::{
     config::LogConfig,
     disk::{Disk, DiskFile, Lock, RealDisk},
     overlay::Overlay,
+    repair::{Finding, Lost, Repair, examine, repair},
     store::{EXIT_CODE_STORE_FAILED, LogStore},
 };

@@ -106,6 +106,11 @@ pub(crate) struct Shared {
     pub(crate) damages: Arc<Damages>,
     /// The file with batches that are part of `state` and perhaps not of the disk.
     pub(crate) unsynced: Option<Arc<dyn DiskFile>>,
+    /// The newest file of the log that is durable, with its header.
+    pub(crate) durable_wal: u32,
+    /// The last batch that was written, and the last one that is durable.
+    pub(crate) written_seq: u64,
+    pub(crate) durable_seq: u64,
     /// Why nothing can be written any more.
     pub(crate) failed: Option<String>,
     /// Flushing does not get on: waiting for it would be waiting for ever.
@@ -121,6 +126,9 @@ impl Shared {
             segments,
             damages,
             unsynced: None,
+            durable_wal: 0,
+            written_seq: 0,
+            durable_seq: 0,
             failed: None,
             is_stuck: false,
         }

@@ -429,24 +429,14 @@ fn unreadable(wanted: &Wanted) -> Failure {
 }
 
 /// What of a part is damaged, as far as its messages live.
-fn unreadable_in(
-    shared: &Shared,
-    (log, seq): (LogId, u64),
-    part: &FilePart,
-    bad: &Bad,
-) -> Failure {
+fn unreadable_in(shared: &Shared, (log, seq): (LogId, u64), part: &FilePart, bad: &Bad) -> Failure {
     let found = shared.state.log(log).and_then(|log| log.messages().part_at(Seq(seq)));
     let found = found.filter(|found| found.is_at(part));
     Failure::Unreadable(Box::new(bad_range(log, part, bad, found.map(|part| &part.dead))))
 }
 
 /// The same with what is acknowledged of the part.
-pub(crate) fn bad_range(
-    log: LogId,
-    part: &FilePart,
-    bad: &Bad,
-    dead: Option<&Dead>,
-) -> Unreadable {
+pub(crate) fn bad_range(log: LogId, part: &FilePart, bad: &Bad, dead: Option<&Dead>) -> Unreadable {
     let (mut first, mut last, mut messages) = (bad.first, bad.last, 1);
     if let Some(dead) = dead {
         (first, last) = (first.max(dead.first()), last.min(dead.last()));

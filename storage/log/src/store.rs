@@ -14,8 +14,9 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, LogId, MessageRef,
-    Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, LogId,
+    MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
+    StoreError,
 };
 
 use crate::{

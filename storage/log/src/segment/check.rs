@@ -85,7 +85,7 @@ pub(crate) fn check(
             Some(found) => {
                 let seq = found.publish.seq.0;
                 if let Some(bad) = bad.take() {
-                    let last = place.seq.map_or(seq.saturating_sub(1), |_| bad.last);
+                    let last = if place.seq.is_some() { bad.last } else { seq.saturating_sub(1) };
                     visit(Checked::Bad(Bad { last, ..bad }))?;
                 }
                 next = seq.saturating_add(1);

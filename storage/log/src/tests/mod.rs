@@ -2,6 +2,7 @@ mod damage;
 mod model;
 mod power;
 mod real;
+mod repair;
 mod segments;
 mod space;
 mod threads;
