@@ -26,7 +26,7 @@ use crate::{
     place::{Shared, WalEnd, WalFile},
     prepare::{Fill, Prepared, prepare},
     recovery::{self, Recovered, apply},
-    sweep,
+    repair, sweep,
 };
 
 /// What everything that touches files needs.
@@ -98,6 +98,9 @@ impl LogCore {
         let mut lock = Some(lock);
         let core = ballast::with_reserve(&home, || {
             let recovered = recovery::recover(&home, &manifest, progress, None)?;
+            if home.config.is_read_at_start {
+                repair::refuse_damage(&recovered.shared)?;
+            }
             let epoch = recovered.epoch + 1;
             let manifest = Manifest { epoch, ..manifest.clone() };
             Self::begin(home.clone(), manifest, recovered, &mut lock)

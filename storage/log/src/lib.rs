@@ -36,6 +36,7 @@ mod read;
 mod recovery;
 mod repair;
 mod scan;
+mod scrub;
 mod segment;
 mod store;
 mod sweep;

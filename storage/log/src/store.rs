@@ -73,6 +73,7 @@ impl LogStore {
     /// Errors: when no thread can be started.
     pub fn untouched(path: impl Into<PathBuf>, config: LogConfig) -> io::Result<Self> {
         let disk = Arc::new(Overlay::new(path));
+        let config = LogConfig { scrub_secs: 0, ..config };
         Self::on(disk, Arc::new(SystemClock), config, |_| {})
     }
 
@@ -100,6 +101,7 @@ impl LogStore {
             preparer: Preparer::start()?,
             core: None,
             flush: None,
+            scrub: None,
             requested_at: 0,
             sync_by: None,
         };

@@ -161,13 +161,20 @@ impl Core {
         seqs: &[Seq],
         store: &Arc<dyn Store>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let refs: Vec<_> =
-            seqs.iter().map(|seq| MessageRef { log: queue.log, seq: *seq }).collect();
-        let page = wait(|reply| store.read_at(&refs, reply))?;
+        let mut found = Vec::new();
+        for seq in seqs {
+            let at = [MessageRef { log: queue.log, seq: *seq }];
+            match wait(|reply| store.read_at(&at, reply)) {
+                Ok(page) => found.extend(page.messages),
+                // It stays in its queue, which finds out as well.
+                Err(StoreError::Unreadable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         // What the subscriptions say matters only for what is sent again by the queue.
         let entry =
             |stored| self.entry_of(queue, stored, |_| Matched { qos: 2, ..Matched::default() });
-        Ok(page.messages.into_iter().filter_map(entry).collect())
+        Ok(found.into_iter().filter_map(entry).collect())
     }
 
     /// The queue behind a consumer of a session, and whether it is that of a share.

@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use polymq_model::{Now, Seq};
 use polymq_store::{Page as StoredPage, StoreError};
 
@@ -34,15 +35,21 @@ impl Home {
     }
 }
 
-/// When something could not be read last; 0 for never.
+/// When something could not be read last, 0 for never, and why.
 #[derive(Debug, Default)]
-pub(super) struct ReadFailure(AtomicU64);
+pub(super) struct ReadFailure(AtomicU64, Mutex<Option<StoreError>>);
 
 impl ReadFailure {
     /// True while it is too early to try again.
     pub(super) fn stands(&self, now_ms: u64) -> bool {
         let at = self.0.load(Ordering::Relaxed);
         at != 0 && now_ms < at.saturating_add(RETRY_MS)
+    }
+
+    /// Notes a failure; true when it is another one than before, which should be told.
+    fn note(&self, error: &StoreError, now_ms: u64) -> bool {
+        self.0.store(now_ms.max(1), Ordering::Relaxed);
+        self.1.lock().replace(error.clone()).as_ref() != Some(error)
     }
 }
 
@@ -90,9 +97,18 @@ impl Queue {
     ) {
         let page = match page {
             Ok(page) => self.read(page),
+            Err(StoreError::Unreadable { first, last, messages, what, .. })
+                if self.skips_damage() && last.0 < u64::MAX =>
+            {
+                let queue = &self.name;
+                tracing::warn!(event = "messages_skipped", %queue, messages, %what);
+                let gone = Some((first, last, messages));
+                Page { entries: Vec::new(), next: Some(Seq(last.0 + 1)), gone }
+            }
             Err(error) => {
-                tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
-                self.read_failure.0.store(now_ms.max(1), Ordering::Relaxed);
+                if self.read_failure.note(&error, now_ms) {
+                    tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
+                }
                 let mut state = self.state.lock();
                 state.tail.reading = Reading::Idle;
                 let getters = state.take_getters();
@@ -122,7 +138,11 @@ impl Queue {
             Some(core) => core.entries_of(self, page.messages),
             None => Vec::new(),
         };
-        Page { entries, next: page.next }
+        Page { entries, next: page.next, gone: None }
+    }
+
+    fn skips_damage(&self) -> bool {
+        self.home.core.upgrade().is_some_and(|core| core.skips_damage)
     }
 
     fn take(self: &Arc<Self>, page: Page, now_ms: u64) {

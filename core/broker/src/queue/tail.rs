@@ -38,6 +38,9 @@ pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
     /// Where to read on; `None` when the store has no more.
     pub(super) next: Option<Seq>,
+    /// What stood before that and cannot be read: positions, and how many messages nobody has
+    /// acknowledged.
+    pub(super) gone: Option<(Seq, Seq, u64)>,
 }
 
 /// Everything behind the window.
@@ -191,6 +194,9 @@ impl State {
     /// Adds what was read to the window. Returns true when something of it may expire.
     pub(super) fn take_page(&mut self, page: Page) -> bool {
         let mut is_perishable = false;
+        if let Some((first, last, messages)) = page.gone {
+            self.give_up(first, last, messages);
+        }
         let mut reached = page.next.map_or(self.tail.until, |next| next.0);
         for entry in page.entries {
             let seq = entry.seq.0;
@@ -213,6 +219,15 @@ impl State {
         self.tail.from = self.tail.from.max(reached.min(self.tail.until));
         self.refill();
         is_perishable
+    }
+
+    /// Settles messages that nobody can read.
+    fn give_up(&mut self, first: Seq, last: Seq, messages: u64) {
+        let taken = self.tail.taken.range(first..=last).count() as u64;
+        self.tail.taken.retain(|seq| *seq < first || *seq > last);
+        let gone = messages.saturating_sub(taken);
+        self.tail.count = self.tail.count.saturating_sub(gone);
+        self.settled.push((first, last));
     }
 
     fn take_transient(&mut self, before: u64) {

@@ -48,6 +48,7 @@ impl World {
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
             durability: polymq_store::Durability::Sync,
+            skips_damage: false,
         });
         let world = Self { broker, store, started: Instant::now(), now_ms };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();

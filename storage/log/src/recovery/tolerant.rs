@@ -201,7 +201,7 @@ impl Replay {
         let (next_seqs, next_log) = (state.logs().map(at).collect(), state.next_log());
         let number = self.out.findings.as_ref().map_or(0, Vec::len);
         self.gaps.push(Gap { finding: number, next_seqs, next_log });
-        self.find(finding);
+        self.find(finding.unknown());
     }
 
     /// Says at which positions messages may have been lost: those between what was known before a
@@ -264,7 +264,8 @@ impl Replay {
              is lost, and nobody can tell what that was",
             header.size, file.bytes, self.wal_seq
         );
-        self.find(Finding::new(name, (offset, file.bytes.max(offset)), Keep::File, what));
+        let bytes = (offset, file.bytes.max(offset));
+        self.find(Finding::new(name, bytes, Keep::File, what).unknown());
         Ok(())
     }
 
@@ -291,7 +292,7 @@ impl Replay {
         let what = format!(
             "the file is missing, or is another one: {unknown}. What it was nobody can tell"
         );
-        self.find(Finding::new(&name, (0, 0), keep, what));
+        self.find(Finding::new(&name, (0, 0), keep, what).unknown());
         Ok(())
     }
 

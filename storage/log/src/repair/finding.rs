@@ -17,6 +17,7 @@ pub struct Finding {
     /// The copy in `quarantine/`, once it is made.
     pub kept_as: Option<String>,
     pub(crate) keep: Keep,
+    is_unknown: bool,
 }
 
 /// What of a file goes to `quarantine/`.
@@ -43,9 +44,20 @@ pub struct Lost {
 }
 
 impl Finding {
+    /// True when nobody can tell what all was lost.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Adds that nobody can tell what all was lost.
+    pub(crate) fn unknown(self) -> Self {
+        Self { is_unknown: true, ..self }
+    }
+
     pub(crate) fn new(file: &str, bytes: (u64, u64), keep: Keep, what: impl Into<String>) -> Self {
         let (file, what) = (file.to_owned(), what.into());
-        Self { file, bytes, what, lost: Vec::new(), kept_as: None, keep }
+        let (lost, kept_as, is_unknown) = (Vec::new(), None, false);
+        Self { file, bytes, what, lost, kept_as, keep, is_unknown }
     }
 }
 

@@ -125,6 +125,27 @@ impl Examined {
     }
 }
 
+/// Reads every segment before the store opens.
+///
+/// Errors: [`Failure::Damaged`] with everything that is not what was written.
+pub(crate) fn refuse_damage(shared: &Shared) -> Result<(), Failure> {
+    const NAMED_MAX: usize = 20;
+    let (mut text, mut count) = (String::new(), 0);
+    scan(shared, |_, _, _, finding| {
+        count += 1;
+        if count <= NAMED_MAX {
+            text.push_str(&format!("\n{finding}"));
+        }
+    });
+    match count {
+        0 => Ok(()),
+        _ => Err(Failure::Damaged(format!(
+            "{count} places, and a store with damage is not to be opened; restore a backup, or let \
+             `polymq storage repair` keep what is readable{text}"
+        ))),
+    }
+}
+
 /// Copies what is damaged before anything else is written.
 fn keep(disk: &dyn Disk, findings: &mut [Finding]) -> Result<(), Failure> {
     let mut kept: Vec<(String, String)> = Vec::new();

@@ -8,8 +8,8 @@ use crate::{
     error::{Failure, Unreadable},
     names::seg_name,
     part::Source,
-    read,
-    sim::{Rng, SimDisk},
+    read, scrub,
+    sim::{Rng, SimClock, SimDisk},
 };
 
 const LOG: LogId = LogId(1);
@@ -257,7 +257,7 @@ fn segment_of_another_store_in_the_place_of_ours_is_damage() {
         core.roll(1).unwrap();
     };
     let me = polymq_store::OwnerId(8);
-    let clock = std::sync::Arc::new(crate::sim::SimClock);
+    let clock = std::sync::Arc::new(SimClock);
     let disk_of_other = std::sync::Arc::new(other.clone());
     let mut theirs = LogCore::open(disk_of_other, clock, super::SMALL, me, &|_| {}).unwrap();
     fill(&mut theirs);
@@ -314,4 +314,49 @@ fn damaged_message_of_the_log_is_flushed_as_it_is() {
     assert_eq!(read::read(&core.shared, LOG, Seq(11), ALL).unwrap().messages.len(), 19);
     let log = &core.opened().logs[0];
     assert_eq!((log.live_count, log.live_bytes), (30, 30 * 205));
+}
+
+#[test]
+fn scrub_finds_each_damaged_message_once_and_leaves_the_others() {
+    let disk = SimDisk::new(12);
+    let mut core = reopened(flushed(&disk, 300, |_| 400), &disk);
+    let name = first_segment(&core);
+    for message in [3, 4, 9] {
+        disk.damage(&name, 4096 + message * 440 + 50);
+    }
+    // Nobody waits for this one any more.
+    commit(&mut core, |w| w.ack(LOG, &[(Seq(9), Seq(9))]));
+    let config = crate::LogConfig { scrub_secs: 1, scrub_bytes_per_sec: 1, ..super::SMALL };
+    for round in 1..3 {
+        scrub::round(&core.shared, &config, |_| false).unwrap();
+        let found = core.shared.lock().damages.summary();
+        assert_eq!((found.ranges, found.messages, found.scrubs), (1, 2, round));
+        assert!(found.scrubbed_bytes >= round * 300 * 440);
+    }
+    let kept = format!("quarantine/seg-{}.{}-{}", &name[4..], 4096 + 3 * 440, 4096 + 5 * 440);
+    let files = disk.snapshot();
+    assert_eq!(files[&kept], files[&name][4096 + 3 * 440..4096 + 5 * 440]);
+    let report = String::from_utf8(files[&format!("{kept}.txt")].clone()).unwrap();
+    assert!(report.contains("log 1, messages 3 to 4") && report.contains("`queue`"), "{report}");
+}
+
+#[test]
+fn store_that_is_read_at_start_is_refused_with_what_is_damaged() {
+    let disk = SimDisk::new(13);
+    let core = flushed(&disk, 300, |_| 400);
+    let name = first_segment(&core);
+    drop(core);
+    disk.kill_process();
+    let strict = || {
+        let config = crate::LogConfig { is_read_at_start: true, ..super::SMALL };
+        let (disk, clock) = (std::sync::Arc::new(disk.clone()), std::sync::Arc::new(SimClock));
+        LogCore::open(disk, clock, config, polymq_store::OwnerId(7), &|_| {})
+    };
+    drop(strict().unwrap());
+    disk.kill_process();
+    disk.damage(&name, 4096 + 440 + 50);
+    let Err(Failure::Damaged(what)) = strict() else { panic!("opened") };
+    let place = format!("{name}, bytes {} to {}", 4096 + 440, 4096 + 880);
+    assert!(what.contains(&place) && what.contains("positions 1 to 1: 1 message"), "{what}");
+    assert!(open(&disk).is_ok());
 }
