@@ -41,6 +41,8 @@ pub struct Parts {
     pub share_expiry_ms: u64,
     /// What the confirm of a persistent message means in queues that do not say.
     pub durability: Durability,
+    /// Queues go on behind messages that the store cannot read.
+    pub skips_damage: bool,
 }
 
 /// The state that all connections share.
@@ -53,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) entropy: Entropy,
     pub(crate) share_expiry_ms: u64,
     pub(crate) durability: Durability,
+    pub(crate) skips_damage: bool,
     pub(crate) access: Access,
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
@@ -88,6 +91,7 @@ impl Core {
             entropy: parts.entropy,
             share_expiry_ms: parts.share_expiry_ms,
             durability: parts.durability,
+            skips_damage: parts.skips_damage,
             access: Access::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),

@@ -345,7 +345,15 @@ fn restore_messages(
 fn body_bytes(log: LogId, store: &Arc<dyn Store>) -> Result<u64, StoreError> {
     let (mut from, mut bytes) = (Seq(0), 0);
     loop {
-        let page = wait(|reply| store.read(log, from, PAGE, reply))?;
+        let page = match wait(|reply| store.read(log, from, PAGE, reply)) {
+            Ok(page) => page,
+            // The queue finds out when it comes there.
+            Err(StoreError::Unreadable { last, .. }) if last.0 < u64::MAX => {
+                from = Seq(last.0 + 1);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         bytes += page.messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
         match page.next {
             Some(next) => from = next,

@@ -5,7 +5,8 @@
 mod world;
 
 use polymq_contract::{Command, Outcome};
-use polymq_model::{RequestId, Value};
+use polymq_model::{RequestId, Seq, Value};
+use polymq_store::{OwnerId, ShardId, wait};
 use world::{Client, World, message, publish, publish_of};
 
 /// More than a window.
@@ -212,4 +213,54 @@ fn a_queue_of_class_memory_survives_without_its_messages() {
     world.store.release();
     let world = world.restart();
     assert_eq!(ready(&world), 0);
+}
+
+#[test]
+fn a_queue_stops_at_damaged_messages_and_others_go_on() {
+    let world = damaged(300, 499, false);
+    let mut client = world.connect();
+    client.consume("q", 1, 100);
+    assert_eq!(drain(&mut client, 1), numbers(0, 300));
+    assert_eq!(ready(&world), MANY - 300);
+    client.queue("other");
+    client.publish("", "other", "served");
+    client.consume("other", 2, 100);
+    assert_eq!(drain(&mut client, 2), ["served"]);
+    // What becomes readable again is delivered.
+    world.store.faults().damage(None);
+    let world = world.restart();
+    let mut client = world.connect();
+    client.consume("q", 1, 100);
+    assert!(drain(&mut client, 1) == numbers(300, MANY));
+    assert_eq!(ready(&world), 0);
+}
+
+#[test]
+fn a_queue_goes_on_behind_damaged_messages_when_it_may() {
+    let world = damaged(300, 499, true);
+    let mut client = world.connect();
+    client.consume("q", 1, 100);
+    let mut all = numbers(0, 300);
+    all.extend(numbers(500, MANY));
+    assert!(drain(&mut client, 1) == all);
+    assert_eq!(ready(&world), 0);
+    // They are settled in the store too.
+    world.store.faults().damage(None);
+    let world = world.restart();
+    assert_eq!(ready(&world), 0);
+}
+
+/// A broker started on a long queue of which these messages cannot be read.
+fn damaged(first: u64, last: u64, skips: bool) -> World {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    fill(&mut client, 0, MANY);
+    let store: std::sync::Arc<dyn polymq_store::Store> = world.store.clone();
+    let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
+    let log = opened.logs.iter().find(|log| log.live_count == MANY).unwrap();
+    let first = Seq(log.floor.0 + first);
+    let last = Seq(log.floor.0 + last);
+    world.store.faults().damage(Some((log.id, first, last)));
+    if skips { world.restart_skipping_damage() } else { world.restart() }
 }

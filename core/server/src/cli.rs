@@ -39,6 +39,15 @@ pub(crate) enum StorageCommand {
     Inspect(StoreArgs),
     /// Read everything and compare it with what the store counts; exit code 1 when they differ.
     Verify(StoreArgs),
+    /// List exactly what is damaged and what would be lost; with --yes, copy that to quarantine
+    /// and make the store whole without it.
+    Repair {
+        /// Do it; without this nothing is touched, and the exit code is 1 when something is damaged
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
     /// Write everything as lines of JSON.
     Export {
         /// A file that does not exist yet, or - for standard output
@@ -82,6 +91,7 @@ impl StorageCommand {
     pub(crate) fn sources(&self) -> Sources {
         let (Self::Inspect(store)
         | Self::Verify(store)
+        | Self::Repair { store, .. }
         | Self::Export { store, .. }
         | Self::Import { store, .. }
         | Self::Migrate { store, .. }) = self;

@@ -26,6 +26,7 @@ impl FactSources {
         };
         let failed = self.committer.failed().map(|error| error.to_string());
         let stats = self.committer.stats();
+        let damage = self.store.damage();
         let bounds = SYNC_BUCKETS_NANOS.iter().map(|nanos| match *nanos {
             u64::MAX => f64::INFINITY,
             nanos => seconds(nanos),
@@ -33,6 +34,10 @@ impl FactSources {
         Facts {
             store_problem: problem.or(failed),
             recovered_percent,
+            store_damaged_ranges: damage.ranges,
+            store_damaged_messages: damage.messages,
+            store_scrubbed_bytes: damage.scrubbed_bytes,
+            store_scrubs: damage.scrubs,
             store_disk_bytes: self.data_dir.as_deref().map(process::bytes_below),
             store_pending_bytes: u64::try_from(self.committer.pending_bytes()).unwrap_or(u64::MAX),
             store_batches: stats.batches,

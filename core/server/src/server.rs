@@ -25,7 +25,10 @@ use crate::{
     alarm::{Alarms, memory_high_bytes},
     auth::{self, Logins, Policy},
     banner::{self, Bound},
-    config::{Config, EndpointProtocol, value::Mechanism},
+    config::{
+        Config, EndpointProtocol,
+        value::{Mechanism, OnDamage},
+    },
     facts,
     first_admin::FirstAdmin,
     housekeeping, process,
@@ -99,6 +102,7 @@ impl Running {
             entropy: Box::new(fill_with_randomness),
             share_expiry_ms: millis(config.mqtt.share_expiry),
             durability: config.storage.durability(),
+            skips_damage: config.storage_file.on_damage == OnDamage::Skip,
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         let running = Self { broker, driver, phase: Arc::default() };

@@ -15,7 +15,10 @@ use polymq_store::{Opened, OwnerId, ShardId, Store, StoreError, wait};
 
 use crate::{
     auth,
-    config::{Config, StoragePassword, value::Backend},
+    config::{
+        Config, StoragePassword,
+        value::{Backend, OnDamage},
+    },
     data_dir,
 };
 
@@ -148,7 +151,7 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         Backend::Memory => Arc::new(MemoryStore::new()),
         Backend::File => {
             let path = config.server.data_dir.join(&config.storage_file.path);
-            let store = LogStore::at(path, LogConfig::default(), end_process);
+            let store = LogStore::at(path, log_config(config), end_process);
             Arc::new(store.with_context(started)?)
         }
         Backend::Sqlite => {
@@ -161,6 +164,16 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Arc::new(store.with_context(started)?)
         }
     })
+}
+
+fn log_config(config: &Config) -> LogConfig {
+    let file = &config.storage_file;
+    LogConfig {
+        is_read_at_start: file.on_damage == OnDamage::Refuse,
+        scrub_secs: file.scrub_every.as_secs(),
+        scrub_bytes_per_sec: file.scrub_rate.0,
+        ..LogConfig::default()
+    }
 }
 
 /// Nothing may be confirmed after a failed sync, and nothing delivered by a broker that is not

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use polymq_model::{LogId, Seq};
+
 /// The answer of an engine that did not, or may not have done, what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -20,9 +22,23 @@ pub enum StoreError {
     /// The commit may have happened: never confirm, ask [`Store::outcome`](crate::Store::outcome).
     #[error("it is not known whether the batch was written")]
     Unknown,
-    /// This range cannot be read; the text says which and where it was put.
+    /// The store cannot be opened, because what was confirmed is damaged; the text says where.
     #[error("stored data is damaged: {0}")]
     Damaged(Arc<str>),
+    /// These messages cannot be read; those before and behind them can.
+    #[error("stored messages are damaged: {what}")]
+    Unreadable {
+        /// Their log.
+        log: LogId,
+        /// The first position.
+        first: Seq,
+        /// The last position.
+        last: Seq,
+        /// How many of the positions hold a message that is not acknowledged.
+        messages: u64,
+        /// Which they are and where they stand.
+        what: Arc<str>,
+    },
     /// The store cannot be opened by this program and was left untouched.
     #[error("the store cannot be opened: {0}")]
     Refused(Arc<str>),

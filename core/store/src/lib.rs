@@ -23,7 +23,7 @@ pub use error::StoreError;
 pub use ids::{CursorId, Epoch, OwnerId, ShardBatch, ShardId};
 pub use polymq_model::{LogId, Seq};
 pub use port::{
-    Batch, Capabilities, Close, CursorState, Durability, Health, MessageRef, Opened, OpenedLog,
-    Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
+    Batch, Capabilities, Close, CursorState, Damage, Durability, Health, MessageRef, Opened,
+    OpenedLog, Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
 };
 pub use state::{Held, Hold};

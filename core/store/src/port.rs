@@ -203,6 +203,19 @@ pub enum Health {
     Failed(String),
 }
 
+/// What an engine has found damaged since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Damage {
+    /// Places.
+    pub ranges: u64,
+    /// Messages at them that nobody has acknowledged.
+    pub messages: u64,
+    /// Bytes that were read only to find out.
+    pub scrubbed_bytes: u64,
+    /// How often everything was read for that.
+    pub scrubs: u64,
+}
+
 /// What an engine can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
@@ -248,6 +261,11 @@ pub trait Store: Send + Sync {
 
     /// How the engine feels.
     fn health(&self) -> Health;
+
+    /// What it has found damaged. Engines that leave that to their database find nothing.
+    fn damage(&self) -> Damage {
+        Damage::default()
+    }
 
     /// Ends it. What was submitted before is answered first.
     fn close(&self, how: Close, reply: Reply<()>);

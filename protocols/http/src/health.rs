@@ -39,6 +39,17 @@ impl Report {
         let status = if is_ok { "ok" } else { "failed" };
         Self { is_ok, body: json!({ "status": status, "checks": checks }) }
     }
+
+    /// Adds something that people should look at, and that keeps nobody from being served.
+    fn degraded(mut self, name: &str, reason: &str) -> Self {
+        if let Some(checks) = self.body["checks"].as_array_mut() {
+            checks.push(json!({ "check": name, "status": "degraded", "reason": reason }));
+        }
+        if self.is_ok {
+            self.body["status"] = json!("degraded");
+        }
+        self
+    }
 }
 
 /// The process answers.
@@ -67,11 +78,19 @@ pub(crate) fn ready(watched: &Watched) -> Report {
         Phase::Recovering => Some("the store is being read".to_owned()),
         Phase::Draining => Some("the server stops".to_owned()),
     };
-    Report::of(&[
+    let facts = (watched.facts)();
+    let report = Report::of(&[
         Check::new("serving", phase),
-        Check::new("store", (watched.facts)().store_problem),
+        Check::new("store", facts.store_problem),
         Check::new("alarms", alarm(&watched.broker)),
-    ])
+    ]);
+    match facts.store_damaged_ranges {
+        0 => report,
+        ranges => {
+            let messages = facts.store_damaged_messages;
+            report.degraded("damage", &format!("{messages} stored messages at {ranges} places"))
+        }
+    }
 }
 
 fn alarm(broker: &BrokerHandle) -> Option<String> {

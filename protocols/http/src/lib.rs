@@ -64,6 +64,14 @@ impl SharedPhase {
 pub struct Facts {
     /// Why the store does not work.
     pub store_problem: Option<String>,
+    /// Places at which stored messages were found damaged since the start.
+    pub store_damaged_ranges: u64,
+    /// Messages at them that nobody had acknowledged.
+    pub store_damaged_messages: u64,
+    /// Bytes read only to find damage.
+    pub store_scrubbed_bytes: u64,
+    /// How often everything was read for that.
+    pub store_scrubs: u64,
     /// Percent of the recovery that is done.
     pub recovered_percent: u8,
     /// What the files of the store take on a disk of this machine.

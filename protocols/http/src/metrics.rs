@@ -159,6 +159,14 @@ fn store(text: &mut Exposition, facts: &Facts) {
     }
     text.single("store_batches_total", Counter, "Batches written.", facts.store_batches);
     text.single("store_batch_records_total", Counter, "Records in them.", facts.store_records);
+    let help = "Places at which stored messages were found damaged since the start.";
+    text.single("store_damaged_ranges", Gauge, help, facts.store_damaged_ranges);
+    let help = "Messages at them that nobody had acknowledged.";
+    text.single("store_damaged_messages", Gauge, help, facts.store_damaged_messages);
+    let help = "Bytes read only to find damage.";
+    text.single("store_scrubbed_bytes_total", Counter, help, facts.store_scrubbed_bytes);
+    let help = "How often everything was read for that.";
+    text.single("store_scrubs_total", Counter, help, facts.store_scrubs);
     let help = "Bytes not yet written.";
     text.single("store_pending_bytes", Gauge, help, facts.store_pending_bytes);
     let help = "Time from handing a batch over until it is durable.";

@@ -29,6 +29,7 @@ fn broker() -> BrokerHandle {
         entropy: Box::new(|bytes| bytes.fill(7)),
         share_expiry_ms: 0,
         durability: polymq_store::Durability::Sync,
+        skips_damage: false,
     })
 }
 

@@ -25,6 +25,12 @@ pub struct LogConfig {
     pub step_bytes: usize,
     /// Room that is kept for the time when the disk is full; 0 for none.
     pub ballast_bytes: u64,
+    /// Everything is read before the store opens, and damage refuses it.
+    pub is_read_at_start: bool,
+    /// About how long it takes to read every segment once while the store is open; 0 for never.
+    pub scrub_secs: u64,
+    /// The most that is read a second for that.
+    pub scrub_bytes_per_sec: u64,
 }
 
 impl Default for LogConfig {
@@ -43,6 +49,9 @@ impl Default for LogConfig {
             alike_segments: 8,
             step_bytes: 256 * 1024,
             ballast_bytes: 64 * MIB,
+            is_read_at_start: false,
+            scrub_secs: 7 * 24 * 3600,
+            scrub_bytes_per_sec: 8 * MIB,
         }
     }
 }

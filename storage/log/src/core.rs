@@ -20,12 +20,13 @@ use crate::{
     flush::{Flusher, settle_sizes},
     format::{BatchHeader, FileHeader, HEADER, PAGE, StoreUuid, stride},
     manifest::{self, Manifest},
-    names::{BASE_DIR, QUARANTINE_DIR, SEG_DIR, WAL_DIR, wal_name},
+    names::{WAL_DIR, wal_name},
     numbers::FileNumbers,
+    own::{own_manifest, own_store},
     place::{Shared, WalEnd, WalFile},
     prepare::{Fill, Prepared, prepare},
     recovery::{self, Recovered, apply},
-    sweep,
+    repair, sweep,
 };
 
 /// What everything that touches files needs.
@@ -96,7 +97,10 @@ impl LogCore {
         let manifest = own_manifest(&home)?;
         let mut lock = Some(lock);
         let core = ballast::with_reserve(&home, || {
-            let recovered = recovery::recover(&home, &manifest, progress)?;
+            let recovered = recovery::recover(&home, &manifest, progress, None)?;
+            if home.config.is_read_at_start {
+                repair::refuse_damage(&recovered.shared)?;
+            }
             let epoch = recovered.epoch + 1;
             let manifest = Manifest { epoch, ..manifest.clone() };
             Self::begin(home.clone(), manifest, recovered, &mut lock)
@@ -106,7 +110,7 @@ impl LogCore {
     }
 
     /// Writes what is not proven once more into a new file, and makes the new epoch durable.
-    fn begin(
+    pub(crate) fn begin(
         home: Home,
         mut manifest: Manifest,
         mut recovered: Recovered,
@@ -140,6 +144,10 @@ impl LogCore {
         sweep::sweep(&home, &manifest, &shared.segments)?;
         manifest.clean_close = 0;
         manifest.next_file = numbers.next();
+        manifest.last_wal = number.get();
+        manifest.durable_seq = wal_seq;
+        shared.durable_wal = number.get();
+        (shared.written_seq, shared.durable_seq) = (wal_seq, wal_seq);
         manifest::write_manifest(&*home.disk, home.uuid, &mut manifest)?;
 
         shared.state.set_epoch(Epoch(manifest.epoch));
@@ -313,6 +321,7 @@ impl LogCore {
         self.head.records = self.head.records.saturating_add(batch.records);
         let is_unsynced = self.is_unsynced();
         let shared = &mut *self.shared.lock();
+        shared.written_seq = header.wal_seq;
         if is_unsynced {
             shared.unsynced = Some(self.head.file.clone());
         }
@@ -338,7 +347,10 @@ impl LogCore {
         if self.is_unsynced() {
             sync(&*self.head.file, self.head.number)?;
             self.synced_seq = self.wal_seq;
-            self.shared.lock().unsynced = None;
+            let mut shared = self.shared.lock();
+            shared.unsynced = None;
+            shared.durable_wal = self.head.number.get();
+            shared.durable_seq = self.wal_seq;
         }
         Ok(())
     }
@@ -416,43 +428,6 @@ impl LogCore {
     pub(crate) fn last_batch(&self) -> ShardBatch {
         self.shared.lock().state.last_batch()
     }
-}
-
-/// The store's uuid; makes the directory a store when it is nobody's.
-fn own_store(disk: &dyn Disk, clock: &dyn Clock, me: OwnerId) -> Result<StoreUuid, Failure> {
-    disk.sync_dir("").map_err(io_at("opening the data directory"))?;
-    if let Some(uuid) = manifest::read_store(disk)? {
-        for dir in [WAL_DIR, BASE_DIR, SEG_DIR, QUARANTINE_DIR] {
-            disk.make_dir(dir).map_err(io_at("making the data directory"))?;
-        }
-        return Ok(uuid);
-    }
-    for dir in [WAL_DIR, BASE_DIR, SEG_DIR, QUARANTINE_DIR] {
-        disk.make_dir(dir).map_err(io_at("making the data directory"))?;
-    }
-    for dir in [WAL_DIR, BASE_DIR, SEG_DIR] {
-        if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
-            return Err(Failure::Damaged(format!("{dir} has files, but STORE is missing")));
-        }
-    }
-    let uuid = StoreUuid(me.0.to_le_bytes());
-    manifest::write_store(disk, uuid, clock.unix_ms())?;
-    Ok(uuid)
-}
-
-fn own_manifest(home: &Home) -> Result<Manifest, Failure> {
-    let disk = &*home.disk;
-    if let Some(manifest) = manifest::read_manifest(disk, home.uuid)? {
-        return Ok(manifest);
-    }
-    for dir in [WAL_DIR, BASE_DIR, SEG_DIR] {
-        if !disk.list(dir).map_err(io_at("reading the data directory"))?.is_empty() {
-            return Err(Failure::Damaged(format!("{dir} has files, but CURRENT is missing")));
-        }
-    }
-    let mut manifest = Manifest { first_wal: 1, next_file: 1, ..Manifest::default() };
-    manifest::write_manifest(disk, home.uuid, &mut manifest)?;
-    Ok(manifest)
 }
 
 fn has_messages(payload: &[u8]) -> bool {

@@ -1,8 +1,38 @@
 //! What can go wrong with files, and what the broker is told.
 
-use std::io;
+use std::{fmt, io};
 
-use polymq_store::StoreError;
+use polymq_store::{LogId, Seq, StoreError};
+
+/// Messages of one log that are not readable, and where they should stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    pub(crate) log: LogId,
+    /// Positions, both included.
+    pub(crate) first: Seq,
+    pub(crate) last: Seq,
+    /// How many of them live.
+    pub(crate) messages: u64,
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    /// 0 when nobody knows where it ends.
+    pub(crate) bytes: u64,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log, first, last, file, offset, bytes, .. } = self;
+        write!(f, "log {log}, message")?;
+        match first == last {
+            true => write!(f, " {first} is")?,
+            false => write!(f, "s {first} to {last} are")?,
+        }
+        match bytes {
+            0 => write!(f, " not readable at byte {offset} of {file}"),
+            bytes => write!(f, " not readable at bytes {offset} to {} of {file}", offset + bytes),
+        }
+    }
+}
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +46,9 @@ pub(crate) enum Failure {
     /// Confirmed data is not readable.
     #[error("{0}")]
     Damaged(String),
+    /// These messages are not readable.
+    #[error("{0}")]
+    Unreadable(Box<Unreadable>),
     /// A newer version of this program wrote here.
     #[error("{0}")]
     TooNew(String),
@@ -39,6 +72,13 @@ impl From<Failure> for StoreError {
             Failure::Full(_) => Self::Full,
             Failure::ReadOnly(_) => Self::ReadOnly,
             Failure::Damaged(what) => Self::Damaged(what.into()),
+            Failure::Unreadable(range) => Self::Unreadable {
+                log: range.log,
+                first: range.first,
+                last: range.last,
+                messages: range.messages,
+                what: range.to_string().into(),
+            },
             Failure::TooNew(what) => Self::Refused(what.into()),
             Failure::Held(by) => Self::Held(by.into()),
             Failure::Fenced => Self::Fenced,

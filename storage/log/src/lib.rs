@@ -14,6 +14,7 @@ mod ballast;
 mod clock;
 mod config;
 mod core;
+mod damage;
 mod dead;
 mod disk;
 mod error;
@@ -25,13 +26,17 @@ mod messages;
 mod names;
 mod numbers;
 mod overlay;
+mod own;
 mod part;
 mod place;
 mod prepare;
 mod preparer;
+mod quarantine;
 mod read;
 mod recovery;
+mod repair;
 mod scan;
+mod scrub;
 mod segment;
 mod store;
 mod sweep;
@@ -47,5 +52,6 @@ pub use crate::{
     config::LogConfig,
     disk::{Disk, DiskFile, Lock, RealDisk},
     overlay::Overlay,
+    repair::{Finding, Lost, Repair, examine, repair},
     store::{EXIT_CODE_STORE_FAILED, LogStore},
 };

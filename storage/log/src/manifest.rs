@@ -8,6 +8,7 @@
 //! MANIFEST-<n>, one frame: len u32 | crc u32 (of what follows) | edit_seq u64 | snapshot
 //!   snapshot: magic "PQMF" | fmt u16 | flags u16 | store_uuid 16 B | epoch u64 | first_wal u64
 //!   prev_wal_seq u64 | base_batch u64 | clean_close u64 | next_file u64 | prev_crc u32 | bases u32
+//!   last_wal u64 | durable_seq u64 (these two from format 3 on)
 //!   bases x {file_seq u64, bytes u64, batches u32, last_crc u32}
 //! ```
 //!
@@ -21,12 +22,14 @@ use crate::{
     format::{FORMAT, HEADER, StoreUuid, get16, get32, get64, put16, put32, put64},
 };
 
-/// The version of the manifest; the first one knew no segments, and is read as well.
-const MANIFEST_FORMAT: u16 = 2;
+/// The version of the manifest. The first one knew no segments, the second did not say how
+/// far the log was durable; both are read as well.
+const MANIFEST_FORMAT: u16 = 3;
 const STORE_MAGIC: &[u8; 4] = b"PQST";
 const MANIFEST_MAGIC: &[u8; 4] = b"PQMF";
 const FRAME_BYTES: usize = 16;
-const FIXED_BYTES: usize = 80;
+const FIXED_BYTES: usize = 96;
+const FIXED_BYTES_BEFORE_3: usize = 80;
 const BASE_BYTES: usize = 24;
 const MANIFEST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -56,7 +59,19 @@ pub(crate) struct Manifest {
     pub(crate) clean_close: u64,
     /// No file had this number or a higher one.
     pub(crate) next_file: u32,
+    /// This file of the log was durable, with its header; 0 when nobody knows. It must be there
+    /// unless it is older than `first_wal`.
+    pub(crate) last_wal: u32,
+    /// Batches up to this one were synced when this was written.
+    pub(crate) durable_seq: u64,
     pub(crate) bases: Vec<BaseFile>,
+}
+
+impl Manifest {
+    /// The last batch that is certain to have been durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.clean_close.max(self.durable_seq)
+    }
 }
 
 /// Whose directory this is; `None` when nobody's yet.
@@ -98,9 +113,14 @@ pub(crate) fn read_manifest(disk: &dyn Disk, uuid: StoreUuid) -> Result<Option<M
     let text = read_whole(disk, "CURRENT")?;
     let number = current_number(&text)
         .ok_or_else(|| Failure::Damaged("CURRENT does not name a manifest".into()))?;
+    read_one(disk, uuid, number).map(Some)
+}
+
+/// The manifest with this number.
+pub(crate) fn read_one(disk: &dyn Disk, uuid: StoreUuid, number: u64) -> Result<Manifest, Failure> {
     let name = manifest_name(number);
     let bytes = read_whole(disk, &name)?;
-    decode(&bytes, uuid, number, &name).map(Some)
+    decode(&bytes, uuid, number, &name)
 }
 
 fn current_number(text: &[u8]) -> Option<u64> {
@@ -153,6 +173,8 @@ fn encode(manifest: &Manifest, uuid: StoreUuid) -> Vec<u8> {
     put64(fixed, 64, u64::from(manifest.next_file));
     put32(fixed, 72, manifest.prev_crc);
     put32(fixed, 76, u32::try_from(manifest.bases.len()).unwrap_or(u32::MAX));
+    put64(fixed, 80, u64::from(manifest.last_wal));
+    put64(fixed, 88, manifest.durable_seq);
     for base in &manifest.bases {
         let mut entry = [0; BASE_BYTES];
         put64(&mut entry, 0, u64::from(base.file_seq));
@@ -170,7 +192,7 @@ fn encode(manifest: &Manifest, uuid: StoreUuid) -> Vec<u8> {
 
 fn decode(bytes: &[u8], uuid: StoreUuid, number: u64, name: &str) -> Result<Manifest, Failure> {
     let damaged = |what: &str| Failure::Damaged(format!("{name} {what}"));
-    if bytes.len() < FRAME_BYTES + FIXED_BYTES
+    if bytes.len() < FRAME_BYTES + FIXED_BYTES_BEFORE_3
         || get32(bytes, 0) as usize != bytes.len()
         || crc32c(&bytes[8..]) != get32(bytes, 4)
         || get64(bytes, 8) != number
@@ -183,7 +205,9 @@ fn decode(bytes: &[u8], uuid: StoreUuid, number: u64, name: &str) -> Result<Mani
         return Err(damaged("belongs to another store"));
     }
     let file = |value: u64| u32::try_from(value).map_err(|_| damaged("has a bad file number"));
-    let entries = &fixed[FIXED_BYTES..];
+    let has_last = get16(fixed, 4) >= 3;
+    let fixed_bytes = if has_last { FIXED_BYTES } else { FIXED_BYTES_BEFORE_3 };
+    let entries = fixed.get(fixed_bytes..).ok_or_else(|| damaged("is cut"))?;
     if entries.len() != get32(fixed, 76) as usize * BASE_BYTES {
         return Err(damaged("has a cut list of files"));
     }
@@ -205,6 +229,8 @@ fn decode(bytes: &[u8], uuid: StoreUuid, number: u64, name: &str) -> Result<Mani
         base_batch: get64(fixed, 48),
         clean_close: get64(fixed, 56),
         next_file: file(get64(fixed, 64))?,
+        last_wal: if has_last { file(get64(fixed, 80))? } else { 0 },
+        durable_seq: if has_last { get64(fixed, 88) } else { 0 },
         bases,
     })
 }

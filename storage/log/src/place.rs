@@ -12,7 +12,7 @@ use polymq_store::{
     state::{Found, Place, ShardState},
 };
 
-use crate::{disk::DiskFile, messages::LogMessages, segment::Segments};
+use crate::{damage::Damages, disk::DiskFile, messages::LogMessages, segment::Segments};
 
 const FLAG_SAME: u32 = 1;
 const FLAG_LONG_PROPS: u32 = 2;
@@ -103,8 +103,14 @@ pub(crate) struct Shared {
     /// Those that wait for being flushed, oldest first.
     pub(crate) sealed: VecDeque<WalFile>,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) damages: Arc<Damages>,
     /// The file with batches that are part of `state` and perhaps not of the disk.
     pub(crate) unsynced: Option<Arc<dyn DiskFile>>,
+    /// The newest file of the log that is durable, with its header.
+    pub(crate) durable_wal: u32,
+    /// The last batch that was written, and the last one that is durable.
+    pub(crate) written_seq: u64,
+    pub(crate) durable_seq: u64,
     /// Why nothing can be written any more.
     pub(crate) failed: Option<String>,
     /// Flushing does not get on: waiting for it would be waiting for ever.
@@ -112,13 +118,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(segments: Arc<Segments>) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, damages: Arc<Damages>) -> Self {
         Self {
             state: ShardState::default(),
             files: HashMap::new(),
             sealed: VecDeque::new(),
             segments,
+            damages,
             unsynced: None,
+            durable_wal: 0,
+            written_seq: 0,
+            durable_seq: 0,
             failed: None,
             is_stuck: false,
         }

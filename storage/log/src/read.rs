@@ -12,13 +12,14 @@ use polymq_store::{
 };
 
 use crate::{
+    dead::Dead,
     disk::DiskFile,
-    error::Failure,
+    error::{Failure, Unreadable},
     messages::At,
-    names::seg_name,
+    names::{seg_name, wal_name},
     part::{FilePart, Source},
     place::{Loc, Shared},
-    segment::{self, Start, Visit},
+    segment::{self, Bad, Found, Start, Visit},
 };
 
 /// The length of a record that points to another one.
@@ -84,16 +85,9 @@ pub(crate) fn read(
                 }
             }
             Step::File(part, start) => {
-                let walked = reading.walk(shared, log, &part, &start);
-                let walked = walked.and_then(|walked| {
-                    // It lived when this was planned, so it must be there.
-                    let first = walked.found.first().map(|(_, message)| message.seq.0);
-                    let is_there = first == Some(start.seq);
-                    if is_there { Ok(walked) } else { Err(missing(log, start.seq, &part)) }
-                });
-                let walked = match walked {
+                let walked = match reading.walk_to(shared, log, &part, start) {
                     Ok(walked) => walked,
-                    Err(failure) => return reading.until_damage(Seq(start.seq), failure),
+                    Err((next, failure)) => return reading.until_damage(next, failure),
                 };
                 if let Some((_, last)) = walked.found.last() {
                     from = Seq(last.seq.0.saturating_add(1));
@@ -183,6 +177,39 @@ impl Reading {
             wanted.push(Wanted { at, loc: *loc, file, hold: log.hold(seq) });
         }
         Step::Wal(wanted)
+    }
+
+    /// Reads some messages of a segment from one on that lives.
+    ///
+    /// A record before it may be damaged, so that no length leads to it any more: then the table
+    /// does.
+    ///
+    /// Errors: that message is not readable, and perhaps some behind it.
+    fn walk_to(
+        &self,
+        shared: &Mutex<Shared>,
+        log: LogId,
+        part: &FilePart,
+        start: Start,
+    ) -> Result<Walked, (Seq, Failure)> {
+        let seq = start.seq;
+        // It lived when this was planned, so it must be there.
+        let is_there = |walked: &Walked| walked.found.first().is_some_and(|(_, m)| m.seq.0 == seq);
+        if let Some(walked) = self.walk(shared, log, part, &start).ok().filter(is_there) {
+            return Ok(walked);
+        }
+        let segments = shared.lock().segments.clone();
+        let bad = match segment::find(&segments, part, log, seq) {
+            Found::At(offset) => {
+                let start = Start { seq, hint: Some((seq, offset)) };
+                match self.walk(shared, log, part, &start).ok().filter(is_there) {
+                    Some(walked) => return Ok(walked),
+                    None => Bad { first: seq, last: seq, offset, bytes: 0 },
+                }
+            }
+            Found::Bad(bad) => bad,
+        };
+        Err((Seq(seq), unreadable_in(&shared.lock(), (log, seq), part, &bad)))
     }
 
     /// Reads some messages of a segment, acknowledged or not.
@@ -388,18 +415,40 @@ fn read_record(file: &dyn DiskFile, offset: u64, len: u32) -> Option<Bytes> {
 }
 
 fn unreadable(wanted: &Wanted) -> Failure {
-    Failure::Damaged(format!(
-        "message {} of log {} is not readable at byte {} of file {}",
-        wanted.at.seq,
-        wanted.at.log,
-        wanted.loc.offset(),
-        wanted.loc.file()
-    ))
+    let loc = &wanted.loc;
+    let bytes = if loc.is_same() { SAME_BYTES as u64 } else { loc.end() - loc.offset() };
+    Failure::Unreadable(Box::new(Unreadable {
+        log: wanted.at.log,
+        first: wanted.at.seq,
+        last: wanted.at.seq,
+        messages: 1,
+        file: wal_name(loc.file()),
+        offset: loc.offset(),
+        bytes,
+    }))
 }
 
-fn missing(log: LogId, seq: u64, part: &FilePart) -> Failure {
-    Failure::Damaged(format!(
-        "message {seq} of log {log} is not in {}, where it should be",
-        seg_name(part.file.number())
-    ))
+/// What of a part is damaged, as far as its messages live.
+fn unreadable_in(shared: &Shared, (log, seq): (LogId, u64), part: &FilePart, bad: &Bad) -> Failure {
+    let found = shared.state.log(log).and_then(|log| log.messages().part_at(Seq(seq)));
+    let found = found.filter(|found| found.is_at(part));
+    Failure::Unreadable(Box::new(bad_range(log, part, bad, found.map(|part| &part.dead))))
+}
+
+/// The same with what is acknowledged of the part.
+pub(crate) fn bad_range(log: LogId, part: &FilePart, bad: &Bad, dead: Option<&Dead>) -> Unreadable {
+    let (mut first, mut last, mut messages) = (bad.first, bad.last, 1);
+    if let Some(dead) = dead {
+        (first, last) = (first.max(dead.first()), last.min(dead.last()));
+        messages = dead.live_in(first, last);
+    }
+    Unreadable {
+        log,
+        first: Seq(first),
+        last: Seq(last.max(first)),
+        messages,
+        file: seg_name(part.file.number()),
+        offset: part.offset + bad.offset,
+        bytes: bad.bytes,
+    }
 }

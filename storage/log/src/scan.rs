@@ -83,6 +83,43 @@ impl Scanned {
         Ok(proven)
     }
 
+    /// The first valid batch header behind `offset` with a number above `wal_seq`, where it
+    /// stands, and its checksum.
+    pub(crate) fn batch_header_behind(
+        &self,
+        offset: u64,
+        wal_seq: u64,
+    ) -> Result<Option<(u64, BatchHeader, u32)>, Failure> {
+        let mut at = (offset + PAGE).next_multiple_of(PAGE);
+        while at < self.bytes {
+            if let Some((header, crc)) = self.batch_header_at(at)?
+                && header.wal_seq > wal_seq
+            {
+                return Ok(Some((at, header, crc)));
+            }
+            at += PAGE;
+        }
+        Ok(None)
+    }
+
+    /// The highest number of a batch with a valid header.
+    pub(crate) fn last_wal_seq(&self) -> Result<u64, Failure> {
+        let (mut at, mut last) = (0, 0);
+        while let Some((found, header, _)) = self.batch_header_behind(at, last)? {
+            (at, last) = (found, header.wal_seq);
+        }
+        Ok(last)
+    }
+
+    /// These bytes; zeros where the file has ended or cannot be read.
+    pub(crate) fn bytes_at(&self, offset: u64, len: u64) -> Vec<u8> {
+        let there = self.bytes.saturating_sub(offset).min(len);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let there = usize::try_from(there).unwrap_or(0);
+        let _ = self.file.read_at(&mut bytes[..there], offset);
+        bytes
+    }
+
     /// True when nothing was ever written to its first page.
     pub(crate) fn is_blank(&self) -> Result<bool, Failure> {
         let len = usize::try_from(self.bytes.min(PAGE)).unwrap_or(0);
@@ -91,7 +128,10 @@ impl Scanned {
         Ok(page.iter().all(|byte| *byte == 0))
     }
 
-    fn batch_header_at(&self, offset: u64) -> Result<Option<(BatchHeader, u32)>, Failure> {
+    pub(crate) fn batch_header_at(
+        &self,
+        offset: u64,
+    ) -> Result<Option<(BatchHeader, u32)>, Failure> {
         let Some(bytes) = self.header_at(offset)? else { return Ok(None) };
         match BatchHeader::decode(&bytes, self.uuid, self.number.get()) {
             Ok(found) => Ok(Some(found)),

@@ -14,15 +14,16 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, LogId, MessageRef,
-    Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, LogId,
+    MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
+    StoreError,
 };
 
 use crate::{
     clock::{Clock, SystemClock},
     config::LogConfig,
     disk::{Disk, RealDisk},
-    error::Failure,
+    error::{Failure, Unreadable},
     overlay::Overlay,
     place::Shared,
     preparer::Preparer,
@@ -72,6 +73,7 @@ impl LogStore {
     /// Errors: when no thread can be started.
     pub fn untouched(path: impl Into<PathBuf>, config: LogConfig) -> io::Result<Self> {
         let disk = Arc::new(Overlay::new(path));
+        let config = LogConfig { scrub_secs: 0, ..config };
         Self::on(disk, Arc::new(SystemClock), config, |_| {})
     }
 
@@ -99,6 +101,7 @@ impl LogStore {
             preparer: Preparer::start()?,
             core: None,
             flush: None,
+            scrub: None,
             requested_at: 0,
             sync_by: None,
         };
@@ -150,7 +153,12 @@ fn serve_reads(reads: &Receiver<Read>, status: &Status) {
 
 fn serve(read: Read, shared: Option<&Mutex<Shared>>) {
     let page = |result: Option<Result<Page, Failure>>| match result {
-        Some(result) => result.map_err(StoreError::from),
+        Some(result) => {
+            if let (Err(Failure::Unreadable(range)), Some(shared)) = (&result, shared) {
+                note(shared, range);
+            }
+            result.map_err(StoreError::from)
+        }
         None => Err(StoreError::Closed),
     };
     match read {
@@ -170,6 +178,16 @@ fn serve(read: Read, shared: Option<&Mutex<Shared>>) {
             reply(state.ok_or(StoreError::Closed));
         }
     }
+}
+
+/// Takes note of damage, outside of the lock.
+pub(crate) fn note(shared: &Mutex<Shared>, range: &Unreadable) {
+    let (damages, name) = {
+        let shared = shared.lock();
+        let name = shared.state.log(range.log).map(|log| log.name().to_owned());
+        (shared.damages.clone(), name.unwrap_or_default())
+    };
+    damages.note(range, &name);
 }
 
 impl Store for LogStore {
@@ -203,6 +221,11 @@ impl Store for LogStore {
 
     fn health(&self) -> Health {
         self.status.health.lock().clone()
+    }
+
+    fn damage(&self) -> Damage {
+        let shared = self.status.shared.lock().clone();
+        shared.map(|shared| shared.lock().damages.clone().summary()).unwrap_or_default()
     }
 
     fn close(&self, how: Close, reply: Reply<()>) {

@@ -23,6 +23,7 @@ use crate::{
     flush_thread::FlushThread,
     place::Shared,
     preparer::Preparer,
+    scrub::Scrub,
 };
 
 pub(crate) enum Command {
@@ -68,6 +69,7 @@ pub(crate) struct Writer {
     pub(crate) preparer: Preparer,
     pub(crate) core: Option<LogCore>,
     pub(crate) flush: Option<FlushThread>,
+    pub(crate) scrub: Option<Scrub>,
     /// The file during which a next one was requested already.
     pub(crate) requested_at: u32,
     /// When the oldest write that is not synced must be.
@@ -150,6 +152,10 @@ impl Writer {
                 })?;
                 flush.wake();
                 self.flush = Some(flush);
+                let scrub = Scrub::start(core.shared.clone(), self.config);
+                self.scrub = scrub.map_err(|error| {
+                    Failure::Fatal(format!("starting the thread that scrubs: {error}"))
+                })?;
                 *self.status.shared.lock() = Some(core.shared.clone());
                 *self.status.health.lock() = Health::Ok;
                 self.core = Some(core);
@@ -236,6 +242,7 @@ impl Writer {
     fn leave(&mut self) {
         *self.status.shared.lock() = None;
         self.flush = None;
+        self.scrub = None;
         if let Some(core) = &mut self.core
             && let Some(prepared) = self.preparer.finish()
         {

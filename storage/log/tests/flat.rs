@@ -36,6 +36,9 @@ const CONFIG: LogConfig = LogConfig {
     alike_segments: 8,
     step_bytes: 256 * 1024,
     ballast_bytes: 0,
+    is_read_at_start: false,
+    scrub_secs: 0,
+    scrub_bytes_per_sec: 0,
 };
 
 /// A disk that counts what is read from it.

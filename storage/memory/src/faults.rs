@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, Reply, ShardBatch, StoreError};
+use polymq_store::{Batch, LogId, Reply, Seq, ShardBatch, StoreError};
 
 /// What the store does wrong from now on. Submissions are counted from 1, over all openings.
 #[derive(Default)]
@@ -19,6 +19,7 @@ struct Inner {
     fail_all: Option<StoreError>,
     is_delaying: bool,
     delayed: VecDeque<(Batch, Reply<ShardBatch>)>,
+    unreadable: Option<(LogId, Seq, Seq)>,
 }
 
 pub(crate) enum Plan {
@@ -60,6 +61,19 @@ impl Faults {
     pub fn lose_delayed(&self) {
         let lost = std::mem::take(&mut self.inner.lock().delayed);
         drop(lost);
+    }
+
+    /// Makes these positions of a log unreadable, until called with `None`.
+    pub fn damage(&self, positions: Option<(LogId, Seq, Seq)>) {
+        self.inner.lock().unreadable = positions;
+    }
+
+    /// What is damaged at this position, as far as it goes.
+    pub(crate) fn damage_at(&self, log: LogId, seq: Seq) -> Option<(Seq, Seq)> {
+        let damaged = self.inner.lock().unreadable;
+        let damaged =
+            damaged.filter(|(of, first, last)| *of == log && (*first..=*last).contains(&seq));
+        damaged.map(|(_, first, last)| (first, last))
     }
 
     /// How many batches are held back.

@@ -178,7 +178,7 @@ impl Store for MemoryStore {
     }
 
     fn read(&self, id: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
-        let mut page = Page::default();
+        let (mut page, mut damage) = (Page::default(), None);
         if let Some(log) = self.inner.lock().state.log(id) {
             let mut bytes = 0;
             for (seq, kept) in log.messages().from(from) {
@@ -188,10 +188,21 @@ impl Store for MemoryStore {
                     page.next = Some(seq);
                     break;
                 }
+                if let Some((first, last)) = self.faults.damage_at(id, seq) {
+                    if count > 0 {
+                        page.next = Some(seq);
+                        break;
+                    }
+                    let live = log.messages().from(first).take_while(|(seq, _)| *seq <= last);
+                    let messages = live.count() as u64;
+                    let what = "damaged on request".into();
+                    damage = Some(StoreError::Unreadable { log: id, first, last, messages, what });
+                    break;
+                }
                 page.messages.push(message(id, log, seq, kept));
             }
         }
-        reply(Ok(page));
+        reply(damage.map_or(Ok(page), Err));
     }
 
     fn read_at(&self, messages: &[MessageRef], reply: Reply<Page>) {

@@ -162,16 +162,22 @@ impl Core {
         store: &Arc<dyn Store>,
     ) -> Result<Vec<Entry>, StoreError> {
         let logs: BTreeMap<u8, LogId> = queue.logs().into_iter().collect();
-        let message_ref = |seq: &Seq| {
+        let mut found = Vec::new();
+        for seq in seqs {
             let at = Position::named(*seq);
-            Some(MessageRef { log: *logs.get(&at.level())?, seq: at.seq() })
-        };
-        let refs: Vec<_> = seqs.iter().filter_map(message_ref).collect();
-        let page = wait(|reply| store.read_at(&refs, reply))?;
+            let Some(log) = logs.get(&at.level()) else { continue };
+            let at = [MessageRef { log: *log, seq: at.seq() }];
+            match wait(|reply| store.read_at(&at, reply)) {
+                Ok(page) => found.extend(page.messages),
+                // It stays in its queue, which finds out as well.
+                Err(StoreError::Unreadable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         // What the subscriptions say matters only for what is sent again by the queue.
         let entry =
             |stored| self.entry_of(queue, stored, |_| Matched { qos: 2, ..Matched::default() });
-        Ok(page.messages.into_iter().filter_map(entry).collect())
+        Ok(found.into_iter().filter_map(entry).collect())
     }
 
     /// The queue behind a consumer of a session, and whether it is that of a share.

@@ -6,7 +6,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_model::{LogId, VhostName};
+use parking_lot::Mutex;
+use polymq_model::{LogId, Seq, VhostName};
 use polymq_store::{OpenedLog, Page as StoredPage, StoreError};
 
 use super::{
@@ -65,15 +66,21 @@ impl Home {
     }
 }
 
-/// When something could not be read last; 0 for never.
+/// When something could not be read last, 0 for never, and why.
 #[derive(Debug, Default)]
-pub(super) struct ReadFailure(AtomicU64);
+pub(super) struct ReadFailure(AtomicU64, Mutex<Option<StoreError>>);
 
 impl ReadFailure {
     /// True while it is too early to try again.
     pub(super) fn stands(&self, now_ms: u64) -> bool {
         let at = self.0.load(Ordering::Relaxed);
         at != 0 && now_ms < at.saturating_add(RETRY_MS)
+    }
+
+    /// Notes a failure; true when it is another one than before, which should be told.
+    fn note(&self, error: &StoreError, now_ms: u64) -> bool {
+        self.0.store(now_ms.max(1), Ordering::Relaxed);
+        self.1.lock().replace(error.clone()).as_ref() != Some(error)
     }
 }
 
@@ -124,9 +131,23 @@ impl Queue {
     fn on_page(self: &Arc<Self>, page: Result<StoredPage, StoreError>, asked: Asked) {
         let page = match page {
             Ok(page) => self.read(page),
+            Err(StoreError::Unreadable { first, last, messages, what, .. })
+                if self.skips_damage() && last.0 < u64::MAX =>
+            {
+                let queue = &self.name;
+                tracing::warn!(event = "messages_skipped", %queue, messages, %what);
+                let gone = Some((first, last, messages));
+                Page {
+                    entries: Vec::new(),
+                    due: Default::default(),
+                    next: Some(Seq(last.0 + 1)),
+                    gone,
+                }
+            }
             Err(error) => {
-                tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
-                self.read_failure.0.store(asked.now_ms.max(1), Ordering::Relaxed);
+                if self.read_failure.note(&error, asked.now_ms) {
+                    tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
+                }
                 let mut state = self.state.lock();
                 if let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == asked.level) {
                     lane.tail.reading = Reading::Idle;
@@ -167,7 +188,11 @@ impl Queue {
             Some(core) => core.entries_of(self, page.messages),
             None => Vec::new(),
         };
-        Page { entries, due, next: page.next }
+        Page { entries, due, next: page.next, gone: None }
+    }
+
+    fn skips_damage(&self) -> bool {
+        self.home.core.upgrade().is_some_and(|core| core.skips_damage)
     }
 
     fn take(self: &Arc<Self>, mut page: Page, asked: Asked) {

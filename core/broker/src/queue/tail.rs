@@ -40,6 +40,9 @@ pub(super) struct Page {
     pub(super) due: BTreeMap<Seq, u64>,
     /// Where to read on; `None` when the store has no more.
     pub(super) next: Option<Seq>,
+    /// What stood before that and cannot be read: positions, and how many messages nobody has
+    /// acknowledged.
+    pub(super) gone: Option<(Seq, Seq, u64)>,
 }
 
 /// Everything behind the window.
@@ -196,6 +199,9 @@ impl Lane {
         now_ms: u64,
     ) -> Vec<(u64, Entry)> {
         let mut held = Vec::new();
+        if let Some((first, last, messages)) = page.gone {
+            self.give_up(first, last, messages);
+        }
         let mut reached = page.next.map_or(self.tail.until, |next| next.0);
         for entry in page.entries {
             let seq = entry.at.seq();
@@ -223,6 +229,15 @@ impl Lane {
         self.tail.from = self.tail.from.max(reached.min(self.tail.until));
         self.refill(window);
         held
+    }
+
+    /// Settles messages that nobody can read.
+    fn give_up(&mut self, first: Seq, last: Seq, messages: u64) {
+        let taken = self.tail.taken.range(first..=last).count() as u64;
+        self.tail.taken.retain(|seq| *seq < first || *seq > last);
+        let gone = messages.saturating_sub(taken);
+        self.tail.count = self.tail.count.saturating_sub(gone);
+        self.settled.push((first, last));
     }
 
     fn take_transient(&mut self, before: u64) {

@@ -34,10 +34,10 @@ impl World {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
-        Self::over(Arc::new(MemoryStore::new()), limits, 1_000_000)
+        Self::over(Arc::new(MemoryStore::new()), limits, 1_000_000, false)
     }
 
-    fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64) -> Self {
+    fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64, skips_damage: bool) -> Self {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| dyn_store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let broker = BrokerHandle::new(Parts {
@@ -48,6 +48,7 @@ impl World {
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
             durability: polymq_store::Durability::Sync,
+            skips_damage,
         });
         let world = Self { broker, store, started: Instant::now(), now_ms };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();
@@ -75,7 +76,13 @@ impl World {
 
     pub(crate) fn restart_with(self, limits: Limits) -> Self {
         self.broker.committer().kick();
-        Self::over(self.store, limits, self.now_ms)
+        Self::over(self.store, limits, self.now_ms, false)
+    }
+
+    /// Starts again as a broker whose queues go on behind damaged messages.
+    pub(crate) fn restart_skipping_damage(self) -> Self {
+        self.broker.committer().kick();
+        Self::over(self.store, Limits::default(), self.now_ms, true)
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -8,7 +8,7 @@ use super::{
     key::{Configured, Section, section},
     value::{
         Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, Kept, ListenerProtocol,
-        LogFormat, Mechanism, MemoryMark, PlainWithoutTls, Setting,
+        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting,
     },
 };
 
@@ -64,6 +64,16 @@ section! {
     StorageFile at "storage.file" {
         /// Folder of the log, below the data directory unless it is absolute.
         path: PathBuf = "store",
+        /// Messages that are damaged on the disk are logged, counted and copied to the folder
+        /// "quarantine" of the log. "stop": their queue is served up to them and waits for
+        /// `polymq storage repair`. "skip": it goes on behind them, and they are gone. "refuse":
+        /// everything is read before the start, and the broker does not start with damage.
+        on_damage: OnDamage = "stop",
+        /// How long it takes to read everything once, to find damage before a consumer does; "0s"
+        /// for never.
+        scrub_every: Duration = "7d",
+        /// The most that is read a second for that.
+        scrub_rate: ByteCount = "8MiB",
     }
 }
 

@@ -347,6 +347,17 @@ words! {
     }
 }
 words! {
+    /// What to do about messages that are damaged on the disk.
+    OnDamage {
+        /// Their queue is served up to them.
+        Stop = "stop",
+        /// Their queue goes on behind them.
+        Skip = "skip",
+        /// A store that has any is not served.
+        Refuse = "refuse",
+    }
+}
+words! {
     /// A way to log in.
     Mechanism {
         Plain = "PLAIN",

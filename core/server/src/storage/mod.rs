@@ -3,6 +3,7 @@
 
 mod export;
 mod progress;
+mod repair;
 
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
@@ -27,6 +28,7 @@ pub(crate) fn run(config: &Config, command: &StorageCommand) -> anyhow::Result<E
     match command {
         StorageCommand::Inspect(_) => inspect(config),
         StorageCommand::Verify(_) => verify(config),
+        StorageCommand::Repair { yes, .. } => repair::run(config, *yes),
         StorageCommand::Export { file, .. } => export_to(config, file),
         StorageCommand::Import { file, .. } => import_from(config, file),
         StorageCommand::Migrate { to, .. } => migrate(config, *to),

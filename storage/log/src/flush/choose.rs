@@ -106,7 +106,7 @@ fn alike(files: &BTreeMap<u32, Use>, config: &LogConfig) -> Option<Vec<u32>> {
 }
 
 /// What lives in these segments, neighbours of one log together.
-fn groups(shared: &Shared, chosen: &BTreeSet<u32>) -> VecDeque<Group> {
+pub(super) fn groups(shared: &Shared, chosen: &BTreeSet<u32>) -> VecDeque<Group> {
     let mut groups = VecDeque::new();
     for (id, log) in shared.state.logs() {
         let mut open: Option<Group> = None;

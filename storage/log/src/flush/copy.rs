@@ -20,7 +20,8 @@ use crate::{
     part::{FilePart, Part, Source},
     place::{Loc, Shared, WalFile},
     read::{Content, Wanted, contents},
-    segment::{self, Sealed, SegmentWriter, Segments, Start},
+    segment::{self, Checked, Sealed, SegmentWriter, Segments, Start, Visit},
+    store::note,
 };
 
 /// About what is read at once.
@@ -50,6 +51,8 @@ struct Open {
 enum Why {
     Flush(WalFile),
     Merge(Vec<u32>),
+    /// What is sound of damaged segments.
+    Repair,
 }
 
 /// Neighbouring parts of one log, which become one.
@@ -106,6 +109,11 @@ impl Copying {
         Self::new(Why::Merge(files), groups)
     }
 
+    /// What is sound of segments that are damaged; what is not must be dead.
+    pub(crate) fn repair(groups: VecDeque<Group>) -> Self {
+        Self::new(Why::Repair, groups)
+    }
+
     fn new(why: Why, groups: VecDeque<Group>) -> Self {
         let (moved, created) = (Vec::new(), Vec::new());
         Self { why, groups, alone: None, together: None, moved, created, reading: None }
@@ -115,14 +123,14 @@ impl Copying {
     pub(crate) fn flushed(&self) -> Option<WalFile> {
         match self.why {
             Why::Flush(wal) => Some(wal),
-            Why::Merge(_) => None,
+            Why::Merge(_) | Why::Repair => None,
         }
     }
 
     /// The segments that should not be merged again after one was found damaged.
     pub(crate) fn suspects(&self) -> Vec<u32> {
         match (&self.why, self.reading) {
-            (Why::Flush(_), _) => Vec::new(),
+            (Why::Flush(_) | Why::Repair, _) => Vec::new(),
             (Why::Merge(_), Some(number)) => vec![number],
             (Why::Merge(files), None) => files.clone(),
         }
@@ -156,7 +164,7 @@ impl Copying {
         if !self.created.is_empty() {
             home.disk.sync_dir(SEG_DIR).map_err(fatal_at("writing a segment"))?;
         }
-        if let Why::Merge(_) = self.why {
+        if !matches!(self.why, Why::Flush(_)) {
             self.read_back(&shared.lock().segments.clone())?;
         }
         Ok(true)
@@ -189,7 +197,7 @@ impl Copying {
         numbers: &FileNumbers,
         group: Group,
     ) -> Result<(), Failure> {
-        let log = group.log;
+        let (log, is_repair) = (group.log, matches!(self.why, Why::Repair));
         // What a log has in several places goes into one segment all the same.
         let bytes_max = home.config.segment_bytes;
         let is_over = |of: LogId, open: &Open| of != log || open.writer.end() >= bytes_max;
@@ -205,7 +213,7 @@ impl Copying {
                     &mut none.insert((log, Open { writer, parts: Vec::new() })).1
                 }
             };
-            return open.copy(shared, group, &mut self.reading);
+            return open.copy(shared, group, &mut self.reading, is_repair);
         }
         let shared_max = home.config.shared_bytes_max();
         if let Some(open) = self.together.take_if(|open| open.writer.end() >= shared_max) {
@@ -218,7 +226,7 @@ impl Copying {
                 none.insert(Open { writer, parts: Vec::new() })
             }
         };
-        open.copy(shared, group, &mut self.reading)
+        open.copy(shared, group, &mut self.reading, is_repair)
     }
 
     fn finish(&mut self, open: Option<Open>) -> Result<(), Failure> {
@@ -275,8 +283,9 @@ impl Open {
         shared: &Mutex<Shared>,
         group: Group,
         reading: &mut Option<u32>,
+        is_repair: bool,
     ) -> Result<(), Failure> {
-        copy_group(shared, &group, &mut self.writer, reading)?;
+        copy_group(shared, &group, &mut self.writer, reading, is_repair)?;
         let sealed = self.writer.end_part(group.log.0);
         self.parts.push((group, sealed));
         Ok(())
@@ -298,6 +307,7 @@ fn copy_group(
     group: &Group,
     writer: &mut SegmentWriter,
     reading: &mut Option<u32>,
+    is_repair: bool,
 ) -> Result<(), Failure> {
     for (first, source) in &group.sources {
         let dead = {
@@ -310,6 +320,9 @@ fn copy_group(
         let Some(dead) = dead else { continue };
         match source {
             Source::Wal(_, index) => copy_from_log(shared, group.log, index, &dead, writer)?,
+            Source::File(part) if is_repair => {
+                copy_sound(shared, group.log, part, &dead, writer)?;
+            }
             Source::File(part) => {
                 *reading = Some(part.file.number());
                 copy_from_segment(shared, part, &dead, writer)?;
@@ -350,7 +363,9 @@ fn copy_from_log(
             push(wanted, content, writer)?;
         }
         if let Some((failure, wanted)) = failure.zip(wanted.get(contents.len())) {
-            tracing::error!(%failure, "a message that is not readable is kept as it is");
+            if let Failure::Unreadable(range) = &failure {
+                note(shared, range);
+            }
             push_unreadable(wanted, writer)?;
             from = Some(Seq(wanted.at.seq.0.saturating_add(1)));
         }
@@ -405,15 +420,7 @@ fn copy_from_segment(
     let mut copied = 0;
     loop {
         let rest = segment::walk(&segments, part, &start, READ_BYTES, |visit| {
-            let publish = &visit.publish;
-            if !dead.contains(publish.seq.0) {
-                let at = writer.end();
-                let record = visit.chunk.get(visit.at..visit.at + visit.len).unwrap_or_default();
-                writer.buffer().extend_from_slice(record);
-                let size = publish.props.len() + publish.body.len();
-                writer.pushed(at, publish.seq.0, size as u64)?;
-                copied += 1;
-            }
+            copied += push_live(visit, dead, writer)?;
             Ok(true)
         })?;
         match rest {
@@ -421,6 +428,43 @@ fn copy_from_segment(
             None => break,
         }
     }
+    check_count(part, dead, copied)
+}
+
+/// As [`copy_from_segment`], for a part in which records are damaged that nobody wants any more.
+fn copy_sound(
+    shared: &Mutex<Shared>,
+    log: LogId,
+    part: &FilePart,
+    dead: &Dead,
+    writer: &mut SegmentWriter,
+) -> Result<(), Failure> {
+    let segments = shared.lock().segments.clone();
+    let mut copied = 0;
+    segment::check(&segments, part, log, 0, |checked| {
+        if let Checked::Good(visit) = checked {
+            copied += push_live(visit, dead, writer)?;
+        }
+        Ok(())
+    })?;
+    check_count(part, dead, copied)
+}
+
+/// Copies a record unless it is dead; returns how many were copied.
+fn push_live(visit: &Visit<'_>, dead: &Dead, writer: &mut SegmentWriter) -> Result<u64, Failure> {
+    let publish = &visit.publish;
+    if dead.contains(publish.seq.0) {
+        return Ok(0);
+    }
+    let at = writer.end();
+    let record = visit.chunk.get(visit.at..visit.at + visit.len).unwrap_or_default();
+    writer.buffer().extend_from_slice(record);
+    let size = publish.props.len() + publish.body.len();
+    writer.pushed(at, publish.seq.0, size as u64)?;
+    Ok(1)
+}
+
+fn check_count(part: &FilePart, dead: &Dead, copied: u64) -> Result<(), Failure> {
     if copied != dead.live_count() {
         let (name, live) = (seg_name(part.file.number()), dead.live_count());
         return Err(Failure::Damaged(format!("{name} has {copied} of {live} live messages")));

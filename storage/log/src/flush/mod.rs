@@ -14,8 +14,9 @@
 mod base;
 mod choose;
 mod copy;
+mod rewrite;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -299,16 +300,25 @@ impl Flusher {
 
     /// A base file may say what batches have done that are not synced. Before it counts they must
     /// be, or a power loss would leave half of what they did.
-    fn sync_log(&self) -> Result<(), Failure> {
-        let unsynced = self.shared.lock().unsynced.clone();
-        match unsynced {
-            Some(file) => file.sync_data().map_err(fatal_at("syncing the log")),
-            None => Ok(()),
+    fn sync_log(&mut self) -> Result<(), Failure> {
+        let (unsynced, written) = {
+            let shared = self.shared.lock();
+            (shared.unsynced.clone(), shared.written_seq)
+        };
+        if let Some(file) = unsynced {
+            file.sync_data().map_err(fatal_at("syncing the log"))?;
         }
+        self.manifest.durable_seq = written;
+        Ok(())
     }
 
     pub(crate) fn write_manifest(&mut self) -> Result<(), Failure> {
         self.manifest.next_file = self.numbers.next();
+        {
+            let shared = self.shared.lock();
+            self.manifest.last_wal = shared.durable_wal;
+            self.manifest.durable_seq = shared.durable_seq.max(self.manifest.durable_seq);
+        }
         let home = &self.home;
         manifest::write_manifest(&*home.disk, home.uuid, &mut self.manifest)
     }
@@ -316,6 +326,7 @@ impl Flusher {
     fn delete_one(&self, mut names: Vec<String>) -> Job {
         if let Some(name) = names.pop()
             && let Err(error) = self.home.disk.remove(&name)
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(file = name, %error, "an old file stays until the next start");
         }

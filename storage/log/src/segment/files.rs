@@ -1,7 +1,7 @@
 //! Which segments there are, and a bounded number of them open.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
     sync::{
         Arc, OnceLock, Weak,
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Disk, DiskFile},
     error::Failure,
-    format::StoreUuid,
+    format::{FLAG_SEGMENT, FileHeader, HEADER, StoreUuid},
     names::seg_name,
     part::FilePart,
     segment::table::{self, Table},
@@ -62,6 +62,8 @@ pub(crate) struct Segments {
     released: Arc<AtomicU64>,
     known: Mutex<BTreeMap<u32, (Weak<SegFile>, u64)>>,
     open: Mutex<Lru<u32, Arc<dyn DiskFile>>>,
+    /// Those that were opened and said who they are.
+    own: Mutex<BTreeSet<u32>>,
     tables: Mutex<Lru<(u32, u64), Arc<Table>>>,
 }
 
@@ -72,6 +74,7 @@ impl Segments {
             uuid,
             released: Arc::default(),
             known: Mutex::default(),
+            own: Mutex::default(),
             open: Mutex::new(Lru::new(OPEN_MAX)),
             tables: Mutex::new(Lru::new(TABLES_MAX)),
         }
@@ -112,6 +115,7 @@ impl Segments {
             });
         }
         self.open.lock().retain(|open| *open != number);
+        self.own.lock().remove(&number);
         self.tables.lock().retain(|(file, _)| *file != number);
     }
 
@@ -126,6 +130,28 @@ impl Segments {
             .map_err(|error| Failure::Damaged(format!("{name} cannot be opened: {error}")))?;
         self.open.lock().put(number, file.clone());
         Ok(file)
+    }
+
+    /// True when the file says that it is this one of this store. Another one may have been put
+    /// in its place.
+    pub(crate) fn has_own_header(&self, number: u32) -> bool {
+        let mut header = [0; HEADER];
+        let read = self.open(number).is_ok_and(|file| file.read_at(&mut header, 0).is_ok());
+        read && FileHeader::decode(&header, self.uuid, number)
+            .is_ok_and(|header| header.flags & FLAG_SEGMENT != 0)
+    }
+
+    /// The file of a part, once it is certain that it is its own: by its header, or by the table.
+    pub(crate) fn open_part(&self, part: &FilePart) -> Result<Arc<dyn DiskFile>, Failure> {
+        let number = part.file.number();
+        if !self.own.lock().contains(&number) {
+            if self.has_own_header(number) {
+                self.own.lock().insert(number);
+            } else {
+                self.table_bytes(part)?;
+            }
+        }
+        self.open(number)
     }
 
     /// Where the records of a part stand, one entry per 64 KiB.

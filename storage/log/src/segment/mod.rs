@@ -12,11 +12,14 @@
 //! Which runs of records count, and what of them is acknowledged, stands in the base file that
 //! the manifest names; so opening a store reads no segment.
 
+mod check;
 mod files;
+mod places;
 mod reader;
 mod table;
 mod writer;
 
+pub(crate) use check::{Bad, Checked, Found, check, find};
 pub(crate) use files::{SegFile, Segments};
 pub(crate) use reader::{Start, Visit, walk};
 pub(crate) use table::live_bytes;

@@ -53,7 +53,7 @@ pub(crate) fn walk(
     messages: u64,
     mut visit: impl FnMut(&Visit<'_>) -> Result<bool, Failure>,
 ) -> Result<Option<(u64, u64)>, Failure> {
-    let file = segments.open(part.file.number())?;
+    let file = segments.open_part(part)?;
     let mut offset = offset_of(segments, part, start)?;
     let average = part.bytes / part.count.max(1) + 1;
     let mut wanted = average.saturating_mul(messages).clamp(READ_BYTES_MIN, READ_BYTES_MAX);

@@ -12,8 +12,8 @@ use crate::{
 };
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PQTB");
-const FIXED_BYTES: usize = 24;
-const ENTRY_BYTES: usize = 16;
+pub(super) const FIXED_BYTES: usize = 24;
+pub(super) const ENTRY_BYTES: usize = 16;
 /// The distance of two entries in bytes of records.
 const STEP_BYTES: u64 = 64 * 1024;
 
@@ -148,7 +148,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

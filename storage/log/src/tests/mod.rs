@@ -2,6 +2,7 @@ mod damage;
 mod model;
 mod power;
 mod real;
+mod repair;
 mod segments;
 mod space;
 mod threads;
@@ -32,6 +33,9 @@ pub(super) const SMALL: LogConfig = LogConfig {
     alike_segments: 3,
     step_bytes: 4 * 1024,
     ballast_bytes: 64 * 1024,
+    is_read_at_start: false,
+    scrub_secs: 0,
+    scrub_bytes_per_sec: 0,
 };
 
 /// The epoch `core` was opened with.

@@ -5,11 +5,11 @@ use polymq_store::{LogId, MessageRef, ReadLimit, Seq};
 use super::{commit, model::Model, open};
 use crate::{
     core::LogCore,
-    error::Failure,
+    error::{Failure, Unreadable},
     names::seg_name,
     part::Source,
-    read,
-    sim::{Rng, SimDisk},
+    read, scrub,
+    sim::{Rng, SimClock, SimDisk},
 };
 
 const LOG: LogId = LogId(1);
@@ -49,6 +49,21 @@ fn segments(disk: &SimDisk) -> Vec<String> {
 fn seqs(core: &LogCore) -> Vec<u64> {
     let page = read::read(&core.shared, LOG, Seq(0), ALL).unwrap();
     page.messages.iter().map(|message| message.seq.0).collect()
+}
+
+/// Where message 0 stands.
+fn first_segment(core: &LogCore) -> String {
+    let shared = core.shared.lock();
+    let messages = shared.state.log(LOG).unwrap().messages();
+    let Source::File(place) = &messages.parts()[0].source else { panic!("not flushed") };
+    seg_name(place.file.number())
+}
+
+fn unreadable(core: &LogCore, seq: u64) -> Unreadable {
+    match read::read(&core.shared, LOG, Seq(seq), ALL) {
+        Err(Failure::Unreadable(what)) => *what,
+        other => panic!("message {seq} was read: {other:?}"),
+    }
 }
 
 #[test]
@@ -144,17 +159,11 @@ fn damaged_segment_is_named_and_what_stands_behind_is_read() {
     let disk = SimDisk::new(5);
     let core = flushed(&disk, 300, |_| 400);
     let core = reopened(core, &disk);
-    let name = {
-        let shared = core.shared.lock();
-        let messages = shared.state.log(LOG).unwrap().messages();
-        let Source::File(place) = &messages.parts()[0].source else { panic!("not flushed") };
-        seg_name(place.file.number())
-    };
+    let name = first_segment(&core);
     disk.damage(&name, 4096 + 100);
-    let Err(Failure::Damaged(what)) = read::read(&core.shared, LOG, Seq(0), ALL) else {
-        panic!("a damaged message was read");
-    };
-    assert!(what.starts_with(&format!("{name} is not readable at byte 4096")), "{what}");
+    let what = unreadable(&core, 0);
+    assert_eq!((what.first, what.last, what.messages), (Seq(0), Seq(0), 1));
+    assert_eq!((what.file, what.offset, what.bytes), (name, 4096, 440));
     // The page before ends at it, and reading goes on behind it.
     let next = read::read(&core.shared, LOG, Seq(1), ALL).unwrap();
     assert_eq!((next.messages.len(), next.next), (299, None));
@@ -174,20 +183,88 @@ fn damaged_segment_is_named_and_what_stands_behind_is_read() {
 }
 
 #[test]
-fn missing_segment_is_reported_and_nothing_is_touched() {
+fn records_behind_a_bad_length_are_read() {
+    let disk = SimDisk::new(9);
+    let core = reopened(flushed(&disk, 300, |seq| 300 + usize::try_from(seq % 70).unwrap()), &disk);
+    let name = first_segment(&core);
+    let bytes = disk.snapshot()[&name].clone();
+    let record = |seq: u64| {
+        let mut at = 4096;
+        for before in 0..seq {
+            at += (32 + 5 + 300 + usize::try_from(before % 70).unwrap()).next_multiple_of(8);
+        }
+        at
+    };
+    assert_eq!(bytes[record(20) + 16], 20);
+    // The lengths of three records, two of them neighbours.
+    for seq in [20, 30, 31] {
+        disk.damage(&name, record(seq) + 4);
+    }
+    for (first, last) in [(20, 20), (30, 31)] {
+        let what = unreadable(&core, first);
+        assert_eq!((what.first, what.last), (Seq(first), Seq(last)));
+        let (from, to) = (record(first) as u64, record(last + 1) as u64);
+        assert_eq!((what.offset, what.bytes), (from, to - from));
+        let page = read::read(&core.shared, LOG, Seq(last + 1), ALL).unwrap();
+        assert_eq!(page.messages[0].seq, Seq(last + 1));
+    }
+    assert_eq!(unreadable(&core, 31).first, Seq(31));
+    let limit = ReadLimit { messages_max: 1, bytes_max: u64::MAX };
+    for seq in (0..300).filter(|seq| ![20, 30, 31].contains(seq)) {
+        let page = read::read(&core.shared, LOG, Seq(seq), limit).unwrap();
+        assert_eq!(page.messages[0].seq, Seq(seq));
+    }
+}
+
+#[test]
+fn missing_segment_costs_its_messages_until_it_is_back() {
     let disk = SimDisk::new(6);
-    let core = flushed(&disk, 300, |_| 100);
+    let mut core = flushed(&disk, 300, |_| 100);
+    commit(&mut core, |w| {
+        w.log_create(LogId(2), "other");
+        w.publish(LogId(2), Seq(0), 0, 0, &[], b"here");
+    });
+    let name = first_segment(&core);
     drop(core);
     disk.kill_process();
-    let name = segments(&disk).remove(0);
     let bytes = disk.snapshot()[&name].clone();
     disk.lose(&name);
-    let before = disk.snapshot();
-    let Err(Failure::Damaged(what)) = open(&disk) else { panic!("a store with a hole opened") };
-    assert!(what.contains(&name), "{what}");
-    assert!(disk.snapshot() == before);
+    let core = open(&disk).unwrap();
+    let missing = core.shared.lock().damages.summary();
+    assert_eq!(missing.ranges, 1);
+    let what = unreadable(&core, 0);
+    assert_eq!((what.first, &what.file, what.messages), (Seq(0), &name, missing.messages));
+    let behind = read::read(&core.shared, LOG, Seq(what.last.0 + 1), ALL).unwrap();
+    assert_eq!(behind.messages.len() as u64, 300 - what.messages);
+    assert_eq!(read::read(&core.shared, LogId(2), Seq(0), ALL).unwrap().messages.len(), 1);
+    drop(core);
+    disk.kill_process();
     disk.overwrite(&name, &bytes);
     assert_eq!(seqs(&open(&disk).unwrap()).len(), 300);
+}
+
+#[test]
+fn segment_of_another_store_in_the_place_of_ours_is_damage() {
+    let (disk, other) = (SimDisk::new(10), SimDisk::new(11));
+    let core = reopened(flushed(&disk, 300, |_| 100), &disk);
+    let fill = |core: &mut LogCore| {
+        commit(core, |w| {
+            w.log_create(LOG, "queue");
+            (0..300).for_each(|seq| {
+                w.publish(LOG, Seq(seq), seq, 2, &[b"props"], &[9; 100]);
+            });
+        });
+        core.roll(1).unwrap();
+    };
+    let me = polymq_store::OwnerId(8);
+    let clock = std::sync::Arc::new(SimClock);
+    let disk_of_other = std::sync::Arc::new(other.clone());
+    let mut theirs = LogCore::open(disk_of_other, clock, super::SMALL, me, &|_| {}).unwrap();
+    fill(&mut theirs);
+    settle(&mut theirs);
+    let (ours, foreign) = (first_segment(&core), first_segment(&theirs));
+    disk.overwrite(&ours, &other.snapshot()[&foreign]);
+    assert_eq!(unreadable(&core, 0).file, ours);
 }
 
 #[test]
@@ -233,8 +310,53 @@ fn damaged_message_of_the_log_is_flushed_as_it_is() {
     let first = read::read(&core.shared, LOG, Seq(0), ALL).unwrap();
     assert_eq!((first.messages.len(), first.next), (10, Some(Seq(10))));
     let damaged = read::read(&core.shared, LOG, Seq(10), ALL);
-    assert!(matches!(damaged, Err(Failure::Damaged(_))));
+    assert!(matches!(damaged, Err(Failure::Unreadable(_))));
     assert_eq!(read::read(&core.shared, LOG, Seq(11), ALL).unwrap().messages.len(), 19);
     let log = &core.opened().logs[0];
     assert_eq!((log.live_count, log.live_bytes), (30, 30 * 205));
+}
+
+#[test]
+fn scrub_finds_each_damaged_message_once_and_leaves_the_others() {
+    let disk = SimDisk::new(12);
+    let mut core = reopened(flushed(&disk, 300, |_| 400), &disk);
+    let name = first_segment(&core);
+    for message in [3, 4, 9] {
+        disk.damage(&name, 4096 + message * 440 + 50);
+    }
+    // Nobody waits for this one any more.
+    commit(&mut core, |w| w.ack(LOG, &[(Seq(9), Seq(9))]));
+    let config = crate::LogConfig { scrub_secs: 1, scrub_bytes_per_sec: 1, ..super::SMALL };
+    for round in 1..3 {
+        scrub::round(&core.shared, &config, |_| false).unwrap();
+        let found = core.shared.lock().damages.summary();
+        assert_eq!((found.ranges, found.messages, found.scrubs), (1, 2, round));
+        assert!(found.scrubbed_bytes >= round * 300 * 440);
+    }
+    let kept = format!("quarantine/seg-{}.{}-{}", &name[4..], 4096 + 3 * 440, 4096 + 5 * 440);
+    let files = disk.snapshot();
+    assert_eq!(files[&kept], files[&name][4096 + 3 * 440..4096 + 5 * 440]);
+    let report = String::from_utf8(files[&format!("{kept}.txt")].clone()).unwrap();
+    assert!(report.contains("log 1, messages 3 to 4") && report.contains("`queue`"), "{report}");
+}
+
+#[test]
+fn store_that_is_read_at_start_is_refused_with_what_is_damaged() {
+    let disk = SimDisk::new(13);
+    let core = flushed(&disk, 300, |_| 400);
+    let name = first_segment(&core);
+    drop(core);
+    disk.kill_process();
+    let strict = || {
+        let config = crate::LogConfig { is_read_at_start: true, ..super::SMALL };
+        let (disk, clock) = (std::sync::Arc::new(disk.clone()), std::sync::Arc::new(SimClock));
+        LogCore::open(disk, clock, config, polymq_store::OwnerId(7), &|_| {})
+    };
+    drop(strict().unwrap());
+    disk.kill_process();
+    disk.damage(&name, 4096 + 440 + 50);
+    let Err(Failure::Damaged(what)) = strict() else { panic!("opened") };
+    let place = format!("{name}, bytes {} to {}", 4096 + 440, 4096 + 880);
+    assert!(what.contains(&place) && what.contains("positions 1 to 1: 1 message"), "{what}");
+    assert!(open(&disk).is_ok());
 }

@@ -176,6 +176,7 @@ impl State {
             }),
             share_expiry_ms: 86_400_000,
             durability: polymq_store::Durability::Sync,
+            skips_damage: false,
         });
         let started = Instant::now();
         let links = Vec::new();

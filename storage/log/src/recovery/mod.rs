@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    io,
     num::NonZeroU32,
     sync::Arc,
 };
@@ -10,23 +11,30 @@ use std::{
 use bytes::Bytes;
 
 use polymq_store::{
-    ShardBatch,
+    LogId, ShardBatch,
     record::Checks,
     state::{Found, ShardState},
 };
 
 use crate::{
     core::Home,
-    error::{Failure, io_at},
+    damage::Damages,
+    error::{Failure, Unreadable, io_at},
     format::{BatchHeader, FLAG_BASE, HEADER, PAGE},
     manifest::{BaseFile, Manifest},
     messages::LogMessages,
-    names::{BASE_DIR, SEG_DIR, WAL_DIR, base_name, file_seq, seg_name, wal_name},
+    names::{BASE_DIR, SEG_DIR, WAL_DIR, base_name, file_seq, wal_name},
     part::Source,
     place::{Loc, Shared, WalEnd, WalFile},
+    read::bad_range,
+    repair::Finding,
     scan::{Scan, Scanned},
-    segment::Segments,
+    segment::{Bad, Segments},
 };
+
+use tolerant::Gap;
+
+mod tolerant;
 
 /// A file whose number is further ahead of the manifest than this is not ours.
 const NUMBERS_AHEAD: u32 = 1 << 20;
@@ -48,6 +56,8 @@ pub(crate) struct Recovered {
     pub(crate) end: WalEnd,
     pub(crate) epoch: u64,
     pub(crate) next_file: u32,
+    /// What was tolerated; `None` when nothing is.
+    pub(crate) findings: Option<Vec<Finding>>,
 }
 
 struct Replay {
@@ -58,6 +68,10 @@ struct Replay {
     shard_batch: u64,
     /// Where unproven batches stand until they are proven.
     pending: VecDeque<Pending>,
+    /// What is not readable of the log so far.
+    gaps: Vec<Gap>,
+    /// The logs that were created behind one.
+    logs_behind: BTreeSet<LogId>,
 }
 
 struct Pending {
@@ -68,16 +82,22 @@ struct Pending {
 
 /// Reads base files and log; of segments it only looks whether they are there.
 ///
+/// With `findings`, damage of the log is added to them and recovery goes on behind it.
+///
 /// Errors: [`Failure::Damaged`] when something is missing that was durable.
 pub(crate) fn recover(
     home: &Home,
     manifest: &Manifest,
     progress: &dyn Fn(u8),
+    findings: Option<Vec<Finding>>,
 ) -> Result<Recovered, Failure> {
     home.disk.sync_dir(BASE_DIR).map_err(io_at("opening the base files"))?;
     home.disk.sync_dir(SEG_DIR).map_err(io_at("opening the segments"))?;
     home.disk.sync_dir(WAL_DIR).map_err(io_at("opening the log"))?;
-    let mut shared = Shared::new(Arc::new(Segments::new(home.disk.clone(), home.uuid)));
+    let mut shared = Shared::new(
+        Arc::new(Segments::new(home.disk.clone(), home.uuid)),
+        Arc::new(Damages::new(home.disk.clone())),
+    );
     for base in &manifest.bases {
         load_base(home, manifest, base, &mut shared)?;
     }
@@ -106,26 +126,31 @@ pub(crate) fn recover(
             end,
             epoch: manifest.epoch,
             next_file,
+            findings,
         },
         wal_seq: end.wal_seq,
         crc: end.crc,
         shard_batch: end.batch,
         pending: VecDeque::new(),
+        gaps: Vec::new(),
+        logs_behind: BTreeSet::new(),
     };
     replay.run(home, manifest, progress)
 }
 
-/// Each part names its segment; parts of the same one share it from here on.
+/// Each part names its segment; parts of the same one share it from here on. A segment that is
+/// missing is damage to the logs it had messages of, and to no other one.
 fn adopt_segments(home: &Home, shared: &mut Shared) -> Result<(), Failure> {
     let names = home.disk.list(SEG_DIR).map_err(io_at("looking for segments"))?;
     let present: BTreeSet<u32> = names.iter().filter_map(|n| file_seq(n, "seg")).collect();
-    let segments = shared.segments.clone();
-    for (_, log) in shared.state.logs_mut() {
+    let (segments, damages) = (shared.segments.clone(), shared.damages.clone());
+    for (id, log) in shared.state.logs_mut() {
+        let name = log.name().to_owned();
         for part in log.messages_mut().parts_mut() {
             let Source::File(place) = &mut part.source else { continue };
             if !present.contains(&place.file.number()) {
-                let name = seg_name(place.file.number());
-                return Err(Failure::Damaged(format!("{name} is missing; it has messages")));
+                let missing = bad_range(id, place, &Bad::whole(place), Some(&part.dead));
+                damages.note(&Unreadable { bytes: 0, ..missing }, &name);
             }
             place.file = segments.adopt(place.file.clone());
         }
@@ -140,9 +165,17 @@ fn load_base(
     shared: &mut Shared,
 ) -> Result<(), Failure> {
     let name = base_name(base.file_seq);
-    let damaged = |at: u64| Failure::Damaged(format!("{name} is not readable from byte {at} on"));
+    let damaged = |at: u64| {
+        Failure::Damaged(format!(
+            "{name} is not readable from byte {at} on. It alone says which queues there are and \
+             what is acknowledged: restore it, or the whole directory, from a backup"
+        ))
+    };
     let number = NonZeroU32::new(base.file_seq).ok_or_else(|| damaged(0))?;
-    let file = home.disk.open(&name).map_err(io_at(&format!("opening {name}")))?;
+    let file = match home.disk.open(&name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged(0)),
+        file => file.map_err(io_at(&format!("opening {name}")))?,
+    };
     let scanned = Scanned::open(name.clone(), number, file, home.uuid)?;
     if scanned.header.is_none_or(|header| header.flags & FLAG_BASE == 0) {
         return Err(damaged(0));
@@ -191,9 +224,12 @@ impl Replay {
         manifest: &Manifest,
         progress: &dyn Fn(u8),
     ) -> Result<Recovered, Failure> {
-        let (mut files, unused) = log_files(home, manifest)?;
+        let (mut files, mut unused) = log_files(home, manifest)?;
         if let Some(last) = files.iter().chain(&unused).map(|file| file.number.get()).max() {
             self.out.next_file = self.out.next_file.max(last.saturating_add(1));
+        }
+        if self.out.findings.is_some() {
+            self.adopt_without_header(&mut files, &mut unused)?;
         }
         let count = files.len().max(1);
         // Where the next file says that its predecessor ends.
@@ -202,30 +238,30 @@ impl Replay {
         for (index, file) in files.drain(..).enumerate() {
             progress(u8::try_from(index * 100 / count).unwrap_or(99));
             let end = ends.pop_front();
-            let tail_offset = self.replay_file(&file, end)?;
+            self.replay_file(&file, end, manifest.durable())?;
             self.out.shared.files.insert(file.number.get(), file.file.clone());
-            if end.is_some() {
-                self.freeze(&file);
-            } else {
-                self.refuse_damage(&file, tail_offset, manifest)?;
-                last = Some(file);
+            match end {
+                Some(_) => self.freeze(&file),
+                None => last = Some(file),
             }
         }
-        for file in &unused {
-            self.refuse_damage(file, PAGE, manifest)?;
+        for file in unused.iter().filter(|_| self.out.findings.is_none()) {
+            let proven = file.proven_behind(PAGE)?;
+            if proven > self.wal_seq {
+                return Err(self.damaged(file, PAGE, proven));
+            }
         }
-        if self.wal_seq < manifest.clean_close {
-            let what = format!(
-                "batches {} to {} of the log are missing; they were there at the last clean stop",
-                self.wal_seq + 1,
-                manifest.clean_close
-            );
-            return Err(Failure::Damaged(what));
+        self.refuse_missing_file(manifest, &unused)?;
+        if self.wal_seq < manifest.durable() {
+            self.lost_at_the_end(manifest.durable())?;
         }
-        self.proven(manifest.clean_close)?;
+        // A repair writes all of it anew before anybody sees it.
+        let proven = if self.out.findings.is_some() { u64::MAX } else { manifest.durable() };
+        self.proven(proven)?;
         if let Some(last) = &last {
             self.freeze(last);
         }
+        self.close_gaps();
         self.out.unused = unused;
         let pending = self.pending.into_iter();
         self.out.unproven =
@@ -239,23 +275,35 @@ impl Replay {
         self.out.shared.freeze(WalFile { number, bytes, end });
     }
 
-    /// Replays one file, to batch `end` when the next file says where this one ends. Returns where
-    /// the first byte stands that does not count.
-    fn replay_file(&mut self, file: &Scanned, end: Option<u64>) -> Result<u64, Failure> {
+    /// Replays one file, to batch `end` when the next file says where this one ends.
+    fn replay_file(
+        &mut self,
+        file: &Scanned,
+        end: Option<u64>,
+        durable: u64,
+    ) -> Result<(), Failure> {
         let continues = file.header.is_some_and(|header| {
             header.prev_wal_seq == self.wal_seq && header.prev_crc == self.crc
         });
-        if !continues {
-            return Err(self.damaged(file, PAGE, self.wal_seq + 1));
+        if !continues && !self.begins_behind_a_gap(file)? {
+            return Ok(());
         }
         let mut offset = PAGE;
         while end.is_none_or(|end| self.wal_seq < end) {
             let scan = file.batch_at(offset)?.filter(|scan| self.follows(&scan.header));
             let Some(scan) = scan else {
-                match end {
-                    Some(end) => return Err(self.damaged(file, offset, end)),
-                    None => break,
+                // The log ends here. That is a torn tail, unless something says that more was
+                // durable.
+                let proven = match end {
+                    Some(end) => end,
+                    None => file.proven_behind(offset)?.max(durable),
+                };
+                if proven <= self.wal_seq {
+                    self.refuse_cut_file(file, offset)?;
+                    break;
                 }
+                offset = self.skip_damage(file, offset, end, proven)?;
+                continue;
             };
             self.proven(scan.header.last_durable)?;
             self.wal_seq = scan.header.wal_seq;
@@ -267,8 +315,7 @@ impl Replay {
             self.pending.push_back(Pending { file: file.number, offset: batch_offset, scan });
         }
         // The next file was begun after this batch had been synced.
-        self.proven(end.unwrap_or(0))?;
-        Ok(offset)
+        self.proven(end.unwrap_or(0))
     }
 
     fn follows(&self, header: &BatchHeader) -> bool {
@@ -281,6 +328,7 @@ impl Replay {
     fn proven(&mut self, wal_seq: u64) -> Result<(), Failure> {
         while let Some(pending) = self.pending.pop_front_if(|p| p.scan.header.wal_seq <= wal_seq) {
             let Pending { file, offset, scan } = pending;
+            self.make_lost_logs(&scan.payload);
             let state = &mut self.out.shared.state;
             apply(state, scan.header.shard_batch, file, offset, &scan.payload).ok_or_else(
                 || {
@@ -300,25 +348,10 @@ impl Replay {
         Ok(())
     }
 
-    /// The log ends at `offset` of `file`. That is a torn tail, unless something says that more
-    /// was durable.
-    fn refuse_damage(
-        &self,
-        file: &Scanned,
-        offset: u64,
-        manifest: &Manifest,
-    ) -> Result<(), Failure> {
-        let proven = file.proven_behind(offset)?.max(manifest.clean_close);
-        if proven > self.wal_seq {
-            return Err(self.damaged(file, offset, proven));
-        }
-        Ok(())
-    }
-
     fn damaged(&self, file: &Scanned, offset: u64, last: u64) -> Failure {
         Failure::Damaged(format!(
             "{} is not readable from byte {offset} on: confirmed batches {} to {last} are lost; \
-             restore a backup, or ask for help before starting again",
+             restore a backup, or let `polymq storage repair` keep what is readable",
             file.name,
             self.wal_seq + 1
         ))
