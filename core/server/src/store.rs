@@ -16,7 +16,7 @@ use polymq_store::{Opened, OwnerId, ShardId, Store, StoreError, wait};
 use crate::{
     auth,
     config::{Config, StoragePassword, value::Backend},
-    data_dir,
+    data_dir, logging,
 };
 
 /// How often a standby asks whether its turn has come.
@@ -148,7 +148,7 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         Backend::Memory => Arc::new(MemoryStore::new()),
         Backend::File => {
             let path = config.server.data_dir.join(&config.storage_file.path);
-            let store = LogStore::at(path, LogConfig::default(), end_process);
+            let store = LogStore::at(path, log_config(config), end_process);
             Arc::new(store.with_context(started)?)
         }
         Backend::Sqlite => {
@@ -163,10 +163,25 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
+/// Everything that grows with the size of the files.
+fn log_config(config: &Config) -> LogConfig {
+    let bytes = config.storage_file.segment_size.0;
+    let usual = LogConfig::default();
+    LogConfig {
+        wal_file_bytes: bytes,
+        first_file_bytes: usual.first_file_bytes.min(bytes),
+        segment_bytes: bytes,
+        own_segment_bytes: usual.own_segment_bytes.min(bytes / 8),
+        garbage_bytes: bytes,
+        ..usual
+    }
+}
+
 /// Nothing may be confirmed after a failed sync, and nothing delivered by a broker that is not
 /// the owner any more, so there is nothing to tidy up.
 fn end_process(reason: &str) {
     tracing::error!(event = "store_failed", reason, "the process ends");
+    logging::flush();
     std::process::exit(EXIT_CODE_STORE_FAILED);
 }
 
