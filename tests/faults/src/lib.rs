@@ -13,3 +13,4 @@ pub mod load;
 pub mod mqtt;
 pub mod random;
 pub mod report;
+pub mod strace;

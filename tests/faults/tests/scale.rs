@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use polymq_faults::{
     amqp::{self, Amqp, Incoming, Method, long_number},
     broker::{Broker, Home},
-    disk::has,
+    disk::{bytes_below, has},
     random::Random,
     report::{say, setting, skip},
 };
@@ -84,17 +84,6 @@ impl Drop for Cage {
         // The processes in it must have ended, which they have when a test ends well.
         let _ = fs::remove_dir(&self.0);
     }
-}
-
-fn bytes_below(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
-        Ok(data) => data.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 #[test]
