@@ -126,7 +126,7 @@ fn full(case: &str, disk: &Disk, flags: &[&str], fill: fn(&Disk) -> Result<()>) 
         publish(&mut client, "q", &[1; 1000]).unwrap();
     }
     fill(disk).unwrap();
-    client.set_patience(Duration::from_secs(5)).unwrap();
+    client.set_patience(Duration::from_secs(2)).unwrap();
     // One frame.
     let mut body = vec![2; 100 * 1024];
     let mut confirmed = 50;
@@ -138,7 +138,8 @@ fn full(case: &str, disk: &Disk, flags: &[&str], fill: fn(&Disk) -> Result<()>) 
         body[0] = body[0].wrapping_add(1);
         assert!(confirmed < 5000, "the disk is never full");
     };
-    assert!(refused.contains("(60, 120)"), "a nack is meant, not {refused}");
+    // A nack, or nothing is read from a publisher once the last byte has gone.
+    assert!(refused.contains("(60, 120)") || refused.contains("in time"), "{refused}");
     assert!(broker.is_alive(), "a full disk is no reason to end: {}", home.log());
     take_fifty(&broker);
     disk.free_up().unwrap();
