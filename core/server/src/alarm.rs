@@ -54,7 +54,7 @@ impl Alarms {
             ));
         }
         // Clients are told this text, and why it is so is none of their business.
-        measured.store_fails.then(|| "store: it does not answer at present".to_owned())
+        measured.store_fails.then(|| "store: it takes no writes at present".to_owned())
     }
 }
 

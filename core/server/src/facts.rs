@@ -1,11 +1,15 @@
 //! Numbers that the health and metrics pages ask the server for.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use polymq_http::Facts;
 use polymq_store::{Committer, Health, SYNC_BUCKETS_NANOS, Store};
 
-use crate::process;
+use crate::{config::DiskSlow, logging, process, slow_store};
 
 /// Where the numbers come from.
 pub(crate) struct FactSources {
@@ -14,6 +18,7 @@ pub(crate) struct FactSources {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) memory_high_bytes: Option<u64>,
     pub(crate) disk_low_bytes: u64,
+    pub(crate) disk_slow: DiskSlow,
     pub(crate) started: Instant,
 }
 
@@ -26,13 +31,15 @@ impl FactSources {
         };
         let failed = self.committer.failed().map(|error| error.to_string());
         let stats = self.committer.stats();
+        let unanswered = Duration::from_nanos(stats.unanswered_nanos);
+        let silence = || slow_store::problem(&self.disk_slow, unanswered);
         let damage = self.store.damage();
         let bounds = SYNC_BUCKETS_NANOS.iter().map(|nanos| match *nanos {
             u64::MAX => f64::INFINITY,
             nanos => seconds(nanos),
         });
         Facts {
-            store_problem: problem.or(failed),
+            store_problem: problem.or(failed).or_else(silence),
             recovered_percent,
             store_damaged_ranges: damage.ranges,
             store_damaged_messages: damage.messages,
@@ -40,6 +47,7 @@ impl FactSources {
             store_scrubs: damage.scrubs,
             store_disk_bytes: self.data_dir.as_deref().map(process::bytes_below),
             store_pending_bytes: u64::try_from(self.committer.pending_bytes()).unwrap_or(u64::MAX),
+            store_unanswered_seconds: unanswered.as_secs_f64(),
             store_batches: stats.batches,
             store_records: stats.records,
             store_sync_buckets: bounds.zip(stats.sync_buckets).collect(),
@@ -48,11 +56,12 @@ impl FactSources {
             memory_high_bytes: self.memory_high_bytes,
             disk_free_bytes: self.data_dir.as_deref().and_then(process::disk_free_bytes),
             disk_low_bytes: self.disk_low_bytes,
+            log_lines_dropped: logging::dropped_lines(),
             uptime_secs: self.started.elapsed().as_secs_f64(),
         }
     }
 }
 
 fn seconds(nanos: u64) -> f64 {
-    std::time::Duration::from_nanos(nanos).as_secs_f64()
+    Duration::from_nanos(nanos).as_secs_f64()
 }

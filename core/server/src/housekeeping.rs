@@ -11,13 +11,15 @@ use polymq_broker::BrokerHandle;
 use polymq_model::Now;
 use polymq_store::{Health, Store};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     alarm::{Alarms, Measured},
+    config::DiskSlow,
     process,
+    slow_store::{self, Silence, SilenceLog},
 };
 
 /// What nobody waits for is written after this time at the latest.
@@ -32,21 +34,29 @@ pub(crate) fn now() -> Now {
     Now { instant: Instant::now(), unix_ms }
 }
 
-/// Starts all of it; it ends with the runtime.
+/// What is watched, and by which marks.
+pub(crate) struct Watch {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) alarms: Alarms,
+    pub(crate) disk: Option<PathBuf>,
+    pub(crate) disk_slow: DiskSlow,
+}
+
+/// Starts all of it; it ends with the runtime. The answer comes when the store is lost.
 pub(crate) fn start(
     broker: &BrokerHandle,
-    store: &Arc<dyn Store>,
-    alarms: Alarms,
-    disk: Option<PathBuf>,
+    watched: Watch,
     started: Instant,
-) {
+) -> oneshot::Receiver<Duration> {
     let dirty = Arc::new(Notify::new());
     let wake = Arc::clone(&dirty);
     broker.committer().set_on_dirty(Box::new(move || wake.notify_one()));
     tokio::spawn(write_open_batches(broker.clone(), dirty));
     tokio::spawn(tick(broker.clone()));
     tokio::spawn(publish_statistics(broker.clone(), started));
-    tokio::spawn(watch(broker.clone(), Arc::clone(store), alarms, disk));
+    let (lost, is_lost) = oneshot::channel();
+    tokio::spawn(watch(broker.clone(), watched, lost));
+    is_lost
 }
 
 async fn write_open_batches(broker: BrokerHandle, dirty: Arc<Notify>) {
@@ -79,20 +89,28 @@ async fn publish_statistics(broker: BrokerHandle, started: Instant) {
     }
 }
 
-async fn watch(
-    broker: BrokerHandle,
-    store: Arc<dyn Store>,
-    mut alarms: Alarms,
-    disk: Option<PathBuf>,
-) {
+async fn watch(broker: BrokerHandle, mut watched: Watch, lost: oneshot::Sender<Duration>) {
     let mut rounds = interval(MEASURE_EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut log = SilenceLog::default();
     loop {
         rounds.tick().await;
-        let reason = alarms.check(Measured {
+        let unanswered = Duration::from_nanos(broker.committer().stats().unanswered_nanos);
+        let silence = slow_store::judge(&watched.disk_slow, unanswered);
+        log.note(silence, unanswered);
+        if silence == Silence::Lost {
+            // Nobody listens any more when the server stops already.
+            let _ = lost.send(unanswered);
+            return;
+        }
+        // A disk that hangs may not say either how full it is.
+        let disk = watched.disk.as_deref().filter(|_| silence == Silence::None);
+        let health = watched.store.health();
+        let reason = watched.alarms.check(Measured {
             resident_bytes: process::resident_bytes(),
-            disk_free_bytes: disk.as_deref().and_then(process::disk_free_bytes),
-            store_fails: matches!(store.health(), Health::Failed(_)),
+            disk_free_bytes: disk.and_then(process::disk_free_bytes),
+            store_fails: matches!(health, Health::Failed(_) | Health::ReadOnly(_))
+                || silence >= Silence::Degraded,
         });
         let stood = broker.alarm().is_some();
         match &reason {

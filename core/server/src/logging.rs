@@ -5,7 +5,12 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::config::{Logging, value::LogFormat};
+use crate::{
+    config::{Logging, value::LogFormat},
+    log_lines,
+};
+
+pub(crate) use log_lines::{dropped as dropped_lines, flush};
 
 /// The part of `level` that says no level. The filter would take it for the name of a module, and
 /// log nothing.
@@ -29,9 +34,10 @@ pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
+    let out = log_lines::start(std::io::stderr(), !is_text).context("logging cannot start")?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(out)
         .with_ansi(is_text && std::io::stderr().is_terminal());
     let started =
         if is_text { lines.try_init() } else { lines.json().flatten_event(true).try_init() };

@@ -13,9 +13,11 @@ mod data_dir;
 mod facts;
 mod first_admin;
 mod housekeeping;
+mod log_lines;
 mod logging;
 mod process;
 mod server;
+mod slow_store;
 mod storage;
 mod store;
 mod tls;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
     };
+    logging::flush();
     result.unwrap_or_else(|error| {
         // Mistakes of the configuration are paragraphs of their own.
         let text = match error.downcast_ref::<config::Mistakes>() {

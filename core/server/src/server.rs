@@ -15,10 +15,15 @@ use polymq_broker::{BrokerHandle, Parts};
 use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
+use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_store::{Committer, Opened, ShardId, Store};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 
 use crate::{
     accounts,
@@ -31,13 +36,16 @@ use crate::{
     },
     facts,
     first_admin::FirstAdmin,
-    housekeeping, process,
+    housekeeping::{self, Watch},
+    logging, process,
     store::{self, OpenStore},
     tls,
 };
 
 /// A database may be away for longer than anybody waits for a stop.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What clients may take to hear that the store is lost.
+const LOST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the operator wants this run.
 #[derive(Debug, Clone, Copy)]
@@ -53,26 +61,32 @@ pub(crate) struct Mode {
 ///
 /// Errors: what keeps it from starting, or from stopping cleanly.
 pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot start")?
-        .block_on(async {
-            // Before anybody is told that the server is ready, so that every stop is a clean one.
-            let mut stop = StopSignals::listen()?;
-            let mut ours = None;
-            if mode.is_standby {
-                // No port is open before our turn, so that nobody takes us for the owner.
-                tokio::select! {
-                    open = store::open_as_standby(config) => ours = Some(open?),
-                    () = stop.next() => return Ok(()),
-                }
+        .context("the runtime cannot start")?;
+    let lost = runtime.block_on(async {
+        // Before anybody is told that the server is ready, so that every stop is a clean one.
+        let mut stop = StopSignals::listen()?;
+        let mut ours = None;
+        if mode.is_standby {
+            // No port is open before our turn, so that nobody takes us for the owner.
+            tokio::select! {
+                open = store::open_as_standby(config) => ours = Some(open?),
+                () = stop.next() => return Ok(None),
             }
-            let running = Running::start(config, mode, ours)?;
-            stop.next().await;
-            running.stop(config.server.drain_timeout, &mut stop).await
-        })?;
-    Ok(ExitCode::SUCCESS)
+        }
+        let mut running = Running::start(config, mode, ours)?;
+        tokio::select! {
+            () = stop.next() => {}
+            () = running.store_is_lost() => return Ok(Some(running)),
+        }
+        running.stop(config.server.drain_timeout, &mut stop).await.map(|()| None)
+    })?;
+    match lost {
+        None => Ok(ExitCode::SUCCESS),
+        Some(running) => running.give_up(runtime),
+    }
 }
 
 /// A server that serves.
@@ -80,6 +94,8 @@ struct Running {
     broker: BrokerHandle,
     driver: Driver,
     phase: Arc<SharedPhase>,
+    /// Answers when the store is lost, which is after this time of silence.
+    lost: Option<oneshot::Receiver<Duration>>,
 }
 
 impl Running {
@@ -105,7 +121,7 @@ impl Running {
             skips_damage: config.storage_file.on_damage == OnDamage::Skip,
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
-        let running = Self { broker, driver, phase: Arc::default() };
+        let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
         let watched = running.watched(config, mode, &store);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
@@ -118,9 +134,13 @@ impl Running {
         let users = running.broker.clone();
         logins.find_users_by(Box::new(move |user| users.access().user(user)));
         let allowed = process::memory_allowed_bytes();
-        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
-        let disk = store::disk(config);
-        housekeeping::start(&running.broker, &store, alarms, disk, mode.started);
+        let watched = Watch {
+            store: Arc::clone(&store),
+            alarms: Alarms::new(config.limits.memory_high, &config.disk_free, allowed),
+            disk: store::disk(config),
+            disk_slow: config.disk_slow.clone(),
+        };
+        running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
             running.driver.serve(listener)?;
         }
@@ -175,6 +195,7 @@ impl Running {
             data_dir: store::disk(config),
             memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
             disk_low_bytes: config.disk_free.low.0,
+            disk_slow: config.disk_slow.clone(),
             started: mode.started,
         };
         Arc::new(Watched {
@@ -184,6 +205,31 @@ impl Running {
             phase: Arc::clone(&self.phase),
             facts: Box::new(move || sources.read()),
         })
+    }
+
+    /// Returns when the store has not answered for so long that nobody can be served.
+    async fn store_is_lost(&mut self) {
+        let is_lost = match self.lost.as_mut() {
+            Some(lost) => lost.await.is_ok(),
+            None => false,
+        };
+        if !is_lost {
+            // Nobody watches; that is no reason to stop.
+            std::future::pending().await
+        }
+    }
+
+    /// Closes every socket and ends the process. A thread that hangs in the system may keep the
+    /// process, and with it every socket that is not closed before; so nothing is waited for here
+    /// that waits for the store.
+    fn give_up(&self, runtime: Runtime) -> ! {
+        tracing::error!(event = "store_lost", "connections are closed, and the process ends");
+        self.phase.enter(Phase::Draining);
+        self.broker.announce_stop("the store does not answer");
+        runtime.block_on(self.driver.shutdown(LOST_TIMEOUT));
+        runtime.shutdown_timeout(LOST_TIMEOUT);
+        logging::flush();
+        std::process::exit(EXIT_CODE_STORE_FAILED);
     }
 
     /// Tells clients, lets them finish, and closes the store.
@@ -384,6 +430,7 @@ fn fill_with_randomness(bytes: &mut [u8]) {
     if auth::fill_random(bytes).is_err() {
         // Names that can be guessed would hand out other clients' answers.
         tracing::error!(event = "no_randomness", "the process ends");
+        logging::flush();
         std::process::exit(EXIT_CODE_NO_RANDOMNESS);
     }
 }

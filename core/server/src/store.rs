@@ -19,7 +19,7 @@ use crate::{
         Config, StoragePassword,
         value::{Backend, OnDamage},
     },
-    data_dir,
+    data_dir, logging,
 };
 
 /// How often a standby asks whether its turn has come.
@@ -166,13 +166,21 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-fn log_config(config: &Config) -> LogConfig {
+/// The sizes grow with that of the files.
+pub(crate) fn log_config(config: &Config) -> LogConfig {
     let file = &config.storage_file;
+    let bytes = file.segment_size.0;
+    let usual = LogConfig::default();
     LogConfig {
+        wal_file_bytes: bytes,
+        first_file_bytes: usual.first_file_bytes.min(bytes),
+        segment_bytes: bytes,
+        own_segment_bytes: usual.own_segment_bytes.min(bytes / 8),
+        garbage_bytes: bytes,
         is_read_at_start: file.on_damage == OnDamage::Refuse,
         scrub_secs: file.scrub_every.as_secs(),
         scrub_bytes_per_sec: file.scrub_rate.0,
-        ..LogConfig::default()
+        ..usual
     }
 }
 
@@ -180,6 +188,7 @@ fn log_config(config: &Config) -> LogConfig {
 /// the owner any more, so there is nothing to tidy up.
 fn end_process(reason: &str) {
     tracing::error!(event = "store_failed", reason, "the process ends");
+    logging::flush();
     std::process::exit(EXIT_CODE_STORE_FAILED);
 }
 

@@ -78,6 +78,8 @@ pub struct Facts {
     pub store_disk_bytes: Option<u64>,
     /// Bytes that are open or on their way to the store.
     pub store_pending_bytes: u64,
+    /// How long the store has not answered what it was given.
+    pub store_unanswered_seconds: f64,
     /// Batches written.
     pub store_batches: u64,
     /// Records written.
@@ -95,6 +97,8 @@ pub struct Facts {
     pub disk_free_bytes: Option<u64>,
     /// Below this publishers wait.
     pub disk_low_bytes: u64,
+    /// Lines for the log that were dropped, because nobody took them.
+    pub log_lines_dropped: u64,
     /// Seconds since the process started.
     pub uptime_secs: f64,
 }

@@ -169,6 +169,8 @@ fn store(text: &mut Exposition, facts: &Facts) {
     text.single("store_scrubs_total", Counter, help, facts.store_scrubs);
     let help = "Bytes not yet written.";
     text.single("store_pending_bytes", Gauge, help, facts.store_pending_bytes);
+    let help = "How long the store has not answered the batch it has.";
+    text.single("store_unanswered_seconds", Gauge, help, facts.store_unanswered_seconds);
     let help = "Time from handing a batch over until it is durable.";
     let (buckets, sum) = (&facts.store_sync_buckets, facts.store_sync_seconds);
     text.histogram("store_sync_seconds", help, buckets, sum);
@@ -184,4 +186,6 @@ fn resources(text: &mut Exposition, facts: &Facts) {
     optional("memory_limit_bytes", "Above this publishers wait.", facts.memory_high_bytes);
     optional("disk_free_bytes", "Free space for data.", facts.disk_free_bytes);
     optional("disk_free_limit_bytes", "Below this publishers wait.", Some(facts.disk_low_bytes));
+    let help = "Lines for the log that were dropped, because nobody took them.";
+    text.single("log_lines_dropped_total", Counter, help, facts.log_lines_dropped);
 }

@@ -357,8 +357,11 @@ impl LogCore {
 
     /// Takes back the beginning of a batch the disk had no room for.
     fn cut(&self, offset: u64) -> Result<(), Failure> {
-        let blank = [0; HEADER];
-        self.head.file.write_at(&[&blank], offset).map_err(fatal_at("cutting a refused batch"))
+        match self.head.file.write_at(&[&[0; HEADER]], offset) {
+            // The next batch stands in its place.
+            Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            result => result.map_err(fatal_at("cutting a refused batch")),
+        }
     }
 
     /// A file to go on with when this one is full.

@@ -204,7 +204,7 @@ impl Writer {
             Ok(()) if is_stuck => Health::NearFull,
             Ok(()) | Err(Failure::Fenced) => Health::Ok,
             Err(Failure::Full(_)) => Health::NearFull,
-            Err(Failure::ReadOnly(why)) => Health::ReadOnly(why.clone()),
+            Err(failure @ Failure::ReadOnly(_)) => Health::ReadOnly(failure.to_string()),
             Err(failure) => Health::Failed(failure.to_string()),
         };
         *self.status.health.lock() = health;

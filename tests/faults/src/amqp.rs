@@ -151,17 +151,32 @@ impl Amqp {
     ///
     /// Errors: when the broker refuses or the connection breaks.
     pub fn open(port: u16) -> Result<Self> {
+        Self::open_with_heartbeat(port, 0)
+    }
+
+    /// As [`Amqp::open`], with a heartbeat of so many seconds; this client sends none.
+    ///
+    /// Errors: when the broker refuses or the connection breaks.
+    pub fn open_with_heartbeat(port: u16, heartbeat_secs: u16) -> Result<Self> {
         let mut client = Self::dial(port)?;
-        client.send(PROTOCOL_HEADER)?;
-        client.expect((10, 10))?;
-        client.send(&start_ok(&[]).frame(0))?;
-        client.expect((10, 30))?;
-        let tune_ok = Method::new((10, 31)).u16(16).u32(131_072).u16(0);
-        let open = Method::new((10, 40)).short("/").short("").u8(0);
-        client.send(&[tune_ok.frame(0), open.frame(0)].concat())?;
-        client.expect((10, 41))?;
-        client.call(&Method::new((20, 10)).short(""), (20, 11))?;
+        client.log_in(heartbeat_secs)?;
         Ok(client)
+    }
+
+    /// Logs in on a connection that was only dialled, and opens the channel.
+    ///
+    /// Errors: when the broker refuses or the connection breaks.
+    pub fn log_in(&mut self, heartbeat_secs: u16) -> Result<()> {
+        self.send(PROTOCOL_HEADER)?;
+        self.expect((10, 10))?;
+        self.send(&start_ok(&[]).frame(0))?;
+        self.expect((10, 30))?;
+        let tune_ok = Method::new((10, 31)).u16(16).u32(131_072).u16(heartbeat_secs);
+        let open = Method::new((10, 40)).short("/").short("").u8(0);
+        self.send(&[tune_ok.frame(0), open.frame(0)].concat())?;
+        self.expect((10, 41))?;
+        self.call(&Method::new((20, 10)).short(""), (20, 11))?;
+        Ok(())
     }
 
     /// How long [`Amqp::next_event`] waits.

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -24,6 +25,8 @@ pub struct Ports {
     pub amqp: u16,
     /// MQTT.
     pub mqtt: u16,
+    /// HTTP.
+    pub http: u16,
 }
 
 /// A broker that we started; killed when dropped.
@@ -45,6 +48,8 @@ pub struct Home {
     wrapper: Vec<String>,
     /// Arguments of every start.
     flags: Vec<String>,
+    /// Where standard error goes instead of the usual file.
+    log_file: Option<PathBuf>,
 }
 
 impl Home {
@@ -52,7 +57,7 @@ impl Home {
     pub fn new() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("polymq-faults-").tempdir()?;
         let data = dir.path().join("data");
-        Ok(Self { dir, data, wrapper: Vec::new(), flags: Vec::new() })
+        Ok(Self { dir, data, wrapper: Vec::new(), flags: Vec::new(), log_file: None })
     }
 
     /// Makes an empty one whose data are elsewhere.
@@ -81,6 +86,11 @@ impl Home {
         self.dir.path().join(name)
     }
 
+    /// Lets brokers say on this file what they say on standard error.
+    pub fn log_to(&mut self, file: PathBuf) {
+        self.log_file = Some(file);
+    }
+
     /// What brokers of this home have said on standard error.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join(LOG_FILE)).unwrap_or_default()
@@ -95,7 +105,8 @@ impl Home {
     ///
     /// Errors: when there is no program to start.
     pub fn spawn(&self, extra: &[&str]) -> Result<Child> {
-        let log = File::options().create(true).append(true).open(self.dir.path().join(LOG_FILE))?;
+        let log = self.log_file.clone().unwrap_or_else(|| self.dir.path().join(LOG_FILE));
+        let log = File::options().create(true).append(true).open(log)?;
         let program = program()?;
         let mut command = match self.wrapper.split_first() {
             Some((wrapper, arguments)) => {
@@ -184,7 +195,7 @@ fn ports(line: &str) -> Result<Ports> {
         let number = ports.get(name).and_then(serde_json::Value::as_u64);
         number.and_then(|port| u16::try_from(port).ok()).with_context(|| format!("port of {name}"))
     };
-    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")? })
+    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")?, http: port("http")? })
 }
 
 /// Kills a child and waits for its end.
@@ -198,15 +209,22 @@ pub fn end(child: &mut Child) {
 ///
 /// Errors: when it takes too long.
 pub fn wait_for_end(child: &mut Child) -> Result<ExitStatus> {
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    if let Some(status) = ended_within(child, PATIENCE)? {
+        return Ok(status);
     }
     end(child);
     bail!("the process did not end in {PATIENCE:?}")
+}
+
+fn ended_within(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(None)
 }
 
 impl Broker {
@@ -219,8 +237,56 @@ impl Broker {
     ///
     /// Errors: when the process is gone.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Stops the process without telling it; nothing runs in it until [`Broker::go_on`].
+    ///
+    /// Errors: when the process is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Ends a pause.
+    ///
+    /// Errors: when the process is gone.
+    pub fn go_on(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        Ok(kill_process(pid.context("a process has a number")?, Signal::TERM)?)
+        Ok(kill_process(pid.context("a process has a number")?, signal)?)
+    }
+
+    /// How it ended by itself; `None` when it lives on for this time.
+    ///
+    /// Errors: those of the system.
+    pub fn ended_within(&mut self, time: Duration) -> Result<Option<ExitStatus>> {
+        ended_within(&mut self.child, time)
+    }
+
+    /// The answer to a GET: status and body.
+    ///
+    /// Errors: when there is none.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.ports.http))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).and_then(|number| number.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        status.zip(body).context("no answer of HTTP")
+    }
+
+    /// A number of the metrics page.
+    ///
+    /// Errors: when there is none of this name.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (_, page) = self.get("/metrics")?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).with_context(|| format!("no metric {name}"))
     }
 
     /// Waits for the end after [`Broker::terminate`].

@@ -11,5 +11,7 @@ pub mod disk;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;
+pub mod proxy;
 pub mod random;
 pub mod report;
+pub mod strace;

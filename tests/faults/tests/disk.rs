@@ -1,4 +1,4 @@
-//! Cases K6, K7, K9 to K11, K14, K18, K20: a disk that fails, is full, is slow, is copied.
+//! Cases K6, K7, K9 to K12, K14, K18, K20: a disk that fails, is full, is slow, is copied.
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
 use std::{
@@ -11,11 +11,15 @@ use polymq_faults::{
     amqp::{self, Amqp, Incoming},
     broker::{Broker, Home, wait_for_end},
     disk::{Disk, has},
+    mqtt::{Login, Mqtt},
     report::{say, skip},
+    strace::Injection,
 };
 
 /// Exit code when the disk has failed.
 const STORE_FAILED: i32 = 74;
+/// What an MQTT client asks to hear that its broker lives.
+const PINGREQ: [u8; 2] = [0xC0, 0];
 
 fn publisher(broker: &Broker, queue: &str) -> Amqp {
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
@@ -100,34 +104,44 @@ fn k07_a_disk_that_never_syncs_is_never_served_from() {
 #[test]
 fn k09_k10_a_full_disk_stops_publishers_and_nobody_else() {
     let Ok(disk) = Disk::new(400) else { return skip("K9, K10", "no disk can be mounted") };
+    full("K9, K10", &disk, &[], Disk::fill);
+}
+
+#[test]
+fn k12_a_disk_without_inodes_stops_publishers_and_nobody_else() {
+    let disk = Disk::formatted(400, &["-N", "64"], "loop");
+    let Ok(disk) = disk else { return skip("K12", "no disk can be mounted") };
+    // New files come soon when they are small.
+    full("K12", &disk, &["--set", "storage.file.segment_size=1MiB"], Disk::fill_with_files);
+}
+
+fn full(case: &str, disk: &Disk, flags: &[&str], fill: fn(&Disk) -> Result<()>) {
     let home = Home::with_data(disk.path().join("data")).unwrap();
     // No watermark: the disk itself says no.
-    let flags = ["--set", "limits.disk_free.low=1B", "--set", "limits.disk_free.resume=1B"];
+    let none = ["--set", "limits.disk_free.low=1B", "--set", "limits.disk_free.resume=1B"];
+    let flags = [&none[..], flags].concat();
     let mut broker = home.start_with(&flags).unwrap();
     let mut client = publisher(&broker, "q");
     for _ in 0..50 {
         publish(&mut client, "q", &[1; 1000]).unwrap();
     }
-    disk.fill().unwrap();
-    client.set_patience(Duration::from_secs(5)).unwrap();
-    let mut body = vec![2; 256 * 1024];
+    fill(disk).unwrap();
+    client.set_patience(Duration::from_secs(2)).unwrap();
+    // One frame.
+    let mut body = vec![2; 100 * 1024];
     let mut confirmed = 50;
-    while publish(&mut client, "q", &body).is_ok() {
-        confirmed += 1;
+    let refused = loop {
+        match publish(&mut client, "q", &body) {
+            Ok(()) => confirmed += 1,
+            Err(error) => break error.to_string(),
+        }
         body[0] = body[0].wrapping_add(1);
         assert!(confirmed < 5000, "the disk is never full");
-    }
+    };
+    // A nack, or nothing is read from a publisher once the last byte has gone.
+    assert!(refused.contains("(60, 120)") || refused.contains("in time"), "{refused}");
     assert!(broker.is_alive(), "a full disk is no reason to end: {}", home.log());
-    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
-    consumer.consume("q", 0).unwrap();
-    for number in 1..=50 {
-        let Some(Incoming::Delivery(delivery)) = consumer.next_event().unwrap() else {
-            panic!("no delivery {number}");
-        };
-        assert_eq!(delivery.body, [1; 1000]);
-    }
-    consumer.ack(50, true).unwrap();
-    drop(consumer);
+    take_fifty(&broker);
     disk.free_up().unwrap();
     let freed = Instant::now();
     let resumed = loop {
@@ -138,12 +152,25 @@ fn k09_k10_a_full_disk_stops_publishers_and_nobody_else() {
         }
         assert!(freed.elapsed() < Duration::from_secs(10), "nothing goes on");
     };
-    say(&format!("K9, K10: {confirmed} confirmed, resumed {} ms after", resumed.as_millis()));
+    say(&format!("{case}: {confirmed} confirmed, resumed {} ms after", resumed.as_millis()));
     broker.kill();
     let broker = home.start_with(&flags).unwrap();
     let found = waiting(&broker, "q");
     assert!(found >= confirmed - 50, "{found} found of {confirmed}, 50 acknowledged");
     assert!(resumed < Duration::from_secs(5), "{resumed:?}");
+}
+
+/// Consumes and acknowledges the first messages.
+fn take_fifty(broker: &Broker) {
+    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
+    consumer.consume("q", 0).unwrap();
+    for number in 1..=50 {
+        let Some(Incoming::Delivery(delivery)) = consumer.next_event().unwrap() else {
+            panic!("no delivery {number}");
+        };
+        assert_eq!(delivery.body, [1; 1000]);
+    }
+    consumer.ack(50, true).unwrap();
 }
 
 #[test]
@@ -174,27 +201,49 @@ fn k11_a_start_without_room_serves_what_there_is() {
 
 #[test]
 fn k14_a_slow_disk_delays_confirms_and_nothing_else() {
-    let mut home = Home::new().unwrap();
-    if !inject(&mut home, "delay_enter=100000") {
-        return skip("K14", "there is no strace");
+    for (delay_ms, confirms) in [(100, 5), (500, 2), (5000, 1)] {
+        let home = Home::new().unwrap();
+        let broker = home.start().unwrap();
+        let how = format!("delay_enter={delay_ms}000");
+        let mut client = publisher(&broker, "q");
+        let Ok(injection) = Injection::into(&home, &broker, "fdatasync", &how) else {
+            return skip("K14", "strace cannot be used");
+        };
+        let delay = Duration::from_millis(delay_ms);
+        let fastest = slow_confirms(&broker, &mut client, delay, confirms);
+        drop(injection);
+        say(&format!(
+            "K14: syncs of {delay_ms} ms, the fastest confirm after {} ms",
+            fastest.as_millis()
+        ));
+        assert!(fastest >= delay, "confirmed before the sync: {fastest:?}");
+        let bound = if delay_ms > 1000 { "+Inf" } else { "1" };
+        let slow = broker.metric(&format!("polymq_store_sync_seconds_bucket{{le=\"{bound}\"}}"));
+        assert!(slow.unwrap() > 0.0);
     }
-    let broker = home.start().unwrap();
-    let mut client = publisher(&broker, "q");
-    let mut other = Amqp::open(broker.ports.amqp).unwrap();
-    other.declare("transient").unwrap();
+}
+
+/// Publishes while other clients are served; answers the time of the fastest confirm.
+fn slow_confirms(broker: &Broker, client: &mut Amqp, delay: Duration, confirms: u32) -> Duration {
+    let login = Login { level: 4, client_id: "alive", clean: true };
+    let mut alive = Mqtt::open(broker.ports.mqtt, login).unwrap();
     let mut fastest = Duration::MAX;
-    for _ in 0..5 {
-        let asked = Instant::now();
+    for _ in 0..confirms {
+        let published = Instant::now();
         client.send(&amqp::publish("", "q", b"x")).unwrap();
-        let passive = Instant::now();
-        other.consume("transient", 1).unwrap();
-        assert!(passive.elapsed() < Duration::from_millis(90), "another client waits");
-        other = Amqp::open(broker.ports.amqp).unwrap();
+        while published.elapsed() < delay * 9 / 10 {
+            let asked = Instant::now();
+            alive.send(&PINGREQ).unwrap();
+            assert_eq!(alive.next_packet().unwrap().unwrap().first, 0xD0);
+            Amqp::open(broker.ports.amqp).unwrap();
+            assert!(asked.elapsed() < Duration::from_millis(90), "another client waits");
+            let seen = broker.metric("polymq_store_unanswered_seconds").unwrap();
+            assert!(seen <= published.elapsed().as_secs_f64() + 0.1, "{seen}");
+        }
         client.expect((60, 80)).unwrap();
-        fastest = fastest.min(asked.elapsed());
+        fastest = fastest.min(published.elapsed());
     }
-    say(&format!("K14: syncs of 100 ms, the fastest confirm after {} ms", fastest.as_millis()));
-    assert!(fastest >= Duration::from_millis(100), "confirmed before the sync: {fastest:?}");
+    fastest
 }
 
 #[test]

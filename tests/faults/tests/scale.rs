@@ -1,10 +1,10 @@
-//! Cases K21, K22, K24 to K26: many messages, many queues, few file descriptors, little memory.
+//! Cases K21 to K26: many messages, many queues, few file descriptors, little memory.
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use polymq_faults::{
     amqp::{self, Amqp, Incoming, Method, long_number},
     broker::{Broker, Home},
-    disk::has,
+    disk::{bytes_below, has},
     random::Random,
     report::{say, setting, skip},
 };
@@ -84,17 +84,6 @@ impl Drop for Cage {
         // The processes in it must have ended, which they have when a test ends well.
         let _ = fs::remove_dir(&self.0);
     }
-}
-
-fn bytes_below(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
-        Ok(data) => data.blocks() * 512,
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 #[test]
@@ -171,6 +160,56 @@ fn k21_few_file_descriptors_make_strangers_wait_and_nobody_else() {
     };
     assert_eq!(newcomer.declare("q999").unwrap(), 1);
     say(&format!("K21: a newcomer is served {} ms after the crowd", waited.elapsed().as_millis()));
+}
+
+#[test]
+fn k23_one_message_that_stays_pins_nothing_but_itself() {
+    const BODY: usize = 64 << 10;
+    const TOGETHER: u64 = 64;
+    let mib = setting("POLYMQ_PINNED_MIB", 1024);
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut pinning = Amqp::open(broker.ports.amqp).unwrap();
+    pinning.declare("q").unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.confirm_select().unwrap();
+    client.send(&amqp::publish("", "q", b"pinned")).unwrap();
+    client.expect((60, 80)).unwrap();
+    pinning.consume("q", 1).unwrap();
+    assert!(matches!(pinning.next_event().unwrap(), Some(Incoming::Delivery(_))));
+    client.consume("q", 0).unwrap();
+    let message = amqp::publish("", "q", &vec![7; BODY]);
+    let (mut sent, mut most) = (0, 0);
+    while sent * BODY as u64 <= mib << 20 {
+        for _ in 0..TOGETHER {
+            client.send(&message).unwrap();
+        }
+        sent += TOGETHER;
+        let (mut confirmed, mut delivered) = (0, 0);
+        while confirmed <= sent || delivered < TOGETHER {
+            match client.next_event().unwrap().unwrap() {
+                Incoming::Method(_, arguments) => {
+                    confirmed = long_number(&arguments, 0).unwrap();
+                }
+                Incoming::Delivery(found) => {
+                    delivered += 1;
+                    client.ack(found.tag, false).unwrap();
+                }
+            }
+        }
+        most = most.max(bytes_below(&home.data()));
+    }
+    say(&format!("K23: one message of {mib} MiB stays; at most {} MiB on disk", most >> 20));
+    // Log files: two that wait, the one that is written, the next one; the reserve; a base file.
+    assert!(most < 400 << 20, "{most} bytes on disk");
+    broker.kill();
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.consume("q", 0).unwrap();
+    let Some(Incoming::Delivery(found)) = client.next_event().unwrap() else {
+        panic!("the pinned message is gone")
+    };
+    assert_eq!(found.body, b"pinned");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod value;
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,7 +26,7 @@ pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, DiskFree, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile,
+        Amqp, Auth, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile,
         StoragePassword, StoragePostgres, StorageSqlite, Tls,
     },
     source::ENV_PREFIX,
@@ -37,6 +38,9 @@ const SYSTEM_FILE: &str = "/etc/polymq/polymq.toml";
 /// would be of no use.
 const LEASE_MIN: Duration = Duration::from_secs(1);
 const LEASE_MAX: Duration = Duration::from_secs(600);
+/// A segment that small queues share is up to sixteen times as large, and a place in it has 32
+/// bits.
+const SEGMENT_BYTES: RangeInclusive<u64> = (1 << 20)..=(128 << 20);
 
 /// The whole configuration; every value has been checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +56,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
     pub(crate) disk_free: DiskFree,
+    pub(crate) disk_slow: DiskSlow,
     pub(crate) amqp: Amqp,
     pub(crate) mqtt: Mqtt,
     pub(crate) http: Http,
@@ -145,6 +150,7 @@ impl Config {
             auth: Auth::read(source, "auth"),
             limits: Limits::read(source, "limits"),
             disk_free: DiskFree::read(source, "limits.disk_free"),
+            disk_slow: DiskSlow::read(source, "limits.disk_slow"),
             amqp: Amqp::read(source, "amqp"),
             mqtt: Mqtt::read(source, "mqtt"),
             http: Http::read(source, "http"),
@@ -159,6 +165,17 @@ impl Config {
             let help = Some("use 1s to 10m".to_owned());
             let message = "`storage.postgres.lease` is out of range".to_owned();
             source.note_at("storage.postgres.lease", message, help);
+        }
+        if !SEGMENT_BYTES.contains(&self.storage_file.segment_size.0) {
+            let help = Some("use 1MiB to 128MiB".to_owned());
+            let message = "`storage.file.segment_size` is out of range".to_owned();
+            source.note_at("storage.file.segment_size", message, help);
+        }
+        let slow = &self.disk_slow;
+        if !(slow.warn <= slow.degraded && slow.degraded <= slow.close) {
+            let message = "`limits.disk_slow.close` comes before what precedes it".to_owned();
+            let help = Some("let `warn`, `degraded` and `close` ascend".to_owned());
+            source.note_at("limits.disk_slow.close", message, help);
         }
         if self.disk_free.resume < self.disk_free.low {
             source.note_at(

@@ -64,6 +64,9 @@ section! {
     StorageFile at "storage.file" {
         /// Folder of the log, below the data directory unless it is absolute.
         path: PathBuf = "store",
+        /// Size of its files. Smaller ones take less room at least, larger ones are flushed and
+        /// merged less often.
+        segment_size: ByteCount = "64MiB",
         /// Messages that are damaged on the disk are logged, counted and copied to the folder
         /// "quarantine" of the log. "stop": their queue is served up to them and waits for
         /// `polymq storage repair`. "skip": it goes on behind them, and they are gone. "refuse":
@@ -187,6 +190,18 @@ section! {
 }
 
 section! {
+    /// How long the store may leave a write unanswered, because its disk is slow or hangs.
+    DiskSlow at "limits.disk_slow" {
+        /// Longer than this is logged.
+        warn: Duration = "1s",
+        /// Longer than this makes publishers wait, and `/health/ready` says why.
+        degraded: Duration = "30s",
+        /// Longer than this closes every connection and ends the process.
+        close: Duration = "2m",
+    }
+}
+
+section! {
     /// AMQP 0-9-1.
     Amqp at "amqp" {
         /// Largest frame offered to clients.
@@ -251,6 +266,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Auth::SECTION,
     Limits::SECTION,
     DiskFree::SECTION,
+    DiskSlow::SECTION,
     Amqp::SECTION,
     Mqtt::SECTION,
     Http::SECTION,
@@ -265,7 +281,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "plugin",
     "metrics",
     "server.definitions_file",
-    "storage.file.segment_size",
     "storage.file.body_cache",
     "mqtt.queue_missing",
     "http.trusted_proxies",

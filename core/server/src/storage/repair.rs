@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use polymq_log::LogConfig;
 
 use super::{place, say};
-use crate::config::{Config, value::Backend};
+use crate::{
+    config::{Config, value::Backend},
+    store::log_config,
+};
 
 /// Lists what is damaged; with `yes` also repairs it.
 ///
@@ -19,7 +21,7 @@ pub(super) fn run(config: &Config, yes: bool) -> anyhow::Result<ExitCode> {
     if !path.exists() {
         bail!("there is no store in `{}`", path.display());
     }
-    let sizes = LogConfig::default();
+    let sizes = log_config(config);
     let repair =
         if yes { polymq_log::repair(path, sizes) } else { polymq_log::examine(path, sizes) };
     let findings =

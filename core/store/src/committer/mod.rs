@@ -238,7 +238,10 @@ impl Committer {
 
     /// Counters for metrics.
     pub fn stats(&self) -> CommitStats {
-        let mut stats = self.inner.lock().stats.clone();
+        let inner = self.inner.lock();
+        let mut stats = inner.stats.clone();
+        let flight = inner.in_flight.as_ref();
+        stats.unanswered_nanos = flight.map_or(0, |flight| self.since(flight.started_nanos));
         stats.callback_panics = self.answers.panics();
         stats
     }

@@ -16,7 +16,7 @@ pub const SYNC_BUCKETS_NANOS: [u64; 12] = [
     u64::MAX,
 ];
 
-/// What a committer has done since it began. All numbers only grow, except the last time.
+/// What a committer has done since it began. Sums and counts only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommitStats {
     /// Batches written.
@@ -29,6 +29,8 @@ pub struct CommitStats {
     pub refused: u64,
     /// Time from submission to answer of the last batch.
     pub sync_nanos_last: u64,
+    /// How long the engine has not answered the batch it has now; 0 when it has none.
+    pub unanswered_nanos: u64,
     /// The sum of these times.
     pub sync_nanos_total: u64,
     /// The longest of these times.

@@ -3,6 +3,7 @@
 
 mod consumers;
 mod publishers;
+mod run;
 
 use std::{
     sync::{
@@ -14,6 +15,7 @@ use std::{
 
 pub use consumers::{Acks, amqp_consumer, mqtt_subscriber};
 pub use publishers::{Target, amqp_publisher, mqtt_publisher};
+pub use run::{Run, judge};
 
 use crate::{
     broker::Ports,
@@ -42,6 +44,8 @@ struct Scene {
     ports: Option<Ports>,
     publishing: bool,
     consuming: bool,
+    /// The case has failed: nobody waits for a broker any more.
+    over: bool,
 }
 
 /// One life of the broker, as a client sees it.
@@ -98,6 +102,13 @@ impl Stage {
         self.changed.notify_all();
     }
 
+    /// Everybody ends who waits for a broker.
+    fn give_up(&self) {
+        let mut scene = self.scene();
+        (scene.publishing, scene.consuming, scene.over) = (false, false, true);
+        self.changed.notify_all();
+    }
+
     fn is_publishing(&self) -> bool {
         self.scene().publishing
     }
@@ -117,7 +128,7 @@ impl Stage {
             // A deadline, because `goes_on` may turn false without a new broker.
             let wait = self.changed.wait_timeout(scene, Duration::from_millis(100));
             drop(wait);
-            if !goes_on(self) {
+            if !goes_on(self) || self.scene().over {
                 return None;
             }
         }
