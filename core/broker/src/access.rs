@@ -76,16 +76,16 @@ pub trait Action {
     #[doc(hidden)]
     const NAME: &'static str;
     #[doc(hidden)]
-    fn expression(configure: &Regex, write: &Regex, read: &Regex) -> Regex;
+    fn expression<'r>(configure: &'r Regex, write: &'r Regex, read: &'r Regex) -> &'r Regex;
 }
 
 macro_rules! action {
     ($type:ident, $name:literal) => {
         impl Action for $type {
             const NAME: &'static str = $name;
-            fn expression(configure: &Regex, write: &Regex, read: &Regex) -> Regex {
-                let _ = (configure, write, read);
-                action!(@ $type configure write read).clone()
+            fn expression<'r>(c: &'r Regex, w: &'r Regex, r: &'r Regex) -> &'r Regex {
+                let _ = (c, w, r);
+                action!(@ $type c w r)
             }
         }
     };
