@@ -15,6 +15,7 @@ use polymq_store::{Committer, Durability};
 
 use crate::{
     access::Access,
+    chance::Chance,
     counters::Counters,
     definitions::{self, StoredVhost, kind},
     login::Authenticator,
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) limits: Arc<Limits>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) entropy: Entropy,
+    /// Seeds of all that is chosen at random, except names.
+    pub(crate) chance: Chance,
     pub(crate) share_expiry_ms: u64,
     pub(crate) durability: Durability,
     pub(crate) access: Access,
@@ -79,6 +82,8 @@ pub(crate) struct ConnectionRecord {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let windows = Arc::new(WindowBudget::new(&parts.limits));
+        let mut seed = [0; 8];
+        (parts.entropy)(&mut seed);
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             committer: parts.committer,
@@ -86,6 +91,7 @@ impl Core {
             limits: parts.limits,
             authenticator: parts.authenticator,
             entropy: parts.entropy,
+            chance: Chance::new(u64::from_le_bytes(seed)),
             share_expiry_ms: parts.share_expiry_ms,
             durability: parts.durability,
             access: Access::default(),
@@ -141,7 +147,7 @@ impl Core {
         if let Some(vhost) = vhosts.get(&name) {
             return vhost.clone();
         }
-        let vhost = Arc::new(Vhost::new(name.clone()));
+        let vhost = Arc::new(Vhost::new(name.clone(), self.chance.next()));
         vhosts.insert(name.clone(), vhost.clone());
         drop(vhosts);
         let key = definitions::key(&[kind::VHOST, name.as_str()]);

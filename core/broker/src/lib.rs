@@ -7,12 +7,14 @@
 
 pub mod access;
 mod broker;
+mod chance;
 mod client_session;
 mod connection;
 mod core;
 mod counters;
 mod declare;
 mod definitions;
+mod hash;
 mod login;
 mod publishing;
 mod queue;

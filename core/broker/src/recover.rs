@@ -128,8 +128,7 @@ impl Core {
         match (kind, rest) {
             (kind::EXCHANGE, [name]) => {
                 let name = ExchangeName::new(name).map_err(|e| e.to_string())?;
-                self.restore_exchange(vhost, name, decode(value)?);
-                Ok(())
+                self.restore_exchange(vhost, name, decode(value)?).map_err(|e| e.to_string())
             }
             (kind::QUEUE, [name]) => {
                 let name = QueueName::new(name).map_err(|e| e.to_string())?;
@@ -173,7 +172,10 @@ impl Core {
     }
 
     fn restore_vhost(&self, name: VhostName) {
-        self.vhosts.write().entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name)));
+        self.vhosts
+            .write()
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Vhost::new(name, self.chance.next())));
     }
 
     fn restore_client(

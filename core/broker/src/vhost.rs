@@ -76,10 +76,10 @@ impl Destinations {
 }
 
 impl Vhost {
-    pub(crate) fn new(name: VhostName) -> Self {
+    pub(crate) fn new(name: VhostName, seed: u64) -> Self {
         Self {
             name,
-            topology: ArcSwap::from_pointee(Topology::new()),
+            topology: ArcSwap::from_pointee(Topology::new(seed)),
             edit: Mutex::default(),
             retained: Mutex::default(),
             clients: Mutex::default(),

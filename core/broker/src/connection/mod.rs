@@ -26,6 +26,7 @@ use polymq_store::ShardBatch;
 
 use crate::{
     access::{Action, Permit},
+    chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
@@ -59,6 +60,7 @@ pub(crate) struct BrokerConnection {
     opening: Option<Box<OpenClientSession>>,
     getting: Option<Box<Get>>,
     routes: RouteCache,
+    chance: Chance,
     run: Run,
     channels: Channels,
     ended: Vec<Ended>,
@@ -97,6 +99,7 @@ impl BrokerConnection {
         outbox: Arc<Outbox>,
     ) -> Self {
         let number = ClientNumber(core.next_client());
+        let chance = Chance::new(core.chance.next());
         Self {
             core,
             id,
@@ -115,6 +118,7 @@ impl BrokerConnection {
             opening: None,
             getting: None,
             routes: RouteCache::default(),
+            chance,
             run: Run::default(),
             channels: Channels::default(),
             ended: Vec::new(),

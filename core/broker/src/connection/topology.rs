@@ -13,7 +13,7 @@ use crate::{
     access::{Configure, Read, Write},
     declare::{bad_name, check_source},
     queue::QueueSettings,
-    topology::{Binding, Destination},
+    topology::{Binding, Destination, alternate},
 };
 
 type Done = Result<(Answer, Option<ShardBatch>), Refusal>;
@@ -38,11 +38,9 @@ impl BrokerConnection {
             return Ok((Answer::Done, None));
         }
         let permit = self.permit::<Configure>(&vhost, "exchange", &declare.exchange)?;
-        if let Some(alternate) = polymq_model::value::find(&declare.arguments, "alternate-exchange")
-            .and_then(|v| v.as_str())
-        {
+        if let Some(alternate) = alternate(&declare.arguments)? {
             self.permit::<Read>(&vhost, "exchange", &declare.exchange)?;
-            self.permit::<Write>(&vhost, "exchange", alternate)?;
+            self.permit::<Write>(&vhost, "exchange", &alternate)?;
         }
         let batch = self.core.declare_exchange(&permit, &vhost, declare)?;
         Ok((Answer::Done, batch))

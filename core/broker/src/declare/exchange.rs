@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{DeclareExchange, Refusal, RefusalKind};
-use polymq_model::{ExchangeName, Table, Value, value::find};
+use polymq_model::ExchangeName;
 use polymq_store::ShardBatch;
 
 use super::{bad_name, check_not_reserved};
@@ -28,12 +28,10 @@ impl Core {
         let name = ExchangeName::new(&declare.exchange).map_err(bad_name)?;
         let kind = ExchangeKind::parse(&declare.kind)?;
         let spec = ExchangeSpec {
-            kind,
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
-            alternate: alternate(&declare.arguments)?,
-            arguments: declare.arguments.clone(),
+            ..ExchangeSpec::parse(kind, declare.arguments.clone())?
         };
         if name.as_str().is_empty() {
             return Err(default_exchange());
@@ -133,25 +131,24 @@ impl Core {
     }
 
     /// Puts an exchange read from the store into the topology.
+    ///
+    /// Errors: kind `Invalid` when its arguments are none that could have been declared.
     pub(crate) fn restore_exchange(
         &self,
         vhost: &Vhost,
         name: ExchangeName,
         stored: StoredExchange,
-    ) {
+    ) -> Result<(), Refusal> {
         let spec = ExchangeSpec {
-            kind: stored.kind,
             durable: true,
             auto_delete: stored.auto_delete,
             internal: stored.internal,
-            alternate: alternate(&stored.arguments).unwrap_or(None),
-            arguments: stored.arguments,
+            ..ExchangeSpec::parse(stored.kind, stored.arguments)?
         };
-        let restored: Result<(), Refusal> = vhost.edit(|topology, _| {
+        vhost.edit(|topology, _| {
             topology.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec)));
             Ok(())
-        });
-        debug_assert!(restored.is_ok(), "restoring an exchange cannot be refused");
+        })
     }
 }
 
@@ -162,14 +159,4 @@ fn default_exchange() -> Refusal {
 pub(super) fn no_exchange(vhost: &Vhost, name: &str) -> Refusal {
     let text = format!("no exchange '{name}' in vhost '{}'", vhost.name);
     Refusal::new(RefusalKind::NotFound, text)
-}
-
-fn alternate(arguments: &Table) -> Result<Option<String>, Refusal> {
-    let found =
-        find(arguments, "alternate-exchange").or_else(|| find(arguments, "x-alternate-exchange"));
-    match found {
-        None => Ok(None),
-        Some(Value::String(name)) => Ok(Some(name.clone())),
-        Some(other) => Err(crate::queue::invalid("alternate-exchange", other, "text")),
-    }
 }
