@@ -40,13 +40,7 @@ impl Core {
             if let Some(existing) = topology.exchange(name.as_str()) {
                 return match existing.spec.difference(&spec) {
                     None => Ok(None),
-                    Some(difference) => Err(Refusal::new(
-                        RefusalKind::Conflict,
-                        format!(
-                            "inequivalent arg for exchange '{name}' in vhost '{}': {difference}",
-                            vhost.name
-                        ),
-                    )),
+                    Some(difference) => Err(difference.refuse("exchange", name.as_str(), vhost)),
                 };
             }
             check_not_reserved("exchange", name.as_str())?;
@@ -80,7 +74,13 @@ impl Core {
         if name.is_empty() {
             return Err(default_exchange());
         }
-        check_not_reserved("exchange", name)?;
+        if name.starts_with("amq.") {
+            let text = format!(
+                "deletion of system exchange '{name}' in vhost '{}' not allowed",
+                vhost.name
+            );
+            return Err(Refusal::new(RefusalKind::Reserved, text));
+        }
         vhost.edit(|topology, destinations| {
             let Some(exchange) = topology.exchange(name).cloned() else { return Ok(None) };
             if if_unused && !exchange.bindings.is_empty() {
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// Takes an exchange out of the topology, with all bindings from it and to it.
-    pub(super) fn drop_exchange(
+    pub(crate) fn drop_exchange(
         &self,
         vhost: &Vhost,
         topology: &mut Topology,

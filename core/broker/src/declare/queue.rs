@@ -45,13 +45,7 @@ impl Core {
                     existing.touch(now.unix_ms);
                     Ok((existing.clone(), false, None))
                 }
-                Some(difference) => Err(Refusal::new(
-                    RefusalKind::Conflict,
-                    format!(
-                        "inequivalent arg for queue '{name}' in vhost '{}': {difference}",
-                        vhost.name
-                    ),
-                )),
+                Some(difference) => Err(difference.refuse("queue", name.as_str(), vhost)),
             };
         }
         if !is_generated {

@@ -5,6 +5,7 @@ mod dispatch;
 mod durable;
 mod paging;
 mod parked;
+mod refusals;
 mod settings;
 mod state;
 mod tail;
@@ -22,9 +23,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use polymq_contract::{
-    Delivery, DeliveryRange, Event, Matched, Outbox, Outcome, Refusal, RefusalKind,
-};
+use polymq_contract::{Delivery, DeliveryRange, Event, Matched, Outbox, Outcome, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName, Seq};
 use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
@@ -200,10 +199,7 @@ impl Queue {
             return Err(self.missing());
         }
         if state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0) {
-            return Err(Refusal::new(
-                RefusalKind::Denied,
-                format!("queue '{}' in exclusive use", self.name),
-            ));
+            return Err(self.in_exclusive_use());
         }
         if let Some(first) = first {
             spec.outbox.push(first);
@@ -466,11 +462,6 @@ impl Queue {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
     }
 
-    fn locked(&self) -> Refusal {
-        let text = format!("cannot obtain exclusive access to locked queue '{}'", self.name);
-        Refusal::new(RefusalKind::Locked, text)
-    }
-
     /// True once, when something here may expire and nobody watches the queue yet.
     pub(crate) fn wants_watching(&self) -> bool {
         self.perishable.load(Ordering::Relaxed)
@@ -481,14 +472,6 @@ impl Queue {
     /// True when the queue survives a restart.
     pub(crate) fn is_stored(&self) -> bool {
         self.stored
-    }
-
-    fn missing(&self) -> Refusal {
-        Refusal::new(RefusalKind::NotFound, format!("no queue '{}'", self.name))
-    }
-
-    fn in_state(&self, what: &str) -> Refusal {
-        Refusal::new(RefusalKind::Conflict, format!("queue '{}' {what}", self.name))
     }
 }
 

@@ -32,6 +32,10 @@ impl Home {
     pub(crate) fn new(core: &Weak<Core>, vhost: &Arc<Vhost>, budget: &Arc<WindowBudget>) -> Self {
         Self { core: core.clone(), vhost: Arc::downgrade(vhost), budget: budget.clone() }
     }
+
+    pub(super) fn vhost_name(&self) -> String {
+        self.vhost.upgrade().map(|vhost| vhost.name.to_string()).unwrap_or_default()
+    }
 }
 
 /// When something could not be read last; 0 for never.

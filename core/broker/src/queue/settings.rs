@@ -4,6 +4,8 @@ use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 use polymq_store::Durability;
 
+use crate::declare::{Difference, shown};
+
 /// Where dead letters go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeadLetterTo {
@@ -29,8 +31,8 @@ const COMPARED: [&str; 14] = [
     "x-single-active-consumer",
 ];
 
-/// Longest time of a queue's arguments, in ms, as RabbitMQ has it.
-const TIME_MS_MAX: u64 = u32::MAX as u64;
+/// Longest time of a queue's arguments, in ms: ten years, as RabbitMQ has it.
+const TIME_MS_MAX: u64 = 315_360_000_000;
 
 /// Failed deliveries that a queue of type quorum permits unless it says otherwise.
 const QUORUM_DELIVERY_LIMIT: u64 = 20;
@@ -180,28 +182,21 @@ impl QueueSettings {
         find(&self.arguments, name).filter(|value| !is_usual(value))
     }
 
-    /// Names the first property in which a new declaration differs.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    /// The first property in which a new declaration differs.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
         let flags = [
             ("durable", self.durable, other.durable),
             ("auto_delete", self.auto_delete, other.auto_delete),
         ];
         for (name, have, want) in flags {
             if have != want {
-                return Some(format!("'{name}': received '{want}' but current is '{have}'"));
+                return Some(Difference::property(name, have, want));
             }
         }
-        for name in COMPARED {
+        COMPARED.into_iter().find_map(|name| {
             let (have, want) = (self.argument(name), other.argument(name));
-            if !same(have, want) {
-                return Some(format!(
-                    "'{name}': received {} but current is {}",
-                    show(want),
-                    show(have)
-                ));
-            }
-        }
-        None
+            (!same(have, want)).then(|| Difference::argument(name, have, want))
+        })
     }
 }
 
@@ -257,21 +252,10 @@ fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     }
 }
 
-fn show(value: Option<&Value>) -> String {
-    match value {
-        None => "none".to_owned(),
-        Some(value) => match (value.as_i64(), value.as_str()) {
-            (Some(number), _) => format!("'{number}'"),
-            (None, Some(text)) => format!("'{text}'"),
-            (None, None) => format!("'{value:?}'"),
-        },
-    }
-}
-
 pub(crate) fn invalid(name: &str, value: &Value, wanted: &str) -> Refusal {
     Refusal::new(
         RefusalKind::Invalid,
-        format!("invalid arg '{name}': {} is not {wanted}", show(Some(value))),
+        format!("invalid arg '{name}': '{}' is not {wanted}", shown(value)),
     )
 }
 

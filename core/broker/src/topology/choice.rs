@@ -57,17 +57,6 @@ impl HashKey {
         }
     }
 
-    /// How the arguments say it, for people.
-    pub(super) fn shown(&self) -> String {
-        match self {
-            Self::RoutingKey => "the routing key".to_owned(),
-            Self::Header(name) => format!("hash-header {name}"),
-            Self::MessageId => "hash-property message_id".to_owned(),
-            Self::CorrelationId => "hash-property correlation_id".to_owned(),
-            Self::Timestamp => "hash-property timestamp".to_owned(),
-        }
-    }
-
     /// The hash of a message. Those that lack what is hashed all go one way.
     fn of(&self, key: &str, message: Option<&Message>) -> u64 {
         if *self == Self::RoutingKey {

@@ -8,6 +8,7 @@ use super::{
     bindings::{Binding, Bindings, Seen},
     choice::{Choice, HashKey},
 };
+use crate::declare::Difference;
 
 /// How an exchange chooses among its bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ impl ExchangeKind {
             other => Err(Refusal::new(
                 RefusalKind::Invalid,
                 format!(
-                    "invalid exchange type '{other}'; use direct, fanout, topic, headers, \
+                    "unknown exchange type '{other}'; use direct, fanout, topic, headers, \
                      x-consistent-hash, x-modulus-hash, x-random or x-local-random"
                 ),
             )),
@@ -127,11 +128,11 @@ impl ExchangeSpec {
         }
     }
 
-    /// Names the first property in which a new declaration differs.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    /// The first property in which a new declaration differs.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
         if self.kind != other.kind {
             let (have, want) = (self.kind.as_str(), other.kind.as_str());
-            return Some(format!("'type': received '{want}' but current is '{have}'"));
+            return Some(Difference::property("type", have, want));
         }
         let flags = [
             ("durable", self.durable, other.durable),
@@ -140,19 +141,19 @@ impl ExchangeSpec {
         ];
         for (name, have, want) in flags {
             if have != want {
-                return Some(format!("'{name}': received '{want}' but current is '{have}'"));
+                return Some(Difference::property(name, have, want));
             }
         }
+        let text = |alternate: &Option<String>| alternate.clone().map(Value::String);
         if self.alternate != other.alternate {
-            let show = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".into());
-            let (have, want) = (show(&self.alternate), show(&other.alternate));
-            return Some(format!(
-                "'alternate-exchange': received '{want}' but current is '{have}'"
-            ));
+            let (have, want) = (text(&self.alternate), text(&other.alternate));
+            return Some(Difference::argument("alternate-exchange", have.as_ref(), want.as_ref()));
         }
+        let differs = |name| find(&self.arguments, name) != find(&other.arguments, name);
+        let name = ["hash-header", "hash-property"].into_iter().find(|name| differs(name))?;
         (self.hash_key != other.hash_key).then(|| {
-            let (have, want) = (self.hash_key.shown(), other.hash_key.shown());
-            format!("what is hashed: received '{want}' but current is '{have}'")
+            let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
+            Difference::argument(name, have, want)
         })
     }
 }

@@ -20,6 +20,9 @@ pub(crate) use exchange::{Exchange, ExchangeKind, ExchangeSpec, alternate};
 /// out must not look as if it were.
 pub(crate) const CONTROL_EXCHANGE: &str = "amq.control";
 
+/// Where copies of traced messages will be published to, by the broker only.
+const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
+
 /// Exchanges every virtual host has.
 pub(crate) const BUILT_IN: [(&str, ExchangeKind); 7] = [
     ("amq.direct", ExchangeKind::Direct),
@@ -27,7 +30,7 @@ pub(crate) const BUILT_IN: [(&str, ExchangeKind); 7] = [
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
-    ("amq.rabbitmq.trace", ExchangeKind::Topic),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
     (CONTROL_EXCHANGE, ExchangeKind::Direct),
 ];
 
@@ -48,7 +51,8 @@ impl Topology {
         let mut topology = Self { chance: Arc::new(Chance::new(seed)), ..Self::default() };
         for (name, kind) in BUILT_IN {
             let Ok(name) = ExchangeName::new(name) else { continue };
-            let spec = ExchangeSpec { kind, durable: true, ..ExchangeSpec::default() };
+            let internal = name.as_str() == TRACE_EXCHANGE;
+            let spec = ExchangeSpec { kind, durable: true, internal, ..ExchangeSpec::default() };
             topology.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec)));
         }
         topology
