@@ -149,6 +149,20 @@ impl Access {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// Removes all permissions in a virtual host; returns whose they were.
+    pub(crate) fn remove_vhost(&self, vhost: &VhostName) -> Vec<UserName> {
+        let mut users = Vec::new();
+        self.permissions.write().retain(|(host, user), _| {
+            if host == vhost {
+                users.push(user.clone());
+            }
+            host != vhost
+        });
+        self.version.fetch_add(1, Ordering::Release);
+        users.sort();
+        users
+    }
+
     /// Errors: kind `Invalid` when an expression is too long or no regular expression.
     pub(crate) fn put_permission(
         &self,

@@ -14,12 +14,13 @@ use crate::{
     definitions::{self, kind},
     queue::QueueCounts,
     recover::Recovered,
+    tenants::UserLimits,
     tick::STATISTICS_EVERY_MS,
 };
 
 /// The broker. Cloning shares it.
 #[derive(Clone)]
-pub struct BrokerHandle(Arc<Core>);
+pub struct BrokerHandle(pub(crate) Arc<Core>);
 
 /// A queue and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl BrokerHandle {
         let vhosts = self.0.all_vhosts();
         self.0.committer.append(|writer| {
             writer.meta_delete(&definitions::key(&[kind::USER, name.as_str()]));
+            writer.meta_delete(&definitions::key(&[kind::USER_LIMITS, name.as_str()]));
             for vhost in &vhosts {
                 writer.meta_delete(&definitions::key(&[
                     kind::PERMISSION,
@@ -81,6 +83,7 @@ impl BrokerHandle {
             }
         });
         self.0.access.remove_user(name);
+        self.0.users.set_limits(name.clone(), UserLimits::default());
     }
 
     /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next
@@ -200,8 +203,13 @@ impl Broker for BrokerHandle {
     ) -> Result<Box<dyn Connection>, Refusal> {
         self.0.check_connection_count()?;
         let id = self.0.next_connection();
-        let record =
-            ConnectionRecord { protocol, outbox: outbox.clone(), user: None, publishes: false };
+        let record = ConnectionRecord {
+            protocol,
+            outbox: outbox.clone(),
+            user: None,
+            vhost: None,
+            publishes: false,
+        };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);
         let connection =

@@ -17,9 +17,10 @@ use crate::{
     access::Access,
     chance::Chance,
     counters::Counters,
-    definitions::{self, StoredVhost, kind},
+    definitions::{self, kind},
     login::Authenticator,
     queue::{Home, WindowBudget},
+    tenants::{Users, VhostRecord},
     vhost::Vhost,
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) share_expiry_ms: u64,
     pub(crate) durability: Durability,
     pub(crate) access: Access,
+    /// Shared with the connections that count in it.
+    pub(crate) users: Arc<Users>,
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) connections: Mutex<HashMap<ConnectionId, ConnectionRecord>>,
@@ -76,6 +79,7 @@ pub(crate) struct ConnectionRecord {
     pub(crate) protocol: &'static str,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) user: Option<UserName>,
+    pub(crate) vhost: Option<VhostName>,
     pub(crate) publishes: bool,
 }
 
@@ -95,6 +99,7 @@ impl Core {
             share_expiry_ms: parts.share_expiry_ms,
             durability: parts.durability,
             access: Access::default(),
+            users: Arc::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),
             connections: Mutex::default(),
@@ -137,6 +142,7 @@ impl Core {
         self.vhosts
             .read()
             .get(name)
+            .filter(|vhost| !vhost.tenancy.is_leaving())
             .cloned()
             .ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("vhost '{name}' not found")))
     }
@@ -151,7 +157,7 @@ impl Core {
         vhosts.insert(name.clone(), vhost.clone());
         drop(vhosts);
         let key = definitions::key(&[kind::VHOST, name.as_str()]);
-        let value = definitions::encode(&StoredVhost::default());
+        let value = definitions::encode(&VhostRecord::default());
         self.committer.append(|writer| writer.meta_put(&key, &value));
         vhost
     }

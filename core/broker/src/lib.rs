@@ -22,9 +22,11 @@ mod recover;
 mod retained;
 mod routing;
 mod stored_message;
+mod tenants;
 mod tick;
 mod topology;
 mod vhost;
+mod vhost_deletion;
 
 pub use access::{Access, PermissionRecord, UserRecord};
 pub use broker::{BrokerHandle, QueueView};
@@ -33,3 +35,4 @@ pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
 pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
+pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

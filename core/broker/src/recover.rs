@@ -52,7 +52,9 @@ impl Core {
         // Each kind needs those before it.
         let order = [
             kind::VHOST,
+            kind::VHOST_LIMITS,
             kind::USER,
+            kind::USER_LIMITS,
             kind::PERMISSION,
             kind::EXCHANGE,
             kind::QUEUE,
@@ -96,7 +98,18 @@ impl Core {
         let [kind, rest @ ..] = parts else { return Err("the key is empty".to_owned()) };
         match (*kind, rest) {
             (kind::VHOST, [name]) => {
-                self.restore_vhost(VhostName::new(name).map_err(|e| e.to_string())?);
+                let vhost = self.restore_vhost(VhostName::new(name).map_err(|e| e.to_string())?);
+                *vhost.tenancy.record.write() = decode(value)?;
+                Ok(())
+            }
+            (kind::VHOST_LIMITS, [name]) => {
+                let vhost = self.vhost(name).map_err(|e| e.to_string())?;
+                *vhost.tenancy.limits.write() = decode(value)?;
+                Ok(())
+            }
+            (kind::USER_LIMITS, [name]) => {
+                let name = UserName::new(name).map_err(|e| e.to_string())?;
+                self.users.set_limits(name, decode(value)?);
                 Ok(())
             }
             (kind::USER, [name]) => {
@@ -171,11 +184,10 @@ impl Core {
         }
     }
 
-    fn restore_vhost(&self, name: VhostName) {
-        self.vhosts
-            .write()
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Vhost::new(name, self.chance.next())));
+    fn restore_vhost(&self, name: VhostName) -> Arc<Vhost> {
+        let mut vhosts = self.vhosts.write();
+        let made = || Arc::new(Vhost::new(name.clone(), self.chance.next()));
+        vhosts.entry(name.clone()).or_insert_with(made).clone()
     }
 
     fn restore_client(

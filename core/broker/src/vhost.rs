@@ -14,6 +14,7 @@ use crate::{
     client_session::ClientSession,
     queue::Queue,
     retained::Retained,
+    tenants::Tenancy,
     topology::{Binding, Destination, Topology},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Vhost {
     /// Queues in which something may expire.
     pub(crate) watched: Mutex<Vec<Weak<Queue>>>,
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
+    pub(crate) tenancy: Tenancy,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -86,6 +88,7 @@ impl Vhost {
             due_clients: Mutex::default(),
             watched: Mutex::default(),
             replies: Mutex::default(),
+            tenancy: Tenancy::default(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Core {
         let name = session_queue_name(&session.client_id)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
         let settings = QueueSettings::of_client(durable, &self.limits, self.durability);
-        let (queue, _) = self.create_queue(vhost, name, settings);
+        let (queue, _) = self.create_queue(vhost, name, settings)?;
         Ok(queue)
     }
 

@@ -32,6 +32,7 @@ use crate::{
     counters::{add, protocol_index},
     login::Conversation,
     queue::{Group, Queue},
+    tenants::Seat,
     vhost::Vhost,
 };
 use consume::{Get, Held};
@@ -52,6 +53,8 @@ pub(crate) struct BrokerConnection {
     identity: Arc<Identity>,
     conversation: Arc<Conversation>,
     vhost: Option<Arc<Vhost>>,
+    /// What the connection counts for, from the opening of a virtual host to the end.
+    seat: Option<Seat>,
     consumers: HashMap<ConsumerId, Held>,
     groups: HashMap<u32, Arc<Group>>,
     exclusive: Vec<Arc<Queue>>,
@@ -110,6 +113,7 @@ impl BrokerConnection {
             identity: Arc::default(),
             conversation: Arc::default(),
             vhost: None,
+            seat: None,
             consumers: HashMap::new(),
             groups: HashMap::new(),
             exclusive: Vec::new(),
@@ -155,6 +159,8 @@ impl BrokerConnection {
             | Command::LeaveChannel { .. } => {}
             Command::Authenticate { request, login } => self.authenticate(request, *login),
             Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
+            Command::OpenChannel { request } => self.open_channel(request),
+            Command::CloseChannel => self.close_channel(),
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);
@@ -304,6 +310,7 @@ impl Connection for BrokerConnection {
                 self.core.remove_queue(&vhost, &queue, false, false).ok();
             }
         }
+        self.seat = None;
         self.core.connections.lock().remove(&self.id);
         self.add_tally();
         add(&self.core.counters.at(self.protocol).connections_closed, 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_contract::{
     Answer, BindExchange, BindQueue, DeclareExchange, DeclareQueue, Refusal, RefusalKind,
 };
-use polymq_model::{ExchangeName, Now, RequestId};
+use polymq_model::{ExchangeName, Now, RequestId, Value, value::find};
 use polymq_store::ShardBatch;
 
 use super::{BrokerConnection, consume::REPLY_TO};
@@ -14,7 +14,11 @@ use crate::{
     declare::{bad_name, check_source},
     queue::QueueSettings,
     topology::{Binding, Destination, alternate},
+    vhost::Vhost,
 };
+
+/// The argument that says what kind of queue it is.
+const TYPE: &str = "x-queue-type";
 
 type Done = Result<(Answer, Option<ShardBatch>), Refusal>;
 
@@ -118,11 +122,16 @@ impl BrokerConnection {
             declare.queue = self.core.random_name("amq.gen-");
         }
         let request = declare.request;
-        let done = self.try_declare_queue(&declare, is_generated, now);
+        let done = self.try_declare_queue(&mut declare, is_generated, now);
         self.answer_done(request, done);
     }
 
-    fn try_declare_queue(&mut self, declare: &DeclareQueue, is_generated: bool, now: Now) -> Done {
+    fn try_declare_queue(
+        &mut self,
+        declare: &mut DeclareQueue,
+        is_generated: bool,
+        now: Now,
+    ) -> Done {
         let vhost = self.open_host()?;
         if declare.queue == REPLY_TO || vhost.replies.lock().contains_key(&declare.queue) {
             let queue = polymq_model::QueueName::new(&declare.queue).map_err(bad_name)?;
@@ -134,6 +143,7 @@ impl BrokerConnection {
             return Ok((declared(&queue), None));
         }
         let permit = self.permit::<Configure>(&vhost, "queue", &declare.queue)?;
+        add_default_type(&vhost, declare);
         if let Some(to) =
             QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.dead_letter
         {
@@ -183,6 +193,24 @@ impl BrokerConnection {
         })();
         self.answer_done(request, done);
     }
+}
+
+/// Gives a queue without a type that of its virtual host, or that of the queue it repeats.
+///
+/// Queues that end by themselves stay classic, because the other types last.
+fn add_default_type(vhost: &Vhost, declare: &mut DeclareQueue) {
+    let Some(default) = vhost.tenancy.record.read().default_queue_type.clone() else { return };
+    let is_lasting = declare.durable && !declare.exclusive && !declare.auto_delete;
+    if !is_lasting || find(&declare.arguments, TYPE).is_some() {
+        return;
+    }
+    let topology = vhost.topology.load();
+    let existing = topology.queue(&declare.queue).map(|queue| &queue.settings.arguments);
+    let value = match existing {
+        Some(arguments) => find(arguments, TYPE).cloned(),
+        None => Some(Value::String(default)),
+    };
+    declare.arguments.extend(value.map(|value| (TYPE.to_owned(), value)));
 }
 
 fn declared(queue: &crate::queue::Queue) -> Answer {

@@ -95,6 +95,11 @@ impl World {
     }
 
     pub(crate) fn connect_as(&self, user: &str) -> Client {
+        self.try_connect_as(user).expect("the virtual host opens")
+    }
+
+    /// Connects, and opens the virtual host if that is granted.
+    pub(crate) fn try_connect_as(&self, user: &str) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
         let peer = Arc::new(Peer {
             address: None,
@@ -115,8 +120,8 @@ impl World {
                 password: Secret::new(b"x".to_vec()),
             }),
         });
-        client.ask(|request| Command::OpenVhost { request, vhost: None });
-        client
+        client.try_ask(|request| Command::OpenVhost { request, vhost: None })?;
+        Ok(client)
     }
 }
 
