@@ -76,16 +76,16 @@ pub trait Action {
     #[doc(hidden)]
     const NAME: &'static str;
     #[doc(hidden)]
-    fn expression(configure: &Regex, write: &Regex, read: &Regex) -> Regex;
+    fn expression<'r>(configure: &'r Regex, write: &'r Regex, read: &'r Regex) -> &'r Regex;
 }
 
 macro_rules! action {
     ($type:ident, $name:literal) => {
         impl Action for $type {
             const NAME: &'static str = $name;
-            fn expression(configure: &Regex, write: &Regex, read: &Regex) -> Regex {
-                let _ = (configure, write, read);
-                action!(@ $type configure write read).clone()
+            fn expression<'r>(c: &'r Regex, w: &'r Regex, r: &'r Regex) -> &'r Regex {
+                let _ = (c, w, r);
+                action!(@ $type c w r)
             }
         }
     };
@@ -147,6 +147,20 @@ impl Access {
         self.users.write().remove(name);
         self.permissions.write().retain(|(_, user), _| user != name);
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Removes all permissions in a virtual host; returns whose they were.
+    pub(crate) fn remove_vhost(&self, vhost: &VhostName) -> Vec<UserName> {
+        let mut users = Vec::new();
+        self.permissions.write().retain(|(host, user), _| {
+            if host == vhost {
+                users.push(user.clone());
+            }
+            host != vhost
+        });
+        self.version.fetch_add(1, Ordering::Release);
+        users.sort();
+        users
     }
 
     /// Errors: kind `Invalid` when an expression is too long or no regular expression.

@@ -8,7 +8,7 @@ use polymq_model::{Now, VhostName};
 use crate::{
     broker::BrokerHandle,
     core::Core,
-    definitions::{self, kind},
+    definitions,
     policies::{PolicyKind, PolicyRecord},
     topology::Exchange,
     vhost::Vhost,
@@ -29,7 +29,7 @@ impl BrokerHandle {
         let vhost = self.0.vhost(vhost.as_str())?;
         let value = definitions::encode(&record);
         vhost.policies.lock().put(policy, name, record)?;
-        let key = definitions::key(&[kind_of(policy), vhost.name.as_str(), name]);
+        let key = definitions::key(&[policy.stored_as(), vhost.name.as_str(), name]);
         self.0.committer.append(|writer| writer.meta_put(&key, &value));
         self.0.apply_policies(&vhost, now);
         Ok(())
@@ -50,7 +50,7 @@ impl BrokerHandle {
             let text = format!("no policy '{name}' in vhost '{}'", vhost.name);
             return Err(Refusal::new(RefusalKind::NotFound, text));
         }
-        let key = definitions::key(&[kind_of(policy), vhost.name.as_str(), name]);
+        let key = definitions::key(&[policy.stored_as(), vhost.name.as_str(), name]);
         self.0.committer.append(|writer| writer.meta_delete(&key));
         self.0.apply_policies(&vhost, now);
         Ok(())
@@ -110,12 +110,5 @@ impl Core {
             let rules = vhost.policies.lock().rules_of(queue.name.as_str(), &queue.settings);
             queue.set_rules(rules, now.unix_ms);
         }
-    }
-}
-
-fn kind_of(policy: PolicyKind) -> &'static str {
-    match policy {
-        PolicyKind::User => kind::POLICY,
-        PolicyKind::Operator => kind::OPERATOR_POLICY,
     }
 }

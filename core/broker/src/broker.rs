@@ -14,6 +14,7 @@ use crate::{
     definitions::{self, kind},
     queue::QueueCounts,
     recover::Recovered,
+    tenants::UserLimits,
     tick::STATISTICS_EVERY_MS,
 };
 
@@ -76,6 +77,7 @@ impl BrokerHandle {
         let vhosts = self.0.all_vhosts();
         self.0.committer.append(|writer| {
             writer.meta_delete(&definitions::key(&[kind::USER, name.as_str()]));
+            writer.meta_delete(&definitions::key(&[kind::USER_LIMITS, name.as_str()]));
             for vhost in &vhosts {
                 writer.meta_delete(&definitions::key(&[
                     kind::PERMISSION,
@@ -85,6 +87,7 @@ impl BrokerHandle {
             }
         });
         self.0.access.remove_user(name);
+        self.0.users.set_limits(name.clone(), UserLimits::default());
     }
 
     /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next
@@ -206,8 +209,13 @@ impl Broker for BrokerHandle {
     ) -> Result<Box<dyn Connection>, Refusal> {
         self.0.check_connection_count()?;
         let id = self.0.next_connection();
-        let record =
-            ConnectionRecord { protocol, outbox: outbox.clone(), user: None, publishes: false };
+        let record = ConnectionRecord {
+            protocol,
+            outbox: outbox.clone(),
+            user: None,
+            vhost: None,
+            publishes: false,
+        };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);
         let connection =

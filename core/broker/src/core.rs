@@ -15,10 +15,12 @@ use polymq_store::{Committer, Durability};
 
 use crate::{
     access::Access,
+    chance::Chance,
     counters::Counters,
-    definitions::{self, StoredVhost, kind},
+    definitions::{self, kind},
     login::Authenticator,
     queue::{Home, WindowBudget},
+    tenants::{Users, VhostRecord},
     vhost::Vhost,
 };
 
@@ -53,10 +55,14 @@ pub(crate) struct Core {
     pub(crate) limits: Arc<Limits>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) entropy: Entropy,
+    /// Seeds of all that is chosen at random, except names.
+    pub(crate) chance: Chance,
     pub(crate) share_expiry_ms: u64,
     pub(crate) durability: Durability,
     pub(crate) skips_damage: bool,
     pub(crate) access: Access,
+    /// Shared with the connections that count in it.
+    pub(crate) users: Arc<Users>,
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) connections: Mutex<HashMap<ConnectionId, ConnectionRecord>>,
@@ -76,12 +82,15 @@ pub(crate) struct ConnectionRecord {
     pub(crate) protocol: &'static str,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) user: Option<UserName>,
+    pub(crate) vhost: Option<VhostName>,
     pub(crate) publishes: bool,
 }
 
 impl Core {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let windows = Arc::new(WindowBudget::new(&parts.limits));
+        let mut seed = [0; 8];
+        (parts.entropy)(&mut seed);
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             committer: parts.committer,
@@ -89,10 +98,12 @@ impl Core {
             limits: parts.limits,
             authenticator: parts.authenticator,
             entropy: parts.entropy,
+            chance: Chance::new(u64::from_le_bytes(seed)),
             share_expiry_ms: parts.share_expiry_ms,
             durability: parts.durability,
             skips_damage: parts.skips_damage,
             access: Access::default(),
+            users: Arc::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),
             connections: Mutex::default(),
@@ -135,6 +146,7 @@ impl Core {
         self.vhosts
             .read()
             .get(name)
+            .filter(|vhost| !vhost.tenancy.is_leaving())
             .cloned()
             .ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("vhost '{name}' not found")))
     }
@@ -145,11 +157,11 @@ impl Core {
         if let Some(vhost) = vhosts.get(&name) {
             return vhost.clone();
         }
-        let vhost = Arc::new(Vhost::new(name.clone()));
+        let vhost = Arc::new(Vhost::new(name.clone(), self.chance.next()));
         vhosts.insert(name.clone(), vhost.clone());
         drop(vhosts);
         let key = definitions::key(&[kind::VHOST, name.as_str()]);
-        let value = definitions::encode(&StoredVhost::default());
+        let value = definitions::encode(&VhostRecord::default());
         self.committer.append(|writer| writer.meta_put(&key, &value));
         vhost
     }

@@ -16,7 +16,9 @@ const SEPARATOR: char = '\0';
 /// The kinds of definitions, as the first part of their keys.
 pub(crate) mod kind {
     pub(crate) const VHOST: &str = "vhost";
+    pub(crate) const VHOST_LIMITS: &str = "vhost-limits";
     pub(crate) const USER: &str = "user";
+    pub(crate) const USER_LIMITS: &str = "user-limits";
     pub(crate) const PERMISSION: &str = "permission";
     pub(crate) const POLICY: &str = "policy";
     pub(crate) const OPERATOR_POLICY: &str = "operator-policy";
@@ -64,10 +66,6 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
     Ok(versioned.value)
 }
-
-/// A virtual host.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct StoredVhost {}
 
 /// An exchange.
 #[derive(Debug, Serialize, Deserialize)]

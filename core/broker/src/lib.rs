@@ -8,12 +8,14 @@
 pub mod access;
 mod admin;
 mod broker;
+mod chance;
 mod client_session;
 mod connection;
 mod core;
 mod counters;
 mod declare;
 mod definitions;
+mod hash;
 mod login;
 mod policies;
 mod publishing;
@@ -22,9 +24,11 @@ mod recover;
 mod retained;
 mod routing;
 mod stored_message;
+mod tenants;
 mod tick;
 mod topology;
 mod vhost;
+mod vhost_deletion;
 
 pub use access::{Access, PermissionRecord, UserRecord};
 pub use broker::{BrokerHandle, QueueView};
@@ -34,3 +38,4 @@ pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginS
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
+pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

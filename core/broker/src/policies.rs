@@ -8,7 +8,10 @@ use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Table, Value, value::find};
 use serde::{Deserialize, Serialize};
 
-use crate::queue::{QueueSettings, Rules, Wishes};
+use crate::{
+    definitions::kind,
+    queue::{QueueSettings, Rules, Wishes},
+};
 
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024;
@@ -102,6 +105,16 @@ pub enum PolicyKind {
     User,
     /// It wins over arguments and policies of users.
     Operator,
+}
+
+impl PolicyKind {
+    /// The kind of its definitions.
+    pub(crate) fn stored_as(self) -> &'static str {
+        match self {
+            Self::User => kind::POLICY,
+            Self::Operator => kind::OPERATOR_POLICY,
+        }
+    }
 }
 
 struct Policy {

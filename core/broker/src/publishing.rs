@@ -12,7 +12,7 @@ use crate::{
     counters::add,
     definitions::{self, StoredRetained, kind},
     queue::{DeadLetterTo, Departing, Queue},
-    routing::{Routing, Target},
+    routing::{Routing, Target, cc_keys, check_publishable},
     stored_message,
     vhost::{ReplyTarget, Vhost},
 };
@@ -141,6 +141,7 @@ impl Core {
         let allowed = self
             .access
             .permit::<crate::access::Write>(&who, &vhost.name, "exchange", &exchange)
+            .and_then(|_| check_publishable(vhost, &vhost.topology.load(), &exchange))
             .is_ok();
         if allowed {
             // The expiry of a will counts from its publication.
@@ -172,8 +173,8 @@ impl Core {
         let routing =
             Routing { topology: &topology, publisher: ClientNumber(0), message: Some(&letter) };
         // Its own keys count all; a key of the queue replaces them.
-        let extra = if to.key.is_none() { message.extra_keys() } else { &[] };
-        let keys = std::iter::once(key).chain(extra.iter().map(|key| &**key));
+        let extra = to.key.is_none().then(|| cc_keys(message));
+        let keys = std::iter::once(key).chain(extra.into_iter().flatten());
         let mut targets = routing.route(&to.exchange, keys).targets;
         targets.retain(|target| match target {
             Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
@@ -203,7 +204,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
             time_ms: 0,
             exchange: message.exchange().to_owned(),
             routing_keys: std::iter::once(message.key())
-                .chain(message.extra_keys().iter().map(|key| &**key))
+                .chain(cc_keys(message))
                 .map(str::to_owned)
                 .collect(),
             original_ttl_ms: if message.deadline_ms() == 0 {

@@ -54,7 +54,9 @@ impl Core {
         // Each kind needs those before it.
         let order = [
             kind::VHOST,
+            kind::VHOST_LIMITS,
             kind::USER,
+            kind::USER_LIMITS,
             kind::PERMISSION,
             kind::POLICY,
             kind::OPERATOR_POLICY,
@@ -104,7 +106,18 @@ impl Core {
         let [kind, rest @ ..] = parts else { return Err("the key is empty".to_owned()) };
         match (*kind, rest) {
             (kind::VHOST, [name]) => {
-                self.restore_vhost(VhostName::new(name).map_err(|e| e.to_string())?);
+                let vhost = self.restore_vhost(VhostName::new(name).map_err(|e| e.to_string())?);
+                *vhost.tenancy.record.write() = decode(value)?;
+                Ok(())
+            }
+            (kind::VHOST_LIMITS, [name]) => {
+                let vhost = self.vhost(name).map_err(|e| e.to_string())?;
+                *vhost.tenancy.limits.write() = decode(value)?;
+                Ok(())
+            }
+            (kind::USER_LIMITS, [name]) => {
+                let name = UserName::new(name).map_err(|e| e.to_string())?;
+                self.users.set_limits(name, decode(value)?);
                 Ok(())
             }
             (kind::USER, [name]) => {
@@ -144,8 +157,7 @@ impl Core {
             }
             (kind::EXCHANGE, [name]) => {
                 let name = ExchangeName::new(name).map_err(|e| e.to_string())?;
-                self.restore_exchange(vhost, name, decode(value)?);
-                Ok(())
+                self.restore_exchange(vhost, name, decode(value)?).map_err(|e| e.to_string())
             }
             (kind::QUEUE, [name]) => {
                 let name = QueueName::new(name).map_err(|e| e.to_string())?;
@@ -201,8 +213,10 @@ impl Core {
         }
     }
 
-    fn restore_vhost(&self, name: VhostName) {
-        self.vhosts.write().entry(name.clone()).or_insert_with(|| Arc::new(Vhost::new(name)));
+    fn restore_vhost(&self, name: VhostName) -> Arc<Vhost> {
+        let mut vhosts = self.vhosts.write();
+        let made = || Arc::new(Vhost::new(name.clone(), self.chance.next()));
+        vhosts.entry(name.clone()).or_insert_with(made).clone()
     }
 
     fn restore_client(

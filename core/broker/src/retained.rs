@@ -32,6 +32,10 @@ impl Retained {
         }
     }
 
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.messages.keys().map(|key| &**key)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{Matched, SubscriptionIds};
-use polymq_model::{ClientNumber, ExchangeName, Message, Properties};
+use polymq_contract::{Matched, Refusal, RefusalKind, SubscriptionIds};
+use polymq_model::{ClientNumber, ExchangeName, Message, Value, value::find};
 use smallvec::SmallVec;
 
 use crate::{
+    chance::Chance,
     client_session::ClientEndpoint,
     queue::Queue,
-    topology::{Binding, Destination, SubscriptionOptions, Topology},
-    vhost::ReplyTarget,
+    topology::{Binding, CONTROL_EXCHANGE, Destination, Seen, SubscriptionOptions, Topology},
+    vhost::{ReplyTarget, Vhost},
 };
 
 /// A place a message goes to.
@@ -28,7 +29,7 @@ pub(crate) enum Target {
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     pub(crate) targets: SmallVec<[Target; 2]>,
-    /// False when headers were looked at, so that the route serves this message only.
+    /// False when more than the key was looked at, so that the route serves this message only.
     pub(crate) cacheable: bool,
 }
 
@@ -49,6 +50,16 @@ impl Routing<'_> {
         exchange: &str,
         keys: impl IntoIterator<Item = &'k str> + Clone,
     ) -> Route {
+        self.route_by(&self.topology.chance, exchange, keys)
+    }
+
+    /// The same, with random choices made by `chance`.
+    pub(crate) fn route_by<'k>(
+        &self,
+        chance: &Chance,
+        exchange: &str,
+        keys: impl IntoIterator<Item = &'k str> + Clone,
+    ) -> Route {
         let mut found = Found { publisher: self.publisher, ..Found::default() };
         let mut cacheable = true;
         if exchange.is_empty() {
@@ -58,7 +69,7 @@ impl Routing<'_> {
                 }
             }
         } else {
-            cacheable = self.visit(exchange, keys, &mut found);
+            cacheable = self.visit(chance, exchange, keys, &mut found);
         }
         Route { targets: found.into_targets(), cacheable }
     }
@@ -67,6 +78,7 @@ impl Routing<'_> {
     /// message. Each exchange is visited once.
     fn visit<'k>(
         &self,
+        chance: &Chance,
         exchange: &str,
         keys: impl IntoIterator<Item = &'k str> + Clone,
         found: &mut Found,
@@ -82,25 +94,20 @@ impl Routing<'_> {
             seen.push(name.clone());
             let Some(exchange) = self.topology.exchange(name.as_str()) else { continue };
             let mut taken = false;
-            let message = self.message;
-            let mut properties = || -> Option<&Properties> { message.map(Message::properties) };
+            let mut take = |binding: &Binding| {
+                taken = true;
+                match &binding.destination {
+                    Destination::Queue(queue) => found.queue(queue),
+                    Destination::Exchange(other) => next.push(other.clone()),
+                    Destination::Client(endpoint, options) => found.client(endpoint, *options),
+                }
+            };
             for key in keys.clone() {
-                let looked = exchange.bindings.for_each_match(
-                    exchange.spec.kind,
-                    key,
-                    &mut properties,
-                    &mut |binding: &Binding| {
-                        taken = true;
-                        match &binding.destination {
-                            Destination::Queue(queue) => found.queue(queue),
-                            Destination::Exchange(other) => next.push(other.clone()),
-                            Destination::Client(endpoint, options) => {
-                                found.client(endpoint, *options);
-                            }
-                        }
-                    },
-                );
-                cacheable &= !looked;
+                let seen = Seen { key, message: self.message, chance };
+                cacheable &= !exchange.bindings.for_each_match(&exchange.spec, seen, &mut take);
+                if exchange.spec.kind.takes_one() {
+                    break;
+                }
             }
             if !taken
                 && let Some(alternate) = exchange.alternate()
@@ -111,6 +118,41 @@ impl Routing<'_> {
         }
         cacheable
     }
+}
+
+/// Whether clients may publish to an exchange.
+///
+/// Errors: kind `NotFound`, kind `Reserved` for an internal exchange, kind `NotAvailable`.
+pub(crate) fn check_publishable(
+    vhost: &Vhost,
+    topology: &Topology,
+    exchange: &str,
+) -> Result<(), Refusal> {
+    let name = &vhost.name;
+    let (kind, text) = match topology.exchange(exchange) {
+        None if !exchange.is_empty() => {
+            (RefusalKind::NotFound, format!("no exchange '{exchange}' in vhost '{name}'"))
+        }
+        Some(found) if found.spec.internal => (
+            RefusalKind::Reserved,
+            format!("cannot publish to internal exchange '{exchange}' in vhost '{name}'"),
+        ),
+        Some(_) if exchange == CONTROL_EXCHANGE => (
+            RefusalKind::NotAvailable,
+            format!("publishing to exchange '{exchange}' is not available yet"),
+        ),
+        Some(_) | None => return Ok(()),
+    };
+    Err(Refusal::new(kind, text))
+}
+
+/// The keys of a message's CC header. Those of BCC served its first routing only, and are gone.
+pub(crate) fn cc_keys(message: &Message) -> impl Iterator<Item = &str> + Clone {
+    let list = match find(&message.properties().headers, "CC") {
+        Some(Value::List(keys)) => keys.as_slice(),
+        _ => &[],
+    };
+    list.iter().filter_map(Value::as_str)
 }
 
 /// Matches so far; each queue and each client once.

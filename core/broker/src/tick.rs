@@ -17,6 +17,7 @@ impl Core {
             self.tick_client_sessions(&vhost, now);
             self.tick_queues(&vhost, now);
         }
+        self.finish_deletions();
         if self.committer.is_dirty() {
             self.committer.kick();
         }

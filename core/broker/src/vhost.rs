@@ -15,6 +15,7 @@ use crate::{
     policies::Policies,
     queue::Queue,
     retained::Retained,
+    tenants::Tenancy,
     topology::{Binding, Destination, Topology},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Vhost {
     /// Queues by the wall time in ms at which something of theirs may be due, and their address.
     due_queues: Mutex<BTreeMap<(u64, usize), Weak<Queue>>>,
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
+    pub(crate) tenancy: Tenancy,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -78,10 +80,10 @@ impl Destinations {
 }
 
 impl Vhost {
-    pub(crate) fn new(name: VhostName) -> Self {
+    pub(crate) fn new(name: VhostName, seed: u64) -> Self {
         Self {
             name,
-            topology: ArcSwap::from_pointee(Topology::new()),
+            topology: ArcSwap::from_pointee(Topology::new(seed)),
             edit: Mutex::default(),
             policies: Mutex::default(),
             retained: Mutex::default(),
@@ -89,6 +91,7 @@ impl Vhost {
             due_clients: Mutex::default(),
             due_queues: Mutex::default(),
             replies: Mutex::default(),
+            tenancy: Tenancy::default(),
         }
     }
 

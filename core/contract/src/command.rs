@@ -34,6 +34,13 @@ pub enum Command {
         /// Its name; `None` takes the listener's.
         vhost: Option<String>,
     },
+    /// Opens a channel: asks whether the user may have one more.
+    OpenChannel {
+        /// Answered with `Done`.
+        request: RequestId,
+    },
+    /// A channel that was opened is no more.
+    CloseChannel,
     /// Declares an exchange.
     DeclareExchange(Box<DeclareExchange>),
     /// Deletes an exchange; one that is missing counts as deleted.
@@ -176,6 +183,7 @@ impl Command {
         match self {
             Self::Authenticate { request, .. }
             | Self::OpenVhost { request, .. }
+            | Self::OpenChannel { request }
             | Self::DeleteExchange { request, .. }
             | Self::DeleteQueue { request, .. }
             | Self::PurgeQueue { request, .. }
@@ -196,6 +204,7 @@ impl Command {
             | Self::Settle(_)
             | Self::Release { .. }
             | Self::SetGroupPrefetch { .. }
+            | Self::CloseChannel
             | Self::EnterChannel { .. }
             | Self::LeaveChannel { .. }
             | Self::ForgetInFlight { .. }

@@ -38,6 +38,7 @@ pub(crate) struct Consumer {
 pub(crate) enum Purpose {
     Authenticate,
     OpenVhost,
+    OpenChannel,
     /// Answered by the `-ok` method of the one that was sent.
     Topology,
     Consume {

@@ -1,6 +1,9 @@
 //! What the broker says, handed to the channel it concerns.
 
-use amq_protocol::protocol::connection::{AMQPMethod, Blocked, Unblocked};
+use amq_protocol::protocol::{
+    AMQPClass,
+    connection::{AMQPMethod, Blocked, Unblocked},
+};
 use polymq_contract::{Answer, Command, Effects, Event, Refusal};
 use polymq_model::{ConsumerId, Now, PublisherId, RequestId};
 
@@ -125,6 +128,7 @@ impl Session {
         match pending.purpose {
             Purpose::Authenticate => return self.on_authenticated(answer, now, effects),
             Purpose::OpenVhost => return self.on_vhost_opened(answer, now, effects),
+            Purpose::OpenChannel => return self.on_channel_opened(&pending, answer, now, effects),
             _ => {}
         }
         if self.channel(pending.channel, pending.incarnation).is_some() {
@@ -137,6 +141,24 @@ impl Session {
             // The channel closed while the message was on its way.
             effects.commands.push(Command::Release { consumers: vec![consumer] });
         }
+    }
+
+    /// A channel is open, or the connection must close, as in RabbitMQ.
+    fn on_channel_opened(
+        &mut self,
+        pending: &Pending,
+        answer: Result<Answer, Refusal>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        use amq_protocol::protocol::channel::{AMQPMethod, OpenOk};
+        if let Err(refusal) = answer {
+            let exception = Exception::refused(&refusal, pending.method);
+            return self.refuse_connection(&exception.on_connection(), now, effects);
+        }
+        self.channels.open(pending.channel);
+        let ok = AMQPClass::Channel(AMQPMethod::OpenOk(OpenOk {}));
+        cold::put(effects.out.buffer(), pending.channel, &ok);
     }
 
     /// A publish was refused: its channel fails, and the broker may forget that it did.

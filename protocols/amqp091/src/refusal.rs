@@ -153,6 +153,7 @@ impl Exception {
 }
 
 const OPEN: (u16, u16) = (10, 40);
+const CHANNEL_OPEN: (u16, u16) = (20, 10);
 
 /// The table: kind of refusal, and the method that was refused, to reply code.
 pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
@@ -162,6 +163,8 @@ pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
         // A virtual host that is missing, closed to the user or full: RabbitMQ answers all with
         // 530.
         _ if method == OPEN => ReplyCode::NotAllowed,
+        // One channel too many costs the connection, as a channel that does not exist must.
+        RefusalKind::Limit if method == CHANNEL_OPEN => ReplyCode::NotAllowed,
         RefusalKind::NotFound => ReplyCode::NotFound,
         RefusalKind::Denied | RefusalKind::Reserved => ReplyCode::AccessRefused,
         RefusalKind::Locked => ReplyCode::ResourceLocked,

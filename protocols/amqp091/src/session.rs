@@ -33,7 +33,7 @@ use crate::{
         frame::{self, Frame},
         id,
     },
-    connection::{Connection, beat, put_close, put_method},
+    connection::{Connection, Purpose, beat, put_close, put_method},
     refusal::{Exception, ReplyCode, Step},
 };
 
@@ -67,7 +67,7 @@ impl Channels {
     }
 
     /// Opens a channel under an incarnation that late events of an earlier one do not name.
-    fn open(&mut self, number: u16) {
+    pub(crate) fn open(&mut self, number: u16) {
         let at = usize::from(number);
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
@@ -78,9 +78,10 @@ impl Channels {
         }
     }
 
-    fn remove(&mut self, number: u16) {
+    fn remove(&mut self, number: u16, effects: &mut Effects) {
         if let Some(slot) = self.slots.get_mut(usize::from(number)) {
             *slot = None;
+            effects.commands.push(Command::CloseChannel);
         }
     }
 
@@ -212,7 +213,7 @@ impl Session {
                     }
                     channel.on_method(method, frame.payload, &mut context)?;
                     if method == id::CHANNEL_CLOSE {
-                        self.channels.remove(frame.channel);
+                        self.channels.remove(frame.channel, effects);
                     }
                 } else {
                     channel.on_content(frame, &mut context)?;
@@ -220,7 +221,7 @@ impl Session {
             }
             Some(channel) => {
                 if channel.on_frame_while_closing(frame, &mut context) {
-                    self.channels.remove(frame.channel);
+                    self.channels.remove(frame.channel, effects);
                 }
             }
             None => self.on_unopened_channel(frame, effects)?,
@@ -267,10 +268,9 @@ impl Session {
             id::CHANNEL_OPEN => {
                 cold::parse(frame.payload, self.connection.table_bounds())
                     .map_err(|error| Exception::method(error, method))?;
-                self.channels.open(frame.channel);
-                use amq_protocol::protocol::channel::{AMQPMethod, OpenOk};
-                let ok = AMQPClass::Channel(AMQPMethod::OpenOk(OpenOk {}));
-                cold::put(effects.out.buffer(), frame.channel, &ok);
+                let purpose = Purpose::OpenChannel;
+                let request = self.connection.expect_on(frame.channel, 0, purpose, method, false);
+                effects.commands.push(Command::OpenChannel { request });
                 Ok(())
             }
             _ => {

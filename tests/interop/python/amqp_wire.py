@@ -238,6 +238,13 @@ def shown(text, run):
     return re.sub(r"amq\.(gen|rabbitmq\.reply-to\.)-?[^\s'\"]+", r"amq.\1*", text)
 
 
+def in_order(value):
+    """The value with all tables in the order of their names."""
+    if isinstance(value, dict):
+        return {name: in_order(value[name]) for name in sorted(value)}
+    return [in_order(item) for item in value] if isinstance(value, list) else value
+
+
 class Wire:
     """One connection. What the broker sends becomes lines of text in `said`."""
 
@@ -246,6 +253,8 @@ class Wire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.said, self.run, self.buffer, self.ended = said, run, b"", False
         self.last, self.properties, self.answers = [], {}, True
+        # Whole texts of errors, and not only their first word; tables within headers in one order.
+        self.texts = False
 
     def close(self):
         self.socket.close()
@@ -337,7 +346,7 @@ class Wire:
     def render(self, name):
         arguments = self.last
         if name.endswith(".close"):
-            word = arguments[1].split(" ")[0]
+            word = arguments[1] if self.texts else arguments[1].split(" ")[0]
             return f"{arguments[0]} {word} {arguments[2]}.{arguments[3]}"
         if name == "connection.start":
             capabilities = " ".join(sorted(arguments[2]["capabilities"]))
@@ -360,6 +369,8 @@ class Wire:
         counted = {"x-acquired-count", "x-delivery-count"}
         if headers := properties.get("headers"):
             shown_headers = {name: headers[name] for name in sorted(headers) if name not in counted}
+            if self.texts:
+                shown_headers = in_order(shown_headers)
             properties["headers"] = shown_headers
             if not shown_headers:
                 del properties["headers"]

@@ -53,6 +53,13 @@ impl Broker {
         if !peer.can_speak(speaks) {
             return Ok(None);
         }
+        Self::start_peer(peer).map(Some)
+    }
+
+    /// Starts this peer.
+    ///
+    /// Errors: as [`Broker::start`].
+    pub fn start_peer(peer: Peer) -> Result<Self> {
         let mut broker = Self {
             peer,
             amqp: Relay::open()?,
@@ -61,7 +68,7 @@ impl Broker {
             dir: tempfile::tempdir()?,
         };
         broker.launch()?;
-        Ok(Some(broker))
+        Ok(broker)
     }
 
     /// Which program this is.

@@ -17,7 +17,7 @@ mod script;
 pub use broker::{Broker, Speaks};
 pub use peers::Peer;
 pub use relay::Relay;
-pub use script::{Client, run_script};
+pub use script::{Client, run_script, run_script_beside_rabbitmq};
 
 use std::{env, path::PathBuf};
 

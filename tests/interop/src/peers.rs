@@ -15,6 +15,8 @@ use crate::{
     target_dir,
 };
 
+const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
 /// The broker under test, chosen by `INTEROP_PEER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -43,6 +45,16 @@ impl Peer {
             Self::Polymq => "polymq",
             Self::Rabbitmq => "rabbitmq",
             Self::Mosquitto => "mosquitto",
+        }
+    }
+
+    /// The program that must be installed, for the peers that are not ours.
+    #[must_use]
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Polymq => None,
+            Self::Rabbitmq => Some(RABBITMQ),
+            Self::Mosquitto => Some("/usr/sbin/mosquitto"),
         }
     }
 
@@ -110,7 +122,7 @@ fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
     epmd.args(["-address", "127.0.0.1", "-port"]).arg(mapper.to_string());
     let epmd = spawn_logged(&mut epmd, dir, Stdio::null())?;
 
-    let mut command = Command::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    let mut command = Command::new(RABBITMQ);
     command
         .env("HOME", &home)
         .env("ERL_EPMD_PORT", mapper.to_string())

@@ -76,16 +76,36 @@ impl Client {
 pub fn run_script(client: Client, speaks: Speaks) -> Result<()> {
     let (command, needed) = client.command();
     if !needed.exists() {
-        let text = format!("{client:?} is not installed; run tests/interop/setup.sh");
-        if clients_are_required() {
-            bail!(text);
-        }
-        return say(&format!("SKIPPED: {text}"));
+        return skip(&format!("{client:?} is not installed; run tests/interop/setup.sh"));
     }
     match Broker::start(speaks)? {
         Some(broker) => Run::start(command, broker)?.judge(client),
         None => say(&format!("passed over: {client:?}, the chosen peer does not speak {speaks:?}")),
     }
+}
+
+/// Runs the script against PolyMQ with RabbitMQ beside it, whose port it gets as `ORACLE_PORT`.
+///
+/// Errors: as [`run_script`]; a missing RabbitMQ counts as a missing client.
+pub fn run_script_beside_rabbitmq(client: Client) -> Result<()> {
+    let (mut command, needed) = client.command();
+    if !needed.exists() {
+        return skip(&format!("{client:?} is not installed; run tests/interop/setup.sh"));
+    }
+    if Peer::Rabbitmq.program().is_some_and(|program| !Path::new(program).exists()) {
+        return skip(&format!("{client:?} needs Debian's package rabbitmq-server"));
+    }
+    let oracle = Broker::start_peer(Peer::Rabbitmq)?;
+    command.env("ORACLE_PORT", oracle.amqp_port().to_string());
+    Run::start(command, Broker::start_peer(Peer::Polymq)?)?.judge(client)
+}
+
+/// Errors: where nothing may be missing.
+fn skip(text: &str) -> Result<()> {
+    if clients_are_required() {
+        bail!("{text}");
+    }
+    say(&format!("SKIPPED: {text}"))
 }
 
 /// Writes past the capturing of the test runner, so that a skipped test is seen.

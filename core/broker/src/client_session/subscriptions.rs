@@ -16,6 +16,7 @@ use crate::{
     access::{Permit, Read},
     core::Core,
     definitions::{self, kind},
+    hash::fnv,
     queue::{Queue, QueueSettings},
     topology::Exchange,
     vhost::Vhost,
@@ -150,7 +151,7 @@ impl Core {
         let name = session_queue_name(&session.client_id)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
         let settings = QueueSettings::of_client(durable, &self.limits, self.durability);
-        let (queue, _) = self.create_queue(vhost, name, settings);
+        let (queue, _) = self.create_queue(vhost, name, settings)?;
         Ok(queue)
     }
 
@@ -259,10 +260,4 @@ pub(crate) fn session_queue_name(client_id: &str) -> Result<QueueName, polymq_mo
         fnv(&bytes)
     });
     QueueName::new(format!("mqtt-subscription-hash-{:016x}{:016x}qos1", seeds[0], seeds[1]))
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -220,7 +220,7 @@ impl BrokerConnection {
         let existing = vhost.topology.load().queue(queue).cloned();
         let queue = match existing {
             Some(queue) => queue,
-            None => self.core.create_queue(&vhost, name, settings).0,
+            None => self.core.create_queue(&vhost, name, settings)?.0,
         };
         let binding = Binding {
             destination: Destination::Queue(queue.clone()),
@@ -259,7 +259,7 @@ impl BrokerConnection {
                 let durability = self.core.durability;
                 let settings =
                     QueueSettings { durable: true, durability, ..QueueSettings::default() };
-                self.core.create_queue(&vhost, name, settings).0
+                self.core.create_queue(&vhost, name, settings)?.0
             }
             Err(refusal) => return Err(refusal),
         };

@@ -48,6 +48,9 @@ impl BrokerConnection {
         match command {
             Command::EnterChannel { publisher } => self.channels.enter(publisher),
             Command::LeaveChannel { publisher } => self.channels.leave(publisher),
+            // Of another channel, or of this one once it is left.
+            Command::OpenChannel { request } => self.open_channel(request),
+            Command::CloseChannel => self.close_channel(),
             Command::Release { consumers } => {
                 self.finish_run(now);
                 self.release_as(&consumers, Outcome::Failed, now);

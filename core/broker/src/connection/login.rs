@@ -6,8 +6,8 @@ use arc_swap::ArcSwapOption;
 use polymq_contract::{Answer, Event, Login, Refusal, RefusalKind};
 use polymq_model::RequestId;
 
-use super::BrokerConnection;
-use crate::{access::Principal, counters::add, login::LoginStep};
+use super::{BrokerConnection, not_open};
+use crate::{access::Principal, counters::add, login::LoginStep, tenants::Seat};
 
 /// Who the connection is, set once by whichever thread finishes the login.
 #[derive(Default)]
@@ -71,11 +71,17 @@ impl BrokerConnection {
         let opened = match self.identity.principal() {
             None => Err(Refusal::new(RefusalKind::LoginFailed, "nobody has logged in")),
             Some(who) => self.core.vhost(&name).and_then(|vhost| {
-                if self.core.access.may_open(&vhost.name, &who.user) {
-                    return Ok(vhost);
+                if !self.core.access.may_open(&vhost.name, &who.user) {
+                    let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
+                    return Err(Refusal::new(RefusalKind::Denied, text));
                 }
-                let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
-                Err(Refusal::new(RefusalKind::Denied, text))
+                self.seat = None;
+                // Before the seat is taken, so that a deletion either refuses it or tells us.
+                if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
+                    record.vhost = Some(vhost.name.clone());
+                }
+                self.seat = Some(Seat::take(&vhost, &self.core.users, &who.user)?);
+                Ok(vhost)
             }),
         };
         let answer = match opened {
@@ -86,5 +92,19 @@ impl BrokerConnection {
             Err(refusal) => Err(refusal),
         };
         self.answer(request, answer, None);
+    }
+
+    pub(super) fn open_channel(&mut self, request: RequestId) {
+        let opened = match &mut self.seat {
+            Some(seat) => seat.open_channel(),
+            None => Err(not_open()),
+        };
+        self.answer(request, opened.map(|()| Answer::Done), None);
+    }
+
+    pub(super) fn close_channel(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.close_channel();
+        }
     }
 }

@@ -26,11 +26,13 @@ use polymq_store::ShardBatch;
 
 use crate::{
     access::{Action, Permit},
+    chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
     queue::{Group, Queue},
+    tenants::Seat,
     vhost::Vhost,
 };
 use consume::{Get, Held};
@@ -51,6 +53,8 @@ pub(crate) struct BrokerConnection {
     identity: Arc<Identity>,
     conversation: Arc<Conversation>,
     vhost: Option<Arc<Vhost>>,
+    /// What the connection counts for, from the opening of a virtual host to the end.
+    seat: Option<Seat>,
     consumers: HashMap<ConsumerId, Held>,
     groups: HashMap<u32, Arc<Group>>,
     exclusive: Vec<Arc<Queue>>,
@@ -59,6 +63,7 @@ pub(crate) struct BrokerConnection {
     opening: Option<Box<OpenClientSession>>,
     getting: Option<Box<Get>>,
     routes: RouteCache,
+    chance: Chance,
     run: Run,
     channels: Channels,
     ended: Vec<Ended>,
@@ -97,6 +102,7 @@ impl BrokerConnection {
         outbox: Arc<Outbox>,
     ) -> Self {
         let number = ClientNumber(core.next_client());
+        let chance = Chance::new(core.chance.next());
         Self {
             core,
             id,
@@ -107,6 +113,7 @@ impl BrokerConnection {
             identity: Arc::default(),
             conversation: Arc::default(),
             vhost: None,
+            seat: None,
             consumers: HashMap::new(),
             groups: HashMap::new(),
             exclusive: Vec::new(),
@@ -115,6 +122,7 @@ impl BrokerConnection {
             opening: None,
             getting: None,
             routes: RouteCache::default(),
+            chance,
             run: Run::default(),
             channels: Channels::default(),
             ended: Vec::new(),
@@ -151,6 +159,8 @@ impl BrokerConnection {
             | Command::LeaveChannel { .. } => {}
             Command::Authenticate { request, login } => self.authenticate(request, *login),
             Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
+            Command::OpenChannel { request } => self.open_channel(request),
+            Command::CloseChannel => self.close_channel(),
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);
@@ -300,6 +310,7 @@ impl Connection for BrokerConnection {
                 self.core.remove_queue(&vhost, &queue, false, false).ok();
             }
         }
+        self.seat = None;
         self.core.connections.lock().remove(&self.id);
         self.add_tally();
         add(&self.core.counters.at(self.protocol).connections_closed, 1);

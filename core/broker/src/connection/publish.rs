@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     access::Write,
-    routing::{Route, Routing},
+    routing::{Route, Routing, check_publishable},
     vhost::Vhost,
 };
 
@@ -109,22 +109,9 @@ impl BrokerConnection {
             return cached;
         }
         let exchange = message.exchange();
-        let permitted = self.permit::<Write>(vhost, "exchange", exchange).and_then(|_| {
-            match topology.exchange(exchange) {
-                None if !exchange.is_empty() => {
-                    let text = format!("no exchange '{exchange}' in vhost '{}'", vhost.name);
-                    Err(Refusal::new(RefusalKind::NotFound, text))
-                }
-                Some(found) if found.spec.internal => {
-                    let text = format!(
-                        "cannot publish to internal exchange '{exchange}' in vhost '{}'",
-                        vhost.name
-                    );
-                    Err(Refusal::new(RefusalKind::Reserved, text))
-                }
-                Some(_) | None => Ok(()),
-            }
-        });
+        let permitted = self
+            .permit::<Write>(vhost, "exchange", exchange)
+            .and_then(|_| check_publishable(vhost, &topology, exchange));
         if let Err(refusal) = permitted {
             let cached = Err(Arc::new(refusal));
             if plain {
@@ -140,7 +127,7 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let route = routing.route(exchange, keys);
+        let route = routing.route_by(&self.chance, exchange, keys);
         let cacheable = route.cacheable && plain;
         let cached = Ok(Arc::new(route));
         if cacheable {

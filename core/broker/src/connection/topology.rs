@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_contract::{
     Answer, BindExchange, BindQueue, DeclareExchange, DeclareQueue, Refusal, RefusalKind,
 };
-use polymq_model::{ExchangeName, Now, RequestId};
+use polymq_model::{ExchangeName, Now, RequestId, Value, value::find};
 use polymq_store::ShardBatch;
 
 use super::{BrokerConnection, consume::REPLY_TO};
@@ -13,8 +13,12 @@ use crate::{
     access::{Configure, Read, Write},
     declare::{bad_name, check_source},
     queue::QueueSettings,
-    topology::{Binding, Destination},
+    topology::{Binding, Destination, alternate},
+    vhost::Vhost,
 };
+
+/// The argument that says what kind of queue it is.
+const TYPE: &str = "x-queue-type";
 
 type Done = Result<(Answer, Option<ShardBatch>), Refusal>;
 
@@ -38,11 +42,9 @@ impl BrokerConnection {
             return Ok((Answer::Done, None));
         }
         let permit = self.permit::<Configure>(&vhost, "exchange", &declare.exchange)?;
-        if let Some(alternate) = polymq_model::value::find(&declare.arguments, "alternate-exchange")
-            .and_then(|v| v.as_str())
-        {
+        if let Some(alternate) = alternate(&declare.arguments)? {
             self.permit::<Read>(&vhost, "exchange", &declare.exchange)?;
-            self.permit::<Write>(&vhost, "exchange", alternate)?;
+            self.permit::<Write>(&vhost, "exchange", &alternate)?;
         }
         let batch = self.core.declare_exchange(&permit, &vhost, declare)?;
         Ok((Answer::Done, batch))
@@ -120,11 +122,16 @@ impl BrokerConnection {
             declare.queue = self.core.random_name("amq.gen-");
         }
         let request = declare.request;
-        let done = self.try_declare_queue(&declare, is_generated, now);
+        let done = self.try_declare_queue(&mut declare, is_generated, now);
         self.answer_done(request, done);
     }
 
-    fn try_declare_queue(&mut self, declare: &DeclareQueue, is_generated: bool, now: Now) -> Done {
+    fn try_declare_queue(
+        &mut self,
+        declare: &mut DeclareQueue,
+        is_generated: bool,
+        now: Now,
+    ) -> Done {
         let vhost = self.open_host()?;
         if declare.queue == REPLY_TO || vhost.replies.lock().contains_key(&declare.queue) {
             let queue = polymq_model::QueueName::new(&declare.queue).map_err(bad_name)?;
@@ -136,6 +143,7 @@ impl BrokerConnection {
             return Ok((declared(&queue), None));
         }
         let permit = self.permit::<Configure>(&vhost, "queue", &declare.queue)?;
+        add_default_type(&vhost, declare);
         if let Some(to) =
             QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.rules.dead_letter
         {
@@ -185,6 +193,24 @@ impl BrokerConnection {
         })();
         self.answer_done(request, done);
     }
+}
+
+/// Gives a queue without a type that of its virtual host, or that of the queue it repeats.
+///
+/// Queues that end by themselves stay classic, because the other types last.
+fn add_default_type(vhost: &Vhost, declare: &mut DeclareQueue) {
+    let Some(default) = vhost.tenancy.record.read().default_queue_type.clone() else { return };
+    let is_lasting = declare.durable && !declare.exclusive && !declare.auto_delete;
+    if !is_lasting || find(&declare.arguments, TYPE).is_some() {
+        return;
+    }
+    let topology = vhost.topology.load();
+    let existing = topology.queue(&declare.queue).map(|queue| &queue.settings.arguments);
+    let value = match existing {
+        Some(arguments) => find(arguments, TYPE).cloned(),
+        None => Some(Value::String(default)),
+    };
+    declare.arguments.extend(value.map(|value| (TYPE.to_owned(), value)));
 }
 
 fn declared(queue: &crate::queue::Queue) -> Answer {

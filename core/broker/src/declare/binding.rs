@@ -11,14 +11,15 @@ use crate::{
     access::{Permit, Read, Write},
     core::Core,
     definitions::{self, StoredBinding, kind},
-    topology::{Binding, Destination, Exchange, Topology},
+    topology::{Binding, CONTROL_EXCHANGE, Destination, Exchange, Topology},
     vhost::{Destinations, Vhost},
 };
 
 impl Core {
     /// Binds `destination` to the exchange `source`.
     ///
-    /// Errors: `NotFound`, `Invalid`, `Reserved` for the default exchange.
+    /// Errors: `NotFound`, `Invalid`, `Reserved` for the default exchange, `NotAvailable` for the
+    /// control exchange.
     pub(crate) fn bind(
         &self,
         _permits: &(Permit<Write>, Permit<Read>),
@@ -27,6 +28,7 @@ impl Core {
         binding: Binding,
     ) -> Result<Option<ShardBatch>, Refusal> {
         let source = check_source(source)?;
+        check_control(&source, &binding.destination)?;
         vhost.edit(|topology, destinations| {
             let Some(exchange) = topology.exchange(source.as_str()) else {
                 return Err(no_exchange(vhost, source.as_str()));
@@ -202,6 +204,16 @@ pub(crate) fn check_source(source: &str) -> Result<ExchangeName, Refusal> {
         return Err(Refusal::new(RefusalKind::Reserved, text));
     }
     ExchangeName::new(source).map_err(bad_name)
+}
+
+fn check_control(source: &ExchangeName, destination: &Destination) -> Result<(), Refusal> {
+    let leads_there =
+        matches!(destination, Destination::Exchange(name) if name.as_str() == CONTROL_EXCHANGE);
+    if !leads_there && source.as_str() != CONTROL_EXCHANGE {
+        return Ok(());
+    }
+    let text = format!("binding exchange '{CONTROL_EXCHANGE}' is not available yet");
+    Err(Refusal::new(RefusalKind::NotAvailable, text))
 }
 
 fn stored_destination(

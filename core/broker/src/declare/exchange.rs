@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{DeclareExchange, Refusal, RefusalKind};
-use polymq_model::{ExchangeName, Table, Value, value::find};
+use polymq_model::ExchangeName;
 use polymq_store::ShardBatch;
 
 use super::{bad_name, check_not_reserved};
@@ -28,12 +28,10 @@ impl Core {
         let name = ExchangeName::new(&declare.exchange).map_err(bad_name)?;
         let kind = ExchangeKind::parse(&declare.kind)?;
         let spec = ExchangeSpec {
-            kind,
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
-            alternate: alternate(&declare.arguments)?,
-            arguments: declare.arguments.clone(),
+            ..ExchangeSpec::parse(kind, declare.arguments.clone())?
         };
         if name.as_str().is_empty() {
             return Err(default_exchange());
@@ -42,13 +40,7 @@ impl Core {
             if let Some(existing) = topology.exchange(name.as_str()) {
                 return match existing.spec.difference(&spec) {
                     None => Ok(None),
-                    Some(difference) => Err(Refusal::new(
-                        RefusalKind::Conflict,
-                        format!(
-                            "inequivalent arg for exchange '{name}' in vhost '{}': {difference}",
-                            vhost.name
-                        ),
-                    )),
+                    Some(difference) => Err(difference.refuse("exchange", name.as_str(), vhost)),
                 };
             }
             check_not_reserved("exchange", name.as_str())?;
@@ -83,7 +75,13 @@ impl Core {
         if name.is_empty() {
             return Err(default_exchange());
         }
-        check_not_reserved("exchange", name)?;
+        if name.starts_with("amq.") {
+            let text = format!(
+                "deletion of system exchange '{name}' in vhost '{}' not allowed",
+                vhost.name
+            );
+            return Err(Refusal::new(RefusalKind::Reserved, text));
+        }
         vhost.edit(|topology, destinations| {
             let Some(exchange) = topology.exchange(name).cloned() else { return Ok(None) };
             if if_unused && !exchange.bindings.is_empty() {
@@ -95,7 +93,7 @@ impl Core {
     }
 
     /// Takes an exchange out of the topology, with all bindings from it and to it.
-    pub(super) fn drop_exchange(
+    pub(crate) fn drop_exchange(
         &self,
         vhost: &Vhost,
         topology: &mut Topology,
@@ -134,27 +132,26 @@ impl Core {
     }
 
     /// Puts an exchange read from the store into the topology.
+    ///
+    /// Errors: kind `Invalid` when its arguments are none that could have been declared.
     pub(crate) fn restore_exchange(
         &self,
         vhost: &Vhost,
         name: ExchangeName,
         stored: StoredExchange,
-    ) {
+    ) -> Result<(), Refusal> {
         let spec = ExchangeSpec {
-            kind: stored.kind,
             durable: true,
             auto_delete: stored.auto_delete,
             internal: stored.internal,
-            alternate: alternate(&stored.arguments).unwrap_or(None),
-            arguments: stored.arguments,
+            ..ExchangeSpec::parse(stored.kind, stored.arguments)?
         };
-        let restored: Result<(), Refusal> = vhost.edit(|topology, _| {
+        vhost.edit(|topology, _| {
             let mut exchange = Exchange::new(name.clone(), spec);
             exchange.policy_alternate = vhost.policies.lock().alternate_of(name.as_str());
             topology.exchanges.insert(name, Arc::new(exchange));
             Ok(())
-        });
-        debug_assert!(restored.is_ok(), "restoring an exchange cannot be refused");
+        })
     }
 }
 
@@ -165,14 +162,4 @@ fn default_exchange() -> Refusal {
 pub(super) fn no_exchange(vhost: &Vhost, name: &str) -> Refusal {
     let text = format!("no exchange '{name}' in vhost '{}'", vhost.name);
     Refusal::new(RefusalKind::NotFound, text)
-}
-
-fn alternate(arguments: &Table) -> Result<Option<String>, Refusal> {
-    let found =
-        find(arguments, "alternate-exchange").or_else(|| find(arguments, "x-alternate-exchange"));
-    match found {
-        None => Ok(None),
-        Some(Value::String(name)) => Ok(Some(name.clone())),
-        Some(other) => Err(crate::queue::invalid("alternate-exchange", other, "text")),
-    }
 }

@@ -5,8 +5,83 @@ mod exchange;
 mod queue;
 
 pub(crate) use binding::check_source;
+use std::fmt::Display;
+
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::BadName;
+use polymq_model::{BadName, Value};
+
+use crate::vhost::Vhost;
+
+/// What a new declaration has otherwise than the object that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    name: &'static str,
+    text: String,
+}
+
+impl Difference {
+    /// Of a property that everything has.
+    pub(crate) fn property(name: &'static str, have: impl Display, want: impl Display) -> Self {
+        Self { name, text: format!("received '{want}' but current is '{have}'") }
+    }
+
+    /// Of an argument.
+    pub(crate) fn argument(name: &'static str, have: Option<&Value>, want: Option<&Value>) -> Self {
+        let text = match (have, want) {
+            (Some(have), Some(want)) => {
+                format!("received '{}' but current is '{}'", shown(want), shown(have))
+            }
+            _ => format!("received {} but current is {}", told(want), told(have)),
+        };
+        Self { name, text }
+    }
+
+    /// The refusal that names it, in the words of RabbitMQ, which people search for.
+    fn refuse(&self, what: &str, object: &str, vhost: &Vhost) -> Refusal {
+        let Self { name, text } = self;
+        Refusal::new(
+            RefusalKind::Conflict,
+            format!(
+                "inequivalent arg '{name}' for {what} '{object}' in vhost '{}': {text}",
+                vhost.name
+            ),
+        )
+    }
+}
+
+/// A value without its type.
+pub(crate) fn shown(value: &Value) -> String {
+    match (value.as_i64(), value.as_str(), value) {
+        (Some(number), _, _) => number.to_string(),
+        (None, Some(text), _) => text.to_owned(),
+        (None, None, Value::Bool(truth)) => truth.to_string(),
+        (None, None, other) => format!("{other:?}"),
+    }
+}
+
+/// A value with its type as AMQP calls it.
+fn told(value: Option<&Value>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    let kind = match value {
+        Value::Bool(_) => "bool",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) => "long",
+        Value::F32(_) => "float",
+        Value::F64(_) => "double",
+        Value::Timestamp(_) => "timestamp",
+        Value::String(_) | Value::LongString(_) => "longstr",
+        Value::Bytes(_) => "binary",
+        Value::List(_) => "array",
+        Value::Map(_) => "table",
+        _ => return format!("the value '{}'", shown(value)),
+    };
+    format!("the value '{}' of type '{kind}'", shown(value))
+}
 
 /// A name that no name can be.
 pub(crate) fn bad_name(bad: BadName) -> Refusal {

@@ -45,36 +45,33 @@ impl Core {
                     existing.touch(now.unix_ms);
                     Ok((existing.clone(), false, None))
                 }
-                Some(difference) => Err(Refusal::new(
-                    RefusalKind::Conflict,
-                    format!(
-                        "inequivalent arg for queue '{name}' in vhost '{}': {difference}",
-                        vhost.name
-                    ),
-                )),
+                Some(difference) => Err(difference.refuse("queue", name.as_str(), vhost)),
             };
         }
         if !is_generated {
             check_not_reserved("queue", name.as_str())?;
         }
-        let (queue, batch) = self.create_queue(vhost, name, settings);
+        let (queue, batch) = self.create_queue(vhost, name, settings)?;
         queue.touch(now.unix_ms);
         Ok((queue, true, batch))
     }
 
     /// Makes a queue, or returns the one that somebody else has just made.
+    ///
+    /// Errors: kind `Limit` when the virtual host has as many as it may have.
     pub(crate) fn create_queue(
         &self,
         vhost: &Arc<Vhost>,
         name: QueueName,
         mut settings: QueueSettings,
-    ) -> (Arc<Queue>, Option<ShardBatch>) {
+    ) -> Result<(Arc<Queue>, Option<ShardBatch>), Refusal> {
         // An exclusive queue ends with its connection, so nothing of it is stored, durable or not.
         let stored = settings.durable && settings.exclusive.is_none();
-        let made: Result<_, Refusal> = vhost.edit(|topology, _| {
+        vhost.edit(|topology, _| {
             if let Some(existing) = topology.queue(name.as_str()) {
                 return Ok((existing.clone(), None));
             }
+            vhost.tenancy.check_queue_count(vhost, name.as_str(), topology.queues.len())?;
             settings.rules = vhost.policies.lock().rules_of(name.as_str(), &settings);
             let log = if stored { self.next_log() } else { LogId(0) };
             let batch = stored.then(|| self.store_queue(vhost, &name, &settings, log));
@@ -84,11 +81,7 @@ impl Core {
             topology.queues.insert(name, queue.clone());
             add(&self.counters.total.queues_created, 1);
             Ok((queue, batch))
-        });
-        match made {
-            Ok(made) => made,
-            Err(refusal) => unreachable!("making a queue cannot be refused: {refusal}"),
-        }
+        })
     }
 
     fn store_queue(

@@ -3,8 +3,10 @@
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Table, Value, value::find};
 
-/// Longest time of a queue's arguments, in ms, as RabbitMQ has it.
-const TIME_MS_MAX: u64 = u32::MAX as u64;
+use crate::declare::shown;
+
+/// Longest time of a queue's arguments, in ms: ten years, as RabbitMQ has it.
+const TIME_MS_MAX: u64 = 315_360_000_000;
 
 /// A table whose names begin with a prefix.
 pub(super) struct Arguments<'a> {
@@ -109,21 +111,9 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// How an argument is shown.
-pub(super) fn show(value: Option<&Value>) -> String {
-    match value {
-        None => "none".to_owned(),
-        Some(value) => match (value.as_i64(), value.as_str()) {
-            (Some(number), _) => format!("'{number}'"),
-            (None, Some(text)) => format!("'{text}'"),
-            (None, None) => format!("'{value:?}'"),
-        },
-    }
-}
-
 pub(crate) fn invalid(name: &str, value: &Value, wanted: &str) -> Refusal {
     Refusal::new(
         RefusalKind::Invalid,
-        format!("invalid arg '{name}': {} is not {wanted}", show(Some(value))),
+        format!("invalid arg '{name}': '{}' is not {wanted}", shown(value)),
     )
 }

@@ -11,6 +11,7 @@ mod life;
 mod paging;
 mod parked;
 mod position;
+mod refusals;
 mod retry;
 mod rules;
 mod serve;
@@ -30,7 +31,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use polymq_contract::{Delivery, Matched, Outbox, Refusal, RefusalKind};
+use polymq_contract::{Delivery, Matched, Outbox, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName};
 use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
@@ -296,22 +297,9 @@ impl Queue {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
     }
 
-    fn locked(&self) -> Refusal {
-        let text = format!("cannot obtain exclusive access to locked queue '{}'", self.name);
-        Refusal::new(RefusalKind::Locked, text)
-    }
-
     /// True when the queue survives a restart.
     pub(crate) fn is_stored(&self) -> bool {
         self.stored
-    }
-
-    fn missing(&self) -> Refusal {
-        Refusal::new(RefusalKind::NotFound, format!("no queue '{}'", self.name))
-    }
-
-    fn in_state(&self, what: &str) -> Refusal {
-        Refusal::new(RefusalKind::Conflict, format!("queue '{}' {what}", self.name))
     }
 }
 

@@ -31,10 +31,7 @@ impl Queue {
             return Err(self.missing());
         }
         if state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0) {
-            return Err(Refusal::new(
-                RefusalKind::Denied,
-                format!("queue '{}' in exclusive use", self.name),
-            ));
+            return Err(self.in_exclusive_use());
         }
         if let Some(first) = first {
             spec.outbox.push(first);

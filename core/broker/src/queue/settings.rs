@@ -5,9 +5,10 @@ use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 use polymq_store::Durability;
 
 use super::{
-    arguments::{Arguments, invalid, show},
+    arguments::{Arguments, invalid},
     rules::{Rules, Wishes, later},
 };
+use crate::declare::Difference;
 
 /// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
 const COMPARED: [&str; 21] = [
@@ -144,28 +145,21 @@ impl QueueSettings {
         find(&self.arguments, name).filter(|value| !is_usual(value))
     }
 
-    /// Names the first property in which a new declaration differs.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    /// The first property in which a new declaration differs.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
         let flags = [
             ("durable", self.durable, other.durable),
             ("auto_delete", self.auto_delete, other.auto_delete),
         ];
         for (name, have, want) in flags {
             if have != want {
-                return Some(format!("'{name}': received '{want}' but current is '{have}'"));
+                return Some(Difference::property(name, have, want));
             }
         }
-        for name in COMPARED {
+        COMPARED.into_iter().find_map(|name| {
             let (have, want) = (self.argument(name), other.argument(name));
-            if !same(have, want) {
-                return Some(format!(
-                    "'{name}': received {} but current is {}",
-                    show(want),
-                    show(have)
-                ));
-            }
-        }
-        None
+            (!same(have, want)).then(|| Difference::argument(name, have, want))
+        })
     }
 }
 

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{
-    ExchangeName, Properties, Table, Value,
+    ExchangeName, Message, Properties, Table,
     persistent::PersistentMap,
-    topic::{Pattern, Syntax, Trie},
+    topic::{EntryId, Pattern, Syntax, Trie},
     value::find,
 };
 
-use super::{exchange::ExchangeKind, headers};
-use crate::{client_session::ClientEndpoint, queue::Queue};
+use super::{
+    choice::Choice,
+    exchange::{ExchangeKind, ExchangeSpec},
+    headers,
+};
+use crate::{chance::Chance, client_session::ClientEndpoint, queue::Queue};
 
 /// Where a binding leads.
 #[derive(Clone)]
@@ -59,15 +63,13 @@ impl Binding {
     ///
     /// Errors: kind `Invalid`.
     pub(crate) fn pattern(&self) -> Result<Pattern, Refusal> {
-        let syntax = match find(&self.arguments, "x-topic-syntax").and_then(Value::as_str) {
-            Some("mqtt") => Syntax::Slash,
-            Some("dot") | None => Syntax::Dot,
-            Some(other) => {
-                return Err(Refusal::new(
-                    RefusalKind::Invalid,
-                    format!("x-topic-syntax is `dot` or `mqtt`, not `{other}`"),
-                ));
-            }
+        let syntax = match find(&self.arguments, "x-topic-syntax") {
+            None => Syntax::Dot,
+            Some(value) => match value.as_str() {
+                Some("dot") => Syntax::Dot,
+                Some("mqtt") => Syntax::Slash,
+                _ => return Err(crate::queue::invalid("x-topic-syntax", value, "dot or mqtt")),
+            },
         };
         Pattern::stored(&self.key, syntax).map_err(|bad| {
             Refusal::new(RefusalKind::Invalid, format!("binding key '{}': {bad}", self.key))
@@ -75,17 +77,29 @@ impl Binding {
     }
 }
 
+/// What is looked at to choose among the bindings of an exchange.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) key: &'a str,
+    /// `None` when only the key is known.
+    pub(crate) message: Option<&'a Message>,
+    pub(crate) chance: &'a Chance,
+}
+
 /// All bindings of an exchange, and an index for its type. Cloning shares everything.
 #[derive(Clone)]
 pub(crate) struct Bindings {
-    all: PersistentMap<Box<str>, Binding>,
+    /// With the entry of the trie, for topics.
+    all: PersistentMap<Box<str>, (Binding, Option<EntryId>)>,
     index: Index,
 }
 
 #[derive(Clone)]
 enum Index {
-    Keys(PersistentMap<Arc<str>, Arc<Vec<Binding>>>),
-    Topics(Trie<(Box<str>, Binding)>),
+    Keys(PersistentMap<Arc<str>, PersistentMap<Box<str>, Binding>>),
+    Topics(Trie<Binding>),
+    /// Each message goes to one.
+    One(Choice),
     /// Fanout and headers look at every binding.
     None,
 }
@@ -96,6 +110,10 @@ impl Bindings {
             ExchangeKind::Direct => Index::Keys(PersistentMap::new()),
             ExchangeKind::Topic => Index::Topics(Trie::new()),
             ExchangeKind::Fanout | ExchangeKind::Headers => Index::None,
+            ExchangeKind::ConsistentHash
+            | ExchangeKind::ModulusHash
+            | ExchangeKind::Random
+            | ExchangeKind::LocalRandom => Index::One(Choice::default()),
         };
         Self { all: PersistentMap::new(), index }
     }
@@ -105,11 +123,11 @@ impl Bindings {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.all.values()
+        self.all.values().map(|(binding, _)| binding)
     }
 
     pub(crate) fn get(&self, identity: &str) -> Option<&Binding> {
-        self.all.get(identity)
+        self.all.get(identity).map(|(binding, _)| binding)
     }
 
     /// Adds a binding, replacing one with the same identity.
@@ -120,33 +138,37 @@ impl Bindings {
             headers::check(&binding.arguments)?;
         }
         let identity = binding.identity();
-        let pattern =
-            matches!(self.index, Index::Topics(_)).then(|| binding.pattern()).transpose()?;
-        self.remove(&identity);
+        let mut entry = None;
         match &mut self.index {
             Index::Keys(keys) => {
                 let mut at_key = keys.get(&*binding.key).cloned().unwrap_or_default();
-                Arc::make_mut(&mut at_key).push(binding.clone());
+                at_key.insert(identity.clone(), binding.clone());
                 keys.insert(binding.key.clone(), at_key);
             }
             Index::Topics(trie) => {
-                if let Some(pattern) = &pattern {
-                    trie.insert(pattern, (identity.clone(), binding.clone()));
+                let pattern = binding.pattern()?;
+                if let Some((_, Some(before))) = self.all.get(&identity) {
+                    trie.remove_entry(&pattern, *before);
                 }
+                entry = Some(trie.insert(&pattern, binding.clone()));
+            }
+            Index::One(choice) => {
+                choice.remove(&identity);
+                choice.insert(kind, binding.clone())?;
             }
             Index::None => {}
         }
-        self.all.insert(identity, binding);
+        self.all.insert(identity, (binding, entry));
         Ok(())
     }
 
     /// Removes a binding.
     pub(crate) fn remove(&mut self, identity: &str) -> Option<Binding> {
-        let binding = self.all.remove(identity)?;
+        let (binding, entry) = self.all.remove(identity)?;
         match &mut self.index {
             Index::Keys(keys) => {
                 if let Some(mut at_key) = keys.get(&*binding.key).cloned() {
-                    Arc::make_mut(&mut at_key).retain(|other| &*other.identity() != identity);
+                    at_key.remove(identity);
                     if at_key.is_empty() {
                         keys.remove(&*binding.key);
                     } else {
@@ -155,10 +177,11 @@ impl Bindings {
                 }
             }
             Index::Topics(trie) => {
-                if let Ok(pattern) = binding.pattern() {
-                    trie.remove(&pattern, |(other, _)| &**other == identity);
+                if let (Ok(pattern), Some(entry)) = (binding.pattern(), entry) {
+                    trie.remove_entry(&pattern, entry);
                 }
             }
+            Index::One(choice) => choice.remove(identity),
             Index::None => {}
         }
         Some(binding)
@@ -166,30 +189,38 @@ impl Bindings {
 
     /// Calls `each` for every binding that takes the message.
     ///
-    /// Returns true when the answer depended on the headers, so that it must not be cached.
-    pub(crate) fn for_each_match<'a>(
-        &'a self,
-        kind: ExchangeKind,
-        key: &str,
-        properties: &mut dyn FnMut() -> Option<&'a Properties>,
+    /// Returns true when the answer depended on more than the key, so that it must not be cached.
+    pub(crate) fn for_each_match(
+        &self,
+        spec: &ExchangeSpec,
+        seen: Seen<'_>,
         each: &mut dyn FnMut(&Binding),
     ) -> bool {
-        match (&self.index, kind) {
-            (Index::Keys(keys), _) => {
-                keys.get(key).into_iter().flat_map(|list| list.iter()).for_each(each);
+        match &self.index {
+            Index::Keys(keys) => {
+                keys.get(seen.key).into_iter().flat_map(PersistentMap::values).for_each(each);
+                false
             }
-            (Index::Topics(trie), _) => trie.for_each_match(key, |(_, binding)| each(binding)),
-            (Index::None, ExchangeKind::Headers) => {
+            Index::Topics(trie) => {
+                trie.for_each_match(seen.key, each);
+                false
+            }
+            Index::One(choice) => {
+                let (chosen, depends) = spec.choose(choice, seen);
+                chosen.into_iter().for_each(each);
+                depends
+            }
+            Index::None if spec.kind == ExchangeKind::Headers => {
                 let none = Properties::default();
-                let props = properties().unwrap_or(&none);
-                self.all
-                    .values()
-                    .filter(|binding| headers::matches(&binding.arguments, props))
-                    .for_each(each);
-                return true;
+                let props = seen.message.map_or(&none, Message::properties);
+                let takes = |binding: &&Binding| headers::matches(&binding.arguments, props);
+                self.iter().filter(takes).for_each(each);
+                true
             }
-            (Index::None, _) => self.all.values().for_each(each),
+            Index::None => {
+                self.iter().for_each(each);
+                false
+            }
         }
-        false
     }
 }

@@ -1,10 +1,14 @@
 //! An exchange: its properties and its bindings.
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{ExchangeName, Table};
+use polymq_model::{ExchangeName, Table, Value, value::find};
 use serde::{Deserialize, Serialize};
 
-use super::bindings::Bindings;
+use super::{
+    bindings::{Binding, Bindings, Seen},
+    choice::{Choice, HashKey},
+};
+use crate::declare::Difference;
 
 /// How an exchange chooses among its bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +23,18 @@ pub(crate) enum ExchangeKind {
     Topic,
     /// Bindings whose arguments match the headers.
     Headers,
+    /// One binding, by a hash that keeps its choice while others come and go.
+    #[serde(rename = "x-consistent-hash")]
+    ConsistentHash,
+    /// One binding, by a hash and the number of bindings.
+    #[serde(rename = "x-modulus-hash")]
+    ModulusHash,
+    /// One binding, at random.
+    #[serde(rename = "x-random")]
+    Random,
+    /// The same, and in a cluster one of this process when there is one.
+    #[serde(rename = "x-local-random")]
+    LocalRandom,
 }
 
 impl ExchangeKind {
@@ -29,14 +45,20 @@ impl ExchangeKind {
             "fanout" => Ok(Self::Fanout),
             "topic" => Ok(Self::Topic),
             "headers" => Ok(Self::Headers),
-            "x-delayed-message" | "x-consistent-hash" | "x-modulus-hash" | "x-random"
-            | "x-local-random" | "x-recent-history" => Err(Refusal::new(
+            "x-consistent-hash" => Ok(Self::ConsistentHash),
+            "x-modulus-hash" => Ok(Self::ModulusHash),
+            "x-random" => Ok(Self::Random),
+            "x-local-random" => Ok(Self::LocalRandom),
+            "x-delayed-message" | "x-recent-history" => Err(Refusal::new(
                 RefusalKind::NotAvailable,
                 format!("exchange type '{text}' is not available yet"),
             )),
             other => Err(Refusal::new(
                 RefusalKind::Invalid,
-                format!("invalid exchange type '{other}'; use direct, fanout, topic or headers"),
+                format!(
+                    "unknown exchange type '{other}'; use direct, fanout, topic, headers, \
+                     x-consistent-hash, x-modulus-hash, x-random or x-local-random"
+                ),
             )),
         }
     }
@@ -47,6 +69,18 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
+        }
+    }
+
+    /// True when a message goes to one binding only, however many routing keys it has.
+    pub(crate) fn takes_one(self) -> bool {
+        match self {
+            Self::ConsistentHash | Self::ModulusHash | Self::Random | Self::LocalRandom => true,
+            Self::Direct | Self::Fanout | Self::Topic | Self::Headers => false,
         }
     }
 }
@@ -61,14 +95,44 @@ pub(crate) struct ExchangeSpec {
     pub(crate) arguments: Table,
     /// Receives what no binding took.
     pub(crate) alternate: Option<String>,
+    /// What of a message is hashed, for `x-consistent-hash`.
+    pub(crate) hash_key: HashKey,
 }
 
 impl ExchangeSpec {
-    /// Names the first property in which a new declaration differs.
-    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+    /// Reads the arguments that have an effect; the others are kept and shown.
+    ///
+    /// Errors: kind `Invalid` for arguments that contradict each other or have a wrong type.
+    pub(crate) fn parse(kind: ExchangeKind, arguments: Table) -> Result<Self, Refusal> {
+        let alternate = alternate(&arguments)?;
+        let hash_key = match kind {
+            ExchangeKind::ConsistentHash => HashKey::parse(&arguments)?,
+            _ => HashKey::default(),
+        };
+        Ok(Self { kind, alternate, hash_key, arguments, ..Self::default() })
+    }
+
+    /// The binding that takes a message, and whether that depends on more than its key.
+    pub(super) fn choose<'a>(
+        &self,
+        choice: &'a Choice,
+        seen: Seen<'_>,
+    ) -> (Option<&'a Binding>, bool) {
+        match self.kind {
+            ExchangeKind::ConsistentHash => {
+                let chosen = choice.by_ring(&self.hash_key, seen.key, seen.message);
+                (chosen, self.hash_key != HashKey::RoutingKey)
+            }
+            ExchangeKind::ModulusHash => (choice.by_remainder(seen.key), false),
+            _ => (choice.by_chance(seen.chance), true),
+        }
+    }
+
+    /// The first property in which a new declaration differs.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
         if self.kind != other.kind {
             let (have, want) = (self.kind.as_str(), other.kind.as_str());
-            return Some(format!("'type': received '{want}' but current is '{have}'"));
+            return Some(Difference::property("type", have, want));
         }
         let flags = [
             ("durable", self.durable, other.durable),
@@ -77,14 +141,38 @@ impl ExchangeSpec {
         ];
         for (name, have, want) in flags {
             if have != want {
-                return Some(format!("'{name}': received '{want}' but current is '{have}'"));
+                return Some(Difference::property(name, have, want));
             }
         }
-        (self.alternate != other.alternate).then(|| {
-            let show = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".into());
-            let (have, want) = (show(&self.alternate), show(&other.alternate));
-            format!("'alternate-exchange': received '{want}' but current is '{have}'")
+        let text = |alternate: &Option<String>| alternate.clone().map(Value::String);
+        if self.alternate != other.alternate {
+            let (have, want) = (text(&self.alternate), text(&other.alternate));
+            return Some(Difference::argument("alternate-exchange", have.as_ref(), want.as_ref()));
+        }
+        let differs = |name| find(&self.arguments, name) != find(&other.arguments, name);
+        let name = ["hash-header", "hash-property"].into_iter().find(|name| differs(name))?;
+        (self.hash_key != other.hash_key).then(|| {
+            let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
+            Difference::argument(name, have, want)
         })
+    }
+}
+
+/// The exchange that receives what no binding took, under either name.
+///
+/// Errors: kind `Invalid` for another type, and when the two names say different things.
+pub(crate) fn alternate(arguments: &Table) -> Result<Option<String>, Refusal> {
+    let read = |name: &str| match find(arguments, name) {
+        None => Ok(None),
+        Some(Value::String(exchange)) => Ok(Some(exchange.clone())),
+        Some(other) => Err(crate::queue::invalid(name, other, "text")),
+    };
+    match (read("alternate-exchange")?, read("x-alternate-exchange")?) {
+        (Some(one), Some(other)) if one != other => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("alternate-exchange is '{one}' and x-alternate-exchange is '{other}'"),
+        )),
+        (one, other) => Ok(one.or(other)),
     }
 }
 

@@ -34,20 +34,32 @@ pub(super) fn matches(arguments: &Table, props: &Properties) -> bool {
         .iter()
         .filter(|(name, _)| name != "x-match" && (with_x || !name.starts_with("x-")));
     let satisfied = |(name, value): &(String, Value)| {
-        let found = find(&props.headers, name).map(Cow::Borrowed);
-        let found = found.or_else(|| header_as_sent(props, name));
-        found.is_some_and(|found| *value == Value::Null || same(value, &found))
+        header_of(props, name).is_some_and(|found| *value == Value::Null || same(value, &found))
     };
     if any { wanted.any(satisfied) } else { wanted.all(satisfied) }
 }
 
-/// Values compare by the class of their type and by value: all numbers are one class.
+/// The header under the name its sender gave it.
+pub(super) fn header_of<'a>(props: &'a Properties, name: &str) -> Option<Cow<'a, Value>> {
+    let found = find(&props.headers, name).map(Cow::Borrowed);
+    found.or_else(|| header_as_sent(props, name))
+}
+
+/// Values compare by the class of their type and by value: all numbers are one class, so are all
+/// texts, and all bytes.
 fn same(a: &Value, b: &Value) -> bool {
     match (whole(a), whole(b), fraction(a), fraction(b)) {
-        (Some(x), Some(y), _, _) => x == y,
-        (Some(x), None, None, Some(y)) | (None, Some(x), Some(y), None) => x as f64 == y,
-        (None, None, Some(x), Some(y)) => x == y,
-        _ => a == b,
+        (Some(x), Some(y), _, _) => return x == y,
+        (Some(x), None, None, Some(y)) | (None, Some(x), Some(y), None) => return x as f64 == y,
+        (None, None, Some(x), Some(y)) => return x == y,
+        _ => {}
+    }
+    match (a, b) {
+        (Value::Bytes(x) | Value::LongString(x), Value::Bytes(y) | Value::LongString(y)) => x == y,
+        _ => match (a.as_str(), b.as_str()) {
+            (Some(x), Some(y)) => x == y,
+            _ => a == b,
+        },
     }
 }
 

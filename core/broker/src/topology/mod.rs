@@ -2,6 +2,7 @@
 //! whole.
 
 mod bindings;
+mod choice;
 mod exchange;
 mod headers;
 
@@ -9,18 +10,28 @@ use std::sync::Arc;
 
 use polymq_model::{ExchangeName, QueueName, persistent::PersistentMap};
 
-use crate::queue::Queue;
-pub(crate) use bindings::{Binding, Destination, SubscriptionOptions};
-pub(crate) use exchange::{Exchange, ExchangeKind, ExchangeSpec};
+use crate::{chance::Chance, queue::Queue};
+pub(crate) use bindings::{Binding, Destination, Seen, SubscriptionOptions};
+pub(crate) use exchange::{Exchange, ExchangeKind, ExchangeSpec, alternate};
+
+/// The exchange that orders to the broker will be published to.
+///
+/// It takes neither publishes nor bindings before it has functions: an order that is not carried
+/// out must not look as if it were.
+pub(crate) const CONTROL_EXCHANGE: &str = "amq.control";
+
+/// Where copies of traced messages will be published to, by the broker only.
+const TRACE_EXCHANGE: &str = "amq.rabbitmq.trace";
 
 /// Exchanges every virtual host has.
-pub(crate) const BUILT_IN: [(&str, ExchangeKind); 6] = [
+pub(crate) const BUILT_IN: [(&str, ExchangeKind); 7] = [
     ("amq.direct", ExchangeKind::Direct),
     ("amq.fanout", ExchangeKind::Fanout),
     ("amq.topic", ExchangeKind::Topic),
     ("amq.headers", ExchangeKind::Headers),
     ("amq.match", ExchangeKind::Headers),
-    ("amq.rabbitmq.trace", ExchangeKind::Topic),
+    (TRACE_EXCHANGE, ExchangeKind::Topic),
+    (CONTROL_EXCHANGE, ExchangeKind::Direct),
 ];
 
 /// Everything routing reads. Cloning shares all parts.
@@ -30,15 +41,18 @@ pub(crate) struct Topology {
     pub(crate) version: u64,
     pub(crate) exchanges: PersistentMap<ExchangeName, Arc<Exchange>>,
     pub(crate) queues: PersistentMap<QueueName, Arc<Queue>>,
+    /// Chooses for messages that come from no connection.
+    pub(crate) chance: Arc<Chance>,
 }
 
 impl Topology {
     /// A topology with the built-in exchanges.
-    pub(crate) fn new() -> Self {
-        let mut topology = Self::default();
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut topology = Self { chance: Arc::new(Chance::new(seed)), ..Self::default() };
         for (name, kind) in BUILT_IN {
             let Ok(name) = ExchangeName::new(name) else { continue };
-            let spec = ExchangeSpec { kind, durable: true, ..ExchangeSpec::default() };
+            let internal = name.as_str() == TRACE_EXCHANGE;
+            let spec = ExchangeSpec { kind, durable: true, internal, ..ExchangeSpec::default() };
             topology.exchanges.insert(name.clone(), Arc::new(Exchange::new(name, spec)));
         }
         topology

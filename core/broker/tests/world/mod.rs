@@ -16,8 +16,11 @@ use polymq_contract::{
 };
 use polymq_memory::MemoryStore;
 use polymq_model::{
-    ConsumerId, Formats, Limits, Message, NewMessage, Now, PublisherId, RequestId, Table, UserName,
-    Value, VhostName, format::PLAIN_FORMAT, message::Body,
+    ConsumerId, Formats, Limits, Message, NewMessage, Now, Properties, PublisherId, RequestId,
+    Table, UserName, Value, VhostName,
+    format::{Format, FormatId, PLAIN_FORMAT},
+    message::Body,
+    properties::Ident,
 };
 use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
 
@@ -42,7 +45,7 @@ impl World {
         let opened = wait(|reply| dyn_store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
-            formats: Formats::new([]),
+            formats: Formats::new([&TABLE_FORMAT]),
             limits: Arc::new(limits),
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(counting_entropy()),
@@ -99,6 +102,11 @@ impl World {
     }
 
     pub(crate) fn connect_as(&self, user: &str) -> Client {
+        self.try_connect_as(user).expect("the virtual host opens")
+    }
+
+    /// Connects, and opens the virtual host if that is granted.
+    pub(crate) fn try_connect_as(&self, user: &str) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
         let peer = Arc::new(Peer {
             address: None,
@@ -119,9 +127,28 @@ impl World {
                 password: Secret::new(b"x".to_vec()),
             }),
         });
-        client.ask(|request| Command::OpenVhost { request, vhost: None });
-        client
+        client.try_ask(|request| Command::OpenVhost { request, vhost: None })?;
+        Ok(client)
     }
+}
+
+/// Messages with headers, which lie in the properties as JSON. `@id` is the message id.
+pub(crate) static TABLE_FORMAT: Format =
+    Format { id: FormatId(250), name: "table", decode: decode_table };
+
+fn decode_table(message: &Message) -> Properties {
+    let headers: Table = serde_json::from_slice(message.native_props()).unwrap();
+    let id = polymq_model::value::find(&headers, "@id").and_then(Value::as_str);
+    let id = id.map(|id| Ident::Text(id.to_owned()));
+    Properties { id, headers, ..Properties::of_head(message) }
+}
+
+/// A message with headers.
+pub(crate) fn with_headers(exchange: &str, key: &str, headers: &[(&str, Value)]) -> Message {
+    let table: Table = headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    let props = serde_json::to_vec(&table).unwrap().leak();
+    NewMessage { format: &TABLE_FORMAT, props, ..message(exchange, key, "m") }
+        .build(&mut Vec::new())
 }
 
 /// Every call gives other bytes, and every run the same.

@@ -274,7 +274,7 @@ impl Channel {
                 self.on_committed(context.effects);
                 Ok(())
             }
-            (Purpose::Authenticate | Purpose::OpenVhost, Ok(_)) => Ok(()),
+            (Purpose::Authenticate | Purpose::OpenVhost | Purpose::OpenChannel, Ok(_)) => Ok(()),
         }
     }
 

@@ -208,7 +208,8 @@ fn table_nested_100_000_levels_is_refused() {
     world.connection_open("/");
     let request = world.request();
     world.answer(request, Ok(Answer::VhostOpened));
-    world.send(1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+    world.ask_for_channel(1);
+    world.done();
     world.all();
     world.raw_method(1, &declare(&nested(100_000)));
     world.expect_connection_close(502, (50, 10));

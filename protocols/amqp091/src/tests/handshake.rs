@@ -198,8 +198,28 @@ fn input_waits_while_an_answer_is_due() {
     world.expect_nothing();
     let request = world.request();
     world.answer(request, Ok(Answer::VhostOpened));
+    assert_eq!(world.all().len(), 1);
+    world.done();
     assert!(!world.effects.waiting);
-    assert_eq!(world.all().len(), 2);
+    assert_eq!(world.all().len(), 1);
+}
+
+#[test] // A user's limit of channels closes the connection with 530, as in RabbitMQ.
+fn one_channel_too_many_closes_the_connection() {
+    let mut world = World::open();
+    world.ask_for_channel(2);
+    world.refuse(RefusalKind::Limit);
+    world.expect_connection_close(530, (20, 10));
+}
+
+#[test]
+fn the_broker_learns_of_every_channel_that_closes() {
+    let mut world = World::open();
+    world.effects.commands.clear();
+    let close = channel::Close { reply_code: 200, ..channel::Close::default() };
+    world.send(1, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+    let closed = |command: &Command| matches!(command, Command::CloseChannel);
+    assert_eq!(world.effects.commands.iter().filter(|command| closed(command)).count(), 1);
 }
 
 #[test]

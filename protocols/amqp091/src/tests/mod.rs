@@ -138,9 +138,14 @@ impl World {
     }
 
     pub(crate) fn open_channel(&mut self, number: u16) {
-        self.send(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+        self.ask_for_channel(number);
+        self.done();
         let expected = AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}));
         assert_eq!(self.method(), (number, expected));
+    }
+
+    pub(crate) fn ask_for_channel(&mut self, number: u16) {
+        self.send(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
     }
 
     /// The client writes bytes.
@@ -209,7 +214,10 @@ impl World {
 
     pub(crate) fn commands(&mut self) -> Vec<Command> {
         let is_news = |command: &Command| {
-            !matches!(command, Command::EnterChannel { .. } | Command::LeaveChannel { .. })
+            !matches!(
+                command,
+                Command::EnterChannel { .. } | Command::LeaveChannel { .. } | Command::CloseChannel
+            )
         };
         let commands = std::mem::take(&mut self.effects.commands);
         commands.into_iter().filter(is_news).collect()
@@ -234,6 +242,7 @@ impl World {
         match self.command() {
             Command::Authenticate { request, .. }
             | Command::OpenVhost { request, .. }
+            | Command::OpenChannel { request }
             | Command::DeleteExchange { request, .. }
             | Command::DeleteQueue { request, .. }
             | Command::PurgeQueue { request, .. }

@@ -12,6 +12,7 @@ mod events;
 mod exact;
 mod fields;
 mod headers;
+mod limits;
 mod lossless;
 mod mqtt;
 mod paths;

@@ -174,6 +174,24 @@ impl Mqtt {
         user: &str,
         properties: &[u8],
     ) -> Self {
+        let (client, connack) = Self::attempt(world, version, client_id, user, properties);
+        assert_eq!(connack[1], 0, "the connection is accepted");
+        client
+    }
+
+    /// The return or reason code with which a connection is refused.
+    pub(crate) fn refused(world: &World, version: Version, client_id: &str) -> u8 {
+        Self::attempt(world, version, client_id, "guest", &[]).1[1]
+    }
+
+    /// Sends CONNECT; the second value is CONNACK.
+    fn attempt(
+        world: &World,
+        version: Version,
+        client_id: &str,
+        user: &str,
+        properties: &[u8],
+    ) -> (Self, Vec<u8>) {
         let mut client = Self::new(world, version);
         let (name, level) = match version {
             Version::V31 => ("MQIsdp", 3),
@@ -193,8 +211,7 @@ impl Mqtt {
         put_binary(&mut body, b"secret");
         client.packet(0x10, &body);
         let connack = client.reply(0x20);
-        assert_eq!(connack[1], 0, "the connection is accepted");
-        client
+        (client, connack)
     }
 
     /// Connects a client of version 5 that leaves a will of quality of service 1.

@@ -145,6 +145,11 @@ impl World {
         state.run();
     }
 
+    /// What administrates the broker.
+    pub(crate) fn broker(&self) -> BrokerHandle {
+        self.0.borrow().broker.clone()
+    }
+
     /// A counter of the MQTT sessions.
     pub(crate) fn mqtt_count(&self, name: &str) -> u64 {
         let counters = self.0.borrow().mqtt.counters().snapshot();

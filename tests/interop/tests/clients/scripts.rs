@@ -1,7 +1,7 @@
 //! One test per client script.
 
 use anyhow::Result;
-use polymq_interop::{Client, Speaks, run_script};
+use polymq_interop::{Client, Speaks, run_script, run_script_beside_rabbitmq};
 
 #[test]
 fn python_pika() -> Result<()> {
@@ -16,6 +16,11 @@ fn python_pika_errors() -> Result<()> {
 #[test]
 fn python_amqp_differences() -> Result<()> {
     run_script(Client::Python("amqp_differences.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_amqp_beside_rabbitmq() -> Result<()> {
+    run_script_beside_rabbitmq(Client::Python("amqp_beside_rabbitmq.py"))
 }
 
 #[test]

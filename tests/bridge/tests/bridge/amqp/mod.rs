@@ -59,6 +59,22 @@ impl Amqp {
     }
 
     pub(crate) fn connect_as(world: &World, user: &str) -> Self {
+        let mut client = Self::log_in(world, user);
+        client.method(0, 10, 40, b"\x01/\x00\x00");
+        client.expect(10, 41);
+        client.open_channel(1);
+        client.expect(20, 11);
+        client
+    }
+
+    /// How the opening of a virtual host is refused.
+    pub(crate) fn refused(world: &World) -> (u16, String) {
+        let mut client = Self::log_in(world, "guest");
+        client.method(0, 10, 40, b"\x01/\x00\x00");
+        client.closed().expect("a refusal")
+    }
+
+    fn log_in(world: &World, user: &str) -> Self {
         let mut client = Self {
             world: world.clone(),
             link: world.open(Speaks::Amqp),
@@ -77,21 +93,32 @@ impl Amqp {
         client.method(0, 10, 11, &start_ok);
         let tune = client.expect(10, 30);
         client.method(0, 10, 31, &tune);
-        client.method(0, 10, 40, b"\x01/\x00\x00");
-        client.expect(10, 41);
-        client.method(1, 20, 10, &[0]);
-        client.expect(20, 11);
         client
     }
 
+    /// Asks for a channel.
+    pub(crate) fn open_channel(&mut self, number: u16) {
+        self.method(number, 20, 10, &[0]);
+    }
+
     pub(crate) fn declare_exchange(&mut self, name: &str, kind: &str) {
+        self.declare_exchange_with(name, kind, &[]);
+        self.expect(40, 11);
+    }
+
+    /// Asks for a durable exchange.
+    pub(crate) fn declare_exchange_with(
+        &mut self,
+        name: &str,
+        kind: &str,
+        declared: &[(&str, Field)],
+    ) {
         let mut arguments = vec![0, 0];
         put_short(&mut arguments, name.as_bytes());
         put_short(&mut arguments, kind.as_bytes());
         arguments.push(0b0_0010);
-        put_long(&mut arguments, &[]);
+        put_long(&mut arguments, &table(declared));
         self.method(1, 40, 10, &arguments);
-        self.expect(40, 11);
     }
 
     pub(crate) fn declare(&mut self, queue: &str) {
@@ -100,12 +127,17 @@ impl Amqp {
 
     /// Declares a durable queue.
     pub(crate) fn declare_with(&mut self, queue: &str, arguments: &[(&str, Field)]) {
+        self.ask_for_queue(queue, arguments);
+        self.expect(50, 11);
+    }
+
+    /// Asks for a durable queue.
+    pub(crate) fn ask_for_queue(&mut self, queue: &str, arguments: &[(&str, Field)]) {
         let mut method = vec![0, 0];
         put_short(&mut method, queue.as_bytes());
         method.push(0b0_0010);
         put_long(&mut method, &table(arguments));
         self.method(1, 50, 10, &method);
-        self.expect(50, 11);
     }
 
     /// Declares an exclusive queue that the broker names.
@@ -125,6 +157,18 @@ impl Amqp {
         key: &str,
         binding: &[(&str, Field)],
     ) {
+        self.ask_to_bind(queue, exchange, key, binding);
+        self.expect(50, 21);
+    }
+
+    /// Asks for a binding.
+    pub(crate) fn ask_to_bind(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        binding: &[(&str, Field)],
+    ) {
         let mut arguments = vec![0, 0];
         put_short(&mut arguments, queue.as_bytes());
         put_short(&mut arguments, exchange.as_bytes());
@@ -132,7 +176,6 @@ impl Amqp {
         arguments.push(0);
         put_long(&mut arguments, &table(binding));
         self.method(1, 50, 20, &arguments);
-        self.expect(50, 21);
     }
 
     /// A queue of this name that gets what is published to the topics that match, and a consumer of
