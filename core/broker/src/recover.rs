@@ -164,18 +164,9 @@ impl Core {
                 let queue = self.restore_queue(vhost, name, decode(value)?);
                 queue.map(drop).map_err(|e| e.to_string())
             }
-            (kind::LEVEL, [queue, level]) => {
-                let level = level.parse().map_err(|_| "bad level".to_owned())?;
-                let StoredLevel { log } = decode(value)?;
+            (kind::LEVEL | kind::PAUSED, [queue, of @ ..]) => {
                 let topology = vhost.topology.load();
-                let queue = topology.queue(queue).ok_or("its queue is not there")?;
-                queue.restore_level(level, LogId(log));
-                Ok(())
-            }
-            (kind::PAUSED, [queue]) => {
-                let topology = vhost.topology.load();
-                topology.queue(queue).ok_or("its queue is not there")?.restore_pause();
-                Ok(())
+                restore_in_queue(topology.queue(queue).ok_or("its queue is not there")?, of, value)
             }
             (kind::BINDING, _) => {
                 let stored: StoredBinding = decode(value)?;
@@ -338,6 +329,18 @@ impl Core {
         }
         None
     }
+}
+
+/// Puts the log of a priority level, or with no level the fact that it is paused, into a queue.
+fn restore_in_queue(queue: &Queue, of: &[&str], value: &[u8]) -> Result<(), String> {
+    let Some(level) = of.first() else {
+        queue.restore_pause();
+        return Ok(());
+    };
+    let level = level.parse().map_err(|_| "bad level".to_owned())?;
+    let StoredLevel { log } = decode(value)?;
+    queue.restore_level(level, LogId(log));
+    Ok(())
 }
 
 fn restore_messages(

@@ -149,7 +149,8 @@ impl Seat {
             && *connections >= max
         {
             let text = format!(
-                "access to vhost '{}' refused for user '{user}': connection limit ({max}) is reached",
+                "access to vhost '{}' refused for user '{user}': connection limit ({max}) is \
+                 reached",
                 vhost.name
             );
             return Err(Refusal::new(RefusalKind::Limit, text));

@@ -474,7 +474,8 @@ fn a_commit_is_answered_when_its_settlements_are_durable() {
     client.publish("", "q", "a");
     client.consume("q", 1, 0);
     client.deliveries();
-    // Somebody asks for everything to be written whenever there is something, as a busy broker does.
+    // Somebody asks for everything to be written whenever there is something, as a busy broker
+    // does.
     let committer = world.broker.committer().clone();
     let kicked = committer.clone();
     committer.set_on_dirty(Box::new(move || kicked.kick()));

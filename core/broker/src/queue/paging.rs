@@ -93,8 +93,8 @@ struct Asked {
 }
 
 impl Queue {
-    /// Reads the next page of each level, if one is wanted and none is on its way. Called without the
-    /// queue's lock, because an engine may answer at once.
+    /// Reads the next page of each level, if one is wanted and none is on its way. Called without
+    /// the queue's lock, because an engine may answer at once.
     pub(super) fn fill(self: &Arc<Self>, now_ms: u64) {
         loop {
             let (at, level, generation, limit) = {

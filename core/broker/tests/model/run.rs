@@ -95,17 +95,7 @@ impl Run {
         let mut given = Given::default();
         match step {
             Step::Publish(messages, durable) => given = self.publish(messages, *durable),
-            Step::Consume(prefetch, priority) => {
-                self.next_consumer += 1;
-                let consumer = self.next_consumer;
-                let (prefetch, priority) = (*prefetch, *priority);
-                let arguments = vec![("x-priority".to_owned(), Value::U8(priority))];
-                let mut consume = world::consume_of("q", consumer, prefetch.into());
-                consume.arguments = arguments;
-                given = self.send(Command::Consume(Box::new(consume)));
-                self.model.add_taker(Taker { id: consumer, prefetch, priority });
-                self.model.dispatch(now, &mut given);
-            }
+            Step::Consume(prefetch, priority) => given = self.consume(*prefetch, *priority),
             Step::Cancel(at) => {
                 let Some(consumer) = self.taker(*at) else { return };
                 let (request, id) = (RequestId(1_000_000), ConsumerId(consumer));
@@ -163,6 +153,17 @@ impl Run {
         self.model.look(now, &mut given);
         assert!(given.0.is_empty(), "nobody should have got {:?}", given.0);
         self.compare();
+    }
+
+    fn consume(&mut self, prefetch: u8, priority: u8) -> Given {
+        self.next_consumer += 1;
+        let consumer = self.next_consumer;
+        let mut consume = world::consume_of("q", consumer, prefetch.into());
+        consume.arguments = vec![("x-priority".to_owned(), Value::U8(priority))];
+        let mut given = self.send(Command::Consume(Box::new(consume)));
+        self.model.add_taker(Taker { id: consumer, prefetch, priority });
+        self.model.dispatch(self.now(), &mut given);
+        given
     }
 
     fn taker(&self, at: u8) -> Option<u32> {

@@ -37,8 +37,8 @@ fn too_many_queues_of_a_vhost_are_refused() {
     amqp.declare("first");
     amqp.ask_for_queue("second", &[]);
     let (code, text) = amqp.closed().unwrap();
-    let wanted = "PRECONDITION_FAILED - cannot declare queue 'second' in vhost '/': queue limit (1) \
-                  is reached";
+    let wanted = "PRECONDITION_FAILED - cannot declare queue 'second' in vhost '/': queue limit \
+                  (1) is reached";
     assert_eq!((code, text.as_str()), (406, wanted));
     let mut mqtt = Mqtt::v5(&world, "m");
     assert_eq!(mqtt.subscribe_with("direct/#", 0, None), 0);
@@ -78,7 +78,7 @@ fn wrong_weights_and_hash_arguments_cost_the_channel() {
         let world = World::new();
         let mut amqp = Amqp::connect(&world);
         amqp.declare("q");
-        amqp.declare_exchange_with("x", "x-consistent-hash", arguments);
+        amqp.ask_for_exchange("x", "x-consistent-hash", arguments);
         amqp.ask_to_bind("q", "x", weight, &[]);
         assert_eq!(amqp.closed().unwrap().0, 406, "{weight}");
     }
@@ -92,7 +92,7 @@ fn a_hash_of_a_header_sends_numbers_and_their_texts_the_same_way() {
     amqp.declare_exchange_with("x", "x-consistent-hash", &by);
     for queue in ["a", "b", "c"] {
         amqp.declare(queue);
-        amqp.ask_to_bind(queue, "x", "1", &[]);
+        amqp.bind(queue, "x", "1");
     }
     let mut mqtt = Mqtt::v5(&world, "m");
     for customer in 0..20 {

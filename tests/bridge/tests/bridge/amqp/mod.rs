@@ -103,16 +103,21 @@ impl Amqp {
 
     pub(crate) fn declare_exchange(&mut self, name: &str, kind: &str) {
         self.declare_exchange_with(name, kind, &[]);
-        self.expect(40, 11);
     }
 
-    /// Asks for a durable exchange.
+    /// Declares a durable exchange.
     pub(crate) fn declare_exchange_with(
         &mut self,
         name: &str,
         kind: &str,
         declared: &[(&str, Field)],
     ) {
+        self.ask_for_exchange(name, kind, declared);
+        self.expect(40, 11);
+    }
+
+    /// Asks for a durable exchange.
+    pub(crate) fn ask_for_exchange(&mut self, name: &str, kind: &str, declared: &[(&str, Field)]) {
         let mut arguments = vec![0, 0];
         put_short(&mut arguments, name.as_bytes());
         put_short(&mut arguments, kind.as_bytes());
