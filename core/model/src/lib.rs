@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod carry;
+pub mod durability;
 pub mod format;
 pub mod ids;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod properties;
 pub mod topic;
 pub mod value;
 
+pub use durability::{BadDurability, DURABILITY, Durability};
 pub use format::{Format, FormatId, Formats};
 pub use ids::{ClientNumber, ConnectionId, ConsumerId, LogId, Now, PublisherId, RequestId, Seq};
 pub use limits::Limits;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use triomphe::ThinArc;
 
 use crate::{
+    durability::Durability,
     format::{Format, FormatId, Formats},
     properties::Properties,
 };
@@ -23,6 +24,7 @@ const DURABLE: u8 = 1;
 const RETAIN: u8 = 2;
 const HAS_PRIORITY: u8 = 4;
 const ANNOTATED: u8 = 8;
+const LOWERED: u8 = 16;
 
 /// A message. Cloning adds a reference.
 ///
@@ -99,6 +101,11 @@ pub struct NewMessage<'a> {
 impl NewMessage<'_> {
     /// Makes the message. `scratch` is a buffer of the caller that is reused from call to call.
     pub fn build(self, scratch: &mut Vec<u8>) -> Message {
+        self.build_with(0, scratch)
+    }
+
+    /// Makes it with flags beside those that its fields say.
+    fn build_with(self, mut flags: u8, scratch: &mut Vec<u8>) -> Message {
         let small = self.body.as_bytes().len() <= INLINE_BODY_BYTES_MAX;
         scratch.clear();
         scratch.extend_from_slice(self.exchange.as_bytes());
@@ -111,7 +118,6 @@ impl NewMessage<'_> {
             Body::Slice(bytes) => Bytes::copy_from_slice(bytes),
             Body::Shared(bytes) => bytes,
         });
-        let mut flags = 0;
         for (set, bit) in [
             (self.durable, DURABLE),
             (self.retain, RETAIN),
@@ -233,6 +239,30 @@ impl Message {
         self.head().flags & DURABLE != 0
     }
 
+    /// How well the message is to be kept at most; a queue may keep it less well.
+    ///
+    /// Cost: where the sender has asked for less than usual, its properties are decoded.
+    pub fn durability(&self) -> Durability {
+        if !self.is_durable() {
+            return Durability::Memory;
+        }
+        let asked = || Durability::asked(&self.properties().headers);
+        (self.head().flags & LOWERED != 0).then(asked).flatten().unwrap_or_default()
+    }
+
+    /// A new message that nobody else holds yet, kept no better than its header
+    /// [`DURABILITY`](crate::DURABILITY) says, which is `asked`.
+    pub fn lowered(mut self, asked: Durability) -> Self {
+        match asked {
+            Durability::Sync => {}
+            Durability::Memory => self.change(|head| head.flags &= !DURABLE),
+            Durability::Os | Durability::SyncInterval { .. } => {
+                self.change(|head| head.flags |= LOWERED);
+            }
+        }
+        self
+    }
+
     /// True when the message is to be kept as the last value of its topic.
     pub fn retain(&self) -> bool {
         self.head().flags & RETAIN != 0
@@ -318,7 +348,7 @@ impl Message {
             arrived_ms: self.arrived_ms(),
             extra_keys: Vec::new(),
         };
-        message.build(&mut Vec::new())
+        message.build_with(self.head().flags & LOWERED, &mut Vec::new())
     }
 
     /// The fixed head of a stored record; [`Message::stored_tail`] follows it, then the body.
@@ -391,7 +421,7 @@ impl Message {
             arrived_ms: u64::from_le_bytes(head.get(16..24)?.try_into().ok()?),
             extra_keys: Vec::new(),
         };
-        Some((message.build(&mut Vec::new()), annotations))
+        Some((message.build_with(flags & LOWERED, &mut Vec::new()), annotations))
     }
 
     /// The same message with what the broker knows about it.
@@ -406,9 +436,14 @@ impl Message {
 
     /// Sets the annotations of a message that nobody else holds yet.
     fn annotate(&mut self, annotations: Annotations) {
+        self.change(|head| head.annotations = Some(Box::new(annotations)));
+    }
+
+    /// Changes the head of a message that nobody else holds yet.
+    fn change(&mut self, change: impl FnOnce(&mut Head)) {
         self.0.with_arc_mut(|arc| {
             if let Some(inner) = triomphe::Arc::get_mut(arc) {
-                inner.header_mut().annotations = Some(Box::new(annotations));
+                change(inner.header_mut());
             }
         });
     }
@@ -418,11 +453,7 @@ impl Message {
         if ThinArc::strong_count(&self.0) != 1 {
             self = self.copy_to(self.exchange(), self.key(), self.deadline_ms(), self.retain());
         }
-        self.0.with_arc_mut(|arc| {
-            if let Some(inner) = triomphe::Arc::get_mut(arc) {
-                inner.header_mut().extra_keys = (!keys.is_empty()).then(|| keys.into());
-            }
-        });
+        self.change(|head| head.extra_keys = (!keys.is_empty()).then(|| keys.into()));
         self
     }
 

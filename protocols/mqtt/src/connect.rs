@@ -1,7 +1,9 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
 use bytes::{BufMut, BytesMut};
-use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Secret, Will};
+use polymq_contract::{
+    Answer, Command, Effects, Login, OpenClientSession, Refusal, RefusalKind, Secret, Will,
+};
 use polymq_model::{
     Now,
     message::{Body, NewMessage},
@@ -170,6 +172,9 @@ impl Session {
         if scan.is_text && std::str::from_utf8(will.payload).is_err() {
             let text = "the will's payload is not UTF-8, as its format indicator says";
             return Err(Fault::new(Reason::PAYLOAD_FORMAT_INVALID, text));
+        }
+        if let Some(Err(bad)) = &scan.durability {
+            return Err(Fault::new(codes(RefusalKind::Invalid).connack, bad.to_string()));
         }
         let route = match Route::of_topic(will.topic, &self.shared.exchange, &self.limits) {
             Ok(route) => route,
@@ -347,7 +352,7 @@ impl Session {
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let mut buffer = Vec::new();
         let counters = &self.shared.counters;
-        let message = NewMessage {
+        let mut message = NewMessage {
             format: if self.client.is_v5() { &MQTT5 } else { &MQTT3 },
             exchange: &will.route.exchange,
             key: &will.route.key,
@@ -362,6 +367,9 @@ impl Session {
             extra_keys: Vec::new(),
         }
         .build(&mut Vec::new());
+        if let Some(Ok(durability)) = &will.scan.durability {
+            message = message.lowered(*durability);
+        }
         Will { message, delay_secs: will.scan.will_delay_secs }
     }
 

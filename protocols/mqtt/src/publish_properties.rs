@@ -1,6 +1,9 @@
 //! What the properties of a PUBLISH say to the broker, read in one pass.
 
-use polymq_model::carry::{Field, is_reserved, smaller_ttl};
+use polymq_model::{
+    BadDurability, DURABILITY, Durability,
+    carry::{Field, is_reserved, smaller_ttl},
+};
 
 use crate::{
     codec::{
@@ -11,7 +14,7 @@ use crate::{
 };
 
 /// What one pass over the properties found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     pub(crate) alias: Option<u16>,
     expiry_secs: Option<u32>,
@@ -21,6 +24,8 @@ pub(crate) struct Scan {
     pub(crate) is_text: bool,
     pub(crate) priority: Option<u8>,
     pub(crate) will_delay_secs: u32,
+    /// The weaker class that is asked for.
+    pub(crate) durability: Option<Result<Durability, BadDurability>>,
     /// Properties that are not passed on.
     must_strip: bool,
 }
@@ -60,6 +65,9 @@ impl Scan {
     fn read_header(&mut self, name: &str, value: &str) {
         if is_reserved(name) {
             self.must_strip = true;
+        }
+        if name == DURABILITY {
+            self.durability.get_or_insert_with(|| Durability::parse(value));
         }
         match Field::from_key(name) {
             Some(Field::Priority) => self.priority = value.parse().ok().or(self.priority),

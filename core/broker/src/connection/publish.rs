@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{
-    Message, Now, PublisherId,
+    Durability, Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
 };
 use polymq_store::ShardBatch;
@@ -40,6 +40,8 @@ struct Numbered {
     place: usize,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
+    /// How well the message may be kept.
+    durability: Durability,
 }
 
 /// A range of publishes that ended alike.
@@ -91,7 +93,8 @@ impl BrokerConnection {
         if publish.number > 0 {
             let Publish { publisher, number, received, .. } = publish;
             let place = self.run.messages.len();
-            self.run.numbers.push(Numbered { publisher, number, place, received });
+            let durability = publish.message.durability();
+            self.run.numbers.push(Numbered { publisher, number, place, received, durability });
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
@@ -167,14 +170,15 @@ impl BrokerConnection {
         if self.run.numbers.is_empty() {
             return;
         }
-        let outcome = match route.targets.is_empty() {
-            true => PublishOutcome::Unrouted,
-            false => PublishOutcome::Routed,
-        };
+        let committer = &self.core.committer;
+        let kept = handed.kept.unwrap_or(Durability::Memory);
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
-            let Numbered { publisher, number, .. } = taken;
-            let full = index >= accepted;
-            let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
+            let Numbered { publisher, number, durability, .. } = taken;
+            let outcome = match route.targets.is_empty() {
+                _ if index >= accepted => PublishOutcome::Refused(RefusalKind::Full),
+                true => PublishOutcome::Unrouted,
+                false => PublishOutcome::Routed(committer.kept(kept.weaker(durability))),
+            };
             let ended = Ended { publisher, first: number, last: number, outcome, batch };
             match self.ended.last_mut() {
                 Some(last)
@@ -195,11 +199,15 @@ impl BrokerConnection {
     fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
         let client = self.client.as_ref()?;
         let taken = self.run.numbers.iter().take(accepted);
-        let packet_ids: Vec<u16> = taken.filter_map(|taken| taken.received).collect();
+        let packet_ids: Vec<u16> = taken.clone().filter_map(|taken| taken.received).collect();
         if packet_ids.is_empty() {
             return None;
         }
-        self.core.remember_received(vhost, client, &packet_ids)
+        let strictest = taken.map(|taken| taken.durability).reduce(Durability::stronger);
+        // The id of a message that stays in memory outlives the process all the same, or a repeat
+        // would be delivered again.
+        let class = strictest.unwrap_or_default().stronger(Durability::Os);
+        self.core.remember_received(vhost, client, &packet_ids, class)
     }
 
     /// Tells what is known about confirms, and asks to be told about the rest.

@@ -182,10 +182,11 @@ impl Channel {
         };
         checked_size(u64::try_from(body_bytes).unwrap_or(u64::MAX), context)?;
         let reply_name = self.reply.as_ref().map(|reply| reply.name.as_str());
-        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, rewritten } =
-            inspect(props, reply_name, context)?;
+        let facts = inspect(props, reply_name, context)?;
+        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, rewritten, .. } =
+            facts;
         let connection = &mut *context.connection;
-        let message = NewMessage {
+        let mut message = NewMessage {
             format: &AMQP091,
             exchange,
             key,
@@ -200,6 +201,9 @@ impl Channel {
             extra_keys,
         }
         .build(&mut connection.scratch);
+        if let Some(durability) = facts.durability {
+            message = message.lowered(durability);
+        }
         let publisher = self.publisher();
         let number = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.next_number(),

@@ -263,6 +263,11 @@ impl Mqtt {
 
     /// Publishes, answers what the server answers, and returns the reason code.
     pub(crate) fn publish(&mut self, publish: Publish) -> u8 {
+        self.publish_acked(publish).get(2).copied().unwrap_or(0)
+    }
+
+    /// Publishes, answers what the server answers, and returns the body of PUBACK or PUBREC.
+    pub(crate) fn publish_acked(&mut self, publish: Publish) -> Vec<u8> {
         let mut body = Vec::new();
         put_binary(&mut body, publish.topic.as_bytes());
         if publish.qos > 0 {
@@ -277,7 +282,7 @@ impl Mqtt {
         body.extend_from_slice(&publish.payload);
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
         if publish.qos == 0 {
-            return 0;
+            return Vec::new();
         }
         let answer = self.reply(if publish.qos == 1 { 0x40 } else { 0x50 });
         let reason = answer.get(2).copied().unwrap_or(0);
@@ -285,7 +290,7 @@ impl Mqtt {
             self.packet(0x62, &answer[..2]);
             self.reply(0x70);
         }
-        reason
+        answer
     }
 
     /// Publishes what was received, with all its properties, to another topic.
