@@ -21,7 +21,7 @@ fn text(value: &str) -> Value {
 /// A persistent message that asks for a class, as a session makes it.
 fn asking(exchange: &str, key: &str, asked: Durability) -> Message {
     let headers = [("x-durability", text(&asked.to_string()))];
-    with_headers(exchange, key, &headers).lowered(asked)
+    with_headers(exchange, key, &headers).lowered(Some(asked))
 }
 
 fn numbered(message: Message, number: u64) -> Command {

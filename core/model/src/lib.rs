@@ -6,7 +6,9 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod annotations;
 pub mod carry;
+pub mod delay;
 pub mod durability;
 pub mod format;
 pub mod ids;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use triomphe::ThinArc;
 
+pub use crate::annotations::{Annotations, Death, Delayed};
 use crate::{
     durability::Durability,
     format::{Format, FormatId, Formats},
@@ -144,37 +145,6 @@ impl NewMessage<'_> {
     }
 }
 
-/// What the broker itself knows about a message. Clients cannot write it.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Annotations {
-    /// Dead-letter record, newest first, one entry per queue and reason.
-    pub deaths: Vec<Death>,
-    /// Queue, reason and exchange of the first death.
-    pub first_death: Option<(String, String, String)>,
-    /// Queue, reason and exchange of the latest death.
-    pub last_death: Option<(String, String, String)>,
-}
-
-/// One entry of the dead-letter record.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Death {
-    /// The queue in which the message died.
-    pub queue: String,
-    /// `rejected`, `expired`, `maxlen`, `delivery_limit` or `too_large`.
-    pub reason: String,
-    /// How often it died there for this reason.
-    pub count: u64,
-    /// When it last died there, in ms since 1970.
-    pub time_ms: u64,
-    /// The exchange it had been published to.
-    pub exchange: String,
-    /// The routing keys it had been published with.
-    pub routing_keys: Vec<String>,
-    /// The expiry it had, in ms; the dead letter has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub original_ttl_ms: Option<u64>,
-}
-
 impl Message {
     /// The native form of [`Message::native_props`].
     pub fn format(&self) -> &'static Format {
@@ -251,12 +221,12 @@ impl Message {
     }
 
     /// A new message that nobody else holds yet, kept no better than its header
-    /// [`DURABILITY`](crate::DURABILITY) says, which is `asked`.
-    pub fn lowered(mut self, asked: Durability) -> Self {
+    /// [`DURABILITY`](crate::DURABILITY) says, which is `asked` if it is there.
+    pub fn lowered(mut self, asked: Option<Durability>) -> Self {
         match asked {
-            Durability::Sync => {}
-            Durability::Memory => self.change(|head| head.flags &= !DURABLE),
-            Durability::Os | Durability::SyncInterval { .. } => {
+            None | Some(Durability::Sync) => {}
+            Some(Durability::Memory) => self.change(|head| head.flags &= !DURABLE),
+            Some(Durability::Os | Durability::SyncInterval { .. }) => {
                 self.change(|head| head.flags |= LOWERED);
             }
         }
@@ -430,8 +400,11 @@ impl Message {
             self.annotate(annotations);
             return self;
         }
-        let (exchange, key) = (self.exchange().to_owned(), self.key().to_owned());
-        self.readdressed(&exchange, &key, annotations)
+        let mut message =
+            self.copy_to(self.exchange(), self.key(), self.deadline_ms(), self.retain());
+        message = message.with_extra_keys(self.extra_keys().to_vec());
+        message.annotate(annotations);
+        message
     }
 
     /// Sets the annotations of a message that nobody else holds yet.

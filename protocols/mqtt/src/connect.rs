@@ -1,11 +1,10 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
 use bytes::{BufMut, BytesMut};
-use polymq_contract::{
-    Answer, Command, Effects, Login, OpenClientSession, Refusal, RefusalKind, Secret, Will,
-};
+use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Secret, Will};
 use polymq_model::{
     Now,
+    delay::DelayHeaders,
     message::{Body, NewMessage},
 };
 
@@ -173,9 +172,8 @@ impl Session {
             let text = "the will's payload is not UTF-8, as its format indicator says";
             return Err(Fault::new(Reason::PAYLOAD_FORMAT_INVALID, text));
         }
-        if let Some(Err(bad)) = &scan.durability {
-            return Err(Fault::new(codes(RefusalKind::Invalid).connack, bad.to_string()));
-        }
+        let invalid = |text: String| Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text);
+        scan.durability().map_err(|bad| invalid(bad.to_string()))?;
         let route = match Route::of_topic(will.topic, &self.shared.exchange, &self.limits) {
             Ok(route) => route,
             Err(Unroutable::Fault(fault)) => return Err(fault),
@@ -188,6 +186,10 @@ impl Session {
             }
             Err(Unroutable::Refused { reason, text, .. }) => return Err(Fault::new(reason, text)),
         };
+        if route.delay_secs > 0 || scan.delays != DelayHeaders::default() {
+            let text = "a will is delayed by its will delay interval, and by nothing else";
+            return Err(invalid(text.to_owned()));
+        }
         Ok(Some(PendingWill {
             route,
             payload: will.payload.to_vec(),
@@ -352,7 +354,7 @@ impl Session {
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let mut buffer = Vec::new();
         let counters = &self.shared.counters;
-        let mut message = NewMessage {
+        let message = NewMessage {
             format: if self.client.is_v5() { &MQTT5 } else { &MQTT3 },
             exchange: &will.route.exchange,
             key: &will.route.key,
@@ -366,10 +368,8 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(&mut Vec::new());
-        if let Some(Ok(durability)) = &will.scan.durability {
-            message = message.lowered(*durability);
-        }
+        .build(&mut Vec::new())
+        .lowered(will.scan.durability().unwrap_or_default());
         Will { message, delay_secs: will.scan.will_delay_secs }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use polymq_contract::{Command, Effects, Publish as Order, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Now, PublisherId,
+    delay::Delay,
     message::{Body, NewMessage},
 };
 
@@ -196,12 +197,7 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Unroutable> {
-        let durability =
-            scan.durability.clone().transpose().map_err(|bad| Unroutable::Refused {
-                reason: codes(RefusalKind::Invalid).publish,
-                kind: RefusalKind::Invalid,
-                text: bad.to_string(),
-            })?;
+        let durability = scan.durability().map_err(|bad| Unroutable::invalid(&bad))?;
         let Inbound { last_route, aliases, scratch, stripped, last_number, pending, .. } =
             &mut self.inbound;
         let route = match scan.alias {
@@ -214,9 +210,13 @@ impl Session {
             }
             _ => last_route.find(publish.topic, &self.shared.exchange, &self.limits)?,
         };
+        let delay = match route.delay_secs {
+            0 => scan.delays.delay().map_err(|bad| Unroutable::invalid(&bad))?,
+            secs => Some(Delay::For(secs.saturating_mul(1000))),
+        };
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let props = scan.kept(publish.properties, &sender, stripped, &self.shared.counters);
-        let mut message = NewMessage {
+        let message = NewMessage {
             format: if self.client.is_v5() { &MQTT5 } else { &MQTT3 },
             exchange: &route.exchange,
             key: &route.key,
@@ -233,10 +233,8 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(scratch);
-        if let Some(durability) = durability {
-            message = message.lowered(durability);
-        }
+        .build(scratch)
+        .lowered(durability);
         let mut number = 0;
         if publish.qos > 0 {
             *last_number += 1;
@@ -250,6 +248,7 @@ impl Session {
             number,
             mandatory: false,
             received: (publish.qos == 2).then_some(publish.packet_id),
+            delay,
             message,
         }));
         Ok(())

@@ -3,6 +3,7 @@
 use polymq_model::{
     BadDurability, DURABILITY, Durability,
     carry::{Field, is_reserved, smaller_ttl},
+    delay::DelayHeaders,
 };
 
 use crate::{
@@ -25,7 +26,8 @@ pub(crate) struct Scan {
     pub(crate) priority: Option<u8>,
     pub(crate) will_delay_secs: u32,
     /// The weaker class that is asked for.
-    pub(crate) durability: Option<Result<Durability, BadDurability>>,
+    durability: Option<Result<Durability, BadDurability>>,
+    pub(crate) delays: DelayHeaders,
     /// Properties that are not passed on.
     must_strip: bool,
 }
@@ -53,6 +55,9 @@ impl Scan {
                     found.must_strip = true;
                 }
                 (id::PAYLOAD_FORMAT, Value::Byte(byte)) => found.is_text = byte == 1,
+                (_, Value::Pair(name, value)) if DelayHeaders::is_one(name.as_bytes()) => {
+                    found.delays.add(name, &polymq_model::Value::String(value.to_owned()));
+                }
                 (_, Value::Pair(name, value)) if name.starts_with("x-") => {
                     found.read_header(name, value);
                 }
@@ -78,6 +83,13 @@ impl Scan {
         }
     }
 
+    /// The weaker class that is asked for.
+    ///
+    /// Errors: when what is asked for is no class.
+    pub(crate) fn durability(&self) -> Result<Option<Durability>, BadDurability> {
+        self.durability.clone().transpose()
+    }
+
     /// When the message expires, 0 for never; an expiry that was carried only shortens it.
     pub(crate) fn deadline_ms(&self, now_ms: u64) -> u64 {
         let native = self.expiry_secs.map(|secs| u64::from(secs) * 1000);
@@ -94,7 +106,8 @@ impl Scan {
         buffer: &'a mut Vec<u8>,
         counters: &Counters,
     ) -> &'a [u8] {
-        if !self.must_strip {
+        let is_delayed = matches!(self.delays.delay(), Ok(Some(_)));
+        if !self.must_strip && !is_delayed {
             return bytes;
         }
         buffer.clear();
@@ -105,6 +118,9 @@ impl Scan {
             let keep = match property.value {
                 Value::Pair(name, _) if is_reserved(name) => {
                     counters.reserved.add(1);
+                    false
+                }
+                Value::Pair(name, _) if is_delayed && DelayHeaders::is_one(name.as_bytes()) => {
                     false
                 }
                 Value::Pair(name, value) if Field::from_key(name) == Some(Field::User) => {

@@ -183,10 +183,10 @@ impl Channel {
         checked_size(u64::try_from(body_bytes).unwrap_or(u64::MAX), context)?;
         let reply_name = self.reply.as_ref().map(|reply| reply.name.as_str());
         let facts = inspect(props, reply_name, context)?;
-        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, rewritten, .. } =
-            facts;
+        let Facts { durable, durability, priority, qos, retain, deadline_ms, .. } = facts;
+        let Facts { extra_keys, delay, rewritten, .. } = facts;
         let connection = &mut *context.connection;
-        let mut message = NewMessage {
+        let message = NewMessage {
             format: &AMQP091,
             exchange,
             key,
@@ -200,17 +200,21 @@ impl Channel {
             arrived_ms: context.now.unix_ms,
             extra_keys,
         }
-        .build(&mut connection.scratch);
-        if let Some(durability) = facts.durability {
-            message = message.lowered(durability);
-        }
+        .build(&mut connection.scratch)
+        .lowered(durability);
         let publisher = self.publisher();
         let number = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.next_number(),
             Mode::Plain | Mode::Tx(_) => 0,
         };
-        let publish =
-            Publish { publisher, number, mandatory: publish.mandatory, received: None, message };
+        let publish = Publish {
+            publisher,
+            number,
+            mandatory: publish.mandatory,
+            received: None,
+            delay,
+            message,
+        };
         if let Mode::Tx(tx) = &mut self.mode {
             return tx.publish(publish, context.connection.limits.transaction_bytes_max);
         }
