@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     accounts,
-    alarm::{Alarms, memory_high_bytes},
+    alarm::Alarms,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{
@@ -123,7 +123,9 @@ impl Running {
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
-        let watched = running.watched(config, mode, &store);
+        let allowed = process::memory_allowed_bytes();
+        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        let watched = running.watched(config, mode, &store, &alarms);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
         let admin = running.recover(config, mode, &store, &opened)?;
@@ -133,10 +135,9 @@ impl Running {
         }
         let users = running.broker.clone();
         logins.find_users_by(Box::new(move |user| users.access().user(user)));
-        let allowed = process::memory_allowed_bytes();
         let watched = Watch {
             store: Arc::clone(&store),
-            alarms: Alarms::new(config.limits.memory_high, &config.disk_free, allowed),
+            alarms,
             disk: store::disk(config),
             disk_slow: config.disk_slow.clone(),
         };
@@ -187,14 +188,21 @@ impl Running {
     }
 
     /// What the pages of HTTP show.
-    fn watched(&self, config: &Config, mode: Mode, store: &Arc<dyn Store>) -> Arc<Watched> {
-        let allowed = process::memory_allowed_bytes();
+    fn watched(
+        &self,
+        config: &Config,
+        mode: Mode,
+        store: &Arc<dyn Store>,
+        alarms: &Alarms,
+    ) -> Arc<Watched> {
         let sources = facts::FactSources {
             store: Arc::clone(store),
             committer: Arc::clone(self.broker.committer()),
             data_dir: store::disk(config),
-            memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
+            memory_high_bytes: alarms.memory_high_bytes(),
             disk_low_bytes: config.disk_free.low.0,
+            disk_resume_bytes: config.disk_free.resume.0,
+            reached: alarms.reached(),
             disk_slow: config.disk_slow.clone(),
             started: mode.started,
         };
