@@ -31,7 +31,7 @@ use crate::{
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{
-        Config, EndpointProtocol,
+        Config, Endpoint, EndpointProtocol,
         value::{Mechanism, OnDamage},
     },
     facts,
@@ -179,6 +179,7 @@ impl Running {
         for vhost in &vhosts {
             self.broker.create_vhost(vhost.clone());
         }
+        warn_of_missing_exchange(config, &self.broker);
         let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
         let anonymous = config.auth.anonymous_user.as_str();
         if !anonymous.is_empty() && self.broker.access().user(anonymous).is_none() {
@@ -314,7 +315,10 @@ impl Protocols {
         };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),
-            mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone())),
+            mqtt: Arc::new(Mqtt::new(
+                config.mqtt.exchange.clone(),
+                config.auth.mechanisms.contains(&Mechanism::ScramSha256),
+            )),
         }
     }
 
@@ -404,6 +408,22 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
     let of_listeners = config.endpoints.iter().map(|endpoint| &endpoint.vhost);
     let names = of_listeners.chain([&config.server.default_vhost]);
     names.map(|name| VhostName::new(name).context("a vhost of the configuration")).collect()
+}
+
+/// Publishes of MQTT clients are refused until somebody declares the exchange.
+fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
+    let exchange = config.mqtt.exchange.as_str();
+    let is_mqtt = |endpoint: &&Endpoint| endpoint.protocol == EndpointProtocol::Mqtt;
+    let vhosts: BTreeSet<_> =
+        config.endpoints.iter().filter(is_mqtt).map(|endpoint| endpoint.vhost.as_str()).collect();
+    for vhost in vhosts.into_iter().filter(|vhost| !broker.has_exchange(vhost, exchange)) {
+        tracing::warn!(
+            event = "mqtt_exchange_missing",
+            vhost,
+            exchange,
+            "mqtt.exchange names an exchange that does not exist; MQTT publishes are refused"
+        );
+    }
 }
 
 fn limits(config: &Config) -> Limits {
