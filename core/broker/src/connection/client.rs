@@ -71,6 +71,7 @@ impl BrokerConnection {
             prefetch: 0,
             group: self.group(0),
             priority: 0,
+            timeout_ms: None,
             tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
         }
     }
@@ -334,7 +335,7 @@ impl BrokerConnection {
     pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
         let target = vhost.replies.lock().get(message.key())?.clone();
         let targets = [Target::Reply(target)].into_iter().collect();
-        Some(Ok(Arc::new(Route { targets, cacheable: false })))
+        Some(Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None })))
     }
 }
 

@@ -8,6 +8,7 @@ mod login;
 mod publish;
 mod routes;
 mod topology;
+mod transaction;
 
 use std::{
     collections::HashMap,

@@ -8,6 +8,30 @@ use crate::declare::shown;
 /// Longest time of a queue's arguments, in ms: ten years, as RabbitMQ has it.
 const TIME_MS_MAX: u64 = 315_360_000_000;
 
+/// What is wrong with a table, so that all of it can be told at once.
+#[derive(Default)]
+pub(super) struct Wrong(Vec<Refusal>);
+
+impl Wrong {
+    /// The value where it is right.
+    pub(super) fn note<T>(&mut self, found: Result<Option<T>, Refusal>) -> Option<T> {
+        match found {
+            Ok(value) => value,
+            Err(refusal) => {
+                self.0.push(refusal);
+                None
+            }
+        }
+    }
+
+    /// Errors: one refusal with everything that was noted, of the kind of the first.
+    pub(super) fn check(self) -> Result<(), Refusal> {
+        let Some(kind) = self.0.first().map(|refusal| refusal.kind) else { return Ok(()) };
+        let texts: Vec<String> = self.0.into_iter().map(|refusal| refusal.text).collect();
+        Err(Refusal::new(kind, texts.join("; ")))
+    }
+}
+
 /// A table whose names begin with a prefix.
 pub(super) struct Arguments<'a> {
     table: &'a Table,
