@@ -101,6 +101,9 @@ impl<'a> Arguments<'a> {
             Value::F32(number) => Some(f64::from(*number)),
             Value::F64(number) => Some(*number),
             Value::String(text) => text.parse().ok(),
+            Value::Decimal { scale, unscaled } => {
+                Some(*unscaled as f64 / 10_f64.powi(i32::from(*scale)))
+            }
             other => other.as_i64().map(|number| number as f64),
         };
         match number.filter(|number| is_right(*number)) {

@@ -42,6 +42,14 @@ impl Queue {
         Ok(slot)
     }
 
+    /// Errors: kind `Denied` when a consumer has the queue for itself.
+    pub(crate) fn check_shareable(&self) -> Result<(), Refusal> {
+        match self.state.lock().has_exclusive_consumer() {
+            true => Err(self.in_exclusive_use()),
+            false => Ok(()),
+        }
+    }
+
     /// Delivers what waits to the consumers that have been registered since the last dispatch.
     pub(crate) fn dispatch(self: &Arc<Self>, now_ms: u64) {
         let mut state = self.state.lock();

@@ -47,9 +47,12 @@ fn the_exponential_delay_grows_by_the_factor_which_is_2_unless_said() {
     let exponential = [("x-delayed-retry-backoff", text("exponential"))];
     let found = delays(&policy("failed", &exponential), Outcome::Failed, 4);
     assert_eq!(found, [100, 200, 400, 800]);
-    let by_3 = with(&exponential, &[("x-delayed-retry-factor", Value::F64(3.0))]);
-    let found = delays(&policy("failed", &by_3), Outcome::Failed, 3);
-    assert_eq!(found, [100, 300, 900]);
+    let decimal = Value::Decimal { scale: 1, unscaled: 30 };
+    for factor in [Value::F64(3.0), Value::F32(3.0), Value::I32(3), text("3.0"), decimal] {
+        let by_3 = with(&exponential, &[("x-delayed-retry-factor", factor)]);
+        let found = delays(&policy("failed", &by_3), Outcome::Failed, 3);
+        assert_eq!(found, [100, 300, 900]);
+    }
 }
 
 #[test]
