@@ -7,8 +7,10 @@ const url = env.AMQP_URL;
 /** A queue with these options and one for dead letters, on a confirm channel. */
 async function withQueue(options, run) {
   const connection = await amqp.connect(url);
+  connection.on('error', () => {});
   try {
     const channel = await connection.createConfirmChannel();
+    channel.on('error', () => {});
     const dead = (await channel.assertQueue('', { exclusive: true })).queue;
     const made = typeof options === 'function' ? options(dead) : options;
     const { queue } = await channel.assertQueue('', { exclusive: true, ...made });
