@@ -65,6 +65,7 @@ fn a_transaction_that_meets_a_full_disk_happens_as_a_whole_or_not_at_all() {
         number: 0,
         mandatory: false,
         received: None,
+        delay: None,
         message: moved,
     };
     let deliveries = polymq_contract::DeliveryRange { first: 1, last: 1 };

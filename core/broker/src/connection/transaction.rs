@@ -74,7 +74,9 @@ impl BrokerConnection {
                 Ok(route) => route,
                 Err(refusal) => return Err(Stopped(publish, refusal)),
             };
-            for target in &route.targets {
+            // What is delayed needs no room yet.
+            let targets = if publish.delay.is_none() { route.targets.as_slice() } else { &[] };
+            for target in targets {
                 let Target::Queue(queue, _) = target else { continue };
                 let share = shares.entry(Arc::as_ptr(queue).addr());
                 let share =

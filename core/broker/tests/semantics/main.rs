@@ -157,6 +157,7 @@ fn in_transaction(exchange: &str, key: &str, body: &str) -> Publish {
         number: 0,
         mandatory: false,
         received: None,
+        delay: None,
         message: message(exchange, key, body).build(&mut Vec::new()),
     }
 }

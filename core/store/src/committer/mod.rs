@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, BatchWriter, Close, Durability, Epoch, LogId, Opened, Outcome, Page, ReadLimit, Reply,
-    Seq, ShardBatch, ShardId, Store, StoreError,
+    Batch, BatchWriter, Close, Durability, Epoch, LogId, MessageRef, Opened, Outcome, Page,
+    ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
 };
 
 mod answers;
@@ -196,6 +196,12 @@ impl Committer {
     /// once, on this thread.
     pub fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
         self.store.read(log, from, limit, reply);
+    }
+
+    /// Reads these messages, as far as they are durable and live. The answer may come at once, on
+    /// this thread.
+    pub fn read_at(&self, messages: &[MessageRef], reply: Reply<Page>) {
+        self.store.read_at(messages, reply);
     }
 
     /// The last batch that is durable.
