@@ -294,6 +294,26 @@ impl Mqtt {
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
     }
 
+    /// Publishes and waits for no answer.
+    pub(crate) fn send_publish(&mut self, topic: &str, payload: &[u8]) {
+        self.next_id += 1;
+        let mut body = Vec::new();
+        put_binary(&mut body, topic.as_bytes());
+        body.extend(self.next_id.to_be_bytes());
+        if self.version == Version::V5 {
+            body.push(0);
+        }
+        body.extend_from_slice(payload);
+        self.packet(0x32, &body);
+    }
+
+    /// First byte and rest of the packet that has come, which is no PUBLISH; `None` when there is
+    /// none.
+    pub(crate) fn answer(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.read();
+        self.replies.pop_front()
+    }
+
     /// Publishes what was received, with all its properties, to another topic.
     pub(crate) fn republish(&mut self, received: &Received, topic: &str) {
         let mut properties = received.properties.clone();
@@ -342,7 +362,15 @@ impl Mqtt {
         self.world.cut(self.link);
     }
 
-    fn packet(&mut self, first: u8, body: &[u8]) {
+    /// Sends the beginning of a packet of this length.
+    pub(crate) fn packet_head(&mut self, first: u8, length: usize) {
+        let mut out = vec![first];
+        put_var(&mut out, length);
+        self.world.send(self.link, &out);
+    }
+
+    /// Sends a packet.
+    pub(crate) fn packet(&mut self, first: u8, body: &[u8]) {
         let mut out = vec![first];
         put_var(&mut out, body.len());
         out.extend_from_slice(body);
