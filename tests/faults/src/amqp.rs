@@ -324,6 +324,22 @@ impl Amqp {
         self.call(&consume, (60, 21)).map(|_| ())
     }
 
+    /// Takes the next message of a queue for good; `None` when there is none.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn get(&mut self, queue: &str) -> Result<Option<Delivery>> {
+        let get = Method::new((60, 70)).u16(0).short(queue).u8(1);
+        self.send(&get.frame(CHANNEL))?;
+        match self.next_event()? {
+            Some(Incoming::Delivery(found)) => Ok(Some(found)),
+            Some(Incoming::Method((60, 72), _)) => Ok(None),
+            Some(Incoming::Method(id, arguments)) => {
+                bail!("{id:?} instead of a message: {}", String::from_utf8_lossy(&arguments))
+            }
+            None => bail!("no answer to basic.get"),
+        }
+    }
+
     /// Acknowledges one delivery, or all up to it.
     ///
     /// Errors: when the connection is broken.

@@ -8,6 +8,7 @@
 pub mod amqp;
 pub mod broker;
 pub mod disk;
+pub mod files;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;
