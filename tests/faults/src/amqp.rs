@@ -141,7 +141,13 @@ impl Amqp {
     ///
     /// Errors: those of the socket.
     pub fn dial(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::over(TcpStream::connect(("127.0.0.1", port))?)
+    }
+
+    /// On a socket that is connected; sends nothing.
+    ///
+    /// Errors: those of the socket.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { stream, input: Vec::new(), partial: None })
