@@ -394,7 +394,14 @@ pub fn start_ok(properties: &[u8]) -> Method {
 /// Errors: when the connection has ended.
 pub fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> Result<bool> {
     let mut chunk = [0; 32 * 1024];
-    match stream.read(&mut chunk) {
+    // A socket with a timeout is interrupted by a process that is stopped and goes on.
+    let read = loop {
+        match stream.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
+    match read {
         Ok(0) => bail!("the broker closed the connection"),
         Ok(count) => {
             input.extend_from_slice(chunk.get(..count).unwrap_or_default());

@@ -144,8 +144,10 @@ impl Link {
         while !self.is_over() {
             match from.read(&mut chunk) {
                 Ok(count) => return chunk.get(..count).map(<[u8]>::to_vec),
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => break,
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => break,
+                },
             }
         }
         None
