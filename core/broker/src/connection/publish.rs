@@ -6,6 +6,7 @@ use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalK
 use polymq_model::{
     Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
+    delay::Delay,
 };
 use polymq_store::ShardBatch;
 
@@ -72,6 +73,9 @@ impl BrokerConnection {
             Ok(route) => route,
             Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
         };
+        if let Some(delay) = publish.delay {
+            return self.delay(&vhost, publish, delay, &route, now);
+        }
         if publish.message.retain() {
             let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
             self.run.batch = self.run.batch.max(kept);
@@ -97,6 +101,57 @@ impl BrokerConnection {
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
+    }
+
+    /// Has a message routed later. What its route is now tells the publisher whether it would get
+    /// anywhere.
+    fn delay(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        publish: Publish,
+        delay: Delay,
+        route: &Route,
+        now: Now,
+    ) {
+        self.finish_run(now);
+        let Publish { publisher, number, mandatory, received, message, .. } = publish;
+        if mandatory && route.targets.is_empty() {
+            self.tally.unrouted += 1;
+            self.outbox.push(Event::Returned { publisher, message });
+            return self.end_publish(publisher, number, PublishOutcome::Unrouted, None);
+        }
+        let core = self.core.clone();
+        let together = received.map(|_| core.committer.together());
+        let client = self.client.as_deref();
+        let (size, is_durable) = (message.size(), message.is_durable());
+        let stored = core.delay(vhost, message, delay, client, now);
+        let remembered = match (&stored, client, received) {
+            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            _ => None,
+        };
+        drop(together);
+        let Ok(batch) = stored else {
+            let refused = PublishOutcome::Refused(RefusalKind::Full);
+            return self.end_publish(publisher, number, refused, None);
+        };
+        self.unconfirmed_new += size;
+        self.appended = self.appended.max(Some(batch));
+        let wait = is_durable.then_some(batch).max(remembered);
+        self.end_publish(publisher, number, PublishOutcome::Routed, wait);
+    }
+
+    /// Notes how a publish ended that was not part of a run.
+    fn end_publish(
+        &mut self,
+        publisher: PublisherId,
+        number: u64,
+        outcome: PublishOutcome,
+        batch: Option<ShardBatch>,
+    ) {
+        if number > 0 {
+            self.ended.push(Ended { publisher, first: number, last: number, outcome, batch });
+        }
+        self.wait_for = self.wait_for.max(batch);
     }
 
     /// The route of a message, from the cache or made anew with the permission to publish there.
