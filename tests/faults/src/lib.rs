@@ -12,6 +12,7 @@ pub mod files;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;
+pub mod native;
 pub mod netns;
 pub mod proxy;
 pub mod random;
