@@ -156,3 +156,25 @@ fn k16_a_bit_of_the_log_that_changes_under_a_broker_costs_its_message() {
     }
     say("K16: a bit of the log under a broker that runs: its message named, stopped at or skipped");
 }
+
+#[test]
+fn k16_messages_whose_queue_is_lost_are_kept_for_an_export() {
+    let case = Case::empty();
+    let broker = case.home.start().unwrap();
+    // Each in a batch of its own, behind that of the declaration.
+    let queue = LATE.of(3);
+    fill(&broker, &queue);
+    assert!(broker.stop().unwrap().success());
+    let (file, at) = case.files.find("wal/", b"//late").unwrap().unwrap();
+    case.files.zero(&file, at / 4096 * 4096, 4096).unwrap();
+    case.refused(&[]);
+    let said = case.repaired();
+    assert!(said.contains("its messages are in `lost-and-found-"), "{said}");
+    let (code, exported) = case.storage(&["export", "-"]);
+    assert_eq!(code, Some(0), "{exported}");
+    assert!(exported.contains("lost-and-found-"), "{exported}");
+    let messages = exported.lines().filter(|line| line.contains("\"body\"")).count();
+    assert_eq!(messages, 3, "{exported}");
+    assert!(case.home.start().unwrap().stop().unwrap().success());
+    say("K16: the declaration of a queue lost: its messages kept as lost-and-found, exported");
+}
