@@ -33,20 +33,35 @@ pub(crate) struct Handed {
     pub(crate) direct: u64,
 }
 
+/// How messages are handed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handing {
+    pub(crate) now_ms: u64,
+    /// Room for them was reserved in every queue that may refuse them.
+    pub(crate) is_reserved: bool,
+}
+
+impl Handing {
+    /// As usual, in ms since 1970.
+    pub(crate) fn at(now_ms: u64) -> Self {
+        Self { now_ms, is_reserved: false }
+    }
+}
+
 impl Core {
     /// Hands messages of one route to all its targets and leaves `messages` empty or as it was.
     pub(crate) fn hand_over(
         &self,
         targets: &[Target],
         messages: &mut Vec<Message>,
-        now_ms: u64,
+        handing: Handing,
     ) -> Handed {
         let mut handed = Handed::default();
         let mut refs = Vec::new();
         for target in targets {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
-            let pushed = queue.push(messages, matched, &mut refs, now_ms);
+            let pushed = queue.push(messages, matched, &mut refs, handing);
             handed.batch = handed.batch.max(pushed.batch);
             handed.refused = handed.refused.max(pushed.refused);
             handed.refusing += usize::from(pushed.refused == messages.len());
@@ -92,7 +107,7 @@ impl Core {
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
-        let handed = self.hand_over(&route.targets, &mut vec![message], now.unix_ms);
+        let handed = self.hand_over(&route.targets, &mut vec![message], Handing::at(now.unix_ms));
         handed.batch.max(retained)
     }
 
@@ -180,7 +195,7 @@ impl Core {
             Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
             Target::Direct(..) | Target::Reply(_) => true,
         });
-        let handed = self.hand_over(&targets, &mut vec![letter], now_ms);
+        let handed = self.hand_over(&targets, &mut vec![letter], Handing::at(now_ms));
         let is_taken = targets.len() > handed.refusing;
         let counter = match is_taken {
             true => &self.counters.total.dead_lettered,

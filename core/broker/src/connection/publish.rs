@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
+use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     access::Write,
+    publishing::Handing,
     routing::{Route, Routing, check_publishable},
     vhost::Vhost,
 };
@@ -31,6 +32,8 @@ pub(super) struct Run {
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
     batch: Option<ShardBatch>,
+    /// The queues have room for them, because it was asked for before.
+    pub(super) is_reserved: bool,
 }
 
 /// A message that wants a confirm.
@@ -58,26 +61,51 @@ pub(super) struct Ended {
 const RUN_MAX: usize = 512;
 
 impl BrokerConnection {
-    pub(super) fn publish(&mut self, mut publish: Publish, now: Now) {
+    /// Publishes a message at once.
+    #[inline]
+    pub(super) fn publish_now(&mut self, mut publish: Publish, now: Now) {
+        match self.resolve(&mut publish) {
+            Ok((vhost, route)) => self.publish_by(&vhost, route, publish, now),
+            Err(refusal) => {
+                self.tally.received += 1;
+                self.tally.received_bytes += publish.message.body().len() as u64;
+                self.refuse_publish(&publish, Refusal::clone(&refusal));
+            }
+        }
+    }
+
+    /// Where a message goes, with the permission to publish there.
+    #[inline]
+    pub(super) fn resolve(
+        &mut self,
+        publish: &mut Publish,
+    ) -> Result<(Arc<Vhost>, Arc<Route>), Arc<Refusal>> {
         if let Some(addressed) = to_address(&publish.message) {
             publish.message = addressed;
         }
+        let Some(vhost) = self.vhost.clone() else {
+            return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
+        };
+        let route = self.route_of(&vhost, &publish.message)?;
+        Ok((vhost, route))
+    }
+
+    /// Publishes a message on this route.
+    #[inline]
+    pub(super) fn publish_by(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        route: Arc<Route>,
+        publish: Publish,
+        now: Now,
+    ) {
         self.tally.received += 1;
         self.tally.received_bytes += publish.message.body().len() as u64;
-        self.mark_publisher();
-        let Some(vhost) = self.vhost.clone() else {
-            return self
-                .refuse_publish(&publish, Refusal::new(RefusalKind::Denied, "no vhost is open"));
-        };
-        let route = match self.route_of(&vhost, &publish.message) {
-            Ok(route) => route,
-            Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
-        };
         if let Some(delay) = publish.delay {
-            return self.delay(&vhost, publish, delay, &route, now);
+            return self.delay(vhost, publish, delay, &route, now);
         }
         if publish.message.retain() {
-            let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
+            let kept = self.core.retain(vhost, &publish.message, self.client.as_deref());
             self.run.batch = self.run.batch.max(kept);
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
@@ -141,7 +169,7 @@ impl BrokerConnection {
     }
 
     /// Notes how a publish ended that was not part of a run.
-    fn end_publish(
+    pub(super) fn end_publish(
         &mut self,
         publisher: PublisherId,
         number: u64,
@@ -201,7 +229,8 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, now.unix_ms);
+        let handing = Handing { now_ms: now.unix_ms, is_reserved: self.run.is_reserved };
+        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, handing);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
@@ -296,7 +325,7 @@ impl BrokerConnection {
         });
     }
 
-    fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
+    pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
         self.outbox.push(Event::PublishRefused {
@@ -306,60 +335,12 @@ impl BrokerConnection {
         });
     }
 
-    /// Executes a transaction: all its publishes, then all its settlements, stored together and
-    /// answered when they are.
-    pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
-        self.finish_run(now);
-        self.wait_for = None;
-        if self.refuse_transaction(&transaction, now) {
-            return self.answer(transaction.request, Ok(polymq_contract::Answer::Done), None);
-        }
-        let core = self.core.clone();
-        let together = core.committer.together();
-        for publish in transaction.publishes {
-            self.publish(publish, now);
-        }
-        self.finish_run(now);
-        for settlement in transaction.settlements {
-            self.settle(settlement, now);
-        }
-        // Acknowledgements of a transaction are promised to last.
-        self.core.committer.want_sync();
-        drop(together);
-        // By now the batch may be on its way, with nothing behind it.
-        let appended = self.core.committer.append(|_| ()).0;
-        let wait = self.wait_for.max(Some(appended));
-        self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
-    }
-
-    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its
-    /// publisher is told, and what was to be settled comes back.
-    fn refuse_transaction(&mut self, transaction: &polymq_contract::Transaction, now: Now) -> bool {
-        let refused = transaction.publishes.iter().find_map(|publish| {
-            let addressed = to_address(&publish.message);
-            let message = addressed.as_ref().unwrap_or(&publish.message);
-            let vhost = self.vhost.clone()?;
-            Some((publish, self.route_of(&vhost, message).err()?))
-        });
-        let Some((publish, refusal)) = refused else { return false };
-        self.refuse_publish(publish, Refusal::clone(&refusal));
-        for settlement in &transaction.settlements {
-            self.settle(Settlement { outcome: Outcome::Failed, ..*settlement }, now);
-        }
-        true
-    }
-
-    /// Counts this connection among those that alarms block.
-    fn mark_publisher(&mut self) {
-        if self.publishes {
-            return;
-        }
-        self.publishes = true;
-        if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
-            record.publishes = true;
-        }
-        if let Some(reason) = self.core.alarm.read().as_deref() {
-            self.outbox.push(Event::Blocked { reason: reason.into() });
+    /// Counts this connection among those that are blocked.
+    #[inline]
+    pub(super) fn mark_publisher(&mut self) {
+        if !self.publishes {
+            self.publishes = true;
+            self.core.tell_new_publisher(self.id);
         }
     }
 }

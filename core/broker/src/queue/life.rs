@@ -1,6 +1,6 @@
 //! The life of a queue: purged, paused, given other rules, deleted.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::Refusal;
 use polymq_model::Seq;
@@ -91,6 +91,7 @@ impl Queue {
         {
             state.lanes.iter_mut().for_each(|lane| sooner(lane, ttl_ms));
         }
+        self.refuses.store(rules.refuses(), Ordering::Relaxed);
         state.rules = rules;
         state.expire_heads(now_ms);
         state.drop_over_limit();

@@ -27,7 +27,7 @@ mod window;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -46,6 +46,8 @@ pub(crate) use settings::QueueSettings;
 use state::{Arriving, State};
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
+
+use crate::publishing::Handing;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -145,6 +147,8 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// When the queue is looked at next, in ms since 1970; the maximum for never.
     scheduled_ms: AtomicU64,
+    /// A publish beyond the limits is refused.
+    refuses: AtomicBool,
     home: Home,
     read_failure: ReadFailure,
 }
@@ -160,6 +164,7 @@ impl Queue {
     ) -> Arc<Self> {
         let keeps = stored && settings.durability != Durability::Memory;
         let state = State::new(home.budget.window(), &settings, log);
+        let refuses = settings.rules.refuses();
         Arc::new(Self {
             name,
             settings,
@@ -169,6 +174,7 @@ impl Queue {
             committer,
             state: Mutex::new(state),
             scheduled_ms: AtomicU64::new(u64::MAX),
+            refuses: AtomicBool::new(refuses),
             home,
             read_failure: ReadFailure::default(),
         })
@@ -183,15 +189,20 @@ impl Queue {
         messages: &[Message],
         matched: &Matched,
         refs: &mut [Option<PubRef>],
-        now_ms: u64,
+        handing: Handing,
     ) -> Pushed {
+        let now_ms = handing.now_ms;
         let mut state = self.state.lock();
         if state.deleted {
             return Pushed { batch: None, refused: 0 };
         }
+        if handing.is_reserved && state.reserved.0 > 0 {
+            messages.iter().for_each(|message| state.unreserve(message.body().len()));
+        }
         let (mut batch, mut refused, mut refs) = (None, messages, refs);
         while !refused.is_empty() {
-            let accepted = state.room_for(refused);
+            let accepted =
+                if handing.is_reserved { refused.len() } else { state.room_for(refused) };
             let Some((taken, rest)) = refused.split_at_checked(accepted) else { break };
             if taken.is_empty() {
                 break;
@@ -222,6 +233,21 @@ impl Queue {
         }
         self.finish(state, now_ms);
         Pushed { batch, refused: refused.len() }
+    }
+
+    /// True when a publish beyond the limits is refused.
+    pub(crate) fn may_refuse(&self) -> bool {
+        self.refuses.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a place for a message of so many bytes; false when the queue would refuse it.
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
+        self.state.lock().reserve(bytes)
+    }
+
+    /// Gives a place up that was kept.
+    pub(crate) fn unreserve(&self, bytes: usize) {
+        self.state.lock().unreserve(bytes);
     }
 
     /// Adds messages of one level.

@@ -225,6 +225,11 @@ impl Rules {
         self.length_max.is_some() || self.bytes_max.is_some()
     }
 
+    /// True when a publish beyond the limits is refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.overflow != Overflow::DropHead && self.is_bounded()
+    }
+
     /// True when so many ready messages with so many bytes are too much.
     pub(crate) fn is_exceeded(&self, messages: u64, bytes: u64) -> bool {
         self.length_max.is_some_and(|max| messages > max)

@@ -64,6 +64,8 @@ pub(super) struct State {
     /// What the budget of all queues knows that this one takes.
     pub(super) reported: usize,
     pub(super) used_ms: u64,
+    /// Messages and bytes of transactions that are about to come.
+    pub(super) reserved: (u64, u64),
 }
 
 impl State {
@@ -88,6 +90,7 @@ impl State {
             window,
             reported: 0,
             used_ms: 0,
+            reserved: (0, 0),
         }
     }
 
@@ -136,10 +139,12 @@ impl State {
 
     /// How many of the messages, from the first, the queue takes.
     pub(super) fn room_for(&self, messages: &[Message]) -> usize {
-        if self.rules.overflow == Overflow::DropHead || !self.rules.is_bounded() {
+        if !self.rules.refuses() {
             return messages.len();
         }
         let (mut length, mut bytes) = (self.ready_len(), self.bytes());
+        length += self.reserved.0;
+        bytes += self.reserved.1;
         for (index, message) in messages.iter().enumerate() {
             length += 1;
             bytes += message.body().len() as u64;
@@ -148,6 +153,24 @@ impl State {
             }
         }
         messages.len()
+    }
+
+    /// Keeps a place for a message of so many bytes, unless the queue would refuse it.
+    pub(super) fn reserve(&mut self, bytes: usize) -> bool {
+        if self.rules.refuses() {
+            let length = self.ready_len() + self.reserved.0 + 1;
+            if self.rules.is_exceeded(length, self.bytes() + self.reserved.1 + bytes as u64) {
+                return false;
+            }
+        }
+        self.reserved = (self.reserved.0 + 1, self.reserved.1 + bytes as u64);
+        true
+    }
+
+    /// Gives a place up that was kept.
+    pub(super) fn unreserve(&mut self, bytes: usize) {
+        let (length, all) = self.reserved;
+        self.reserved = (length.saturating_sub(1), all.saturating_sub(bytes as u64));
     }
 
     /// Adds messages of one lane at its tail; `batch` holds those that are stored.
