@@ -294,19 +294,6 @@ impl Mqtt {
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
     }
 
-    /// Publishes and waits for no answer.
-    pub(crate) fn send_publish(&mut self, topic: &str, payload: &[u8]) {
-        self.next_id += 1;
-        let mut body = Vec::new();
-        put_binary(&mut body, topic.as_bytes());
-        body.extend(self.next_id.to_be_bytes());
-        if self.version == Version::V5 {
-            body.push(0);
-        }
-        body.extend_from_slice(payload);
-        self.packet(0x32, &body);
-    }
-
     /// First byte and rest of the packet that has come, which is no PUBLISH; `None` when there is
     /// none.
     pub(crate) fn answer(&mut self) -> Option<(u8, Vec<u8>)> {
@@ -375,13 +362,6 @@ impl Mqtt {
         put_var(&mut out, body.len());
         out.extend_from_slice(body);
         self.world.send(self.link, &out);
-    }
-
-    /// The reason code of the answer to a publish, if it has come.
-    pub(crate) fn answer(&mut self) -> Option<u8> {
-        self.read();
-        let (_, body) = self.replies.pop_front()?;
-        Some(body.get(2).copied().unwrap_or(0))
     }
 
     fn reply(&mut self, first: u8) -> Vec<u8> {
