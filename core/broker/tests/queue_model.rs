@@ -5,6 +5,7 @@
 //! more. A failure prints its steps and the seed that makes it come again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the number of operations and the seed are for people")]
 
 mod model;
 mod world;
