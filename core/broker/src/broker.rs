@@ -223,6 +223,8 @@ impl Broker for BrokerHandle {
             user: None,
             vhost: None,
             publishes: false,
+            is_blocked: false,
+            has_parked: false,
         };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -126,6 +126,15 @@ impl Home {
             .stderr(log)
             .spawn()
             .with_context(|| format!("`{}` cannot be started", program.display()))
+    }
+
+    /// Runs `polymq storage` with these words on the data, to its end.
+    ///
+    /// Errors: when there is no program to start.
+    pub fn storage(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program()?);
+        command.arg("storage").args(words).arg("--data-dir").arg(self.data()).args(&self.flags);
+        Ok(command.output()?)
     }
 
     /// Starts a broker and waits for its ready line.

@@ -269,9 +269,14 @@ fn transactions_that_move_messages_are_atomic_over_kills() {
     for number in 0..MESSAGES {
         client.send(&amqp::publish("", "from", &number.to_be_bytes())).unwrap();
         if number % 100 == 99 {
-            while !matches!(client.next_event().unwrap(), Some(Incoming::Method((60, 80), arguments))
-                if long_number(&arguments, 0).unwrap() == number + 1)
-            {}
+            let mut confirmed = 0;
+            while confirmed <= number {
+                let Some(Incoming::Method((60, 80), arguments)) = client.next_event().unwrap()
+                else {
+                    panic!("a confirm is expected")
+                };
+                confirmed = long_number(&arguments, 0).unwrap();
+            }
         }
     }
     broker.kill();

@@ -61,7 +61,9 @@ pub(super) struct Ended {
 const RUN_MAX: usize = 512;
 
 impl BrokerConnection {
-    pub(super) fn publish(&mut self, publish: Publish, now: Now) {
+    /// Publishes a message at once.
+    #[inline]
+    pub(super) fn publish_now(&mut self, publish: Publish, now: Now) {
         let publish = addressed(publish);
         match self.route_for(&publish) {
             Ok(route) => self.publish_to(route, publish, now),
@@ -75,7 +77,6 @@ impl BrokerConnection {
     fn count_received(&mut self, publish: &Publish) {
         self.tally.received += 1;
         self.tally.received_bytes += publish.message.body().len() as u64;
-        self.mark_publisher();
     }
 
     /// Where a publish goes.
@@ -167,7 +168,7 @@ impl BrokerConnection {
     }
 
     /// Notes how a publish ended that was not part of a run.
-    fn end_publish(
+    pub(super) fn end_publish(
         &mut self,
         publisher: PublisherId,
         number: u64,
@@ -333,17 +334,12 @@ impl BrokerConnection {
         });
     }
 
-    /// Counts this connection among those that alarms block.
-    fn mark_publisher(&mut self) {
-        if self.publishes {
-            return;
-        }
-        self.publishes = true;
-        if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
-            record.publishes = true;
-        }
-        if let Some(reason) = self.core.alarm.read().as_deref() {
-            self.outbox.push(Event::Blocked { reason: reason.into() });
+    /// Counts this connection among those that are blocked.
+    #[inline]
+    pub(super) fn mark_publisher(&mut self) {
+        if !self.publishes {
+            self.publishes = true;
+            self.core.tell_new_publisher(self.id);
         }
     }
 }

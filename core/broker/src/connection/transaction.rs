@@ -11,8 +11,13 @@ use crate::{
     routing::{Route, Target},
 };
 
-/// Why nothing of a transaction happens, and by which publish.
-struct Stopped(Publish, Arc<Refusal>);
+/// Why nothing of a transaction happens.
+enum Stopped {
+    /// The publish is refused.
+    By(Box<Publish>, Arc<Refusal>),
+    /// A queue has no room.
+    Full(Refusal),
+}
 
 /// A transaction that nothing refuses.
 struct Prepared {
@@ -30,18 +35,24 @@ struct Share {
 impl BrokerConnection {
     /// Executes a transaction: all its publishes, then all its settlements, stored together and
     /// answered when they are.
-    pub(super) fn commit(&mut self, transaction: Transaction, now: Now) {
+    pub(super) fn commit_now(&mut self, transaction: Transaction, now: Now) {
         self.finish_run(now);
         self.wait_for = None;
         let (request, settlements) = (transaction.request, transaction.settlements);
         let Prepared { publishes, reserved } = match self.prepare(transaction.publishes) {
             Ok(prepared) => prepared,
-            Err(Stopped(publish, refusal)) => {
-                self.refuse_publish(&publish, Refusal::clone(&refusal));
+            Err(stopped) => {
                 for settlement in settlements {
                     self.settle(Settlement { outcome: Outcome::Failed, ..settlement }, now);
                 }
-                return self.answer(request, Ok(Answer::Done), None);
+                let answer = match stopped {
+                    Stopped::By(publish, refusal) => {
+                        self.refuse_publish(&publish, Refusal::clone(&refusal));
+                        Ok(Answer::Done)
+                    }
+                    Stopped::Full(refusal) => Err(refusal),
+                };
+                return self.answer(request, answer, None);
             }
         };
         let core = self.core.clone();
@@ -72,7 +83,7 @@ impl BrokerConnection {
         for publish in publishes.into_iter().map(addressed) {
             let route = match self.route_for(&publish) {
                 Ok(route) => route,
-                Err(refusal) => return Err(Stopped(publish, refusal)),
+                Err(refusal) => return Err(Stopped::By(Box::new(publish), refusal)),
             };
             // What is delayed needs no room yet.
             let targets = if publish.delay.is_none() { route.targets.as_slice() } else { &[] };
@@ -88,22 +99,9 @@ impl BrokerConnection {
         }
         let mut reserved = Vec::new();
         for share in shares.into_values() {
-            match share.queue.reserve(share.messages, share.bytes) {
-                Ok(room) => reserved.extend(room),
-                Err(refusal) => {
-                    let at = routed.iter().position(|(_, route)| leads_to(route, &share.queue));
-                    let (publish, _) = routed.swap_remove(at.unwrap_or(0));
-                    return Err(Stopped(publish, Arc::new(refusal)));
-                }
-            }
+            reserved
+                .extend(share.queue.reserve(share.messages, share.bytes).map_err(Stopped::Full)?);
         }
         Ok(Prepared { publishes: routed, reserved })
     }
-}
-
-fn leads_to(route: &Route, queue: &Arc<Queue>) -> bool {
-    route.targets.iter().any(|target| match target {
-        Target::Queue(other, _) => Arc::ptr_eq(other, queue),
-        Target::Direct(..) | Target::Reply(_) => false,
-    })
 }

@@ -27,6 +27,7 @@ fn commit(
     client.send(Command::Commit(Box::new(Transaction { request, publishes, settlements })));
     client.events().into_iter().find_map(|event| match event {
         Event::PublishRefused { refusal, .. } => Some(*refusal),
+        Event::Answered { answer, .. } => answer.err(),
         _ => None,
     })
 }

@@ -273,6 +273,22 @@ impl Mqtt {
 
     /// Publishes, answers what the server answers, and returns the reason code.
     pub(crate) fn publish(&mut self, publish: Publish) -> u8 {
+        let qos = publish.qos;
+        self.send(publish);
+        if qos == 0 {
+            return 0;
+        }
+        let answer = self.reply(if qos == 1 { 0x40 } else { 0x50 });
+        let reason = answer.get(2).copied().unwrap_or(0);
+        if qos == 2 && reason < 0x80 {
+            self.packet(0x62, &answer[..2]);
+            self.reply(0x70);
+        }
+        reason
+    }
+
+    /// Publishes and waits for nothing.
+    pub(crate) fn send(&mut self, publish: Publish) {
         let mut body = Vec::new();
         put_binary(&mut body, publish.topic.as_bytes());
         if publish.qos > 0 {
@@ -286,29 +302,6 @@ impl Mqtt {
         }
         body.extend_from_slice(&publish.payload);
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
-        if publish.qos == 0 {
-            return 0;
-        }
-        let answer = self.reply(if publish.qos == 1 { 0x40 } else { 0x50 });
-        let reason = answer.get(2).copied().unwrap_or(0);
-        if publish.qos == 2 && reason < 0x80 {
-            self.packet(0x62, &answer[..2]);
-            self.reply(0x70);
-        }
-        reason
-    }
-
-    /// Publishes and waits for no answer.
-    pub(crate) fn send_publish(&mut self, topic: &str, payload: &[u8]) {
-        self.next_id += 1;
-        let mut body = Vec::new();
-        put_binary(&mut body, topic.as_bytes());
-        body.extend(self.next_id.to_be_bytes());
-        if self.version == Version::V5 {
-            body.push(0);
-        }
-        body.extend_from_slice(payload);
-        self.packet(0x32, &body);
     }
 
     /// First byte and rest of the packet that has come, which is no PUBLISH; `None` when there is

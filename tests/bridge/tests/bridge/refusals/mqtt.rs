@@ -38,7 +38,7 @@ fn published(prepare: impl FnOnce(&mut Amqp), topic: &str, payload: &[u8]) -> (u
     let five = client.publish(publish(topic, payload));
     assert!(client.is_connected());
     let mut old = Mqtt::v311(&world, "three");
-    old.send_publish(topic, payload);
+    old.send(publish(topic, payload));
     let told = match old.answer() {
         Some((0x40, _)) => Told::Acknowledged,
         Some(other) => panic!("unexpected {other:?}"),
@@ -149,12 +149,12 @@ fn a_message_over_the_size_of_its_queue_ends_the_connection_with_0x95() {
     let mut amqp = Amqp::connect(&world);
     amqp.declare_with("q", &[("x-max-message-size", Field::I32(3))]);
     let mut client = Mqtt::v5(&world, "five");
-    client.send_publish("$queue/q", b"four");
+    client.send(publish("$queue/q", b"four"));
     let (first, body) = client.answer().expect("DISCONNECT");
     assert_eq!((first, body[0]), (0xE0, 0x95));
     assert!(!client.is_connected());
     let mut old = Mqtt::v311(&world, "three");
-    old.send_publish("$queue/q", b"four");
+    old.send(publish("$queue/q", b"four"));
     assert_eq!((old.answer(), old.is_connected()), (None, false));
 }
 
