@@ -171,7 +171,7 @@ impl Core {
         now_ms: u64,
     ) -> bool {
         let message = &departing.entry.message;
-        let annotations = with_death(message, queue.name.as_str(), departing.reason, now_ms);
+        let annotations = with_death(departing, queue.name.as_str(), now_ms);
         let key = to.key.as_deref().unwrap_or_else(|| message.key());
         let letter = message.readdressed(&to.exchange, key, annotations);
         let topology = vhost.topology.load();
@@ -202,7 +202,8 @@ impl Core {
 }
 
 /// The message's annotations with one more death.
-fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Annotations {
+fn with_death(departing: &Departing, queue: &str, now_ms: u64) -> Annotations {
+    let (message, reason) = (&departing.entry.message, departing.reason);
     let mut annotations = message.annotations().cloned().unwrap_or_default();
     let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
     let mut death = match place {
@@ -217,6 +218,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
                 .chain(cc_keys(message))
                 .map(str::to_owned)
                 .collect(),
+            detail: None,
             original_ttl_ms: if message.deadline_ms() == 0 {
                 None
             } else {
@@ -224,6 +226,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
             },
         },
     };
+    death.detail = departing.detail.as_deref().map(str::to_owned);
     death.count += 1;
     death.time_ms = now_ms;
     let latest = (queue.to_owned(), reason.to_owned(), message.exchange().to_owned());

@@ -22,6 +22,8 @@ const TOLD_CYCLES_MAX: usize = 16;
 pub(crate) struct Departing {
     pub(crate) entry: Entry,
     pub(crate) reason: &'static str,
+    /// What the consumer said about it.
+    pub(crate) detail: Option<Box<str>>,
     /// False for a publish that was refused: it never had a place here.
     had_place: bool,
     /// How often nobody has taken it.
@@ -70,17 +72,29 @@ impl Dropped {
 impl State {
     /// A message leaves without having been accepted.
     pub(super) fn depart(&mut self, entry: Entry, reason: &'static str) {
+        self.depart_because(entry, reason, None);
+    }
+
+    /// A message leaves, and its consumer said why.
+    pub(super) fn depart_because(
+        &mut self,
+        entry: Entry,
+        reason: &'static str,
+        detail: Option<&str>,
+    ) {
         if self.rules.dead_letter.is_none() {
             self.note_settled(&entry);
             return self.dropped.count(reason);
         }
-        self.departing.push_back(Departing { entry, reason, had_place: true, tries: 0 });
+        let detail = detail.map(Into::into);
+        self.departing.push_back(Departing { entry, reason, detail, had_place: true, tries: 0 });
     }
 
     /// A message was refused a place.
     pub(super) fn refuse(&mut self, entry: Entry, reason: &'static str) {
         if self.rules.dead_letter.is_some() {
-            self.departing.push_back(Departing { entry, reason, had_place: false, tries: 0 });
+            let (detail, had_place) = (None, false);
+            self.departing.push_back(Departing { entry, reason, detail, had_place, tries: 0 });
         }
     }
 

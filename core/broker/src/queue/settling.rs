@@ -14,6 +14,8 @@ pub(super) struct Moment<'a> {
     pub(super) now_ms: u64,
     /// A random number from 0 to 1.
     pub(super) chance: &'a dyn Fn() -> f64,
+    /// What the consumer says about what it settles.
+    pub(super) detail: Option<&'a str>,
 }
 
 /// What settling came to.
@@ -34,10 +36,12 @@ impl Queue {
         state: &mut State,
         slot: usize,
         deliveries: DeliveryRange,
-        outcome: Outcome,
+        (outcome, detail): (Outcome, Option<&str>),
         now_ms: u64,
     ) -> bool {
-        let settled = self.at(now_ms, |moment| state.settle(slot, deliveries, outcome, moment));
+        let settled = self.at(now_ms, |moment| {
+            state.settle(slot, deliveries, outcome, Moment { detail, ..moment })
+        });
         // A crash of a consumer hits everything it had at once, and people should know which.
         let consumer = || state.consumers.get(slot).map(|c| c.spec.tag.clone()).unwrap_or_default();
         if settled.over_limit > 0 {
@@ -81,7 +85,7 @@ impl State {
                 Outcome::Accepted => self.note_settled(&entry),
                 Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
                 Outcome::Failed => self.come_back(entry, true, moment, &mut settled),
-                Outcome::Rejected => self.depart(entry, "rejected"),
+                Outcome::Rejected => self.depart_because(entry, "rejected", moment.detail),
                 Outcome::TooLarge => self.depart(entry, "too_large"),
             }
         });
@@ -104,7 +108,7 @@ impl State {
     ) {
         if self.rules.is_last_delivery(entry.failed, entry.acquired, has_failed) {
             settled.over_limit += 1;
-            return self.depart(entry, "delivery_limit");
+            return self.depart_because(entry, "delivery_limit", moment.detail);
         }
         let is_hot = self.rules.retry.is_none() && entry.acquired >= HOT_LOOP_DELIVERIES;
         settled.slowed += usize::from(is_hot);

@@ -101,7 +101,7 @@ impl Queue {
             );
             state.cancel(late.slot, now_ms);
             let all = DeliveryRange { first: 0, last: u64::MAX };
-            self.settle_in(state, late.slot, all, Outcome::Returned, now_ms);
+            self.settle_in(state, late.slot, all, (Outcome::Returned, None), now_ms);
             tell_cancelled(&late.spec, CancelReason::Timeout);
         }
         is_any && state.active_consumers() == 0

@@ -405,6 +405,7 @@ pub(crate) fn topic_subscription(filter: &str, qos: u8) -> Subscription {
         retain_handling: 0,
         id: None,
         consumer: ConsumerId(0),
+        arguments: Vec::new(),
     }
 }
 

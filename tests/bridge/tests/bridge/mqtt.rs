@@ -244,14 +244,24 @@ impl Mqtt {
 
     /// Subscribes with these options and this subscription identifier; returns the reason code.
     pub(crate) fn subscribe_with(&mut self, filter: &str, options: u8, id: Option<u32>) -> u8 {
+        let mut properties = Vec::new();
+        if let Some(id) = id {
+            properties.push(0x0B);
+            put_var(&mut properties, usize::try_from(id).unwrap());
+        }
+        self.send_subscribe(filter, options, &properties)
+    }
+
+    /// Subscribes with quality of service 1 and arguments in user properties; returns the reason
+    /// code.
+    pub(crate) fn subscribe_as(&mut self, filter: &str, arguments: &[(&str, &str)]) -> u8 {
+        self.send_subscribe(filter, 1, &Properties::of_user(arguments).encode())
+    }
+
+    fn send_subscribe(&mut self, filter: &str, options: u8, properties: &[u8]) -> u8 {
         self.next_id += 1;
         let mut body = self.next_id.to_be_bytes().to_vec();
         if self.version == Version::V5 {
-            let mut properties = Vec::new();
-            if let Some(id) = id {
-                properties.push(0x0B);
-                put_var(&mut properties, usize::try_from(id).unwrap());
-            }
             put_var(&mut body, properties.len());
             body.extend(properties);
         }
