@@ -44,4 +44,7 @@ pub struct Death {
     /// The expiry it had, in ms; the dead letter has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_ttl_ms: Option<u64>,
+    /// Why, in the words of the consumer that gave it back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }

@@ -23,6 +23,7 @@ mod refusal;
 mod render;
 mod route;
 mod session;
+mod settle;
 mod sha256;
 mod subscribe;
 mod subscriptions;

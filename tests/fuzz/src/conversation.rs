@@ -245,6 +245,7 @@ impl Conversation {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. } => self.oblige_client(command),
             Command::Settle(_)
+            | Command::SettleBecause(_)
             | Command::Release { .. }
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }
