@@ -261,6 +261,25 @@ fn misspelt_key_keeps_the_server_from_starting() {
 }
 
 #[test]
+fn missing_exchange_of_mqtt_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--port", "0", "--print-ports", "--set", "mqtt.exchange=nowhere"];
+    let mut server = command(&dir.path().join("data"), &flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ports = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut ports).unwrap();
+    let pid = server.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = server.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("\"event\":\"mqtt_exchange_missing\""), "{log}");
+    assert!(log.contains("\"exchange\":\"nowhere\""), "{log}");
+}
+
+#[test]
 fn check_prints_values_and_their_origins() {
     let output = Command::new(PROGRAM)
         .args(["check", "--set", "limits.connections=5"])
@@ -270,7 +289,7 @@ fn check_prints_values_and_their_origins() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
     let line = |start: &str| told.lines().find(|line| line.starts_with(start)).unwrap_or("");
-    assert!(line("limits.connections = 5 ").ends_with("# flag --set limits.connections=5"));
+    assert!(line("limits.connections = 5 ").ends_with("# flag --set limits.connections"));
     assert!(line("server.name = \"here\"").ends_with("# env POLYMQ__SERVER__NAME"));
     assert!(line("auth.login_timeout = \"10s\"").ends_with("# default"));
 }
