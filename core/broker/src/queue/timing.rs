@@ -78,7 +78,7 @@ impl Queue {
         state.expire_heads(now_ms);
         let is_last_gone = self.end_overdue(&mut state, now_ms);
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let overdue_ms = state.next_overdue_ms();
         self.finish(state, now_ms);
         if let Some(due_ms) = overdue_ms {
