@@ -29,6 +29,7 @@ mod subscribe;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 

@@ -11,7 +11,9 @@ use polymq_contract::{
     OpenedClientSession, Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal,
     RefusalKind, SubscriptionTarget, Transport,
 };
-use polymq_model::{ConsumerId, Limits, Message, Now, RequestId, Seq, UserName, VhostName};
+use polymq_model::{
+    ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
+};
 
 /// Output may exceed the input by what the server says unasked, and by its error texts.
 const UNASKED_BYTES: usize = 8 * 1024;
@@ -298,7 +300,7 @@ impl Conversation {
             let outcome = match number % 5 {
                 0 => PublishOutcome::Refused(RefusalKind::Full),
                 1 => PublishOutcome::Unrouted,
-                _ => PublishOutcome::Routed,
+                _ => PublishOutcome::Routed(Durability::Sync),
             };
             self.events.push(Event::Confirmed { publisher, first: number, last: number, outcome });
         }

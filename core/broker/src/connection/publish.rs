@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
-    Message, Now, PublisherId,
+    Durability, Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
     delay::Delay,
 };
@@ -44,6 +44,8 @@ struct Numbered {
     place: usize,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
+    /// How well the message may be kept.
+    durability: Durability,
 }
 
 /// A range of publishes that ended alike.
@@ -116,7 +118,8 @@ impl BrokerConnection {
         if publish.number > 0 {
             let Publish { publisher, number, received, .. } = publish;
             let place = self.run.messages.len();
-            self.run.numbers.push(Numbered { publisher, number, place, received });
+            let durability = publish.message.durability();
+            self.run.numbers.push(Numbered { publisher, number, place, received, durability });
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
@@ -151,9 +154,12 @@ impl BrokerConnection {
         let together = received.map(|_| core.committer.together());
         let client = self.client.as_deref();
         let (size, is_durable) = (message.size(), message.is_durable());
+        let asked = message.durability();
         let stored = core.delay(vhost, message, delay, client, now);
         let remembered = match (&stored, client, received) {
-            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            (Ok(_), Some(client), Some(id)) => {
+                core.remember_received(vhost, client, &[id], asked.stronger(Durability::Os))
+            }
             _ => None,
         };
         drop(together);
@@ -164,7 +170,9 @@ impl BrokerConnection {
         self.unconfirmed_new += size;
         self.appended = self.appended.max(Some(batch));
         let wait = is_durable.then_some(batch).max(remembered);
-        self.end_publish(publisher, number, PublishOutcome::Routed, wait);
+        let class = if is_durable { core.durability.weaker(asked) } else { Durability::Memory };
+        let kept = core.committer.kept(class);
+        self.end_publish(publisher, number, PublishOutcome::Routed(kept), wait);
     }
 
     /// Notes how a publish ended that was not part of a run.
@@ -250,14 +258,15 @@ impl BrokerConnection {
         if self.run.numbers.is_empty() {
             return;
         }
-        let outcome = match route.targets.is_empty() {
-            true => PublishOutcome::Unrouted,
-            false => PublishOutcome::Routed,
-        };
+        let committer = &self.core.committer;
+        let kept = handed.kept.unwrap_or(Durability::Memory);
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
-            let Numbered { publisher, number, .. } = taken;
-            let full = index >= accepted;
-            let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
+            let Numbered { publisher, number, durability, .. } = taken;
+            let outcome = match route.targets.is_empty() {
+                _ if index >= accepted => PublishOutcome::Refused(RefusalKind::Full),
+                true => PublishOutcome::Unrouted,
+                false => PublishOutcome::Routed(committer.kept(kept.weaker(durability))),
+            };
             let ended = Ended { publisher, first: number, last: number, outcome, batch };
             match self.ended.last_mut() {
                 Some(last)
@@ -278,11 +287,15 @@ impl BrokerConnection {
     fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
         let client = self.client.as_ref()?;
         let taken = self.run.numbers.iter().take(accepted);
-        let packet_ids: Vec<u16> = taken.filter_map(|taken| taken.received).collect();
+        let packet_ids: Vec<u16> = taken.clone().filter_map(|taken| taken.received).collect();
         if packet_ids.is_empty() {
             return None;
         }
-        self.core.remember_received(vhost, client, &packet_ids)
+        let strictest = taken.map(|taken| taken.durability).reduce(Durability::stronger);
+        // The id of a message that stays in memory outlives the process all the same, or a repeat
+        // would be delivered again.
+        let class = strictest.unwrap_or_default().stronger(Durability::Os);
+        self.core.remember_received(vhost, client, &packet_ids, class)
     }
 
     /// Tells what is known about confirms, and asks to be told about the rest.

@@ -325,6 +325,11 @@ impl Queue {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
     }
 
+    /// How well the queue keeps messages that ask for no less.
+    pub(crate) fn durability(&self) -> Durability {
+        if self.keeps { self.settings.durability } else { Durability::Memory }
+    }
+
     /// True when the queue survives a restart.
     pub(crate) fn is_stored(&self) -> bool {
         self.stored

@@ -1,7 +1,7 @@
 //! Section 3.2: lengths and what happens beyond them.
 
 use polymq_contract::{Event, Outcome, PublishOutcome, RefusalKind};
-use polymq_model::Value;
+use polymq_model::{Durability, Value};
 
 use crate::{
     dead_letters_to, deaths, drain, publish_of_bytes, ready, text, with,
@@ -22,7 +22,7 @@ fn outcomes(client: &mut Client) -> Vec<(u64, PublishOutcome)> {
 }
 
 const FULL: PublishOutcome = PublishOutcome::Refused(RefusalKind::Full);
-const ROUTED: PublishOutcome = PublishOutcome::Routed;
+const ROUTED: PublishOutcome = PublishOutcome::Routed(Durability::Memory);
 
 #[test]
 fn the_limits_of_messages_and_of_body_bytes_both_apply() {

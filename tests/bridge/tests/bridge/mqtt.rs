@@ -273,10 +273,15 @@ impl Mqtt {
 
     /// Publishes, answers what the server answers, and returns the reason code.
     pub(crate) fn publish(&mut self, publish: Publish) -> u8 {
+        self.publish_acked(publish).get(2).copied().unwrap_or(0)
+    }
+
+    /// Publishes, answers what the server answers, and returns the body of PUBACK or PUBREC.
+    pub(crate) fn publish_acked(&mut self, publish: Publish) -> Vec<u8> {
         let qos = publish.qos;
         self.send(publish);
         if qos == 0 {
-            return 0;
+            return Vec::new();
         }
         let answer = self.reply(if qos == 1 { 0x40 } else { 0x50 });
         let reason = answer.get(2).copied().unwrap_or(0);
@@ -284,7 +289,7 @@ impl Mqtt {
             self.packet(0x62, &answer[..2]);
             self.reply(0x70);
         }
-        reason
+        answer
     }
 
     /// Publishes and waits for nothing.
