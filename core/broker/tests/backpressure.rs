@@ -5,10 +5,8 @@
 mod world;
 
 use polymq_broker::VhostLimits;
-use polymq_contract::{
-    Command, DeliveryRange, Event, Outcome, PublishOutcome, RefusalKind, Settlement, Transaction,
-};
-use polymq_model::{ConsumerId, Limits, PublisherId, RequestId, Value, VhostName};
+use polymq_contract::{Command, Event, Outcome, PublishOutcome, RefusalKind, Transaction};
+use polymq_model::{RequestId, VhostName};
 use world::{World, message, publish, publish_of};
 
 #[test]
@@ -180,53 +178,4 @@ fn a_transaction_waits_as_a_whole() {
     world.pass(100);
     client.events();
     assert_eq!(client.get("q").as_deref(), Some("m"));
-}
-
-#[test]
-fn a_transaction_that_a_full_queue_refuses_does_nothing() {
-    let world = World::with_limits(Limits::default());
-    let mut client = world.connect();
-    client.queue("open");
-    let arguments =
-        [("x-max-length", Value::I32(2)), ("x-overflow", Value::String("reject-publish".into()))];
-    client.queue_with("full", &arguments);
-    client.queue("source");
-    client.publish("", "source", "work");
-    client.consume("source", 1, 0);
-    assert_eq!(client.bodies(), ["work"]);
-    let commit = |client: &mut world::Client, request: u32, queues: &[&str], settles: bool| {
-        let publishes = queues.iter().map(|queue| {
-            let Command::Publish(publish) = publish("", queue, "m", 0) else { panic!() };
-            polymq_contract::Publish { publisher: PublisherId(1), ..publish }
-        });
-        let settlement = Settlement {
-            consumer: ConsumerId(1),
-            deliveries: DeliveryRange { first: 1, last: 1 },
-            outcome: Outcome::Accepted,
-        };
-        client.send(Command::Commit(Box::new(Transaction {
-            request: RequestId(request),
-            publishes: publishes.collect(),
-            settlements: if settles { vec![settlement] } else { Vec::new() },
-        })));
-        client.answer_to(RequestId(request)).unwrap()
-    };
-    let refusal = commit(&mut client, 501, &["open", "full", "full", "full"], true).unwrap_err();
-    assert_eq!(refusal.kind, RefusalKind::Full);
-    assert!(refusal.text.contains("queue 'full'"), "{}", refusal.text);
-    let counts = |name: &str| {
-        let views = world.broker.queues();
-        views.iter().find(|view| view.name.as_str() == name).unwrap().counts
-    };
-    let (ready, unsettled) = (|name| counts(name).ready, |name| counts(name).unsettled);
-    assert_eq!((ready("open"), ready("full")), (0, 0));
-    // What was to be settled came back, and the room that was asked for is free again.
-    client.settle(1, 2, 2, Outcome::Accepted);
-    assert_eq!(unsettled("source"), 0);
-    commit(&mut client, 502, &["full", "open", "full"], false).unwrap();
-    assert_eq!((ready("open"), ready("full")), (1, 2));
-    assert!(commit(&mut client, 503, &["full"], false).is_err());
-    client.get("full");
-    commit(&mut client, 504, &["full"], false).unwrap();
-    assert_eq!(ready("full"), 2);
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::Write,
-    publishing::Handing,
+    queue::Room,
     routing::{Route, Routing, check_publishable},
     vhost::Vhost,
 };
@@ -32,8 +32,8 @@ pub(super) struct Run {
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
     batch: Option<ShardBatch>,
-    /// The queues have room for them, because it was asked for before.
-    pub(super) is_reserved: bool,
+    /// Whether queues have kept room for the messages.
+    pub(super) room: Room,
 }
 
 /// A message that wants a confirm.
@@ -63,50 +63,43 @@ const RUN_MAX: usize = 512;
 impl BrokerConnection {
     /// Publishes a message at once.
     #[inline]
-    pub(super) fn publish_now(&mut self, mut publish: Publish, now: Now) {
-        match self.resolve(&mut publish) {
-            Ok((vhost, route)) => self.publish_by(&vhost, route, publish, now),
+    pub(super) fn publish_now(&mut self, publish: Publish, now: Now) {
+        let publish = addressed(publish);
+        match self.route_for(&publish) {
+            Ok(route) => self.publish_to(route, publish, now),
             Err(refusal) => {
-                self.tally.received += 1;
-                self.tally.received_bytes += publish.message.body().len() as u64;
+                self.count_received(&publish);
                 self.refuse_publish(&publish, Refusal::clone(&refusal));
             }
         }
     }
 
-    /// Where a message goes, with the permission to publish there.
-    #[inline]
-    pub(super) fn resolve(
-        &mut self,
-        publish: &mut Publish,
-    ) -> Result<(Arc<Vhost>, Arc<Route>), Arc<Refusal>> {
-        if let Some(addressed) = to_address(&publish.message) {
-            publish.message = addressed;
-        }
+    fn count_received(&mut self, publish: &Publish) {
+        self.tally.received += 1;
+        self.tally.received_bytes += publish.message.body().len() as u64;
+    }
+
+    /// Where a publish goes.
+    ///
+    /// Errors: those of the route, kind `TooLarge`.
+    pub(super) fn route_for(&mut self, publish: &Publish) -> Cached {
         let Some(vhost) = self.vhost.clone() else {
             return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
         };
         let route = self.route_of(&vhost, &publish.message)?;
-        Ok((vhost, route))
+        route.check_size(&publish.message)?;
+        Ok(route)
     }
 
-    /// Publishes a message on this route.
-    #[inline]
-    pub(super) fn publish_by(
-        &mut self,
-        vhost: &Arc<Vhost>,
-        route: Arc<Route>,
-        publish: Publish,
-        now: Now,
-    ) {
-        self.tally.received += 1;
-        self.tally.received_bytes += publish.message.body().len() as u64;
-        if let Some(delay) = publish.delay {
-            return self.delay(vhost, publish, delay, &route, now);
+    pub(super) fn publish_to(&mut self, route: Arc<Route>, publish: Publish, now: Now) {
+        self.count_received(&publish);
+        if let Some(delay) = publish.delay
+            && let Some(vhost) = self.vhost.clone()
+        {
+            return self.delay(&vhost, publish, delay, &route, now);
         }
         if publish.message.retain() {
-            let kept = self.core.retain(vhost, &publish.message, self.client.as_deref());
-            self.run.batch = self.run.batch.max(kept);
+            self.retain(&publish.message);
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
         if !same || self.run.messages.len() >= RUN_MAX {
@@ -129,6 +122,12 @@ impl BrokerConnection {
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
+    }
+
+    fn retain(&mut self, message: &Message) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        let kept = self.core.retain(&vhost, message, self.client.as_deref());
+        self.run.batch = self.run.batch.max(kept);
     }
 
     /// Has a message routed later. What its route is now tells the publisher whether it would get
@@ -210,7 +209,7 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let route = routing.route_by(&self.chance, exchange, keys);
+        let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
         let cacheable = route.cacheable && plain;
         let cached = Ok(Arc::new(route));
         if cacheable {
@@ -229,8 +228,8 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let handing = Handing { now_ms: now.unix_ms, is_reserved: self.run.is_reserved };
-        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, handing);
+        let (messages, room) = (&mut self.run.messages, self.run.room);
+        let handed = self.core.hand_over(&route.targets, messages, room, now.unix_ms);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
@@ -343,6 +342,14 @@ impl BrokerConnection {
             self.core.tell_new_publisher(self.id);
         }
     }
+}
+
+/// The publish with its message as its key says, when that is an address.
+pub(super) fn addressed(mut publish: Publish) -> Publish {
+    if let Some(message) = to_address(&publish.message) {
+        publish.message = message;
+    }
+    publish
 }
 
 /// The message as its key says, when that is an address: an answer to a client of another protocol.

@@ -1,76 +1,70 @@
-//! Transactions: all of their publishes and settlements happen, or none.
+//! Transactions: everything happens or nothing does.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use polymq_contract::{Answer, Outcome, Publish, Refusal, RefusalKind, Settlement, Transaction};
+use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
 
-use super::BrokerConnection;
+use super::{BrokerConnection, publish::addressed};
 use crate::{
-    queue::Queue,
+    queue::{Queue, Reserved, Room},
     routing::{Route, Target},
-    vhost::Vhost,
 };
 
-/// Room in queues that refuse what is beyond their limits, with the bytes of each message.
-#[derive(Default)]
-struct Reservation(Vec<(Arc<Queue>, usize)>);
+/// Why nothing of a transaction happens.
+enum Stopped {
+    /// The publish is refused.
+    By(Box<Publish>, Arc<Refusal>),
+    /// A queue has no room.
+    Full(Refusal),
+}
 
-impl Reservation {
-    /// Errors: kind `Full` when a queue has no room; then nothing is reserved.
-    fn of(publishes: &[Publish], routes: &[(Arc<Vhost>, Arc<Route>)]) -> Result<(), Refusal> {
-        let mut reserved = Self::default();
-        for (publish, (_, route)) in publishes.iter().zip(routes) {
-            // What is delayed needs no room yet.
-            if publish.delay.is_some() {
-                continue;
-            }
-            let bytes = publish.message.body().len();
-            for target in &route.targets {
-                let Target::Queue(queue, _) = target else { continue };
-                if !queue.may_refuse() {
-                    continue;
-                }
-                if !queue.reserve(bytes) {
-                    reserved.0.iter().for_each(|(queue, bytes)| queue.unreserve(*bytes));
-                    let text = format!("{queue} is full, so that the transaction did not happen");
-                    return Err(Refusal::new(RefusalKind::Full, text));
-                }
-                reserved.0.push((queue.clone(), bytes));
-            }
-        }
-        Ok(())
-    }
+/// A transaction that nothing refuses.
+struct Prepared {
+    publishes: Vec<(Publish, Arc<Route>)>,
+    reserved: Vec<Reserved>,
+}
+
+/// What a transaction puts into a queue.
+struct Share {
+    queue: Arc<Queue>,
+    messages: u64,
+    bytes: u64,
 }
 
 impl BrokerConnection {
     /// Executes a transaction: all its publishes, then all its settlements, stored together and
     /// answered when they are.
-    pub(super) fn commit_now(&mut self, mut transaction: Transaction, now: Now) {
+    pub(super) fn commit_now(&mut self, transaction: Transaction, now: Now) {
         self.finish_run(now);
         self.wait_for = None;
-        let mut routes = Vec::with_capacity(transaction.publishes.len());
-        for publish in &mut transaction.publishes {
-            match self.resolve(publish) {
-                Ok(route) => routes.push(route),
-                Err(refusal) => {
-                    self.refuse_publish(publish, Refusal::clone(&refusal));
-                    return self.give_back(&transaction, Ok(Answer::Done), now);
+        let (request, settlements) = (transaction.request, transaction.settlements);
+        let Prepared { publishes, reserved } = match self.prepare(transaction.publishes) {
+            Ok(prepared) => prepared,
+            Err(stopped) => {
+                for settlement in settlements {
+                    self.settle(Settlement { outcome: Outcome::Failed, ..settlement }, now);
                 }
+                let answer = match stopped {
+                    Stopped::By(publish, refusal) => {
+                        self.refuse_publish(&publish, Refusal::clone(&refusal));
+                        Ok(Answer::Done)
+                    }
+                    Stopped::Full(refusal) => Err(refusal),
+                };
+                return self.answer(request, answer, None);
             }
-        }
-        if let Err(refusal) = Reservation::of(&transaction.publishes, &routes) {
-            return self.give_back(&transaction, Err(refusal), now);
-        }
+        };
         let core = self.core.clone();
         let together = core.committer.together();
-        self.run.is_reserved = true;
-        for (publish, (vhost, route)) in transaction.publishes.into_iter().zip(routes) {
-            self.publish_by(&vhost, route, publish, now);
+        self.run.room = Room::Reserved;
+        for (publish, route) in publishes {
+            self.publish_to(route, publish, now);
         }
         self.finish_run(now);
-        self.run.is_reserved = false;
-        for settlement in transaction.settlements {
+        self.run.room = Room::Free;
+        drop(reserved);
+        for settlement in settlements {
             self.settle(settlement, now);
         }
         // Acknowledgements of a transaction are promised to last.
@@ -79,14 +73,35 @@ impl BrokerConnection {
         // By now the batch may be on its way, with nothing behind it.
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(Some(appended));
-        self.answer(transaction.request, Ok(Answer::Done), wait);
+        self.answer(request, Ok(Answer::Done), wait);
     }
 
-    /// Nothing of the transaction happens, and what was to be settled comes back.
-    fn give_back(&mut self, transaction: &Transaction, answer: Result<Answer, Refusal>, now: Now) {
-        for settlement in &transaction.settlements {
-            self.settle(Settlement { outcome: Outcome::Failed, ..*settlement }, now);
+    /// Looks where all publishes go, and has queues that refuse what is too much keep room.
+    fn prepare(&mut self, publishes: Vec<Publish>) -> Result<Prepared, Stopped> {
+        let mut routed = Vec::with_capacity(publishes.len());
+        let mut shares: HashMap<usize, Share> = HashMap::new();
+        for publish in publishes.into_iter().map(addressed) {
+            let route = match self.route_for(&publish) {
+                Ok(route) => route,
+                Err(refusal) => return Err(Stopped::By(Box::new(publish), refusal)),
+            };
+            // What is delayed needs no room yet.
+            let targets = if publish.delay.is_none() { route.targets.as_slice() } else { &[] };
+            for target in targets {
+                let Target::Queue(queue, _) = target else { continue };
+                let share = shares.entry(Arc::as_ptr(queue).addr());
+                let share =
+                    share.or_insert_with(|| Share { queue: queue.clone(), messages: 0, bytes: 0 });
+                share.messages += 1;
+                share.bytes += publish.message.body().len() as u64;
+            }
+            routed.push((publish, route));
         }
-        self.answer(transaction.request, answer, None);
+        let mut reserved = Vec::new();
+        for share in shares.into_values() {
+            reserved
+                .extend(share.queue.reserve(share.messages, share.bytes).map_err(Stopped::Full)?);
+        }
+        Ok(Prepared { publishes: routed, reserved })
     }
 }

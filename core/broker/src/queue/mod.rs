@@ -12,6 +12,7 @@ mod paging;
 mod parked;
 mod position;
 mod refusals;
+mod reserve;
 mod retry;
 mod rules;
 mod serve;
@@ -27,7 +28,7 @@ mod window;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -41,13 +42,12 @@ pub(crate) use departing::Departing;
 pub(crate) use paging::Home;
 use paging::ReadFailure;
 pub(crate) use position::Position;
+pub(crate) use reserve::{Reserved, Room};
 pub(crate) use rules::{DeadLetterTo, Rules, Wishes};
 pub(crate) use settings::QueueSettings;
 use state::{Arriving, State};
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
-
-use crate::publishing::Handing;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -133,6 +133,13 @@ pub struct QueueCounts {
     pub in_memory: u64,
 }
 
+/// No bound of the size of messages.
+const ANY_SIZE: u64 = u64::MAX;
+
+fn bytes_or_any(max: Option<u64>) -> u64 {
+    max.unwrap_or(ANY_SIZE)
+}
+
 /// A queue. Shared by the routing snapshot, connections and client sessions.
 pub(crate) struct Queue {
     /// Its name.
@@ -147,10 +154,14 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     /// When the queue is looked at next, in ms since 1970; the maximum for never.
     scheduled_ms: AtomicU64,
-    /// A publish beyond the limits is refused.
-    refuses: AtomicBool,
     home: Home,
     read_failure: ReadFailure,
+    /// Dead letters that no queue took.
+    pub(crate) dead_letter_unroutable: AtomicU64,
+    /// The largest body that may be published here; the maximum for any.
+    message_bytes_max: AtomicU64,
+    /// Queues back into which dead letters of this one would have come, and that was logged.
+    told_cycles: Mutex<Vec<QueueName>>,
 }
 
 impl Queue {
@@ -164,7 +175,7 @@ impl Queue {
     ) -> Arc<Self> {
         let keeps = stored && settings.durability != Durability::Memory;
         let state = State::new(home.budget.window(), &settings, log);
-        let refuses = settings.rules.refuses();
+        let settings_bytes_max = settings.rules.message_bytes_max;
         Arc::new(Self {
             name,
             settings,
@@ -174,9 +185,11 @@ impl Queue {
             committer,
             state: Mutex::new(state),
             scheduled_ms: AtomicU64::new(u64::MAX),
-            refuses: AtomicBool::new(refuses),
             home,
             read_failure: ReadFailure::default(),
+            message_bytes_max: AtomicU64::new(bytes_or_any(settings_bytes_max)),
+            dead_letter_unroutable: AtomicU64::new(0),
+            told_cycles: Mutex::default(),
         })
     }
 
@@ -189,20 +202,19 @@ impl Queue {
         messages: &[Message],
         matched: &Matched,
         refs: &mut [Option<PubRef>],
-        handing: Handing,
+        room: Room,
+        now_ms: u64,
     ) -> Pushed {
-        let now_ms = handing.now_ms;
         let mut state = self.state.lock();
         if state.deleted {
             return Pushed { batch: None, refused: 0 };
         }
-        if handing.is_reserved && state.reserved.0 > 0 {
-            messages.iter().for_each(|message| state.unreserve(message.body().len()));
-        }
         let (mut batch, mut refused, mut refs) = (None, messages, refs);
         while !refused.is_empty() {
-            let accepted =
-                if handing.is_reserved { refused.len() } else { state.room_for(refused) };
+            let accepted = match room {
+                Room::Free => state.room_for(refused),
+                Room::Reserved => refused.len(),
+            };
             let Some((taken, rest)) = refused.split_at_checked(accepted) else { break };
             if taken.is_empty() {
                 break;
@@ -233,21 +245,6 @@ impl Queue {
         }
         self.finish(state, now_ms);
         Pushed { batch, refused: refused.len() }
-    }
-
-    /// True when a publish beyond the limits is refused.
-    pub(crate) fn may_refuse(&self) -> bool {
-        self.refuses.load(Ordering::Relaxed)
-    }
-
-    /// Keeps a place for a message of so many bytes; false when the queue would refuse it.
-    pub(crate) fn reserve(&self, bytes: usize) -> bool {
-        self.state.lock().reserve(bytes)
-    }
-
-    /// Gives a place up that was kept.
-    pub(crate) fn unreserve(&self, bytes: usize) {
-        self.state.lock().unreserve(bytes);
     }
 
     /// Adds messages of one level.
@@ -307,6 +304,11 @@ impl Queue {
         if has_departing {
             self.publish_dead_letters(now_ms);
         }
+    }
+
+    /// The largest body that may be published here, in bytes.
+    pub(crate) fn message_bytes_max(&self) -> Option<u64> {
+        Some(self.message_bytes_max.load(Ordering::Relaxed)).filter(|max| *max != ANY_SIZE)
     }
 
     /// Errors: kind `Locked` when the queue belongs to another connection.

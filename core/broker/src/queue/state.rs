@@ -54,6 +54,10 @@ pub(super) struct State {
     pub(super) single_active: bool,
     /// Which one.
     pub(super) sole: Option<usize>,
+    /// The shortest time that consumers have asked to have for a delivery, in ms.
+    pub(super) own_timeout_ms: Option<u64>,
+    /// Messages and bytes that transactions are about to add.
+    pub(super) reserved: (u64, u64),
     pub(super) deleted: bool,
     /// Nothing is delivered.
     pub(super) paused: bool,
@@ -64,8 +68,6 @@ pub(super) struct State {
     /// What the budget of all queues knows that this one takes.
     pub(super) reported: usize,
     pub(super) used_ms: u64,
-    /// Messages and bytes of transactions that are about to come.
-    pub(super) reserved: (u64, u64),
 }
 
 impl State {
@@ -84,13 +86,14 @@ impl State {
             turn: 0,
             single_active: settings.single_active,
             sole: None,
+            own_timeout_ms: None,
+            reserved: (0, 0),
             deleted: false,
             paused: false,
             getters: Vec::new(),
             window,
             reported: 0,
             used_ms: 0,
-            reserved: (0, 0),
         }
     }
 
@@ -139,12 +142,10 @@ impl State {
 
     /// How many of the messages, from the first, the queue takes.
     pub(super) fn room_for(&self, messages: &[Message]) -> usize {
-        if !self.rules.refuses() {
+        if !self.refuses_overflow() {
             return messages.len();
         }
-        let (mut length, mut bytes) = (self.ready_len(), self.bytes());
-        length += self.reserved.0;
-        bytes += self.reserved.1;
+        let (mut length, mut bytes) = self.taken();
         for (index, message) in messages.iter().enumerate() {
             length += 1;
             bytes += message.body().len() as u64;
@@ -155,22 +156,20 @@ impl State {
         messages.len()
     }
 
-    /// Keeps a place for a message of so many bytes, unless the queue would refuse it.
-    pub(super) fn reserve(&mut self, bytes: usize) -> bool {
-        if self.rules.refuses() {
-            let length = self.ready_len() + self.reserved.0 + 1;
-            if self.rules.is_exceeded(length, self.bytes() + self.reserved.1 + bytes as u64) {
-                return false;
-            }
-        }
-        self.reserved = (self.reserved.0 + 1, self.reserved.1 + bytes as u64);
-        true
+    /// True when publishes beyond the limit are refused.
+    pub(super) fn refuses_overflow(&self) -> bool {
+        self.rules.overflow != Overflow::DropHead && self.rules.is_bounded()
     }
 
-    /// Gives a place up that was kept.
-    pub(super) fn unreserve(&mut self, bytes: usize) {
-        let (length, all) = self.reserved;
-        self.reserved = (length.saturating_sub(1), all.saturating_sub(bytes as u64));
+    /// True when so many more messages with so many bytes are not too much.
+    pub(super) fn has_room_for(&self, messages: u64, bytes: u64) -> bool {
+        let (taken, taken_bytes) = self.taken();
+        !self.rules.is_exceeded(taken + messages, taken_bytes + bytes)
+    }
+
+    /// Ready messages and their bytes, with those that have room reserved.
+    fn taken(&self) -> (u64, u64) {
+        (self.ready_len() + self.reserved.0, self.bytes() + self.reserved.1)
     }
 
     /// Adds messages of one lane at its tail; `batch` holds those that are stored.
@@ -305,10 +304,11 @@ impl State {
             self.note_settled(&entry);
             return Some((delivery, None));
         }
+        let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         if let Some(holder) = self.consumers.get_mut(slot) {
-            if self.rules.consumer_timeout_ms.is_some() {
+            if is_timed {
                 holder.mark(now_ms);
             }
             holder.next_number = 2;

@@ -115,6 +115,15 @@ impl World {
 
     /// Connects, and opens the virtual host if that is granted.
     pub(crate) fn try_connect_as(&self, user: &str) -> Result<Client, Refusal> {
+        self.try_connect_to(None, user)
+    }
+
+    /// Connects, and opens the virtual host of this name, or the usual one.
+    pub(crate) fn try_connect_to(
+        &self,
+        vhost: Option<&str>,
+        user: &str,
+    ) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
         let peer = Arc::new(Peer {
             address: None,
@@ -135,7 +144,8 @@ impl World {
                 password: Secret::new(b"x".to_vec()),
             }),
         });
-        client.try_ask(|request| Command::OpenVhost { request, vhost: None })?;
+        let vhost = vhost.map(str::to_owned);
+        client.try_ask(|request| Command::OpenVhost { request, vhost })?;
         Ok(client)
     }
 }
@@ -164,7 +174,8 @@ fn counting_entropy() -> impl Fn(&mut [u8]) + Send + Sync {
     let count = std::sync::atomic::AtomicU64::new(1);
     move |bytes| {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bytes.iter_mut().zip(spread.to_le_bytes()).for_each(|(byte, random)| *byte = random);
     }
 }
 

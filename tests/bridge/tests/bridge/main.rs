@@ -18,6 +18,7 @@ mod lossless;
 mod mqtt;
 mod paths;
 mod queues;
+mod refusals;
 mod round_trip;
 mod topics;
 mod wire;

@@ -294,6 +294,13 @@ impl Mqtt {
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
     }
 
+    /// First byte and rest of the packet that has come, which is no PUBLISH; `None` when there is
+    /// none.
+    pub(crate) fn answer(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.read();
+        self.replies.pop_front()
+    }
+
     /// Publishes what was received, with all its properties, to another topic.
     pub(crate) fn republish(&mut self, received: &Received, topic: &str) {
         let mut properties = received.properties.clone();
@@ -342,18 +349,19 @@ impl Mqtt {
         self.world.cut(self.link);
     }
 
-    fn packet(&mut self, first: u8, body: &[u8]) {
+    /// Sends the beginning of a packet of this length.
+    pub(crate) fn packet_head(&mut self, first: u8, length: usize) {
+        let mut out = vec![first];
+        put_var(&mut out, length);
+        self.world.send(self.link, &out);
+    }
+
+    /// Sends a packet.
+    pub(crate) fn packet(&mut self, first: u8, body: &[u8]) {
         let mut out = vec![first];
         put_var(&mut out, body.len());
         out.extend_from_slice(body);
         self.world.send(self.link, &out);
-    }
-
-    /// The reason code of the answer to a publish, if it has come.
-    pub(crate) fn answer(&mut self) -> Option<u8> {
-        self.read();
-        let (_, body) = self.replies.pop_front()?;
-        Some(body.get(2).copied().unwrap_or(0))
     }
 
     fn reply(&mut self, first: u8) -> Vec<u8> {
