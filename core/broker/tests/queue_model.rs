@@ -1,8 +1,8 @@
 //! A queue with everything it can do against a model that is slow and obviously right, under
 //! operations that nobody would think of.
 //!
-//! `PROPTEST_CASES` sets how many runs of 50 operations each on average; 2200 make 100,000 and more.
-//! A failure prints its steps and the seed that makes it come again.
+//! `PROPTEST_CASES` sets how many runs of 50 operations each on average; 2200 make 100,000 and
+//! more. A failure prints its steps and the seed that makes it come again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
