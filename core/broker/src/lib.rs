@@ -17,6 +17,7 @@ mod declare;
 mod definitions;
 mod hash;
 mod login;
+mod mailbox;
 mod policies;
 mod publishing;
 mod queue;

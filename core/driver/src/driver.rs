@@ -60,9 +60,9 @@ impl Driver {
         let Some(ticket) = self.gate.enter() else {
             return;
         };
-        tokio::spawn(
-            async move { Arrival::new(ticket).serve(Adopted(socket), &protocols, peer).await },
-        );
+        tokio::spawn(async move {
+            Arrival::new(ticket).serve(Adopted(socket), &protocols, peer, None).await
+        });
     }
 
     /// The counters, for metrics.

@@ -15,6 +15,7 @@ mod counters;
 mod driver;
 mod ending;
 mod gate;
+mod heirs;
 mod input;
 mod link;
 mod listener;
@@ -25,6 +26,7 @@ mod said;
 mod socket;
 mod timer;
 mod tls;
+mod wire;
 
 pub use certificate::CertificateField;
 pub use counters::{CounterValues, DriverCounters};

@@ -58,6 +58,8 @@ impl Conversation {
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "fuzz".into(),
             vhost: VhostName::new("/").expect("a valid name"),

@@ -4,6 +4,7 @@
 mod client;
 mod consume;
 mod failed;
+mod inspect;
 mod login;
 mod publish;
 mod routes;
@@ -25,12 +26,13 @@ use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, RequestId};
 use polymq_store::ShardBatch;
 
 use crate::{
-    access::{Action, Permit},
+    access::{Access, Action, Permit},
     chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
+    mailbox::{self, StoredDocument},
     queue::{Group, Queue},
     tenants::Seat,
     vhost::Vhost,
@@ -174,6 +176,22 @@ impl BrokerConnection {
             Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
             Command::BindQueue(bind) => self.bind_queue(&bind, true),
             Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
+            Command::ListQueues { request, after, count_max } => {
+                self.list_queues(request, after.as_deref(), count_max);
+            }
+            Command::ListBindings { request, queue } => self.list_bindings(request, &queue),
+            Command::PauseQueue { request, queue, paused } => {
+                self.pause_queue(request, &queue, paused, now);
+            }
+            Command::Recall { request, exchange, pattern, count_max } => {
+                self.recall(request, &exchange, &pattern, count_max, now);
+            }
+            Command::ReadDocument { request, user, name } => {
+                self.read_document(request, user, name);
+            }
+            Command::WriteDocument { request, user, name, version, text } => {
+                self.write_document(request, (user, name), StoredDocument { version, text });
+            }
             Command::Consume(consume) => self.consume(*consume, now),
             Command::Cancel { request, consumer } => self.cancel(request, consumer, now),
             Command::Release { consumers } => self.release(&consumers, now),
@@ -236,6 +254,7 @@ impl BrokerConnection {
         name: &str,
     ) -> Result<Permit<A>, Refusal> {
         match self.identity.principal() {
+            Some(who) if kind == "queue" && mailbox::is_own(&who, name) => Ok(Access::own()),
             Some(who) => self.core.access.permit(&who, &vhost.name, kind, name),
             None => Err(not_open()),
         }
@@ -291,6 +310,10 @@ impl Connection for BrokerConnection {
         self.dispatch_all(now);
     }
 
+    fn secured(&mut self, peer: &Arc<Peer>) {
+        self.peer = Arc::clone(peer);
+    }
+
     fn disconnect(&mut self, cause: DisconnectCause, now: Now) {
         if std::mem::replace(&mut self.gone, true) {
             return;
@@ -303,7 +326,10 @@ impl Connection for BrokerConnection {
         if let Some(vhost) = self.vhost.clone() {
             let mut replies = vhost.replies.lock();
             for name in self.reply_names.drain(..) {
-                replies.remove(&name);
+                // A resource may belong to another connection by now.
+                if replies.get(&name).is_some_and(|t| Arc::ptr_eq(&t.outbox, &self.outbox)) {
+                    replies.remove(&name);
+                }
             }
             drop(replies);
             for queue in std::mem::take(&mut self.exclusive) {

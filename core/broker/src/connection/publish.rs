@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{
     Message, Now, PublisherId,
-    address::{ADDRESS_KEY_PREFIX, Address},
+    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, Mailbox, mailbox_key},
 };
 use polymq_store::ShardBatch;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     access::Write,
-    routing::{Route, Routing, check_publishable},
+    routing::{Route, Routing, Target, check_publishable},
     vhost::Vhost,
 };
 
@@ -123,6 +123,9 @@ impl BrokerConnection {
         if reserved && let Some(route) = self.reply_route(vhost, message) {
             return route;
         }
+        if exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX) {
+            return Ok(Arc::new(self.mailbox_route(vhost, message.key())));
+        }
         let routing =
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
@@ -134,6 +137,24 @@ impl BrokerConnection {
             self.routes.put(message, cached.clone());
         }
         cached
+    }
+
+    /// Where a message for a mailbox goes: to the connection of the resource that is named, when
+    /// there is one, otherwise into the mailbox of the user.
+    fn mailbox_route(&self, vhost: &Arc<Vhost>, key: &str) -> Route {
+        let mut route = Route::default();
+        if let Some(target) = self.core.resource_target(vhost, key) {
+            route.targets.push(Target::Reply(target));
+            return route;
+        }
+        self.core.ensure_mailbox(vhost, key);
+        let queue = Mailbox::parse(key)
+            .and_then(|mailbox| vhost.topology.load().queue(mailbox.queue).cloned());
+        if let Some(queue) = queue {
+            let matched = polymq_contract::Matched { qos: 2, ..Default::default() };
+            route.targets.push(Target::Queue(queue, matched));
+        }
+        route
     }
 
     /// Hands the run over and notes how its publishes ended.
@@ -319,7 +340,8 @@ fn to_address(message: &Message) -> Option<Message> {
         Address::Exchange { exchange, key } => {
             Some(message.moved_to(&exchange, key.as_deref().unwrap_or_default()))
         }
-        Address::Jid(_) | Address::Opaque(_) => None,
+        Address::Jid(jid) => Some(message.moved_to("", &mailbox_key(&jid))),
+        Address::Opaque(_) => None,
     }
 }
 

@@ -377,6 +377,8 @@ pub(crate) fn peer() -> Peer {
         local: None,
         is_loopback: true,
         tls: None,
+        offers_tls: false,
+        account: None,
         transport: Transport::Stream,
         listener: "toy".into(),
         vhost: VhostName::new("/").expect("a name"),

@@ -1,0 +1,1 @@
+//! Conversations with real bytes; the broker is played by the test.
