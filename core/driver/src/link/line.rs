@@ -118,6 +118,8 @@ impl<S: Socket + Send + 'static> Link<S> {
             Poll::Ready(Ok((socket, facts))) => {
                 self.line = Line::Socket(socket);
                 self.effects.start_tls = false;
+                // The session may have waited for this.
+                self.resume = true;
                 let mut peer = Peer::clone(&self.peer);
                 peer.tls = Some(Arc::new(facts));
                 peer.offers_tls = false;
