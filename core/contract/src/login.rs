@@ -72,8 +72,7 @@ pub struct Scram {
 
 impl Scram {
     /// SCRAM-SHA-256 without channel binding.
-    pub const SHA256: Self =
-        Self { hash: ScramHash::Sha256, is_bound: false, offers_bound: false };
+    pub const SHA256: Self = Self { hash: ScramHash::Sha256, is_bound: false, offers_bound: false };
 }
 
 /// The hash of a SCRAM mechanism.

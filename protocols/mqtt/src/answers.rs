@@ -71,7 +71,9 @@ impl Session {
         }
         let message = Secret::new(auth.data);
         let login = match (auth.reason, self.re_login) {
-            (Reason::RE_AUTHENTICATE, ReLogin::Idle) => Login::ScramFirst { scram: Scram::SHA256, message },
+            (Reason::RE_AUTHENTICATE, ReLogin::Idle) => {
+                Login::ScramFirst { scram: Scram::SHA256, message }
+            }
             (Reason::CONTINUE_AUTHENTICATION, ReLogin::Challenged) => Login::ScramFinal { message },
             _ => return Err(Fault::protocol("AUTH comes out of turn")),
         };

@@ -1,7 +1,9 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
 use bytes::{BufMut, BytesMut};
-use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Scram, Secret, Will};
+use polymq_contract::{
+    Answer, Command, Effects, Login, OpenClientSession, Refusal, Scram, Secret, Will,
+};
 use polymq_model::{
     Now,
     message::{Body, NewMessage},
@@ -202,7 +204,10 @@ impl Session {
         let ConnectProperties { auth_method, auth_data, .. } = packet.properties;
         match (auth_method, auth_data) {
             (Some(SCRAM), Some(data)) => {
-                return Ok(Some(Login::ScramFirst { scram: Scram::SHA256, message: Secret::new(data) }));
+                return Ok(Some(Login::ScramFirst {
+                    scram: Scram::SHA256,
+                    message: Secret::new(data),
+                }));
             }
             (Some(SCRAM), None) => return Ok(None),
             (Some(_), _) => {

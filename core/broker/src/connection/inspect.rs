@@ -27,7 +27,11 @@ impl BrokerConnection {
                 queues.into_iter().filter(|q| after.is_none_or(|after| q.name.as_str() > after));
             let listed = page.take(max).map(|queue| {
                 let counts = queue.counts();
-                ListedQueue { name: queue.name.clone(), messages: counts.ready, consumers: counts.consumers }
+                ListedQueue {
+                    name: queue.name.clone(),
+                    messages: counts.ready,
+                    consumers: counts.consumers,
+                }
             });
             Ok(Answer::Queues { queues: listed.collect(), total })
         })();
