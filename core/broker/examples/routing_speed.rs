@@ -196,7 +196,14 @@ impl Client {
 
 fn publish(message: Message) -> Command {
     let publisher = PublisherId(1);
-    Command::Publish(Publish { publisher, number: 0, mandatory: false, received: None, message })
+    Command::Publish(Publish {
+        publisher,
+        number: 0,
+        mandatory: false,
+        received: None,
+        delay: None,
+        message,
+    })
 }
 
 fn message(exchange: &str, key: &str) -> Message {

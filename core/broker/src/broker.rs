@@ -198,6 +198,11 @@ impl BrokerHandle {
         views
     }
 
+    /// Delayed messages, over all virtual hosts.
+    pub fn delayed_count(&self) -> usize {
+        self.0.all_vhosts().iter().map(|vhost| vhost.schedule.len()).sum()
+    }
+
     /// Client sessions and retained messages, over all virtual hosts.
     pub fn session_counts(&self) -> (usize, usize) {
         self.0.all_vhosts().iter().fold((0, 0), |(sessions, retained), vhost| {

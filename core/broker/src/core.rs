@@ -129,6 +129,10 @@ impl Core {
         Home::new(&self.me, vhost, &self.windows)
     }
 
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.me.clone()
+    }
+
     pub(crate) fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }

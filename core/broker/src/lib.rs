@@ -24,6 +24,7 @@ mod queue;
 mod recover;
 mod retained;
 mod routing;
+mod schedule;
 mod stored_message;
 mod tenants;
 mod tick;
@@ -39,4 +40,5 @@ pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginS
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
+pub use schedule::{ScheduledAt, ScheduledView};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

@@ -16,6 +16,7 @@ impl Core {
         for vhost in self.all_vhosts() {
             self.tick_client_sessions(&vhost, now);
             self.tick_queues(&vhost, now);
+            self.release_due(&vhost, now);
         }
         self.finish_deletions();
         if self.committer.is_dirty() {

@@ -5,7 +5,8 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{
     Message, Now, PublisherId,
-    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, Mailbox, mailbox_key},
+    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, mailbox_key},
+    delay::Delay,
 };
 use polymq_store::ShardBatch;
 
@@ -72,6 +73,9 @@ impl BrokerConnection {
             Ok(route) => route,
             Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
         };
+        if let Some(delay) = publish.delay {
+            return self.delay(&vhost, publish, delay, &route, now);
+        }
         if publish.message.retain() {
             let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
             self.run.batch = self.run.batch.max(kept);
@@ -99,6 +103,57 @@ impl BrokerConnection {
         self.run.messages.push(publish.message);
     }
 
+    /// Has a message routed later. What its route is now tells the publisher whether it would get
+    /// anywhere.
+    fn delay(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        publish: Publish,
+        delay: Delay,
+        route: &Route,
+        now: Now,
+    ) {
+        self.finish_run(now);
+        let Publish { publisher, number, mandatory, received, message, .. } = publish;
+        if mandatory && route.targets.is_empty() {
+            self.tally.unrouted += 1;
+            self.outbox.push(Event::Returned { publisher, message });
+            return self.end_publish(publisher, number, PublishOutcome::Unrouted, None);
+        }
+        let core = self.core.clone();
+        let together = received.map(|_| core.committer.together());
+        let client = self.client.as_deref();
+        let (size, is_durable) = (message.size(), message.is_durable());
+        let stored = core.delay(vhost, message, delay, client, now);
+        let remembered = match (&stored, client, received) {
+            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            _ => None,
+        };
+        drop(together);
+        let Ok(batch) = stored else {
+            let refused = PublishOutcome::Refused(RefusalKind::Full);
+            return self.end_publish(publisher, number, refused, None);
+        };
+        self.unconfirmed_new += size;
+        self.appended = self.appended.max(Some(batch));
+        let wait = is_durable.then_some(batch).max(remembered);
+        self.end_publish(publisher, number, PublishOutcome::Routed, wait);
+    }
+
+    /// Notes how a publish ended that was not part of a run.
+    fn end_publish(
+        &mut self,
+        publisher: PublisherId,
+        number: u64,
+        outcome: PublishOutcome,
+        batch: Option<ShardBatch>,
+    ) {
+        if number > 0 {
+            self.ended.push(Ended { publisher, first: number, last: number, outcome, batch });
+        }
+        self.wait_for = self.wait_for.max(batch);
+    }
+
     /// The route of a message, from the cache or made anew with the permission to publish there.
     fn route_of(&mut self, vhost: &Arc<Vhost>, message: &Message) -> Cached {
         let topology = vhost.topology.load();
@@ -123,38 +178,27 @@ impl BrokerConnection {
         if reserved && let Some(route) = self.reply_route(vhost, message) {
             return route;
         }
-        if exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX) {
-            return Ok(Arc::new(self.mailbox_route(vhost, message.key())));
+        let is_mailbox = exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX);
+        if is_mailbox {
+            if let Some(target) = self.core.resource_target(vhost, message.key()) {
+                let targets = [Target::Reply(target)].into_iter().collect();
+                return Ok(Arc::new(Route { targets, cacheable: false }));
+            }
+            self.core.ensure_mailbox(vhost, message.key());
         }
+        // A mailbox may just have been made.
+        let topology = if is_mailbox { vhost.topology.load() } else { topology };
         let routing =
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
         let route = routing.route_by(&self.chance, exchange, keys);
-        let cacheable = route.cacheable && plain;
+        let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
         if cacheable {
             self.routes.put(message, cached.clone());
         }
         cached
-    }
-
-    /// Where a message for a mailbox goes: to the connection of the resource that is named, when
-    /// there is one, otherwise into the mailbox of the user.
-    fn mailbox_route(&self, vhost: &Arc<Vhost>, key: &str) -> Route {
-        let mut route = Route::default();
-        if let Some(target) = self.core.resource_target(vhost, key) {
-            route.targets.push(Target::Reply(target));
-            return route;
-        }
-        self.core.ensure_mailbox(vhost, key);
-        let queue = Mailbox::parse(key)
-            .and_then(|mailbox| vhost.topology.load().queue(mailbox.queue).cloned());
-        if let Some(queue) = queue {
-            let matched = polymq_contract::Matched { qos: 2, ..Default::default() };
-            route.targets.push(Target::Queue(queue, matched));
-        }
-        route
     }
 
     /// Hands the run over and notes how its publishes ended.

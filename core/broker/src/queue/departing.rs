@@ -11,6 +11,8 @@ use crate::counters::{TotalCounters, add};
 
 /// So many leave in one batch at most.
 const AT_ONCE_MAX: usize = 256;
+/// How long to wait for room in the store, in ms.
+const FULL_STORE_RETRY_MS: u64 = 1000;
 
 /// A dead letter on its way.
 #[derive(Debug, Clone)]
@@ -168,6 +170,10 @@ impl Queue {
 
     fn publish_own_dead_letters(self: &Arc<Self>, now_ms: u64) {
         let (Some(core), Some(vhost)) = (self.home.core(), self.home.vhost()) else { return };
+        // Without room on the disk they would pile up in memory.
+        if self.committer.is_refused() {
+            return self.schedule(now_ms.saturating_add(FULL_STORE_RETRY_MS));
+        }
         loop {
             let (departing, to) = {
                 let mut state = self.state.lock();

@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     started: Instant,
     now_ms: u64,
+    wall_ahead_ms: i64,
 }
 
 impl World {
@@ -53,7 +54,8 @@ impl World {
             durability: polymq_store::Durability::Sync,
             skips_damage,
         });
-        let world = Self { broker, store, started: Instant::now(), now_ms };
+        let started = Instant::now();
+        let world = Self { broker, store, started, now_ms, wall_ahead_ms: 0 };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         world.broker.create_vhost(vhost.clone());
@@ -89,7 +91,13 @@ impl World {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { instant: self.started + Duration::from_millis(self.now_ms), unix_ms: self.now_ms }
+        let unix_ms = self.now_ms.saturating_add_signed(self.wall_ahead_ms);
+        Now { instant: self.started + Duration::from_millis(self.now_ms), unix_ms }
+    }
+
+    /// Has the wall clock jump by so many ms.
+    pub(crate) fn jump(&mut self, ms: i64) {
+        self.wall_ahead_ms += ms;
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -457,6 +465,7 @@ pub(crate) fn publish_of(message: Message, number: u64) -> Command {
         number,
         mandatory: false,
         received: None,
+        delay: None,
         message,
     })
 }

@@ -115,6 +115,20 @@ fn read_field(name: &str, value: &Value, props: &mut Properties) {
     }
 }
 
+/// The headers of a stanza that has just come, without those of XEP-0131.
+pub(super) fn headers(stanza: &Element) -> Table {
+    let mut headers = Table::new();
+    let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
+    for entry in lists.flat_map(Element::elements) {
+        if let Some(name) = entry.get("n") {
+            let text = entry.content();
+            let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
+            headers.push((name.to_owned(), typed.unwrap_or(Value::String(text))));
+        }
+    }
+    headers
+}
+
 /// The text of a field of a stanza that has just come.
 pub(super) fn find(stanza: &Element, name: &str) -> Option<Value> {
     let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));

@@ -5,6 +5,7 @@ use polymq_model::{
     Message, Value,
     address::Address,
     carry::{is_reserved, rfc3339_to_ms},
+    delay::{Delay, DelayHeaders},
     message::{Body, NewMessage},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Draft {
     qos: u8,
     retain: bool,
     deadline_ms: u64,
+    delay: Option<Delay>,
 }
 
 /// Takes a stanza apart. `from` is what the receiver sees as its sender; `reply_to` is where
@@ -75,11 +77,12 @@ pub(crate) fn read(
     };
     let retain = fields::find(&stanza, "retain").and_then(|v: Value| v.as_bool()) == Some(true);
     let deadline_ms = deadline_ms(&stanza)?;
+    let delay = take_delay(&mut stanza)?;
     let (mut native, body) = take_body(stanza)?;
     if let Some(reply) = reply {
         keep_reply(&mut native.stanza, &reply);
     }
-    Ok(Draft { native, body, durable, priority, qos, retain, deadline_ms })
+    Ok(Draft { native, body, durable, priority, qos, retain, deadline_ms, delay })
 }
 
 impl Draft {
@@ -95,6 +98,11 @@ impl Draft {
         self
     }
 
+    /// When it is to be routed, if not now.
+    pub(crate) fn delay(&self) -> Option<Delay> {
+        self.delay
+    }
+
     /// Bytes of the body.
     pub(crate) fn body_len(&self) -> usize {
         self.body.len()
@@ -102,14 +110,13 @@ impl Draft {
 
     /// The message, sent to an exchange and key.
     pub(crate) fn addressed(self, exchange: &str, key: &str, unix_ms: u64) -> Message {
-        let NewMessageParts { props, body } =
-            NewMessageParts { props: self.native.encode(), body: self.body };
+        let props = self.native.encode();
         NewMessage {
             format: &XMPP,
             exchange,
             key,
             props: &props,
-            body: Body::Shared(body.into()),
+            body: Body::Shared(self.body.into()),
             durable: self.durable,
             priority: self.priority,
             qos: self.qos,
@@ -122,9 +129,21 @@ impl Draft {
     }
 }
 
-struct NewMessageParts {
-    props: Vec<u8>,
-    body: Vec<u8>,
+/// What the headers say about a delay. A message that is delayed loses them, so that it is not
+/// delayed again.
+fn take_delay(stanza: &mut Element) -> Result<Option<Delay>, StanzaError> {
+    let mut delays = DelayHeaders::default();
+    for (name, value) in fields::headers(stanza) {
+        delays.add(&name, &value);
+    }
+    let delay = delays.delay().map_err(|bad| StanzaError::bad_request(bad.to_string()))?;
+    if delay.is_some() {
+        let delays = |entry: &Element| {
+            entry.get("n").is_some_and(|name| DelayHeaders::is_one(name.as_bytes()))
+        };
+        fields::remove(stanza, delays);
+    }
+    Ok(delay)
 }
 
 /// The `replyto` of XEP-0033.

@@ -57,6 +57,7 @@ impl Session {
             self.send_error(&stanza, &StanzaError::from(refusal), turn);
             return self.stanza_done(number, turn);
         }
+        let delay = draft.delay();
         let message = draft.addressed(exchange, key, turn.now.unix_ms);
         self.publishes.last = self.publishes.last.wrapping_add(1);
         let publish = self.publishes.last;
@@ -66,6 +67,7 @@ impl Session {
             number: publish,
             mandatory: false,
             received: None,
+            delay,
             message,
         }));
     }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod amqp;
+mod delays;
 mod events;
 mod exact;
 mod fields;
