@@ -59,6 +59,16 @@ fn python_kill_both_protocols() -> Result<()> {
 }
 
 #[test]
+fn python_slixmpp() -> Result<()> {
+    run_script(Client::Python("xmpp_slixmpp.py"), Speaks::Xmpp)
+}
+
+#[test]
+fn python_slixmpp_and_others() -> Result<()> {
+    run_script(Client::Python("cross_xmpp.py"), Speaks::Xmpp)
+}
+
+#[test]
 fn node_amqplib() -> Result<()> {
     run_script(Client::Node("amqp_amqplib.js"), Speaks::Amqp)
 }
