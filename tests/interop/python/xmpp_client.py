@@ -7,8 +7,8 @@ import slixmpp
 from cases import PASS, USER, XMPP_CA, XMPP_HOST, XMPP_PORT
 
 DOMAIN = "localhost"
-PLUGINS = ("xep_0004", "xep_0030", "xep_0045", "xep_0050", "xep_0060", "xep_0184", "xep_0198",
-           "xep_0199", "xep_0203", "xep_0280")
+PLUGINS = ("xep_0004", "xep_0030", "xep_0045", "xep_0050", "xep_0060", "xep_0198", "xep_0199",
+           "xep_0203", "xep_0280")
 
 
 class Client(slixmpp.ClientXMPP):

@@ -150,7 +150,8 @@ impl Session {
         told.sort();
         told.dedup();
         for user in told {
-            directory.pass_to_available(&user, Some(&self.jid.resource), &shown);
+            let but = (user == self.user).then_some(self.jid.resource.as_str());
+            directory.pass_to_available(&user, but, &shown);
         }
         // RFC 6121, section 4.5.2: places that got a presence of their own hear of the end as well.
         self.leave_services(turn);
@@ -321,6 +322,9 @@ impl Session {
                     turn,
                 );
                 if theirs.from {
+                    // RFC 6121, section 3.1.3: who may see already is told so at once.
+                    let told = presence(Some("subscribed"), &Jid::of_user(contact, &domain));
+                    self.send(&told.attr("to", mine), turn);
                     self.show_presence_of(contact, &jid, turn);
                 } else {
                     tell(self, "subscribe");

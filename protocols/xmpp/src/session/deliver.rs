@@ -9,7 +9,6 @@ use polymq_model::{
 
 use super::{Session, Turn, send::Settle};
 use crate::{
-    error::StanzaError,
     jid::{Jid, Service, resource_from_name},
     message::{Form, Rendered, Shown, render},
     services::carbons,
@@ -199,22 +198,18 @@ impl Session {
         let Some(Source::Queue { who, queue, .. }) = self.consumers.remove(&consumer) else {
             return;
         };
-        let error = match reason {
-            CancelReason::QueueDeleted => StanzaError::not_found("the queue was deleted"),
-            CancelReason::Timeout => StanzaError::new(
-                "wait",
-                "remote-server-timeout",
-                "a delivery was not settled in time",
-            ),
-            CancelReason::Denied => {
-                StanzaError::new("auth", "forbidden", "the right to read the queue is gone")
-            }
+        let (reason, text) = match reason {
+            CancelReason::QueueDeleted => ("queue-deleted", "the queue was deleted"),
+            CancelReason::Timeout => ("timeout", "a delivery was not settled in time"),
+            CancelReason::Denied => ("denied", "the right to read the queue is gone"),
         };
+        // An <error/> would make it a presence of the type `error`, which ends nothing.
         let presence = Element::new(ns::CLIENT, "presence")
             .attr("from", self.shared.domains.address(Service::Queues, &queue).to_string())
             .attr("to", who.to_string())
             .attr("type", "unavailable")
-            .child(error.element());
+            .child(Element::new(ns::CLIENT, "status").text(text))
+            .child(Element::new(ns::QUEUE, "cancelled").attr("reason", reason));
         self.send(&presence, turn);
     }
 }
