@@ -97,6 +97,31 @@ impl Arrival {
             Ok(protocol) => protocol,
             Err(ending) => return self.fail(&ending),
         };
+        self.run(socket, input, protocol, (peer, start_tls)).await;
+    }
+
+    /// Serves a connection that we have opened, whose session speaks first.
+    pub(crate) async fn serve_opened<S>(
+        mut self,
+        socket: S,
+        protocol: &Arc<dyn Protocol>,
+        peer: Peer,
+    ) where
+        S: Socket + Send + 'static,
+    {
+        self.run(socket, Input::default(), protocol, (peer, None)).await;
+    }
+
+    async fn run<S>(
+        &mut self,
+        socket: S,
+        input: Input,
+        protocol: &Arc<dyn Protocol>,
+        (peer, start_tls): (Peer, Option<Arc<Tls>>),
+    ) where
+        S: Socket + Send + 'static,
+    {
+        let gate = Arc::clone(&self.ticket.gate);
         let mut link = match self.link(socket, input, protocol, (peer, start_tls)) {
             Ok(link) => link,
             Err(ending) => return self.fail(&ending),

@@ -105,6 +105,7 @@ impl Running {
         let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
+        let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
@@ -145,6 +146,9 @@ impl Running {
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
             running.driver.serve(listener)?;
+        }
+        for component in components {
+            running.driver.keep(component);
         }
         running.phase.enter(Phase::Serving);
         let vhost = config.server.default_vhost.as_str();

@@ -319,7 +319,9 @@ mod tests {
     proptest! {
         #![proptest_config(crate::test_config(256))]
         #[test]
-        fn every_name_has_an_address_that_leads_back(name in "[a-zA-Z~ /@.é\u{301}\u{1}:&'\\\\25cf]{1,16}") {
+        fn every_name_has_an_address_that_leads_back(
+            name in "[a-zA-Z~ /@.é\u{301}\u{1}:&'\\\\25cf]{1,16}",
+        ) {
             for domains in [server(), Domains::Component("c".to_owned())] {
                 for service in [Service::Queues, Service::Topics] {
                     let text = domains.address(service, &name).to_string();

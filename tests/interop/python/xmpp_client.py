@@ -15,12 +15,13 @@ class Client(slixmpp.ClientXMPP):
     """Logs in over STARTTLS; everything that comes waits in queues."""
 
     def __init__(self, user=USER, resource="test", password=None, mechanism=None, plugins=PLUGINS,
-                 presence=True):
+                 presence=True, domain=DOMAIN, port=XMPP_PORT):
         password = password or (PASS if user == USER else user)
-        super().__init__(f"{user}@{DOMAIN}/{resource}", password, sasl_mech=mechanism)
+        super().__init__(f"{user}@{domain}/{resource}", password, sasl_mech=mechanism)
         self.login_done = asyncio.get_event_loop().create_future()
         self.messages, self.presences = asyncio.Queue(), asyncio.Queue()
         self.is_to_be_present = presence
+        self.port_of_server = port
         self.enable_direct_tls = False
         if XMPP_CA:
             self.ssl_context.load_verify_locations(XMPP_CA)
@@ -53,7 +54,7 @@ class Client(slixmpp.ClientXMPP):
             self.login_done.set_result(True)
 
     async def __aenter__(self):
-        self.connect(XMPP_HOST, XMPP_PORT)
+        self.connect(XMPP_HOST, self.port_of_server)
         await asyncio.wait_for(asyncio.shield(self.login_done), 10)
         return self
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{Peer, Relay, last_lines, peers::CERTIFICATE};
+use crate::{Peer, Relay, last_lines, peers::CERTIFICATE, prosody::Prosody};
 
 /// What a test wants to talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub struct Broker {
     xmpp: Relay,
     processes: Vec<Child>,
     dir: TempDir,
+    /// Settings of ours beside the usual ones.
+    settings: Vec<String>,
+    /// What runs beside it and ends with it.
+    prosody: Option<Prosody>,
 }
 
 impl Broker {
@@ -71,9 +75,37 @@ impl Broker {
             xmpp: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
+            settings: Vec::new(),
+            prosody: None,
         };
         broker.launch()?;
         Ok(broker)
+    }
+
+    /// Starts PolyMQ as a component of a Prosody.
+    ///
+    /// Errors: as [`Broker::start`], for both.
+    pub fn start_beside_prosody() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let prosody = Prosody::start(dir.path())?;
+        let mut broker = Self {
+            peer: Peer::Polymq,
+            amqp: Relay::open()?,
+            mqtt: Relay::open()?,
+            xmpp: Relay::open()?,
+            processes: Vec::new(),
+            settings: prosody.settings(dir.path()),
+            prosody: Some(prosody),
+            dir,
+        };
+        broker.launch()?;
+        Ok(broker)
+    }
+
+    /// Port of the Prosody beside it, for clients.
+    #[must_use]
+    pub fn prosody_port(&self) -> Option<u16> {
+        self.prosody.as_ref().map(|prosody| prosody.client_port)
     }
 
     /// Which program this is.
@@ -152,7 +184,7 @@ impl Broker {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let started = self.peer.launch(self.dir.path());
+        let started = self.peer.launch(self.dir.path(), &self.settings);
         let (processes, ports) = started.with_context(|| {
             format!("{:?} did not start; its log ends:\n{}", self.peer, self.log_tail())
         })?;

@@ -67,16 +67,16 @@ impl Peer {
         }
     }
 
-    pub(crate) fn launch(self, dir: &Path) -> Result<(Vec<Child>, Ports)> {
+    pub(crate) fn launch(self, dir: &Path, settings: &[String]) -> Result<(Vec<Child>, Ports)> {
         match self {
-            Self::Polymq => launch_polymq(dir),
+            Self::Polymq => launch_polymq(dir, settings),
             Self::Rabbitmq => launch_rabbitmq(dir),
             Self::Mosquitto => launch_mosquitto(dir),
         }
     }
 }
 
-fn launch_polymq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
+fn launch_polymq(dir: &Path, settings: &[String]) -> Result<(Vec<Child>, Ports)> {
     let program = env::var_os("POLYMQ_BIN")
         .map_or_else(|| target_dir().join("release/polymq"), PathBuf::from);
     let mut command = Command::new(&program);
@@ -90,6 +90,9 @@ fn launch_polymq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
         ("logging.level", "info,polymq_xmpp=debug"),
     ] {
         command.arg("--set").arg(format!("{setting}={value}"));
+    }
+    for setting in settings {
+        command.arg("--set").arg(setting);
     }
     // A second user beside `guest`.
     command.env("POLYMQ_ADMIN_USER", "admin").env("POLYMQ_ADMIN_PASSWORD", "admin");

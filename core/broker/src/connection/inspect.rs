@@ -1,6 +1,6 @@
 //! What a connection asks about queues, retained messages and the documents of users.
 
-use polymq_contract::{Answer, ListedBinding, ListedQueue, Refusal, RefusalKind};
+use polymq_contract::{Answer, Command, ListedBinding, ListedQueue, Refusal, RefusalKind};
 use polymq_model::{Now, RequestId, UserName, topic::Pattern};
 
 use super::{BrokerConnection, not_open};
@@ -12,7 +12,29 @@ use crate::{
 };
 
 impl BrokerConnection {
-    pub(super) fn list_queues(&mut self, request: RequestId, after: Option<&str>, max: usize) {
+    pub(super) fn inspect(&mut self, command: Command, now: Now) {
+        match command {
+            Command::ListQueues { request, after, count_max } => {
+                self.list_queues(request, after.as_deref(), count_max);
+            }
+            Command::ListBindings { request, queue } => self.list_bindings(request, &queue),
+            Command::PauseQueue { request, queue, paused } => {
+                self.pause_queue(request, &queue, paused, now);
+            }
+            Command::Recall { request, exchange, pattern, count_max } => {
+                self.recall(request, &exchange, &pattern, count_max, now);
+            }
+            Command::ReadDocument { request, user, name } => {
+                self.read_document(request, user, name);
+            }
+            Command::WriteDocument { request, user, name, version, text } => {
+                self.write_document(request, (user, name), StoredDocument { version, text });
+            }
+            _ => {}
+        }
+    }
+
+    fn list_queues(&mut self, request: RequestId, after: Option<&str>, max: usize) {
         let listed = (|| {
             let vhost = self.open_host()?;
             let topology = vhost.topology.load_full();
@@ -38,7 +60,7 @@ impl BrokerConnection {
         self.answer(request, listed, None);
     }
 
-    pub(super) fn list_bindings(&mut self, request: RequestId, name: &str) {
+    fn list_bindings(&mut self, request: RequestId, name: &str) {
         let listed = (|| {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", name)?;
@@ -47,7 +69,8 @@ impl BrokerConnection {
             let mut bindings = Vec::new();
             for exchange in topology.exchanges.values() {
                 let ours = exchange.bindings.iter().filter(|binding| {
-                    matches!(&binding.destination, Destination::Queue(to) if std::sync::Arc::ptr_eq(to, &queue))
+                    matches!(&binding.destination, Destination::Queue(to)
+                        if std::sync::Arc::ptr_eq(to, &queue))
                 });
                 bindings.extend(ours.map(|binding| ListedBinding {
                     exchange: exchange.name.as_str().to_owned(),
@@ -60,7 +83,7 @@ impl BrokerConnection {
         self.answer(request, listed, None);
     }
 
-    pub(super) fn pause_queue(&mut self, request: RequestId, name: &str, paused: bool, now: Now) {
+    fn pause_queue(&mut self, request: RequestId, name: &str, paused: bool, now: Now) {
         let done = (|| {
             let vhost = self.open_host()?;
             self.permit::<Configure>(&vhost, "queue", name)?;
@@ -71,14 +94,7 @@ impl BrokerConnection {
         self.answer(request, done, None);
     }
 
-    pub(super) fn recall(
-        &mut self,
-        request: RequestId,
-        exchange: &str,
-        pattern: &str,
-        max: usize,
-        now: Now,
-    ) {
+    fn recall(&mut self, request: RequestId, exchange: &str, pattern: &str, max: usize, now: Now) {
         let recalled = (|| {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "exchange", exchange)?;
@@ -100,7 +116,7 @@ impl BrokerConnection {
         Ok((protocol.to_owned(), user, name))
     }
 
-    pub(super) fn read_document(&mut self, request: RequestId, user: UserName, name: String) {
+    fn read_document(&mut self, request: RequestId, user: UserName, name: String) {
         let answer = self.document_key(user, name).map(|key| {
             let kept = self.core.documents.lock().get(&key).cloned().unwrap_or_default();
             Answer::Document { version: kept.version, text: kept.text }
@@ -108,7 +124,7 @@ impl BrokerConnection {
         self.answer(request, answer, None);
     }
 
-    pub(super) fn write_document(
+    fn write_document(
         &mut self,
         request: Option<RequestId>,
         (user, name): (UserName, String),

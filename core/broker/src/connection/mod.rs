@@ -32,7 +32,7 @@ use crate::{
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
-    mailbox::{self, StoredDocument},
+    mailbox,
     queue::{Group, Queue},
     tenants::Seat,
     vhost::Vhost,
@@ -176,22 +176,12 @@ impl BrokerConnection {
             Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
             Command::BindQueue(bind) => self.bind_queue(&bind, true),
             Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
-            Command::ListQueues { request, after, count_max } => {
-                self.list_queues(request, after.as_deref(), count_max);
-            }
-            Command::ListBindings { request, queue } => self.list_bindings(request, &queue),
-            Command::PauseQueue { request, queue, paused } => {
-                self.pause_queue(request, &queue, paused, now);
-            }
-            Command::Recall { request, exchange, pattern, count_max } => {
-                self.recall(request, &exchange, &pattern, count_max, now);
-            }
-            Command::ReadDocument { request, user, name } => {
-                self.read_document(request, user, name);
-            }
-            Command::WriteDocument { request, user, name, version, text } => {
-                self.write_document(request, (user, name), StoredDocument { version, text });
-            }
+            Command::ListQueues { .. }
+            | Command::ListBindings { .. }
+            | Command::PauseQueue { .. }
+            | Command::Recall { .. }
+            | Command::ReadDocument { .. }
+            | Command::WriteDocument { .. } => self.inspect(command, now),
             Command::Consume(consume) => self.consume(*consume, now),
             Command::Cancel { request, consumer } => self.cancel(request, consumer, now),
             Command::Release { consumers } => self.release(&consumers, now),

@@ -60,7 +60,10 @@ pub fn name_from_local(local: &str) -> Cow<'_, str> {
     let mut rest = local;
     while let Some(c) = rest.chars().next() {
         let escape = ESCAPES.iter().find(|(_, escape)| rest.starts_with(escape));
-        let (c, len) = escape.map_or((c, c.len_utf8()), |(c, escape)| (*c, escape.len()));
+        let (c, len) = match escape {
+            Some((c, escape)) => (*c, escape.len()),
+            None => (c, c.len_utf8()),
+        };
         name.push(c);
         rest = rest.get(len..).unwrap_or_default();
     }
@@ -177,7 +180,9 @@ mod tests {
     proptest! {
         #![proptest_config(crate::test_config(256))]
         #[test]
-        fn every_user_has_a_local_part_of_its_own(user in "[a-zA-Z0-9 @/\\\\~é:&'\"<>2-5cf]{1,12}") {
+        fn every_user_has_a_local_part_of_its_own(
+            user in "[a-zA-Z0-9 @/\\\\~é:&'\"<>2-5cf]{1,12}",
+        ) {
             prop_assert_eq!(user_from_local(&local_from_user(&user)), Some(user));
         }
 

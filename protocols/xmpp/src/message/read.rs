@@ -65,7 +65,9 @@ pub(crate) fn read(
     }
     let reply = match fields::find(&stanza, "reply_to") {
         Some(text) => text.as_str().map(Address::parse),
-        None => reply_jid(&stanza).or(reply_to.cloned()).map(|jid| domains.reply_address(&jid)),
+        None => {
+            reply_jid(&stanza).or_else(|| reply_to.cloned()).map(|jid| domains.reply_address(&jid))
+        }
     };
     let hint = |name| stanza.find(ns::HINTS, name).is_some();
     let durable = !hint("no-store") && !hint("no-permanent-store");

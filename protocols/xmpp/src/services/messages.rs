@@ -89,7 +89,7 @@ impl Session {
             }
             ("error", None) => return Ok(Handled::Now),
             ("groupchat", _) => return Err(StanzaError::unavailable()),
-            // RFC 6121, section 8.5.2.1.1: news goes to everybody who is there, and waits for nobody.
+            // RFC 6121, section 8.5.2.1.1: news is for everybody who is there, and does not wait.
             ("headline", Some(resource)) if directory.has_resource(&user, resource) => {
                 usize::from(directory.pass_to(&user, resource, stanza.clone()))
             }

@@ -10,4 +10,5 @@ mod queues;
 mod rooms;
 mod roster;
 pub(crate) mod state;
+mod subscriptions;
 mod topics;

@@ -1,17 +1,11 @@
 //! Presence (RFC 6121, sections 3 and 4).
 
 use polymq_contract::{Answer, Command, Consume};
-use polymq_model::{
-    UserName, Value,
-    address::{local_from_user, mailbox_key},
-};
+use polymq_model::{UserName, Value, address::mailbox_key};
 
 use super::{iq::Route, roster::ROSTER, state::PLACES_MAX};
 use crate::{
-    directory::{
-        roster::{Item, Roster},
-        user_of,
-    },
+    directory::{roster::Roster, user_of},
     error::StanzaError,
     jid::{Jid, Place, Service},
     session::{Session, Source, Turn, consume_of},
@@ -21,7 +15,7 @@ use crate::{
 /// Chat messages on their way to a client.
 const PREFETCH: u32 = 100;
 
-fn presence(kind: Option<&'static str>, from: &Jid) -> Element {
+pub(super) fn presence(kind: Option<&'static str>, from: &Jid) -> Element {
     Element::new(ns::CLIENT, "presence").maybe_attr("type", kind).attr("from", from.to_string())
 }
 
@@ -253,167 +247,5 @@ impl Session {
                 }
             },
         );
-    }
-
-    /// Changes a contact in the roster of a user, tells the user's clients, and stores it. Returns
-    /// what the contact was before.
-    fn change_contact(
-        &self,
-        user: &str,
-        contact: &str,
-        change: impl FnOnce(&mut Item),
-        turn: &mut Turn<'_>,
-    ) -> Item {
-        let changed = self.shared.directory.with_roster(user, |roster| {
-            let before = roster.get(contact).cloned().unwrap_or_default();
-            let version = roster.version;
-            let push = roster.change(contact, change);
-            let stored = (roster.version != version).then(|| (roster.version, roster.to_text()));
-            ((before, stored), push.into_iter().collect())
-        });
-        let Some((before, stored)) = changed else { return Item::default() };
-        if let (Some((version, text)), Ok(user)) = (stored, UserName::new(user)) {
-            super::roster::store(user, version, text, turn);
-        }
-        before
-    }
-
-    /// Asking for, giving and taking away the sight of presence: RFC 6121, section 3. Both sides
-    /// are ours, so both rosters are changed here.
-    fn on_subscription(&mut self, kind: String, route: &Route, turn: &mut Turn<'_>) {
-        let domain = self.shared.domains.base().to_owned();
-        let Some(contact) = user_of(&route.to, &domain) else { return };
-        let me = self.user.clone();
-        self.with_roster(me, turn, move |session, turn| {
-            let other = contact.clone();
-            session.with_roster(contact, turn, move |session, turn| {
-                session.change_subscription(&kind, &other, turn);
-            });
-        });
-    }
-
-    fn change_subscription(&mut self, kind: &str, contact: &str, turn: &mut Turn<'_>) {
-        let domain = self.shared.domains.base().to_owned();
-        let me = self.user.clone();
-        let bare = self.jid.bare();
-        let jid = format!("{}@{domain}", local_from_user(contact));
-        let mine = bare.to_string();
-        let tell = |session: &Self, kind: &'static str| {
-            let stanza = presence(Some(kind), &bare).attr("to", jid.clone());
-            session.shared.directory.pass_to_available(contact, None, &stanza);
-        };
-        match kind {
-            "subscribe" => {
-                let theirs = self.change_contact(
-                    contact,
-                    &mine,
-                    |item| {
-                        item.pending_in = !item.from;
-                    },
-                    turn,
-                );
-                self.change_contact(
-                    &me,
-                    &jid,
-                    |item| {
-                        item.ask = !item.to && !theirs.from;
-                        item.to |= theirs.from;
-                    },
-                    turn,
-                );
-                if theirs.from {
-                    // RFC 6121, section 3.1.3: who may see already is told so at once.
-                    let told = presence(Some("subscribed"), &Jid::of_user(contact, &domain));
-                    self.send(&told.attr("to", mine), turn);
-                    self.show_presence_of(contact, &jid, turn);
-                } else {
-                    tell(self, "subscribe");
-                }
-            }
-            "subscribed" => {
-                let own = self.change_contact(
-                    &me,
-                    &jid,
-                    |item| {
-                        item.from |= item.pending_in;
-                        item.pending_in = false;
-                    },
-                    turn,
-                );
-                if !own.pending_in {
-                    return;
-                }
-                self.change_contact(
-                    contact,
-                    &mine,
-                    |item| {
-                        item.to |= item.ask;
-                        item.ask = false;
-                    },
-                    turn,
-                );
-                tell(self, "subscribed");
-                for (resource, mut stanza) in self.shared.directory.available(&me) {
-                    stanza.set("from", bare.with_resource(resource).to_string());
-                    self.shared.directory.pass_to_available(contact, None, &stanza);
-                }
-            }
-            "unsubscribe" => {
-                self.change_contact(&me, &jid, |item| (item.to, item.ask) = (false, false), turn);
-                self.change_contact(
-                    contact,
-                    &mine,
-                    |item| {
-                        (item.from, item.pending_in) = (false, false);
-                    },
-                    turn,
-                );
-                tell(self, "unsubscribe");
-            }
-            _ => {
-                self.change_contact(
-                    &me,
-                    &jid,
-                    |item| {
-                        (item.from, item.pending_in) = (false, false);
-                    },
-                    turn,
-                );
-                self.change_contact(
-                    contact,
-                    &mine,
-                    |item| {
-                        (item.to, item.ask) = (false, false);
-                    },
-                    turn,
-                );
-                tell(self, "unsubscribed");
-                for (resource, _) in self.shared.directory.available(&me) {
-                    let gone = presence(Some("unavailable"), &bare.with_resource(resource));
-                    self.shared.directory.pass_to_available(contact, None, &gone);
-                }
-            }
-        }
-    }
-
-    /// Sends the presence of a contact that the user sees already.
-    fn show_presence_of(&mut self, contact: &str, jid: &str, turn: &mut Turn<'_>) {
-        for (resource, mut stanza) in self.shared.directory.available(contact) {
-            stanza.set("from", format!("{jid}/{resource}"));
-            stanza.set("to", self.jid.to_string());
-            self.send(&stanza, turn);
-        }
-    }
-
-    /// Takes both directions of a subscription away: a contact was removed.
-    pub(super) fn end_subscriptions(&mut self, jid: &Jid, item: &Item, turn: &mut Turn<'_>) {
-        let place = self.shared.domains.place(jid);
-        let route = Route { from: self.jid.clone(), to: jid.clone(), place };
-        if item.to || item.ask {
-            self.on_subscription("unsubscribe".to_owned(), &route, turn);
-        }
-        if item.from || item.pending_in {
-            self.on_subscription("unsubscribed".to_owned(), &route, turn);
-        }
     }
 }

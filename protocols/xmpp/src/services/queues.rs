@@ -13,6 +13,50 @@ use crate::{
 /// Deliveries on their way to somebody who says nothing else.
 const PREFETCH: u32 = 10;
 
+/// What `<consume/>` asks for.
+struct Wanted {
+    prefetch: u32,
+    ack: Ack,
+    exclusive: bool,
+    arguments: Table,
+}
+
+impl Wanted {
+    /// Reads `<consume/>`; an attribute that is not ours is an argument of the consumer.
+    fn read(consume: &Element, bound: u32) -> Result<Self, StanzaError> {
+        let mut prefetch = PREFETCH;
+        let mut ack = Ack::Stream;
+        let mut exclusive = false;
+        let mut arguments = Table::new();
+        for attribute in consume.attributes.iter().filter(|attribute| attribute.ns.is_empty()) {
+            let (name, value) = (&*attribute.name, attribute.value.as_str());
+            let wrong = |allowed: &str| {
+                StanzaError::bad_request(format!("`{name}` is `{value}`, and must be {allowed}"))
+            };
+            match name {
+                "prefetch" => {
+                    let number: u32 = value.parse().map_err(|_| wrong("a whole number"))?;
+                    prefetch = if number == 0 { bound } else { number.min(bound) };
+                }
+                "ack" => {
+                    ack = match value {
+                        "stream" => Ack::Stream,
+                        "individual" => Ack::Individual,
+                        _ => return Err(wrong("`stream` or `individual`")),
+                    }
+                }
+                "exclusive" => exclusive = matches!(value, "true" | "1"),
+                "priority" => {
+                    let number: i64 = value.parse().map_err(|_| wrong("a whole number"))?;
+                    arguments.push(("x-priority".to_owned(), Value::I64(number)));
+                }
+                other => arguments.push((other.to_owned(), Value::String(value.to_owned()))),
+            }
+        }
+        Ok(Self { prefetch, ack, exclusive, arguments })
+    }
+}
+
 impl Session {
     /// Presence sent to a queue.
     pub(super) fn on_queue_presence(
@@ -49,36 +93,8 @@ impl Session {
             let text = format!("a stream has at most {PLACES_MAX} consumers");
             return Err(StanzaError::new("wait", "resource-constraint", text));
         }
-        let mut prefetch = PREFETCH;
-        let mut ack = Ack::Stream;
-        let mut exclusive = false;
-        let mut arguments = Table::new();
-        for attribute in consume.attributes.iter().filter(|attribute| attribute.ns.is_empty()) {
-            let (name, value) = (&*attribute.name, attribute.value.as_str());
-            let wrong = |allowed: &str| {
-                StanzaError::bad_request(format!("`{name}` is `{value}`, and must be {allowed}"))
-            };
-            match name {
-                "prefetch" => {
-                    let bound = u32::from(self.limits.prefetch_max);
-                    let number: u32 = value.parse().map_err(|_| wrong("a whole number"))?;
-                    prefetch = if number == 0 { bound } else { number.min(bound) };
-                }
-                "ack" => {
-                    ack = match value {
-                        "stream" => Ack::Stream,
-                        "individual" => Ack::Individual,
-                        _ => return Err(wrong("`stream` or `individual`")),
-                    }
-                }
-                "exclusive" => exclusive = matches!(value, "true" | "1"),
-                "priority" => {
-                    let number: i64 = value.parse().map_err(|_| wrong("a whole number"))?;
-                    arguments.push(("x-priority".to_owned(), Value::I64(number)));
-                }
-                other => arguments.push((other.to_owned(), Value::String(value.to_owned()))),
-            }
-        }
+        let Wanted { prefetch, ack, exclusive, arguments } =
+            Wanted::read(consume, self.limits.prefetch_max.into())?;
         let consumer = self.next_consumer();
         let source = Source::Queue { who: route.from.clone(), queue: queue.to_owned(), ack };
         self.consumers.insert(consumer, source);

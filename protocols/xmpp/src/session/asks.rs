@@ -18,6 +18,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
+/// What the broker answers.
+pub(crate) type Asked = Result<Answer, Refusal>;
+
 /// What is done with an answer.
 pub(crate) type Then =
     Box<dyn for<'a> FnOnce(&mut Session, Result<Answer, Refusal>, &mut Turn<'a>) + Send>;
@@ -43,7 +46,7 @@ impl Session {
         &mut self,
         turn: &mut Turn<'_>,
         command: impl FnOnce(RequestId) -> Command,
-        then: impl for<'a> FnOnce(&mut Self, Result<Answer, Refusal>, &mut Turn<'a>) + Send + 'static,
+        then: impl for<'a> FnOnce(&mut Self, Asked, &mut Turn<'a>) + Send + 'static,
     ) {
         self.ask_as(false, turn, command, Box::new(then));
     }
@@ -53,7 +56,7 @@ impl Session {
         &mut self,
         turn: &mut Turn<'_>,
         command: impl FnOnce(RequestId) -> Command,
-        then: impl for<'a> FnOnce(&mut Self, Result<Answer, Refusal>, &mut Turn<'a>) + Send + 'static,
+        then: impl for<'a> FnOnce(&mut Self, Asked, &mut Turn<'a>) + Send + 'static,
     ) {
         self.ask_as(true, turn, command, Box::new(then));
     }

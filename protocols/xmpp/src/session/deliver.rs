@@ -107,7 +107,7 @@ impl Session {
         let domains = &self.shared.domains;
         let rendered = render(message, Form::Message, shown, domains);
         let is_ours = rendered.from.is_some();
-        let from = rendered.from.clone().or(rendered.reply_to.clone());
+        let from = rendered.from.clone().or_else(|| rendered.reply_to.clone());
         let kind = rendered.kind.clone().unwrap_or_else(|| "normal".to_owned());
         let stored = matches!(source, Source::Mailbox(since) if message.arrived_ms() < *since);
         let mut stanza = rendered
@@ -175,7 +175,7 @@ impl Session {
         let from = rendered.from.take().unwrap_or_else(|| {
             let props = message.properties();
             let said = props.app_id.as_deref().or(props.user_id.as_deref());
-            let nick = said.unwrap_or(message.format().name);
+            let nick = said.unwrap_or_else(|| message.format().name);
             room.with_resource(resource_from_name(nick)).to_string()
         });
         let is_xmpp = message.format().id == polymq_model::format::XMPP;

@@ -11,5 +11,6 @@ pub use write::{write, write_children};
 
 /// True when XML 1.0 can hold the character.
 pub fn is_legal(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+    let is_white = matches!(c, '\t' | '\n' | '\r');
+    is_white || matches!(c, '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }

@@ -1,7 +1,9 @@
 //! One test per client script.
 
 use anyhow::Result;
-use polymq_interop::{Client, Speaks, run_script, run_script_beside_rabbitmq};
+use polymq_interop::{
+    Client, Speaks, run_script, run_script_beside_prosody, run_script_beside_rabbitmq,
+};
 
 #[test]
 fn python_pika() -> Result<()> {
@@ -66,6 +68,16 @@ fn python_slixmpp() -> Result<()> {
 #[test]
 fn python_slixmpp_and_others() -> Result<()> {
     run_script(Client::Python("cross_xmpp.py"), Speaks::Xmpp)
+}
+
+#[test]
+fn python_slixmpp_at_prosody() -> Result<()> {
+    run_script_beside_prosody(Client::Python("xmpp_component.py"))
+}
+
+#[test]
+fn node_xmpp_js() -> Result<()> {
+    run_script(Client::Node("xmpp_client.js"), Speaks::Xmpp)
 }
 
 #[test]
