@@ -19,7 +19,7 @@ def user(name):
                     mechanism="PLAIN", plugins=("xep_0004", "xep_0030", "xep_0045", "xep_0050",
                                                 "xep_0060", "xep_0199"))
     client.enable_starttls, client.enable_plaintext = False, True
-    client["feature_mechanisms"].unencrypted_plain = True
+    client.plugin["feature_mechanisms"].unencrypted_plain = True
     return client
 
 
@@ -49,6 +49,7 @@ async def queue_of_another_server_is_filled_and_consumed():
             channel = connection.channel()
             channel.queue_declare("remote", durable=True)
             alice.say(f"q+remote@{MQ}", "from prosody", kind="normal")
+            await alice.plugin["xep_0199"].ping(MQ)
             method, found, body = take(channel, "remote", 1, auto_ack=True)[0]
             equal((body, found.reply_to),
                   (b"from prosody", f"amq.address:/jids/alice%40{DOMAIN}%2Ftest"))

@@ -1,8 +1,11 @@
 """slixmpp alone: logins, messages, roster and presence, queues, PubSub, rooms, resumption."""
 
 import asyncio
+import os
+import shutil
+from asyncio.subprocess import PIPE
 
-from cases import XMPP_HOST, XMPP_PORT, case, equal, main
+from cases import XMPP_CA, XMPP_HOST, XMPP_PORT, Skip, case, equal, main
 from slixmpp.exceptions import IqError
 from xmpp_client import DOMAIN, Client, child
 
@@ -325,6 +328,31 @@ async def commands_manage_queues():
         except IqError as error:
             equal(error.condition, "conflict")
         await run(client, "delete", queue="managed")
+
+
+@case
+async def go_sendxmpp_of_debian_sends_and_listens():
+    program = shutil.which("go-sendxmpp")
+    if program is None:
+        raise Skip("Debian's package go-sendxmpp is not installed")
+
+    async def start(user, *arguments):
+        return await asyncio.create_subprocess_exec(
+            program, "-u", f"{user}@{DOMAIN}", "-p", user, "-j", f"{XMPP_HOST}:{XMPP_PORT}",
+            *arguments, stdin=PIPE, stdout=PIPE, env={**os.environ, "SSL_CERT_FILE": XMPP_CA})
+
+    async with Client("admin") as admin:
+        sender = await start("guest", f"admin@{DOMAIN}")
+        await asyncio.wait_for(sender.communicate(b"from the shell\n"), 10)
+        equal((await admin.message())["body"].strip(), "from the shell")
+        listener = await start("guest", "-l")
+        try:
+            admin.say(f"guest@{DOMAIN}", "to the shell")
+            line = await asyncio.wait_for(listener.stdout.readline(), 10)
+            assert b"to the shell" in line, line
+        finally:
+            listener.kill()
+            await listener.wait()
 
 
 if __name__ == "__main__":

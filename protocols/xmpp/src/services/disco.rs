@@ -68,7 +68,13 @@ impl Session {
                 answer.child(identity("server", "im", "PolyMQ")).children(self.server_features())
             }
             Place::Server if node.is_none() => {
-                answer.child(identity("component", "generic", "PolyMQ")).children(features(base))
+                let kinds = [
+                    identity("component", "generic", "PolyMQ"),
+                    identity("pubsub", "service", "Topics"),
+                    identity("conference", "text", "Rooms"),
+                ];
+                let all = [ns::PUBSUB, ns::MUC, ns::QUEUE, ns::COMMANDS];
+                answer.children(kinds).children(features(base)).children(features(all))
             }
             Place::Service(Service::Topics) | Place::Named(Service::Topics, _) => {
                 let kind = if node.is_some() { "leaf" } else { "service" };
@@ -158,7 +164,7 @@ impl Session {
                 let services = services.map(|(s, name)| item(domains.service(s), None, Some(name)));
                 Ok(Some(answer.children(services)))
             }
-            (Place::Service(Service::Queues), Some(ns::COMMANDS)) => {
+            (Place::Service(Service::Queues) | Place::Server, Some(ns::COMMANDS)) => {
                 let jid = domains.service(Service::Queues);
                 let list = COMMANDS
                     .iter()

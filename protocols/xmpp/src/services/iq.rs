@@ -112,6 +112,17 @@ impl Session {
                 return Handled::Now;
             }
             Place::User => Err(StanzaError::unavailable()),
+            // A component has one address for all services.
+            Place::Server if self.is_component() => match &*payload.ns {
+                ns::PUBSUB | ns::PUBSUB_OWNER => {
+                    return self.on_pubsub(iq, &payload, route, turn);
+                }
+                ns::COMMANDS => {
+                    self.on_command(&iq, &payload, route, turn);
+                    return Handled::Now;
+                }
+                _ => self.on_server(&iq, &payload, route, turn),
+            },
             Place::Server => self.on_server(&iq, &payload, route, turn),
             Place::Service(service) | Place::Named(service, _) => match (&*payload.ns, service) {
                 (ns::PUBSUB | ns::PUBSUB_OWNER, Service::Topics) => {

@@ -183,6 +183,11 @@ impl Session {
                 Err(bad) => self.fail(StreamError::from(bad), turn),
             }
         }
+        if turn.effects.start_tls {
+            // Some clients end <starttls/> with a line feed, which says nothing.
+            let white = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            input.advance(white);
+        }
         turn.effects.waiting = self.must_wait(turn) && self.phase != Phase::Closed;
     }
 

@@ -90,6 +90,11 @@ impl StreamParser {
     ///
     /// Errors: [`Bad`]; the parser is then of no further use.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Parsed>, Bad> {
+        if !self.is_open && self.bytes == 0 {
+            // The line feed behind an element that ended the stream before this one.
+            let white = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            *input = input.get(white..).unwrap_or_default();
+        }
         loop {
             let before = input.len();
             // No more than the limit is looked at, so that nothing longer is kept.
@@ -240,6 +245,11 @@ mod tests {
         for step in 1..8 {
             assert_eq!(all(&text, step).as_ref(), Ok(&whole), "{step}");
         }
+    }
+
+    #[test]
+    fn white_space_before_a_stream_says_nothing() {
+        assert_eq!(all(&format!("\n {HEAD}<a/>"), 1).map(|parsed| parsed.len()), Ok(2));
     }
 
     #[test] // RFC 6120, section 11.1.
