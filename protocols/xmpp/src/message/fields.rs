@@ -1,8 +1,11 @@
 //! `<properties xmlns='urn:polymq:properties:1'>`: fields and headers that XMPP has no place for.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use polymq_model::{
-    Properties, Table, Value,
-    carry::{ident_kind, rfc3339_to_ms, value_from_text, value_to_text},
+    Ident, Properties, Table, Value,
+    carry::{
+        ident_from_text, ident_kind, ident_to_text, rfc3339_to_ms, value_from_text, value_to_text,
+    },
 };
 
 use crate::xml::{Element, is_legal, ns};
@@ -17,9 +20,31 @@ fn entry(attribute: &'static str, name: &str, value: &Value) -> Element {
     Element::new(ns::PROPERTIES, "p").attr(attribute, name).maybe_attr("t", code).text(text)
 }
 
-/// A header as an entry; `None` when XML cannot hold its name.
-pub(super) fn header(name: &str, value: &Value) -> Option<Element> {
-    (!name.contains(is_illegal)).then(|| entry("n", name, value))
+/// A header as an entry; a name that XML cannot hold is base64.
+pub(super) fn header(name: &str, value: &Value) -> Element {
+    match name.contains(is_illegal) {
+        true => entry("n64", &BASE64_STANDARD.encode(name), value),
+        false => entry("n", name, value),
+    }
+}
+
+/// The name of the header that an entry is.
+fn name_of(entry: &Element) -> Option<String> {
+    match entry.get("n64") {
+        Some(text) => String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok(),
+        None => entry.get("n").map(str::to_owned),
+    }
+}
+
+/// True for a header with such a name.
+pub(super) fn is_named(entry: &Element, test: impl Fn(&str) -> bool) -> bool {
+    name_of(entry).is_some_and(|name| test(&name))
+}
+
+/// An identifier that XML cannot hold, as text of its own.
+fn illegal(ident: &Option<Ident>) -> Option<Value> {
+    let text = ident.as_ref().map(ident_to_text)?;
+    text.contains(is_illegal).then_some(Value::String(text))
 }
 
 /// A field as an entry.
@@ -40,6 +65,8 @@ pub(super) fn write(
     let is_text = props.text != implied.1;
     let kind = props.correlation.as_ref().and_then(ident_kind);
     let fields = [
+        ("id", illegal(&props.id)),
+        ("correlation", illegal(&props.correlation)),
         ("content_type", said(text(&props.content_type)).filter(|_| content_type)),
         ("text", said(props.text.map(Value::Bool)).filter(|_| is_text)),
         ("content_encoding", text(&props.content_encoding)),
@@ -57,7 +84,7 @@ pub(super) fn write(
         ("reply_to", props.reply_to.as_ref().map(|address| Value::String(address.to_text()))),
     ];
     let fields = fields.into_iter().filter_map(|(name, value)| Some(field(name, &value?)));
-    fields.chain(headers.iter().filter_map(|(name, value)| header(name, value))).collect()
+    fields.chain(headers.iter().map(|(name, value)| header(name, value))).collect()
 }
 
 /// Reads the entries of a stanza: fields into `props`, headers into `headers`. Returns the kind of
@@ -73,10 +100,10 @@ pub(super) fn read(
             let text = entry.content();
             let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
             let value = typed.unwrap_or(Value::String(text));
-            match (entry.get("f"), entry.get("n")) {
+            match (entry.get("f"), name_of(entry)) {
                 (Some("correlation_kind"), _) => kind = value.as_str().map(str::to_owned),
                 (Some(name), _) => read_field(name, &value, props),
-                (None, Some(name)) => headers.push((name.to_owned(), value)),
+                (None, Some(name)) => headers.push((name, value)),
                 (None, None) => {}
             }
         }
@@ -93,6 +120,8 @@ pub(super) fn read(
 fn read_field(name: &str, value: &Value, props: &mut Properties) {
     let text = || value.as_str().map(str::to_owned);
     match name {
+        "id" => props.id = text().map(|text| ident_from_text(&text, None)),
+        "correlation" => props.correlation = text().map(|text| ident_from_text(&text, None)),
         "content_type" => props.content_type = text(),
         "text" => props.text = value.as_bool(),
         "durable" if *value == Value::Null => props.durable = None,
@@ -120,10 +149,10 @@ pub(super) fn headers(stanza: &Element) -> Table {
     let mut headers = Table::new();
     let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
     for entry in lists.flat_map(Element::elements) {
-        if let Some(name) = entry.get("n") {
+        if let Some(name) = name_of(entry) {
             let text = entry.content();
             let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
-            headers.push((name.to_owned(), typed.unwrap_or(Value::String(text))));
+            headers.push((name, typed.unwrap_or(Value::String(text))));
         }
     }
     headers

@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use polymq_model::{
     Format, Message, Properties, Value,
     address::Address,
-    carry::{Field, event_from_prefixed_names, from_table_headers, ident_from_text},
+    carry::{Field, event_from_prefixed_names, from_table_headers, ident_from_text, ident_to_text},
     format,
 };
 
@@ -128,6 +128,11 @@ pub(super) fn is_field(child: &Element) -> bool {
     }
 }
 
+/// The hint that stands for a message which is not durable (XEP-0334).
+fn is_no_store(child: &Element) -> bool {
+    child.is(ns::HINTS, "no-store") && child.attributes.is_empty()
+}
+
 /// Keeps the reply address of a stanza.
 pub(super) fn keep_reply(stanza: &mut Element, address: &Address) {
     stanza.set(REPLY, address.to_text());
@@ -151,12 +156,13 @@ fn decode(message: &Message) -> Properties {
     props.reply_to = take_reply(&mut native.stanza);
     let stanza = &native.stanza;
     let origin = stanza.find(ns::ORIGIN_ID, "origin-id").and_then(|origin| origin.get("id"));
-    props.id = origin.or_else(|| stanza.get("id")).map(|id| ident_from_text(id, None));
     let mut headers = Vec::new();
     let kind = fields::read(stanza, &mut props, &mut headers);
-    props.correlation = stanza
-        .content_of(ns::CLIENT, "thread")
-        .map(|thread| ident_from_text(&thread, kind.as_deref()));
+    let id = origin.or_else(|| stanza.get("id")).map(|id| ident_from_text(id, None));
+    props.id = props.id.take().or(id);
+    let thread = props.correlation.take().map(|said| ident_to_text(&said));
+    let thread = thread.or_else(|| stanza.content_of(ns::CLIENT, "thread"));
+    props.correlation = thread.map(|thread| ident_from_text(&thread, kind.as_deref()));
     if let Some(subject) = stanza.content_of(ns::CLIENT, "subject") {
         headers.push(("subject".to_owned(), Value::String(subject)));
     }
@@ -166,7 +172,9 @@ fn decode(message: &Message) -> Properties {
         }
     };
     put(Field::Xmpp, carried_children(&native));
-    put(Field::XmppType, stanza.get("type").unwrap_or_default().to_owned());
+    // RFC 6121, section 5.2.2: what has no type is normal.
+    let kind = stanza.get("type").filter(|kind| *kind != "normal").unwrap_or_default();
+    put(Field::XmppType, kind.to_owned());
     put(Field::Lang, stanza.lang().unwrap_or_default().to_owned());
     from_table_headers(headers, &mut props, &mut |field, outcome| {
         tracing::debug!(field, outcome = outcome.label(), "field dropped");
@@ -180,7 +188,13 @@ fn decode(message: &Message) -> Properties {
 /// The children that have no field, as XML that stands for itself.
 fn carried_children(native: &Native) -> String {
     let mut text = String::new();
-    for (place, node) in native.stanza.nodes.iter().enumerate() {
+    let nodes = &native.stanza.nodes;
+    let last = nodes.len().saturating_sub(1);
+    for (place, node) in nodes.iter().enumerate() {
+        // At the end stands what says that the message is not durable, which is a field.
+        if place == last && matches!(node, Node::Element(child) if is_no_store(child)) {
+            continue;
+        }
         let is_body = match native.source {
             Source::Nothing | Source::Element => false,
             _ => place == usize::from(native.place),

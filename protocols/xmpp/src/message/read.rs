@@ -56,7 +56,7 @@ pub(crate) fn read(
 ) -> Result<Draft, StanzaError> {
     stanza.unset("to");
     stanza.set("from", from);
-    let reserved = |entry: &Element| entry.get("n").is_some_and(is_reserved);
+    let reserved = |entry: &Element| fields::is_named(entry, is_reserved);
     counters.reserved.add(fields::remove(&mut stanza, reserved));
     if !sender.impersonator {
         let foreign =
@@ -140,9 +140,8 @@ fn take_delay(stanza: &mut Element) -> Result<Option<Delay>, StanzaError> {
     }
     let delay = delays.delay().map_err(|bad| StanzaError::bad_request(bad.to_string()))?;
     if delay.is_some() {
-        let delays = |entry: &Element| {
-            entry.get("n").is_some_and(|name| DelayHeaders::is_one(name.as_bytes()))
-        };
+        let delays =
+            |entry: &Element| fields::is_named(entry, |name| DelayHeaders::is_one(name.as_bytes()));
         fields::remove(stanza, delays);
     }
     Ok(delay)

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use polymq_model::{
-    Message, Properties, Table, Value,
+    Ident, Message, Properties, Table, Value,
     carry::{Field, annotation_text_headers, ident_to_text, rfc3339_from_ms},
     format,
 };
@@ -83,7 +83,7 @@ pub(crate) fn render(
         .map(annotation_text_headers)
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(name, text)| fields::header(&name, &Value::String(text)))
+        .map(|(name, text)| fields::header(&name, &Value::String(text)))
         .collect();
     for (name, count) in [("acquired_count", shown.acquired), ("delivery_count", shown.failed)] {
         if count > 0 {
@@ -97,9 +97,14 @@ pub(crate) fn render(
             ("x-routing-key", message.key()),
         ];
         let text = |text: &str| Value::String(text.to_owned());
-        entries.extend(origin.into_iter().filter_map(|(n, v)| fields::header(n, &text(v))));
+        entries.extend(origin.into_iter().map(|(n, v)| fields::header(n, &text(v))));
     }
     add_entries(&mut rendered.rest, entries);
+    let is_converted = message.format().id != format::XMPP;
+    let has_hint = || rendered.rest.iter().any(|child| child.ns == ns::HINTS);
+    if is_converted && message.properties().durable == Some(false) && !has_hint() {
+        rendered.rest.push(Element::new(ns::HINTS, "no-store"));
+    }
     rendered
 }
 
@@ -156,8 +161,8 @@ fn converted(message: &Message, form: Form, domains: &Domains) -> Rendered {
     let lang = take(&mut headers, Field::Lang);
     let children = take(&mut headers, Field::Xmpp).map(|text| carried(&text));
     let mut rest = Vec::new();
-    if let Some(correlation) = &props.correlation {
-        rest.push(Element::new(ns::CLIENT, "thread").text(legal(&ident_to_text(correlation))));
+    if let Some(correlation) = props.correlation.as_ref().and_then(legal_text) {
+        rest.push(Element::new(ns::CLIENT, "thread").text(correlation));
     }
     let subject = headers.iter().position(|(name, value)| {
         name == "subject" && value.as_str().is_some_and(|text| text.chars().all(is_legal))
@@ -166,11 +171,7 @@ fn converted(message: &Message, form: Form, domains: &Domains) -> Rendered {
         rest.push(Element::new(ns::CLIENT, "subject").text(subject));
     }
     let children = children.unwrap_or_default();
-    let has_hint = children.iter().any(|child| child.ns == ns::HINTS);
     rest.extend(children);
-    if props.durable == Some(false) && !has_hint {
-        rest.push(Element::new(ns::HINTS, "no-store"));
-    }
     if message.deadline_ms() != 0 {
         let at = rfc3339_from_ms(i64::try_from(message.deadline_ms()).unwrap_or(i64::MAX));
         let rule = Element::new(ns::AMP, "rule")
@@ -188,7 +189,7 @@ fn converted(message: &Message, form: Form, domains: &Domains) -> Rendered {
     }
     let entries = fields::write(&shown, (content_type.as_deref(), text), &headers);
     add_entries(&mut rest, entries);
-    let id = props.id.as_ref().map(|id| legal(&ident_to_text(id)));
+    let id = props.id.as_ref().and_then(legal_text);
     Rendered { payload, rest, id, kind, lang, from: None, reply_to }
 }
 
@@ -215,8 +216,9 @@ fn carried(text: &str) -> Vec<Element> {
     elements.collect()
 }
 
-fn legal(text: &str) -> String {
-    text.chars().filter(|c| is_legal(*c)).collect()
+/// An identifier as text, where XML can hold that.
+fn legal_text(ident: &Ident) -> Option<String> {
+    Some(ident_to_text(ident)).filter(|text| text.chars().all(is_legal))
 }
 
 /// The body as an element, by the first rule that fits.

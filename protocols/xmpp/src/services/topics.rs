@@ -110,7 +110,7 @@ impl Session {
                 let text = "one item is published at a time";
                 return Err(StanzaError::bad_request(text).of_pubsub("max-items-exceeded"));
             }
-            let mut stanza = Element::new(ns::CLIENT, "message").attr("type", "headline");
+            let mut stanza = Element::new(ns::CLIENT, "message");
             let given = item.and_then(|item| item.get("id")).filter(|id| !id.is_empty());
             let id = given.map_or_else(|| self.shared.random_name(), str::to_owned);
             stanza.set("id", id.clone());
