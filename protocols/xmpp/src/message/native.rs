@@ -19,6 +19,8 @@ const VERSION: u8 = 1;
 pub(super) const DEPTH_MAX: usize = 64;
 /// The attribute that keeps the reply address in its canonical form.
 const REPLY: &str = "reply";
+/// The same for an address that XML cannot hold, in base64.
+const REPLY_64: &str = "reply64";
 
 /// Which child of a stanza is the body of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,14 +137,21 @@ fn is_no_store(child: &Element) -> bool {
 
 /// Keeps the reply address of a stanza.
 pub(super) fn keep_reply(stanza: &mut Element, address: &Address) {
-    stanza.set(REPLY, address.to_text());
+    let text = address.to_text();
+    match text.chars().all(xml::is_legal) {
+        true => stanza.set(REPLY, text),
+        false => stanza.set(REPLY_64, BASE64_STANDARD.encode(text)),
+    }
 }
 
 /// The reply address of a stored stanza, taken out of it.
 pub(super) fn take_reply(stanza: &mut Element) -> Option<Address> {
-    let reply = stanza.get(REPLY).map(Address::parse);
+    let coded = stanza.get(REPLY_64).and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let coded = coded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = coded.or_else(|| stanza.get(REPLY).map(str::to_owned));
     stanza.unset(REPLY);
-    reply
+    stanza.unset(REPLY_64);
+    text.as_deref().map(Address::parse)
 }
 
 /// Reads the canonical fields of a stored stanza.
@@ -189,10 +198,13 @@ fn decode(message: &Message) -> Properties {
 fn carried_children(native: &Native) -> String {
     let mut text = String::new();
     let nodes = &native.stanza.nodes;
-    let last = nodes.len().saturating_sub(1);
+    let last = nodes.iter().rposition(|node| match node {
+        Node::Element(child) => !is_field(child),
+        Node::Text(_) => false,
+    });
     for (place, node) in nodes.iter().enumerate() {
         // At the end stands what says that the message is not durable, which is a field.
-        if place == last && matches!(node, Node::Element(child) if is_no_store(child)) {
+        if Some(place) == last && matches!(node, Node::Element(child) if is_no_store(child)) {
             continue;
         }
         let is_body = match native.source {

@@ -54,7 +54,10 @@ pub(crate) fn read(
     domains: &Domains,
     counters: &Counters,
 ) -> Result<Draft, StanzaError> {
-    stanza.unset("to");
+    stanza.attributes.retain(|attribute| {
+        // What the stored form keeps for itself is not for clients to say.
+        matches!(&*attribute.name, "id" | "type" | "from" | "lang")
+    });
     stanza.set("from", from);
     let reserved = |entry: &Element| fields::is_named(entry, is_reserved);
     counters.reserved.add(fields::remove(&mut stanza, reserved));

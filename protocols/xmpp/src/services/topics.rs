@@ -122,11 +122,9 @@ impl Session {
                     return Err(StanzaError::bad_request(text).of_pubsub("invalid-payload"));
                 }
             }
-            // Fields and headers stand beside the item.
-            let fields = payload.elements().filter(|child| {
-                matches!(&*child.ns, ns::PROPERTIES | ns::ADDRESSES | ns::AMP | ns::HINTS)
-            });
-            stanza = stanza.children(fields.cloned());
+            // What a message would hold beside its body stands beside the item.
+            let others = payload.elements().filter(|child| child.ns != ns::PUBSUB);
+            stanza = stanza.children(others.cloned());
             let draft = self.draft(stanza, &route.from.to_string(), Some(route))?;
             let draft = if wants_last_value(payload)? { draft.retained() } else { draft };
             Ok((key, id, draft))

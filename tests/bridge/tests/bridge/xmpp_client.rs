@@ -14,7 +14,6 @@ use quick_xml::{
 use crate::world::{DOMAIN, Speaks, World};
 
 pub(crate) const CLIENT: &str = "jabber:client";
-pub(crate) const PROPERTIES: &str = "urn:polymq:properties:1";
 const STREAM: &str = "<stream:stream to='d' version='1.0' xmlns='jabber:client' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";
 
@@ -41,13 +40,6 @@ impl Xml {
 
     pub(crate) fn text_of(&self, ns: &str, name: &str) -> Option<&str> {
         self.child(ns, name).map(|child| child.text.as_str())
-    }
-
-    /// An entry of `<properties/>`: type and text.
-    pub(crate) fn property(&self, key: &str, name: &str) -> Option<(Option<&str>, &str)> {
-        let list = self.child(PROPERTIES, "properties")?;
-        let entry = list.children.iter().find(|entry| entry.attr(key) == Some(name))?;
-        Some((entry.attr("t"), entry.text.as_str()))
     }
 
     pub(crate) fn write(&self, out: &mut String) {
