@@ -4,8 +4,6 @@ mod fields;
 mod native;
 mod read;
 mod render;
-#[cfg(test)]
-mod tests;
 
 pub use native::XMPP;
 pub(crate) use read::{Draft, Sender, read};

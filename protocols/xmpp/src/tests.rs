@@ -1,1 +1,0 @@
-//! Conversations with real bytes; the broker is played by the test.
