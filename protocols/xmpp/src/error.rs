@@ -118,7 +118,6 @@ impl From<Bad> for StreamError {
         let condition = match bad {
             Bad::NotWellFormed => "not-well-formed",
             Bad::Restricted => "restricted-xml",
-            Bad::Encoding => "unsupported-encoding",
             Bad::Limit => "policy-violation",
         };
         Self::new(condition, bad.to_string())

@@ -270,7 +270,6 @@ impl ProtocolSession for Session {
     fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
         let mut turn = Turn { now, effects };
         self.take_bytes(input, &mut turn);
-        self.ask_for_ack(&mut turn);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -281,7 +280,6 @@ impl ProtocolSession for Session {
                 self.on_event(event, &mut turn);
             }
         }
-        self.ask_for_ack(&mut turn);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {

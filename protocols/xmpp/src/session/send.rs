@@ -67,6 +67,7 @@ impl Session {
         if !self.is_detached {
             turn.effects.out.push_shared(bytes);
         }
+        self.ask_for_ack(turn);
         if let Some(settle) = settle.filter(|_| !is_kept) {
             settle_as(settle, Outcome::Accepted, turn);
         }

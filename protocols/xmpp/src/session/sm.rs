@@ -190,13 +190,9 @@ impl Session {
         match self.sm.ack(count) {
             Some(settled) => {
                 settled.into_iter().for_each(|s| settle_as(s, Outcome::Accepted, turn));
+                self.ask_for_ack(turn);
             }
-            None => {
-                // XEP-0198, section 4.
-                let text =
-                    format!("{count} stanzas are acknowledged, which is more than were sent");
-                self.fail(StreamError::new("undefined-condition", text), turn);
-            }
+            None => self.fail(counts_too_much(count), turn),
         }
     }
 
@@ -262,11 +258,10 @@ impl Session {
         let Some(count) = self.sm.resumed_at.filter(|_| self.sm.has_gained) else { return };
         self.sm.resumed_at = None;
         self.sm.has_gained = false;
+        let seen = self.sm.ack(count);
         self.is_detached = false;
-        self.on_ack(count, turn);
-        if self.phase != Phase::Bound {
-            return;
-        }
+        let Some(settled) = seen else { return self.fail(counts_too_much(count), turn) };
+        settled.into_iter().for_each(|s| settle_as(s, Outcome::Accepted, turn));
         self.clock.end_at(None);
         self.clock.heard(turn.now);
         self.parser = StreamParser::inside(self.shared.settings.stanza_bytes_max, DEPTH_MAX);
@@ -278,8 +273,9 @@ impl Session {
         for unacked in &self.sm.unacked {
             turn.effects.out.push_shared(unacked.bytes.clone());
         }
-        self.sm.is_asked = false;
         self.sm.wanted = None;
+        self.sm.is_asked = false;
+        self.ask_for_ack(turn);
     }
 
     /// The stream does not go on: what the client has not acknowledged comes back.
@@ -293,6 +289,12 @@ impl Session {
             }
         }
     }
+}
+
+/// XEP-0198, section 4.
+fn counts_too_much(count: u32) -> StreamError {
+    let text = format!("{count} stanzas are acknowledged, which is more than were sent");
+    StreamError::new("undefined-condition", text)
 }
 
 /// The key of a stream, which nobody but its user can ask for.

@@ -14,6 +14,12 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Attributes of one element.
 const ATTRIBUTES_MAX: usize = 128;
 
+/// How much longer than a stanza the namespaces of its elements may be, each counted in full.
+const NAMESPACES_FACTOR: usize = 4;
+
+/// What a document may be at least, so that a short one may name a namespace often.
+const DOCUMENT_BYTES_MIN: usize = 1024 * 1024;
+
 /// Something whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
@@ -28,12 +34,10 @@ pub enum Parsed {
 /// Why the stream cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
-    /// It is not XML.
+    /// It is not XML in UTF-8.
     NotWellFormed,
     /// It is XML that XMPP forbids: comments, processing instructions, declarations, entities.
     Restricted,
-    /// It is not UTF-8, or says that it is something else.
-    Encoding,
     /// It is too long, too deep, or has too many attributes.
     Limit,
 }
@@ -41,9 +45,8 @@ pub enum Bad {
 impl fmt::Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotWellFormed => "the stream is not well-formed XML",
+            Self::NotWellFormed => "the stream is not well-formed XML in UTF-8",
             Self::Restricted => "the stream holds XML that RFC 6120 forbids",
-            Self::Encoding => "the stream is not UTF-8",
             Self::Limit => "a stanza is too long, too deep, or has too many attributes",
         })
     }
@@ -57,6 +60,8 @@ pub struct StreamParser {
     is_open: bool,
     /// Bytes since the last whole thing.
     bytes: usize,
+    /// Bytes of the namespaces of its elements: a prefix makes a long one short to send.
+    namespaces: usize,
     bytes_max: usize,
     depth_max: usize,
 }
@@ -70,6 +75,7 @@ impl StreamParser {
             open: Vec::new(),
             is_open: false,
             bytes: 0,
+            namespaces: 0,
             bytes_max,
             depth_max,
         }
@@ -122,6 +128,7 @@ impl StreamParser {
             self.parser.set_text_buffering(!self.open.is_empty());
             if let Some(parsed) = parsed {
                 self.bytes = 0;
+                self.namespaces = 0;
                 return Ok(Some(parsed));
             }
         }
@@ -131,7 +138,13 @@ impl StreamParser {
         match event {
             Event::XmlDeclaration(..) => Ok(None),
             Event::StartElement(_, (namespace, name), attributes) => {
-                if attributes.len() > ATTRIBUTES_MAX || self.open.len() >= self.depth_max {
+                let of_attributes: usize = attributes.iter().map(|((ns, _), _)| ns.len()).sum();
+                let namespaces = namespace.len().saturating_add(of_attributes);
+                self.namespaces = self.namespaces.saturating_add(namespaces);
+                if attributes.len() > ATTRIBUTES_MAX
+                    || self.open.len() >= self.depth_max
+                    || self.namespaces > self.bytes_max.saturating_mul(NAMESPACES_FACTOR)
+                {
                     return Err(Bad::Limit);
                 }
                 let mut element = Element::new(known(namespace.as_str()), name.as_str().to_owned());
@@ -184,7 +197,6 @@ fn bad(error: &rxml::Error) -> Bad {
     match error {
         rxml::Error::RestrictedXml(what) if what.contains("long") => Bad::Limit,
         rxml::Error::RestrictedXml(_) | rxml::Error::UndeclaredEntity => Bad::Restricted,
-        rxml::Error::InvalidUtf8Byte(_) => Bad::Encoding,
         _ => Bad::NotWellFormed,
     }
 }
@@ -194,7 +206,8 @@ fn bad(error: &rxml::Error) -> Bad {
 /// Errors: [`Bad`].
 pub fn document(text: &str, depth_max: usize) -> Result<Element, Bad> {
     // The parser expects a stream around its stanzas.
-    let mut parser = StreamParser::new(text.len().saturating_add(16), depth_max);
+    let bytes_max = text.len().saturating_add(16).max(DOCUMENT_BYTES_MIN);
+    let mut parser = StreamParser::new(bytes_max, depth_max);
     let mut head = &b"<x>"[..];
     parser.next(&mut head)?;
     let mut input = text.trim_matches([' ', '\t', '\r', '\n']).as_bytes();
@@ -280,6 +293,8 @@ mod tests {
                 assert_eq!(all(&text, step), Err(Bad::Limit), "{text}");
             }
         }
+        let prefixed = format!("{HEAD}<a xmlns:p='{}'>{}", "u".repeat(200), "<p:b/>".repeat(60));
+        assert_eq!(all(&prefixed, 10_000), Err(Bad::Limit), "short prefixes stand for long names");
         let padded = format!("{HEAD}{}<a/>", " ".repeat(1500));
         assert_eq!(all(&padded, 10).map(|parsed| parsed.len()), Ok(2), "white space is no stanza");
     }

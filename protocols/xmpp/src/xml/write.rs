@@ -1,6 +1,6 @@
 //! Elements as text.
 
-use quick_xml::escape::escape;
+use quick_xml::escape::{escape, partial_escape};
 
 use super::{Element, Node, ns};
 
@@ -56,7 +56,7 @@ fn push_text(text: &str, out: &mut String) {
         if at > 0 {
             out.push_str("&#xD;");
         }
-        out.push_str(&escape(part));
+        out.push_str(&partial_escape(part));
     }
 }
 
