@@ -36,7 +36,7 @@ fn chat_to_amqp() {
     assert_eq!(seen.props.delivery_mode, Some(2));
     let reply_to = seen.props.reply_to.clone().unwrap();
     assert_eq!(reply_to, "amq.address:/jids/u1%40d%2Fphone");
-    let answer = Props { correlation_id: Some("t".into()), ..seen.props.clone() };
+    let answer = Props { correlation_id: Some("t".into()), ..seen.props };
     amqp.publish("", &reply_to, &answer, b"answer");
     let answer = xmpp.message();
     assert_eq!(answer.text_of(CLIENT, "body"), Some("answer"));
@@ -305,7 +305,7 @@ fn whatever_amqp_says_returns_from_xmpp() {
             let back = over.borrow_mut().send(&sent, &body);
             let mut expected = sent;
             // Who answers to a stanza that names nobody answers to its sender.
-            expected.reply_to = expected.reply_to.or(back.props.reply_to.clone());
+            expected.reply_to = expected.reply_to.or_else(|| back.props.reply_to.clone());
             prop_assert_eq!(format!("{:?}", back.props), format!("{:?}", expected));
             prop_assert_eq!(back.body, body);
             Ok(())
@@ -389,7 +389,7 @@ fn whatever_mqtt_5_says_returns_from_an_item_of_xmpp() {
                     .properties
                     .response_topic
                     .clone()
-                    .or(back.properties.response_topic.clone()),
+                    .or_else(|| back.properties.response_topic.clone()),
                 ..sent.properties
             };
             prop_assert_eq!(found, expected);
