@@ -7,6 +7,7 @@
 
 pub mod access;
 mod admin;
+mod blocking;
 mod broker;
 mod chance;
 mod client_session;

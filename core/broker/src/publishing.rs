@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{Broadcast, Delivery, Event, Matched};
-use polymq_model::{Annotations, ClientNumber, Death, Message, Now, Seq};
+use polymq_model::{Annotations, ClientNumber, Death, Durability, Message, Now, Seq};
 use polymq_store::ShardBatch;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     core::Core,
     counters::add,
     definitions::{self, StoredRetained, kind},
-    queue::{DeadLetterTo, Departing, Queue},
+    queue::{DeadLetterTo, Departing, Queue, Room},
     routing::{Routing, Target, cc_keys, check_publishable},
     stored_message,
     vhost::{ReplyTarget, Vhost},
@@ -31,6 +31,8 @@ pub(crate) struct Handed {
     pub(crate) refusing: usize,
     /// Direct deliveries made.
     pub(crate) direct: u64,
+    /// How well the queue that keeps them worst does so; `None` when no queue is among the targets.
+    pub(crate) kept: Option<Durability>,
 }
 
 impl Core {
@@ -39,6 +41,7 @@ impl Core {
         &self,
         targets: &[Target],
         messages: &mut Vec<Message>,
+        room: Room,
         now_ms: u64,
     ) -> Handed {
         let mut handed = Handed::default();
@@ -46,8 +49,10 @@ impl Core {
         for target in targets {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
-            let pushed = queue.push(messages, matched, &mut refs, now_ms);
+            let pushed = queue.push(messages, matched, &mut refs, room, now_ms);
             handed.batch = handed.batch.max(pushed.batch);
+            let kept = queue.durability();
+            handed.kept = Some(handed.kept.map_or(kept, |other| other.weaker(kept)));
             handed.refused = handed.refused.max(pushed.refused);
             handed.refusing += usize::from(pushed.refused == messages.len());
         }
@@ -92,7 +97,7 @@ impl Core {
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
-        let handed = self.hand_over(&route.targets, &mut vec![message], now.unix_ms);
+        let handed = self.hand_over(&route.targets, &mut vec![message], Room::Free, now.unix_ms);
         handed.batch.max(retained)
     }
 
@@ -166,7 +171,7 @@ impl Core {
         now_ms: u64,
     ) -> bool {
         let message = &departing.entry.message;
-        let annotations = with_death(message, queue.name.as_str(), departing.reason, now_ms);
+        let annotations = with_death(departing, queue.name.as_str(), now_ms);
         let key = to.key.as_deref().unwrap_or_else(|| message.key());
         let letter = message.readdressed(&to.exchange, key, annotations);
         let topology = vhost.topology.load();
@@ -177,22 +182,28 @@ impl Core {
         let keys = std::iter::once(key).chain(extra.into_iter().flatten());
         let mut targets = routing.route(&to.exchange, keys).targets;
         targets.retain(|target| match target {
-            Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
+            Target::Queue(target, _) if is_cycle(&letter, target.name.as_str()) => {
+                queue.tell_cycle(target);
+                false
+            }
+            Target::Queue(..) => true,
             Target::Direct(..) | Target::Reply(_) => true,
         });
-        let handed = self.hand_over(&targets, &mut vec![letter], now_ms);
+        let handed = self.hand_over(&targets, &mut vec![letter], Room::Free, now_ms);
         let is_taken = targets.len() > handed.refusing;
-        let counter = match is_taken {
-            true => &self.counters.total.dead_lettered,
-            false => &self.counters.total.dead_letter_unroutable,
-        };
-        add(counter, 1);
+        if is_taken {
+            add(&self.counters.total.dead_lettered, 1);
+        } else {
+            add(&self.counters.total.dead_letter_unroutable, 1);
+            add(&queue.dead_letter_unroutable, 1);
+        }
         is_taken
     }
 }
 
 /// The message's annotations with one more death.
-fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Annotations {
+fn with_death(departing: &Departing, queue: &str, now_ms: u64) -> Annotations {
+    let (message, reason) = (&departing.entry.message, departing.reason);
     let mut annotations = message.annotations().cloned().unwrap_or_default();
     let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
     let mut death = match place {
@@ -207,6 +218,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
                 .chain(cc_keys(message))
                 .map(str::to_owned)
                 .collect(),
+            detail: None,
             original_ttl_ms: if message.deadline_ms() == 0 {
                 None
             } else {
@@ -214,6 +226,7 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
             },
         },
     };
+    death.detail = departing.detail.as_deref().map(str::to_owned);
     death.count += 1;
     death.time_ms = now_ms;
     let latest = (queue.to_owned(), reason.to_owned(), message.exchange().to_owned());

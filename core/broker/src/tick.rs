@@ -19,6 +19,7 @@ impl Core {
             self.release_due(&vhost, now);
         }
         self.finish_deletions();
+        self.tick_blocking(now.unix_ms);
         if self.committer.is_dirty() {
             self.committer.kick();
         }

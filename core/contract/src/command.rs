@@ -20,6 +20,8 @@ pub enum Command {
     Publish(Publish),
     /// Settles deliveries.
     Settle(Settlement),
+    /// Settles deliveries, with the consumer's own words for why.
+    SettleBecause(Box<Explained>),
     /// A step of logging in.
     Authenticate {
         /// Answered with `Authenticated` or `Challenge`.
@@ -265,6 +267,7 @@ impl Command {
             Self::ReleaseReceived { request, .. } | Self::WriteDocument { request, .. } => *request,
             Self::Publish(_)
             | Self::Settle(_)
+            | Self::SettleBecause(_)
             | Self::Release { .. }
             | Self::SetGroupPrefetch { .. }
             | Self::CloseChannel
@@ -327,6 +330,15 @@ pub struct Settlement {
     pub deliveries: DeliveryRange,
     /// How they end.
     pub outcome: Outcome,
+}
+
+/// A settlement with a reason, which is kept in the record of a message that dies of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// What is settled, and how.
+    pub settlement: Settlement,
+    /// Why, in the consumer's words. The broker keeps the first KiB.
+    pub detail: Box<str>,
 }
 
 /// Declares an exchange.

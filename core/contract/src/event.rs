@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::{any::Any, fmt, sync::Arc};
 
-use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Seq};
+use polymq_model::{ConsumerId, Durability, Message, PublisherId, RequestId, Seq};
 
 use crate::{
     answer::Answer,
@@ -37,8 +37,8 @@ pub struct Delivery {
 /// How a publish with a confirm ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// At least one queue or subscriber took it, and what was promised holds.
-    Routed,
+    /// At least one queue or subscriber took it, and every queue keeps it at least so well.
+    Routed(Durability),
     /// Nobody was there to take it.
     Unrouted,
     /// It was refused.

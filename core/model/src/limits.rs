@@ -50,6 +50,8 @@ pub struct Limits {
     pub output_bytes_max: usize,
     /// Bytes published and not yet confirmed before reading from the publisher pauses.
     pub unconfirmed_bytes_max: usize,
+    /// How long a publish waits while publishers are blocked before it is refused.
+    pub publish_block_timeout: Duration,
     /// Bytes of one AMQP transaction.
     pub transaction_bytes_max: usize,
     /// Largest client id of MQTT.
@@ -93,6 +95,7 @@ impl Default for Limits {
             queues_bytes_in_memory_max: 64 * 1024 * 1024,
             output_bytes_max: 256 * 1024,
             unconfirmed_bytes_max: 1024 * 1024,
+            publish_block_timeout: Duration::from_secs(30),
             transaction_bytes_max: 64 * 1024 * 1024,
             client_id_bytes_max: 65_535,
             keep_alive_max_secs: 0,

@@ -435,6 +435,7 @@ fn limits(config: &Config) -> Limits {
         subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
         session_messages_max: u64::from(mqtt.session_messages_max),
         refused_publish_wait: mqtt.refused_publish_wait,
+        publish_block_timeout: limits.publish_block_timeout,
         ..Limits::default()
     }
 }

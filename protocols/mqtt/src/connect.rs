@@ -174,6 +174,8 @@ impl Session {
             let text = "the will's payload is not UTF-8, as its format indicator says";
             return Err(Fault::new(Reason::PAYLOAD_FORMAT_INVALID, text));
         }
+        let invalid = |text: String| Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text);
+        scan.durability().map_err(|bad| invalid(bad.to_string()))?;
         let route = match Route::of_topic(will.topic, &self.shared.exchange, &self.limits) {
             Ok(route) => route,
             Err(Unroutable::Fault(fault)) => return Err(fault),
@@ -188,7 +190,7 @@ impl Session {
         };
         if route.delay_secs > 0 || scan.delays != DelayHeaders::default() {
             let text = "a will is delayed by its will delay interval, and by nothing else";
-            return Err(Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text));
+            return Err(invalid(text.to_owned()));
         }
         Ok(Some(PendingWill {
             route,
@@ -371,7 +373,8 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(&mut Vec::new());
+        .build(&mut Vec::new())
+        .lowered(will.scan.durability().unwrap_or_default());
         Will { message, delay_secs: will.scan.will_delay_secs }
     }
 

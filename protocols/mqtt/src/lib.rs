@@ -23,11 +23,13 @@ mod refusal;
 mod render;
 mod route;
 mod session;
+mod settle;
 mod sha256;
 mod subscribe;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use polymq_contract::{
     OpenedClientSession, Peer, Protocol, ProtocolSession, PublishOutcome, Transport,
 };
 use polymq_model::{
-    ConsumerId, Limits, Message, NewMessage, Now, PublisherId, RequestId, Seq, UserName, VhostName,
-    message::Body,
+    ConsumerId, Durability, Limits, Message, NewMessage, Now, PublisherId, RequestId, Seq,
+    UserName, VhostName, message::Body,
 };
 use proptest::prelude::*;
 
@@ -63,7 +63,8 @@ fn answers(effects: &mut Effects, events: &mut EventBatch) {
             }
             Command::Publish(publish) if publish.number > 0 => {
                 let (first, last) = (publish.number, publish.number);
-                let (publisher, outcome) = (PublisherId(0), PublishOutcome::Routed);
+                let (publisher, outcome) =
+                    (PublisherId(0), PublishOutcome::Routed(Durability::Sync));
                 events.push(Event::Confirmed { publisher, first, last, outcome });
                 continue;
             }

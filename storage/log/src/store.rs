@@ -192,7 +192,8 @@ pub(crate) fn note(shared: &Mutex<Shared>, range: &Unreadable) {
 
 impl Store for LogStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, batch_bytes_max: u64::from(u32::MAX) }
+        let batch_bytes_max = u64::from(u32::MAX);
+        Capabilities { durable: true, weaker_classes: true, batch_bytes_max }
     }
 
     fn open(&self, _shard: ShardId, me: OwnerId, reply: Reply<Opened>) {

@@ -11,7 +11,9 @@ use polymq_contract::{
     ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Protocol, ProtocolSession, Publish,
     PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
 };
-use polymq_model::{ConsumerId, Limits, Message, Now, RequestId, Seq, UserName, VhostName};
+use polymq_model::{
+    ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
+};
 
 /// Output may exceed the input by what the server says unasked, and by its error texts.
 const UNASKED_BYTES: usize = 8 * 1024;
@@ -225,17 +227,7 @@ impl Conversation {
             Command::DeleteExchange { request, .. } | Command::Cancel { request, .. } => {
                 self.perhaps(request, Answer::Done);
             }
-            Command::DeclareQueue(declare) => {
-                let name = if declare.queue.is_empty() { "made" } else { &declare.queue };
-                let refused = Refusal::new(RefusalKind::Invalid, "no such name");
-                match polymq_model::QueueName::new(name) {
-                    Ok(queue) => {
-                        let answer = Answer::QueueDeclared { queue, messages: 1, consumers: 2 };
-                        self.perhaps(declare.request, answer);
-                    }
-                    Err(_) => self.refuse(declare.request, refused),
-                }
-            }
+            Command::DeclareQueue(declare) => self.declare(declare.request, &declare.queue),
             Command::DeleteQueue { request, .. } => {
                 self.perhaps(request, Answer::QueueDeleted { messages: 3 });
             }
@@ -265,6 +257,7 @@ impl Conversation {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. } => self.oblige_client(command),
             Command::Settle(_)
+            | Command::SettleBecause(_)
             | Command::Release { .. }
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }
@@ -273,6 +266,17 @@ impl Conversation {
             | Command::LeaveChannel { .. }
             | Command::CloseChannel
             | Command::CloseClientSession { .. } => {}
+        }
+    }
+
+    fn declare(&mut self, request: RequestId, name: &str) {
+        let name = if name.is_empty() { "made" } else { name };
+        match polymq_model::QueueName::new(name) {
+            Ok(queue) => {
+                let answer = Answer::QueueDeclared { queue, messages: 1, consumers: 2 };
+                self.perhaps(request, answer);
+            }
+            Err(_) => self.refuse(request, Refusal::new(RefusalKind::Invalid, "no such name")),
         }
     }
 
@@ -346,7 +350,7 @@ impl Conversation {
             let outcome = match number % 5 {
                 0 => PublishOutcome::Refused(RefusalKind::Full),
                 1 => PublishOutcome::Unrouted,
-                _ => PublishOutcome::Routed,
+                _ => PublishOutcome::Routed(Durability::Sync),
             };
             self.events.push(Event::Confirmed { publisher, first: number, last: number, outcome });
         }

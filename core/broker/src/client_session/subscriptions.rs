@@ -6,7 +6,7 @@ use polymq_contract::{
     Broadcast, Matched, Refusal, RefusalKind, Subscription, SubscriptionIds, SubscriptionTarget,
 };
 use polymq_model::{
-    ExchangeName, Message, Now, QueueName,
+    Durability, ExchangeName, Message, Now, QueueName,
     topic::{Pattern, Syntax},
 };
 use polymq_store::ShardBatch;
@@ -17,7 +17,7 @@ use crate::{
     core::Core,
     definitions::{self, kind},
     hash::fnv,
-    queue::{Queue, QueueSettings},
+    queue::{Queue, QueueSettings, Room},
     topology::Exchange,
     vhost::Vhost,
 };
@@ -182,7 +182,7 @@ impl Core {
             && !kept.is_empty()
         {
             let mut refs = vec![None; kept.len()];
-            queue.push(&kept, &matched, &mut refs, now.unix_ms);
+            queue.push(&kept, &matched, &mut refs, Room::Free, now.unix_ms);
         }
         if !direct.is_empty() {
             let bytes_max = self.limits.direct_bytes_max;
@@ -190,12 +190,13 @@ impl Core {
         }
     }
 
-    /// Remembers the packet ids of received messages of quality of service 2.
+    /// Remembers the packet ids of received messages of quality of service 2, so well.
     pub(crate) fn remember_received(
         &self,
         vhost: &Vhost,
         session: &ClientSession,
         packet_ids: &[u16],
+        durability: Durability,
     ) -> Option<ShardBatch> {
         let mut state = session.state.lock();
         state.received.extend(packet_ids);
@@ -205,7 +206,7 @@ impl Core {
                     writer.meta_put(&received_key(vhost, session, *packet_id), &[]);
                 }
             };
-            self.committer.append(write).0
+            self.committer.append_as(durability, write).0
         })
     }
 

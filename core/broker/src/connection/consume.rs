@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{Answer, Consume, Event, Outcome, Refusal, RefusalKind, Settlement};
-use polymq_model::{ConsumerId, Now, RequestId, address::Mailbox, value::find};
+use polymq_model::{ConsumerId, Now, RequestId, Table, address::Mailbox, value::find};
 
 use super::BrokerConnection;
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 /// The pseudo queue of direct replies.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// So much of what a consumer says about a message is kept, in bytes.
+const DETAIL_BYTES_MAX: usize = 1024;
+
 /// A consumer of this connection.
 pub(super) struct Held {
     pub(super) queue: Arc<Queue>,
@@ -24,6 +27,31 @@ pub(super) struct Held {
     pub(super) active: bool,
     /// What its client has begun to receive stays with it when the client goes away.
     pub(super) parks: bool,
+}
+
+/// What the arguments of a consumer say.
+#[derive(Default)]
+pub(super) struct Manner {
+    pub(super) priority: i64,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+impl Manner {
+    /// Errors: kind `Invalid` for another type or range.
+    pub(super) fn parse(arguments: &Table) -> Result<Self, Refusal> {
+        let number = |name, least, wanted| match find(arguments, name) {
+            None => Ok(None),
+            Some(value) => match value.as_i64().filter(|number| *number >= least) {
+                Some(number) => Ok(Some(number)),
+                None => Err(crate::queue::invalid(name, value, wanted)),
+            },
+        };
+        let timeout = number("x-consumer-timeout", 0, "a number of at least 0")?;
+        Ok(Self {
+            priority: number("x-priority", i64::MIN, "a whole number")?.unwrap_or(0),
+            timeout_ms: timeout.and_then(|ms| u64::try_from(ms).ok()),
+        })
+    }
 }
 
 /// A get whose message is being read.
@@ -50,15 +78,9 @@ impl BrokerConnection {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", &consume.queue)?;
             let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
-            let priority = match find(&consume.arguments, "x-priority") {
-                None => 0,
-                Some(value) => value
-                    .as_i64()
-                    .ok_or_else(|| crate::queue::invalid("x-priority", value, "a whole number"))?,
-            };
-            Ok((queue, priority))
+            Ok((queue, Manner::parse(&consume.arguments)?))
         })();
-        let (queue, priority) = match found {
+        let (queue, Manner { priority, timeout_ms }) = match found {
             Ok(found) => found,
             Err(refusal) => return self.answer(consume.request, Err(refusal), None),
         };
@@ -70,6 +92,7 @@ impl BrokerConnection {
             prefetch: consume.prefetch,
             group: self.group(consume.group),
             priority,
+            timeout_ms,
             tag: consume.tag.as_str().into(),
         };
         let answer = Answer::Consuming { reply_name: None };
@@ -224,6 +247,7 @@ impl BrokerConnection {
             prefetch: 1,
             group: Arc::default(),
             priority: 0,
+            timeout_ms: None,
             tag: "".into(),
         };
         let group = spec.group.clone();
@@ -274,6 +298,20 @@ impl BrokerConnection {
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement, now: Now) {
+        self.settle_because(settlement, None, now);
+    }
+
+    pub(super) fn settle_because(
+        &mut self,
+        settlement: Settlement,
+        detail: Option<&str>,
+        now: Now,
+    ) {
+        // Dead letters are of this moment and must find what was published before.
+        if settlement.outcome != Outcome::Accepted {
+            self.finish_run(now);
+        }
+        let detail = detail.map(|detail| &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]);
         let Some(held) = self.consumers.get(&settlement.consumer) else { return };
         let (range, outcome) = (settlement.deliveries, settlement.outcome);
         let count = range.last.saturating_sub(range.first).saturating_add(1);
@@ -282,8 +320,7 @@ impl BrokerConnection {
             Outcome::Returned | Outcome::Failed => self.tally.returned += 1,
             Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
         }
-        // Dead letters are of this moment and must find what was published before.
-        let done = held.queue.settle(held.slot, range, outcome, now.unix_ms);
+        let done = held.queue.settle(held.slot, range, (outcome, detail), now.unix_ms);
         let bounded = held.group.is_bounded();
         let group = held.group.clone();
         let queue = held.queue.clone();

@@ -6,9 +6,11 @@ mod consume;
 mod failed;
 mod inspect;
 mod login;
+mod parking;
 mod publish;
 mod routes;
 mod topology;
+mod transaction;
 
 use std::{
     collections::HashMap,
@@ -22,7 +24,7 @@ use polymq_contract::{
     Answer, Command, Connection, DisconnectCause, Event, OpenClientSession, Outbox, Peer, Refusal,
     RefusalKind,
 };
-use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, RequestId};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, PublisherId, RequestId};
 use polymq_store::ShardBatch;
 
 use crate::{
@@ -40,6 +42,7 @@ use crate::{
 use consume::{Get, Held};
 use failed::Channels;
 use login::Identity;
+use parking::Parked;
 use publish::{Ended, Run};
 use routes::RouteCache;
 
@@ -68,6 +71,7 @@ pub(crate) struct BrokerConnection {
     chance: Chance,
     run: Run,
     channels: Channels,
+    parked: Parked,
     ended: Vec<Ended>,
     /// Answers wait for this batch: those before them do.
     wait_for: Option<ShardBatch>,
@@ -127,6 +131,7 @@ impl BrokerConnection {
             chance,
             run: Run::default(),
             channels: Channels::default(),
+            parked: Parked::default(),
             ended: Vec::new(),
             wait_for: None,
             answered_up_to: None,
@@ -148,8 +153,12 @@ impl BrokerConnection {
         }
         match command {
             Command::Settle(settlement) => return self.settle(settlement, now),
+            Command::SettleBecause(explained) => {
+                let detail = Some(&*explained.detail).filter(|detail| !detail.is_empty());
+                return self.settle_because(explained.settlement, detail, now);
+            }
             Command::EnterChannel { publisher } => return self.channels.enter(publisher),
-            Command::LeaveChannel { publisher } => return self.channels.leave(publisher),
+            Command::LeaveChannel { publisher } => return self.leave_channel(publisher),
             _ => {}
         }
         // Everything else sees the world after the publishes before it.
@@ -157,6 +166,7 @@ impl BrokerConnection {
         match command {
             Command::Publish(_)
             | Command::Settle(_)
+            | Command::SettleBecause(_)
             | Command::EnterChannel { .. }
             | Command::LeaveChannel { .. } => {}
             Command::Authenticate { request, login } => self.authenticate(request, *login),
@@ -191,7 +201,7 @@ impl BrokerConnection {
             Command::SetGroupPrefetch { group, prefetch } => {
                 self.set_group_prefetch(group, prefetch, now);
             }
-            Command::Commit(transaction) => self.commit(*transaction, now),
+            Command::Commit(transaction) => self.commit(transaction, now),
             Command::OpenClientSession(open) => self.open_client_session(open, now),
             Command::Subscribe { request, subscription, resume } => {
                 self.subscribe(request, &subscription, resume, now);
@@ -254,6 +264,21 @@ impl BrokerConnection {
         self.vhost.clone().ok_or_else(not_open)
     }
 
+    /// What every turn ends with: publishes are handed over, and confirms are told or waited for.
+    fn finish_execution(&mut self, now: Now) {
+        self.finish_run(now);
+        self.settle_confirms();
+        if self.wait_for.take().is_some() {
+            self.core.committer.kick();
+        }
+        self.add_tally();
+    }
+
+    fn leave_channel(&mut self, channel: PublisherId) {
+        self.channels.leave(channel);
+        self.outlive_channel(channel);
+    }
+
     fn add_tally(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         let counters = self.core.counters.at(self.protocol);
@@ -278,18 +303,12 @@ impl Connection for BrokerConnection {
         for command in commands.drain(..) {
             self.run_command(command, now);
         }
-        self.finish_run(now);
-        self.settle_confirms();
-        if self.wait_for.take().is_some() {
-            self.core.committer.kick();
-        }
-        self.add_tally();
+        self.finish_execution(now);
     }
 
     fn may_read(&self) -> bool {
         let unconfirmed = self.unconfirmed.load(Ordering::SeqCst);
-        unconfirmed < self.core.limits.unconfirmed_bytes_max
-            && !(self.publishes && self.core.alarmed.load(Ordering::Relaxed))
+        unconfirmed < self.core.limits.unconfirmed_bytes_max && !self.parked.is_full(&self.core)
     }
 
     fn on_room(&mut self, now: Now) {
@@ -298,6 +317,7 @@ impl Connection for BrokerConnection {
         }
         self.get_again(now);
         self.dispatch_all(now);
+        self.unpark(now);
     }
 
     fn secured(&mut self, peer: &Arc<Peer>) {
@@ -309,6 +329,7 @@ impl Connection for BrokerConnection {
             return;
         }
         self.finish_run(now);
+        self.drop_parked_publishes();
         tracing::debug!(event = "disconnected", connection = self.id.0, cause = cause.as_str());
         self.close_client_session(None, true, None, now);
         let consumers: Vec<_> = self.consumers.keys().copied().collect();

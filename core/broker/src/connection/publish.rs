@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
+use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
-    Message, Now, PublisherId,
+    Durability, Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, mailbox_key},
     delay::Delay,
 };
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     access::Write,
+    queue::Room,
     routing::{Route, Routing, Target, check_publishable},
     vhost::Vhost,
 };
@@ -31,6 +32,8 @@ pub(super) struct Run {
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
     batch: Option<ShardBatch>,
+    /// Whether queues have kept room for the messages.
+    pub(super) room: Room,
 }
 
 /// A message that wants a confirm.
@@ -41,6 +44,8 @@ struct Numbered {
     place: usize,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
+    /// How well the message may be kept.
+    durability: Durability,
 }
 
 /// A range of publishes that ended alike.
@@ -58,27 +63,45 @@ pub(super) struct Ended {
 const RUN_MAX: usize = 512;
 
 impl BrokerConnection {
-    pub(super) fn publish(&mut self, mut publish: Publish, now: Now) {
-        if let Some(addressed) = to_address(&publish.message) {
-            publish.message = addressed;
+    /// Publishes a message at once.
+    #[inline]
+    pub(super) fn publish_now(&mut self, publish: Publish, now: Now) {
+        let publish = addressed(publish);
+        match self.route_for(&publish) {
+            Ok(route) => self.publish_to(route, publish, now),
+            Err(refusal) => {
+                self.count_received(&publish);
+                self.refuse_publish(&publish, Refusal::clone(&refusal));
+            }
         }
+    }
+
+    fn count_received(&mut self, publish: &Publish) {
         self.tally.received += 1;
         self.tally.received_bytes += publish.message.body().len() as u64;
-        self.mark_publisher();
+    }
+
+    /// Where a publish goes.
+    ///
+    /// Errors: those of the route, kind `TooLarge`.
+    pub(super) fn route_for(&mut self, publish: &Publish) -> Cached {
         let Some(vhost) = self.vhost.clone() else {
-            return self
-                .refuse_publish(&publish, Refusal::new(RefusalKind::Denied, "no vhost is open"));
+            return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
         };
-        let route = match self.route_of(&vhost, &publish.message) {
-            Ok(route) => route,
-            Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
-        };
-        if let Some(delay) = publish.delay {
+        let route = self.route_of(&vhost, &publish.message)?;
+        route.check_size(&publish.message)?;
+        Ok(route)
+    }
+
+    pub(super) fn publish_to(&mut self, route: Arc<Route>, publish: Publish, now: Now) {
+        self.count_received(&publish);
+        if let Some(delay) = publish.delay
+            && let Some(vhost) = self.vhost.clone()
+        {
             return self.delay(&vhost, publish, delay, &route, now);
         }
         if publish.message.retain() {
-            let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
-            self.run.batch = self.run.batch.max(kept);
+            self.retain(&publish.message);
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
         if !same || self.run.messages.len() >= RUN_MAX {
@@ -95,12 +118,19 @@ impl BrokerConnection {
         if publish.number > 0 {
             let Publish { publisher, number, received, .. } = publish;
             let place = self.run.messages.len();
-            self.run.numbers.push(Numbered { publisher, number, place, received });
+            let durability = publish.message.durability();
+            self.run.numbers.push(Numbered { publisher, number, place, received, durability });
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
+    }
+
+    fn retain(&mut self, message: &Message) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        let kept = self.core.retain(&vhost, message, self.client.as_deref());
+        self.run.batch = self.run.batch.max(kept);
     }
 
     /// Has a message routed later. What its route is now tells the publisher whether it would get
@@ -124,9 +154,12 @@ impl BrokerConnection {
         let together = received.map(|_| core.committer.together());
         let client = self.client.as_deref();
         let (size, is_durable) = (message.size(), message.is_durable());
+        let asked = message.durability();
         let stored = core.delay(vhost, message, delay, client, now);
         let remembered = match (&stored, client, received) {
-            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            (Ok(_), Some(client), Some(id)) => {
+                core.remember_received(vhost, client, &[id], asked.stronger(Durability::Os))
+            }
             _ => None,
         };
         drop(together);
@@ -137,11 +170,13 @@ impl BrokerConnection {
         self.unconfirmed_new += size;
         self.appended = self.appended.max(Some(batch));
         let wait = is_durable.then_some(batch).max(remembered);
-        self.end_publish(publisher, number, PublishOutcome::Routed, wait);
+        let class = if is_durable { core.durability.weaker(asked) } else { Durability::Memory };
+        let kept = core.committer.kept(class);
+        self.end_publish(publisher, number, PublishOutcome::Routed(kept), wait);
     }
 
     /// Notes how a publish ended that was not part of a run.
-    fn end_publish(
+    pub(super) fn end_publish(
         &mut self,
         publisher: PublisherId,
         number: u64,
@@ -182,7 +217,7 @@ impl BrokerConnection {
         if is_mailbox {
             if let Some(target) = self.core.resource_target(vhost, message.key()) {
                 let targets = [Target::Reply(target)].into_iter().collect();
-                return Ok(Arc::new(Route { targets, cacheable: false }));
+                return Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None }));
             }
             self.core.ensure_mailbox(vhost, message.key());
         }
@@ -192,7 +227,7 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let route = routing.route_by(&self.chance, exchange, keys);
+        let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
         let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
         if cacheable {
@@ -211,7 +246,8 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, now.unix_ms);
+        let (messages, room) = (&mut self.run.messages, self.run.room);
+        let handed = self.core.hand_over(&route.targets, messages, room, now.unix_ms);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
@@ -232,14 +268,15 @@ impl BrokerConnection {
         if self.run.numbers.is_empty() {
             return;
         }
-        let outcome = match route.targets.is_empty() {
-            true => PublishOutcome::Unrouted,
-            false => PublishOutcome::Routed,
-        };
+        let committer = &self.core.committer;
+        let kept = handed.kept.unwrap_or(Durability::Memory);
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
-            let Numbered { publisher, number, .. } = taken;
-            let full = index >= accepted;
-            let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
+            let Numbered { publisher, number, durability, .. } = taken;
+            let outcome = match route.targets.is_empty() {
+                _ if index >= accepted => PublishOutcome::Refused(RefusalKind::Full),
+                true => PublishOutcome::Unrouted,
+                false => PublishOutcome::Routed(committer.kept(kept.weaker(durability))),
+            };
             let ended = Ended { publisher, first: number, last: number, outcome, batch };
             match self.ended.last_mut() {
                 Some(last)
@@ -260,11 +297,15 @@ impl BrokerConnection {
     fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
         let client = self.client.as_ref()?;
         let taken = self.run.numbers.iter().take(accepted);
-        let packet_ids: Vec<u16> = taken.filter_map(|taken| taken.received).collect();
+        let packet_ids: Vec<u16> = taken.clone().filter_map(|taken| taken.received).collect();
         if packet_ids.is_empty() {
             return None;
         }
-        self.core.remember_received(vhost, client, &packet_ids)
+        let strictest = taken.map(|taken| taken.durability).reduce(Durability::stronger);
+        // The id of a message that stays in memory outlives the process all the same, or a repeat
+        // would be delivered again.
+        let class = strictest.unwrap_or_default().stronger(Durability::Os);
+        self.core.remember_received(vhost, client, &packet_ids, class)
     }
 
     /// Tells what is known about confirms, and asks to be told about the rest.
@@ -306,7 +347,7 @@ impl BrokerConnection {
         });
     }
 
-    fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
+    pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
         self.outbox.push(Event::PublishRefused {
@@ -316,62 +357,22 @@ impl BrokerConnection {
         });
     }
 
-    /// Executes a transaction: all its publishes, then all its settlements, stored together and
-    /// answered when they are.
-    pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
-        self.finish_run(now);
-        self.wait_for = None;
-        if self.refuse_transaction(&transaction, now) {
-            return self.answer(transaction.request, Ok(polymq_contract::Answer::Done), None);
+    /// Counts this connection among those that are blocked.
+    #[inline]
+    pub(super) fn mark_publisher(&mut self) {
+        if !self.publishes {
+            self.publishes = true;
+            self.core.tell_new_publisher(self.id);
         }
-        let core = self.core.clone();
-        let together = core.committer.together();
-        for publish in transaction.publishes {
-            self.publish(publish, now);
-        }
-        self.finish_run(now);
-        for settlement in transaction.settlements {
-            self.settle(settlement, now);
-        }
-        // Acknowledgements of a transaction are promised to last.
-        self.core.committer.want_sync();
-        drop(together);
-        // By now the batch may be on its way, with nothing behind it.
-        let appended = self.core.committer.append(|_| ()).0;
-        let wait = self.wait_for.max(Some(appended));
-        self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
     }
+}
 
-    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its
-    /// publisher is told, and what was to be settled comes back.
-    fn refuse_transaction(&mut self, transaction: &polymq_contract::Transaction, now: Now) -> bool {
-        let refused = transaction.publishes.iter().find_map(|publish| {
-            let addressed = to_address(&publish.message);
-            let message = addressed.as_ref().unwrap_or(&publish.message);
-            let vhost = self.vhost.clone()?;
-            Some((publish, self.route_of(&vhost, message).err()?))
-        });
-        let Some((publish, refusal)) = refused else { return false };
-        self.refuse_publish(publish, Refusal::clone(&refusal));
-        for settlement in &transaction.settlements {
-            self.settle(Settlement { outcome: Outcome::Failed, ..*settlement }, now);
-        }
-        true
+/// The publish with its message as its key says, when that is an address.
+pub(super) fn addressed(mut publish: Publish) -> Publish {
+    if let Some(message) = to_address(&publish.message) {
+        publish.message = message;
     }
-
-    /// Counts this connection among those that alarms block.
-    fn mark_publisher(&mut self) {
-        if self.publishes {
-            return;
-        }
-        self.publishes = true;
-        if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
-            record.publishes = true;
-        }
-        if let Some(reason) = self.core.alarm.read().as_deref() {
-            self.outbox.push(Event::Blocked { reason: reason.into() });
-        }
-    }
+    publish
 }
 
 /// The message as its key says, when that is an address: an answer to a client of another protocol.

@@ -14,11 +14,16 @@ const AT_ONCE_MAX: usize = 256;
 /// How long to wait for room in the store, in ms.
 const FULL_STORE_RETRY_MS: u64 = 1000;
 
+/// So many circles of dead letters are told of one queue.
+const TOLD_CYCLES_MAX: usize = 16;
+
 /// A dead letter on its way.
 #[derive(Debug, Clone)]
 pub(crate) struct Departing {
     pub(crate) entry: Entry,
     pub(crate) reason: &'static str,
+    /// What the consumer said about it.
+    pub(crate) detail: Option<Box<str>>,
     /// False for a publish that was refused: it never had a place here.
     had_place: bool,
     /// How often nobody has taken it.
@@ -67,17 +72,29 @@ impl Dropped {
 impl State {
     /// A message leaves without having been accepted.
     pub(super) fn depart(&mut self, entry: Entry, reason: &'static str) {
+        self.depart_because(entry, reason, None);
+    }
+
+    /// A message leaves, and its consumer said why.
+    pub(super) fn depart_because(
+        &mut self,
+        entry: Entry,
+        reason: &'static str,
+        detail: Option<&str>,
+    ) {
         if self.rules.dead_letter.is_none() {
             self.note_settled(&entry);
             return self.dropped.count(reason);
         }
-        self.departing.push_back(Departing { entry, reason, had_place: true, tries: 0 });
+        let detail = detail.map(Into::into);
+        self.departing.push_back(Departing { entry, reason, detail, had_place: true, tries: 0 });
     }
 
     /// A message was refused a place.
     pub(super) fn refuse(&mut self, entry: Entry, reason: &'static str) {
         if self.rules.dead_letter.is_some() {
-            self.departing.push_back(Departing { entry, reason, had_place: false, tries: 0 });
+            let (detail, had_place) = (None, false);
+            self.departing.push_back(Departing { entry, reason, detail, had_place, tries: 0 });
         }
     }
 
@@ -113,7 +130,8 @@ impl State {
         departing.tries = departing.tries.saturating_add(1);
         let tries = departing.tries;
         let retry = self.rules.retry.and_then(|r| r.delay_ms(true, tries, (moment.chance)()));
-        let due_ms = moment.now_ms + retry.unwrap_or_else(|| default_delay_ms(tries)).max(1);
+        let delay_ms = retry.unwrap_or_else(|| default_delay_ms(tries)).max(1);
+        let due_ms = moment.now_ms.saturating_add(delay_ms);
         self.note_counts(&departing.entry, due_ms);
         self.staying.insert(departing.entry.at, Staying { departing, due_ms });
     }
@@ -200,6 +218,22 @@ impl Queue {
                 self.schedule(due_ms);
             }
         }
+    }
+
+    /// Logs a circle of dead letters that ends at `target`, once.
+    pub(crate) fn tell_cycle(&self, target: &Self) {
+        let mut told = self.told_cycles.lock();
+        if told.contains(&target.name) || told.len() >= TOLD_CYCLES_MAX {
+            return;
+        }
+        told.push(target.name.clone());
+        tracing::warn!(
+            event = "dead_letter_cycle",
+            vhost = self.home.vhost_name(),
+            from = %self.name,
+            to = %target.name,
+            "dead letters that go in a circle are dropped"
+        );
     }
 
     /// Counts what was dropped.

@@ -13,7 +13,7 @@ const ALL: DeliveryRange = DeliveryRange { first: 0, last: u64::MAX };
 impl Queue {
     /// Runs `work` with the time, and with chance where the rules want it.
     pub(super) fn at<T>(&self, now_ms: u64, work: impl FnOnce(Moment<'_>) -> T) -> T {
-        work(Moment { now_ms, chance: &|| self.home.chance() })
+        work(Moment { now_ms, chance: &|| self.home.chance(), detail: None })
     }
 
     /// Registers a consumer and hands it what waits, after the event `first`.
@@ -40,6 +40,14 @@ impl Queue {
         state.dispatch(now_ms);
         self.finish(state, now_ms);
         Ok(slot)
+    }
+
+    /// Errors: kind `Denied` when a consumer has the queue for itself.
+    pub(crate) fn check_shareable(&self) -> Result<(), Refusal> {
+        match self.state.lock().has_exclusive_consumer() {
+            true => Err(self.in_exclusive_use()),
+            false => Ok(()),
+        }
     }
 
     /// Delivers what waits to the consumers that have been registered since the last dispatch.
@@ -70,7 +78,7 @@ impl Queue {
     pub(crate) fn release(self: &Arc<Self>, slot: usize, outcome: Outcome, now_ms: u64) -> usize {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
-        self.at(now_ms, |moment| state.settle(slot, ALL, outcome, moment));
+        self.settle_in(&mut state, slot, ALL, (outcome, None), now_ms);
         if self.settings.of_client {
             state.spare_returned();
         }
@@ -137,22 +145,22 @@ impl Queue {
     /// The client of a parked consumer does not come back.
     pub(crate) fn drop_parked(&self, slot: usize) {
         let mut state = self.state.lock();
-        let accepted = Outcome::Accepted;
-        self.at(0, |moment| state.settle(slot, ALL, accepted, moment));
+        self.settle_in(&mut state, slot, ALL, (Outcome::Accepted, None), 0);
         state.forget(slot);
         self.settle_records(&mut state);
     }
 
-    /// Settles deliveries. Returns true when the consumer has none left and is cancelled.
+    /// Settles deliveries, for which the consumer may give a reason. Returns true when it has none
+    /// left and is cancelled.
     pub(crate) fn settle(
         self: &Arc<Self>,
         slot: usize,
         deliveries: DeliveryRange,
-        outcome: Outcome,
+        (outcome, detail): (Outcome, Option<&str>),
         now_ms: u64,
     ) -> bool {
         let mut state = self.state.lock();
-        let done = self.at(now_ms, |moment| state.settle(slot, deliveries, outcome, moment));
+        let done = self.settle_in(&mut state, slot, deliveries, (outcome, detail), now_ms);
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
             state.drop_over_limit();

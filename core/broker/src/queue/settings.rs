@@ -11,7 +11,7 @@ use super::{
 use crate::declare::Difference;
 
 /// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
-const COMPARED: [&str; 21] = [
+const COMPARED: [&str; 22] = [
     "x-consumer-timeout",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
@@ -28,6 +28,7 @@ const COMPARED: [&str; 21] = [
     "x-expires",
     "x-max-length",
     "x-max-length-bytes",
+    "x-max-message-size",
     "x-max-priority",
     "x-message-ttl",
     "x-overflow",
@@ -179,10 +180,8 @@ fn levels(arguments: &Arguments<'_>, is_quorum: bool) -> Result<Levels, Refusal>
 fn durability(arguments: &Arguments<'_>, default: Durability) -> Result<Durability, Refusal> {
     match arguments.text("durability")? {
         None => Ok(default),
-        Some(word) => Durability::parse(word).ok_or_else(|| {
-            let value = Value::String(word.to_owned());
-            invalid("x-durability", &value, "sync, sync-interval:<ms>, os or memory")
-        }),
+        Some(word) => Durability::parse(word)
+            .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string())),
     }
 }
 

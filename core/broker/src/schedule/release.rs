@@ -9,6 +9,7 @@ use super::{Entry, Inner};
 use crate::{
     core::Core,
     counters::add,
+    queue::Room,
     routing::{Routing, Target},
     stored_message,
     vhost::Vhost,
@@ -163,7 +164,7 @@ impl Core {
         {
             targets.push(Target::Reply(reply));
         }
-        let handed = self.hand_over(&targets, &mut vec![message], now.unix_ms);
+        let handed = self.hand_over(&targets, &mut vec![message], Room::Free, now.unix_ms);
         let counter = match targets.len() > handed.refusing {
             true => &self.counters.total.delayed_released,
             false => &self.counters.total.delayed_unroutable,

@@ -22,7 +22,7 @@ use polymq_model::{
     message::Body,
     properties::Ident,
 };
-use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+use polymq_store::{Capabilities, Committer, OwnerId, ShardId, Store, wait};
 
 pub(crate) struct World {
     pub(crate) broker: BrokerHandle,
@@ -39,6 +39,12 @@ impl World {
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self::over(Arc::new(MemoryStore::new()), limits, 1_000_000, false)
+    }
+
+    /// A broker on a store that says what it can.
+    pub(crate) fn on(capabilities: Capabilities) -> Self {
+        let store = Arc::new(MemoryStore::posing_as(capabilities));
+        Self::over(store, Limits::default(), 1_000_000, false)
     }
 
     fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64, skips_damage: bool) -> Self {
@@ -115,6 +121,15 @@ impl World {
 
     /// Connects, and opens the virtual host if that is granted.
     pub(crate) fn try_connect_as(&self, user: &str) -> Result<Client, Refusal> {
+        self.try_connect_to(None, user)
+    }
+
+    /// Connects, and opens the virtual host of this name, or the usual one.
+    pub(crate) fn try_connect_to(
+        &self,
+        vhost: Option<&str>,
+        user: &str,
+    ) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
         let peer = Arc::new(Peer {
             address: None,
@@ -137,7 +152,8 @@ impl World {
                 password: Secret::new(b"x".to_vec()),
             }),
         });
-        client.try_ask(|request| Command::OpenVhost { request, vhost: None })?;
+        let vhost = vhost.map(str::to_owned);
+        client.try_ask(|request| Command::OpenVhost { request, vhost })?;
         Ok(client)
     }
 }
@@ -166,7 +182,8 @@ fn counting_entropy() -> impl Fn(&mut [u8]) + Send + Sync {
     let count = std::sync::atomic::AtomicU64::new(1);
     move |bytes| {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bytes.iter_mut().zip(spread.to_le_bytes()).for_each(|(byte, random)| *byte = random);
     }
 }
 
@@ -390,6 +407,7 @@ pub(crate) fn topic_subscription(filter: &str, qos: u8) -> Subscription {
         retain_handling: 0,
         id: None,
         consumer: ConsumerId(0),
+        arguments: Vec::new(),
     }
 }
 

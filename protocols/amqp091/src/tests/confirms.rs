@@ -2,7 +2,7 @@
 
 use amq_protocol::protocol::{confirm, tx};
 use polymq_contract::{Outcome, PublishOutcome};
-use polymq_model::PublisherId;
+use polymq_model::{Durability, PublisherId};
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn confirming(count: u64) -> (World, PublisherId) {
 }
 
 fn confirmed(publisher: PublisherId, first: u64, last: u64) -> Event {
-    Event::Confirmed { publisher, first, last, outcome: PublishOutcome::Routed }
+    Event::Confirmed { publisher, first, last, outcome: PublishOutcome::Routed(Durability::Sync) }
 }
 
 fn refused(publisher: PublisherId, first: u64, last: u64) -> Event {

@@ -350,6 +350,7 @@ fn counts_and_death_record_are_added_to_the_headers() {
         exchange: "x".to_owned(),
         routing_keys: vec!["k".to_owned()],
         original_ttl_ms: Some(100),
+        detail: None,
     };
     let annotations = Annotations {
         deaths: vec![death],

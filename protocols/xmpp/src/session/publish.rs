@@ -83,7 +83,7 @@ impl Session {
         for number in numbers {
             let Some(origin) = self.publishes.due.remove(&number) else { continue };
             match outcome {
-                PublishOutcome::Routed => self.on_published(origin, true, turn),
+                PublishOutcome::Routed(_) => self.on_published(origin, true, turn),
                 PublishOutcome::Unrouted => self.on_published(origin, false, turn),
                 PublishOutcome::Refused(kind) => {
                     let text = "the publish was refused";

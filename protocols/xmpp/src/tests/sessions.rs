@@ -1,7 +1,7 @@
 //! Stream management (XEP-0198), silence, and what clients tell each other.
 
 use polymq_contract::{ProtocolSession, PublishOutcome};
-use polymq_model::PublisherId;
+use polymq_model::{Durability, PublisherId};
 
 use super::{queues::consume, *};
 
@@ -23,8 +23,8 @@ fn stanza_counts_once_its_message_is_durable() {
     world.say("<message to='a@topics.d'><body>2</body></message>");
     assert_eq!(world.effects.commands.len(), 2);
     assert_eq!(world.say(&format!("<r xmlns='{SM}'/>")), "", "nothing is safe yet");
-    assert_eq!(confirm(&mut world, 2, 2, PublishOutcome::Routed), "");
-    let said = confirm(&mut world, 1, 1, PublishOutcome::Routed);
+    assert_eq!(confirm(&mut world, 2, 2, PublishOutcome::Routed(Durability::Sync)), "");
+    let said = confirm(&mut world, 1, 1, PublishOutcome::Routed(Durability::Sync));
     assert_eq!(said, format!("<a xmlns='{SM}' h='2'/>"));
     let said = world.say(&format!("<r xmlns='{SM}'/>"));
     assert_eq!(said, format!("<a xmlns='{SM}' h='2'/>"));

@@ -9,6 +9,7 @@
 mod addresses;
 mod amqp;
 mod delays;
+mod durability;
 mod events;
 mod exact;
 mod fields;
@@ -18,6 +19,7 @@ mod lossless;
 mod mqtt;
 mod paths;
 mod queues;
+mod refusals;
 mod round_trip;
 mod topics;
 mod wire;
