@@ -31,6 +31,8 @@ const TURNS_MAX: usize = 16;
 const ROUNDS_MAX: usize = 8;
 /// Idle time after which buffers are freed.
 const WARM: Duration = Duration::from_secs(2);
+/// Events of this weight are worth a write of their own.
+const MANY_BYTES: usize = 4096;
 /// Bytes moved before they are added to the shared counters.
 const COUNTED_BYTES_MIN: u64 = 256 * 1024;
 
@@ -146,11 +148,11 @@ impl<S: Socket + Send + 'static> Link<S> {
         turns.unwrap_or(Poll::Ready(Step::Ended(Ending::Panic)))
     }
 
-    /// True once when events have woken the task. The runtime runs whom a task wakes right after
-    /// it, but others that are due may have more for this connection, and a write of many messages
-    /// costs little more than that of one.
+    /// True once when a few events have woken the task. The runtime runs whom a task wakes right
+    /// after it, but others that are due may have more for this connection, and a write of many
+    /// messages costs little more than that of one.
     fn lets_others_go_first(&mut self) -> bool {
-        std::mem::take(&mut self.asleep) && self.outbox.bytes() > 0
+        std::mem::take(&mut self.asleep) && (1..MANY_BYTES).contains(&self.outbox.bytes())
     }
 
     /// One turn; true when something moved, so that another one is worth it.

@@ -28,11 +28,11 @@ use tokio::{
 
 use crate::{
     accounts,
-    alarm::{Alarms, memory_high_bytes},
+    alarm::Alarms,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{
-        Config, EndpointProtocol,
+        Config, Endpoint, EndpointProtocol,
         value::{Mechanism, OnDamage},
     },
     facts,
@@ -126,7 +126,9 @@ impl Running {
         broker.serve_mailboxes(&config.xmpp.domain);
         let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
-        let watched = running.watched(config, mode, &store);
+        let allowed = process::memory_allowed_bytes();
+        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        let watched = running.watched(config, mode, &store, &alarms);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
         let admin = running.recover(config, mode, &store, &opened)?;
@@ -136,10 +138,9 @@ impl Running {
         }
         let users = running.broker.clone();
         logins.find_users_by(Box::new(move |user| users.access().user(user)));
-        let allowed = process::memory_allowed_bytes();
         let watched = Watch {
             store: Arc::clone(&store),
-            alarms: Alarms::new(config.limits.memory_high, &config.disk_free, allowed),
+            alarms,
             disk: store::disk(config),
             disk_slow: config.disk_slow.clone(),
         };
@@ -184,6 +185,7 @@ impl Running {
         for vhost in &vhosts {
             self.broker.create_vhost(vhost.clone());
         }
+        warn_of_missing_exchange(config, &self.broker);
         let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
         let anonymous = config.auth.anonymous_user.as_str();
         if !anonymous.is_empty() && self.broker.access().user(anonymous).is_none() {
@@ -193,14 +195,21 @@ impl Running {
     }
 
     /// What the pages of HTTP show.
-    fn watched(&self, config: &Config, mode: Mode, store: &Arc<dyn Store>) -> Arc<Watched> {
-        let allowed = process::memory_allowed_bytes();
+    fn watched(
+        &self,
+        config: &Config,
+        mode: Mode,
+        store: &Arc<dyn Store>,
+        alarms: &Alarms,
+    ) -> Arc<Watched> {
         let sources = facts::FactSources {
             store: Arc::clone(store),
             committer: Arc::clone(self.broker.committer()),
             data_dir: store::disk(config),
-            memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
+            memory_high_bytes: alarms.memory_high_bytes(),
             disk_low_bytes: config.disk_free.low.0,
+            disk_resume_bytes: config.disk_free.resume.0,
+            reached: alarms.reached(),
             disk_slow: config.disk_slow.clone(),
             started: mode.started,
         };
@@ -313,7 +322,10 @@ impl Protocols {
         };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),
-            mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone())),
+            mqtt: Arc::new(Mqtt::new(
+                config.mqtt.exchange.clone(),
+                config.auth.mechanisms.contains(&Mechanism::ScramSha256),
+            )),
             xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
         }
     }
@@ -409,6 +421,22 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
     let of_listeners = config.endpoints.iter().map(|endpoint| &endpoint.vhost);
     let names = of_listeners.chain([&config.server.default_vhost]);
     names.map(|name| VhostName::new(name).context("a vhost of the configuration")).collect()
+}
+
+/// Publishes of MQTT clients are refused until somebody declares the exchange.
+fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
+    let exchange = config.mqtt.exchange.as_str();
+    let is_mqtt = |endpoint: &&Endpoint| endpoint.protocol == EndpointProtocol::Mqtt;
+    let vhosts: BTreeSet<_> =
+        config.endpoints.iter().filter(is_mqtt).map(|endpoint| endpoint.vhost.as_str()).collect();
+    for vhost in vhosts.into_iter().filter(|vhost| !broker.has_exchange(vhost, exchange)) {
+        tracing::warn!(
+            event = "mqtt_exchange_missing",
+            vhost,
+            exchange,
+            "mqtt.exchange names an exchange that does not exist; MQTT publishes are refused"
+        );
+    }
 }
 
 fn limits(config: &Config) -> Limits {

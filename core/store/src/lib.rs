@@ -23,7 +23,7 @@ pub use error::StoreError;
 pub use ids::{CursorId, Epoch, OwnerId, ShardBatch, ShardId};
 pub use polymq_model::{Durability, LogId, Seq};
 pub use port::{
-    Batch, Capabilities, Close, CursorState, Damage, Health, MessageRef, Opened, OpenedLog,
+    Batch, Capabilities, Close, CursorState, Damage, Health, Live, MessageRef, Opened, OpenedLog,
     Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
 };
 pub use state::{Held, Hold};

@@ -153,6 +153,15 @@ pub struct Damage {
     pub scrubs: u64,
 }
 
+/// What an engine keeps for those who have not acknowledged it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Live {
+    /// Messages.
+    pub messages: u64,
+    /// The bytes of their properties and bodies.
+    pub bytes: u64,
+}
+
 /// What an engine can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
@@ -213,6 +222,13 @@ pub trait Store: Send + Sync {
 
     /// How the engine feels.
     fn health(&self) -> Health;
+
+    /// What lives in it. Engines that would have to ask their database do not know.
+    ///
+    /// Cost: proportional to the number of logs.
+    fn live(&self) -> Option<Live> {
+        None
+    }
 
     /// What it has found damaged. Engines that leave that to their database find nothing.
     fn damage(&self) -> Damage {

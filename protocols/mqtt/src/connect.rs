@@ -210,6 +210,10 @@ impl Session {
     ) -> Result<Option<Login>, Fault> {
         let ConnectProperties { auth_method, auth_data, .. } = packet.properties;
         match (auth_method, auth_data) {
+            (Some(SCRAM), _) if !self.shared.scram => {
+                let text = "SCRAM-SHA-256 is switched off";
+                return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
+            }
             (Some(SCRAM), Some(data)) => {
                 return Ok(Some(Login::ScramFirst {
                     scram: Scram::SHA256,

@@ -53,14 +53,17 @@ pub struct Mqtt {
 pub(crate) struct Shared {
     /// The exchange behind plain topics.
     exchange: String,
+    /// SCRAM-SHA-256 is a way to log in.
+    scram: bool,
     counters: Counters,
 }
 
 impl Mqtt {
-    /// MQTT whose topics are those of `exchange`, usually `amq.topic`.
-    pub fn new(exchange: impl Into<String>) -> Self {
+    /// MQTT whose topics are those of `exchange`, usually `amq.topic`, with or without
+    /// SCRAM-SHA-256 as a way to log in.
+    pub fn new(exchange: impl Into<String>, scram: bool) -> Self {
         let (exchange, counters) = (exchange.into(), Counters::default());
-        Self { shared: Arc::new(Shared { exchange, counters }) }
+        Self { shared: Arc::new(Shared { exchange, scram, counters }) }
     }
 
     /// What has been dropped on purpose.
@@ -71,7 +74,7 @@ impl Mqtt {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Self::new(TOPIC_EXCHANGE)
+        Self::new(TOPIC_EXCHANGE, true)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, LogId,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, Live, LogId,
     MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
     StoreError,
 };
@@ -222,6 +222,12 @@ impl Store for LogStore {
 
     fn health(&self) -> Health {
         self.status.health.lock().clone()
+    }
+
+    fn live(&self) -> Option<Live> {
+        let shared = self.status.shared.lock().clone()?;
+        let shared = shared.lock();
+        Some(Live { messages: shared.state.live_count(), bytes: shared.state.live_bytes() })
     }
 
     fn damage(&self) -> Damage {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, LogId, MessageRef,
+    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, Live, LogId, MessageRef,
     Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
     StoredMessage,
     record::Checks,
@@ -236,6 +236,11 @@ impl Store for MemoryStore {
 
     fn health(&self) -> Health {
         Health::Ok
+    }
+
+    fn live(&self) -> Option<Live> {
+        let inner = self.inner.lock();
+        Some(Live { messages: inner.state.live_count(), bytes: inner.state.live_bytes() })
     }
 
     fn close(&self, _how: Close, reply: Reply<()>) {

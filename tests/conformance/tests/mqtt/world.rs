@@ -55,6 +55,14 @@ impl World {
     }
 
     pub(crate) fn with_peer(limits: Limits, tls: Option<Arc<polymq_contract::TlsPeer>>) -> Self {
+        Self::speaking(Mqtt::default(), limits, tls)
+    }
+
+    pub(crate) fn speaking(
+        mqtt: Mqtt,
+        limits: Limits,
+        tls: Option<Arc<polymq_contract::TlsPeer>>,
+    ) -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
         let instant = *START.get_or_init(Instant::now);
         let now = Now { instant, unix_ms: 1_700_000_000_000 };
@@ -69,7 +77,6 @@ impl World {
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
         };
-        let mqtt = Mqtt::default();
         let session = mqtt.session(&Arc::new(peer), &Arc::new(limits), now);
         Self {
             session,
