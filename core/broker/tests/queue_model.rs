@@ -102,3 +102,24 @@ fn a_queue_does_what_its_model_does() {
         panic!("{failure}\nthe same again: {again}");
     }
 }
+
+#[test]
+fn what_comes_to_the_head_because_others_were_dropped_expires() {
+    let config = Config {
+        levels: 0,
+        ttl: None,
+        length: None,
+        rejects: false,
+        dead_letters: false,
+        limit: None,
+        retry: None,
+        single: false,
+    };
+    let mut run = Run::new(config);
+    let (lasting, expiring) = ((0, None), (0, Some(0)));
+    // More than memory holds, so that the last comes from the disk.
+    run.run(&Step::Publish(vec![lasting; 4], false));
+    run.run(&Step::Publish(vec![lasting, lasting, lasting, lasting, expiring], true));
+    run.run(&Step::Policy(Some(1)));
+    run.finish();
+}

@@ -236,7 +236,7 @@ impl Queue {
                 state.refuse(Entry::new(message, matched), "maxlen");
             }
         }
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         state.expire_heads(now_ms);
         if self.keeps {
             state.window = self.home.budget.window();

@@ -84,7 +84,7 @@ impl Queue {
         }
         state.forget(slot);
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let left = state.active_consumers();
         self.finish(state, now_ms);
         left
@@ -102,7 +102,7 @@ impl Queue {
         let mut state = self.state.lock();
         let stays = self.at(now_ms, |moment| state.park(slot, begun, moment));
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let left = state.active_consumers();
         self.finish(state, now_ms);
         (stays, left)
@@ -163,7 +163,7 @@ impl Queue {
         let done = self.settle_in(&mut state, slot, deliveries, (outcome, detail), now_ms);
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
-            state.drop_over_limit();
+            state.drop_over_limit(now_ms);
         }
         if done {
             state.forget(slot);

@@ -3,6 +3,8 @@
 use polymq_contract::{Event, Outcome, PublishOutcome, RefusalKind};
 use polymq_model::{Durability, Value};
 
+use polymq_model::Limits;
+
 use crate::{
     dead_letters_to, deaths, drain, publish_of_bytes, ready, text, with,
     world::{Client, World, publish},
@@ -178,4 +180,27 @@ fn the_limit_holds_after_a_restart() {
     let mut client = world.connect();
     client.publish("", "q", "c");
     assert_eq!(drain(&mut client, "q"), ["b", "c"]);
+}
+
+#[test]
+fn what_is_left_by_a_lower_limit_expires_in_time() {
+    let few = Limits { queue_messages_in_memory_max: 8, ..Limits::default() };
+    let mut world = World::with_limits(few);
+    let mut client = world.connect();
+    client.queue("q");
+    let message = |body: &str, durable| {
+        let mut new = crate::world::message("", "q", body);
+        new.durable = durable;
+        new.deadline_ms = if body == "brief" { 1_000_050 } else { 0 };
+        crate::world::publish_of(new.build(&mut Vec::new()), 0)
+    };
+    client.send(message("m", false));
+    client.send_all((0..3).map(|_| message("m", false)).collect());
+    client.send_all((0..5).map(|_| message("m", true)).collect());
+    let last = ["m", "m", "m", "brief", "m"];
+    client.send_all(last.iter().map(|body| message(body, true)).collect());
+    crate::set_policy(&world, &[("max-length", Value::I32(2))]);
+    assert_eq!(ready(&world, "q"), 2);
+    world.pass(50);
+    assert_eq!(ready(&world, "q"), 1, "nobody has touched the queue since");
 }
