@@ -16,6 +16,7 @@ mod housekeeping;
 mod log_lines;
 mod logging;
 mod process;
+mod protocols;
 mod server;
 mod slow_store;
 mod storage;

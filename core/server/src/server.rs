@@ -10,16 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use polymq_amqp091::Amqp091;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_log::EXIT_CODE_STORE_FAILED;
-use polymq_model::{Formats, Limits, UserName, VhostName};
-use polymq_mqtt::Mqtt;
+use polymq_model::{Limits, UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
-use polymq_xmpp::Xmpp;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -31,14 +27,12 @@ use crate::{
     alarm::Alarms,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
-    config::{
-        Config, Endpoint, EndpointProtocol,
-        value::{Mechanism, OnDamage},
-    },
+    config::{Config, Endpoint, EndpointProtocol, value::OnDamage},
     facts,
     first_admin::FirstAdmin,
     housekeeping::{self, Watch},
     logging, process,
+    protocols::Protocols,
     store::{self, OpenStore},
     tls, xmpp,
 };
@@ -302,37 +296,6 @@ impl StopSignals {
                 ),
             }
         }
-    }
-}
-
-/// The protocols of this server.
-struct Protocols {
-    amqp: Arc<dyn Protocol>,
-    mqtt: Arc<dyn Protocol>,
-    xmpp: Arc<dyn Protocol>,
-}
-
-impl Protocols {
-    fn new(config: &Config) -> Self {
-        let amqp = polymq_amqp091::Settings {
-            version: config.server.amqp_version.clone(),
-            cluster_name: config.server.name.clone(),
-            passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
-            certificates: config.auth.mechanisms.contains(&Mechanism::External),
-        };
-        Self {
-            amqp: Arc::new(Amqp091::new(amqp)),
-            mqtt: Arc::new(Mqtt::new(
-                config.mqtt.exchange.clone(),
-                config.auth.mechanisms.contains(&Mechanism::ScramSha256),
-            )),
-            xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
-        }
-    }
-
-    fn formats(&self) -> Formats {
-        let all = [&self.amqp, &self.mqtt, &self.xmpp];
-        Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
     }
 }
 

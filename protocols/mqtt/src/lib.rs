@@ -30,6 +30,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod told;
+mod will;
 
 use std::sync::Arc;
 
