@@ -16,6 +16,9 @@ pub const MQTT3: FormatId = FormatId(2);
 /// MQTT 5: the PUBLISH properties as on the wire, without their length, without topic alias.
 pub const MQTT5: FormatId = FormatId(3);
 
+/// XMPP: the stanza, without the part of it that is the body.
+pub const XMPP: FormatId = FormatId(5);
+
 /// How to read one native form. Each protocol crate provides a `static` per form it brings.
 pub struct Format {
     /// The number in stored records.

@@ -37,16 +37,20 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
         let shown = match listener.protocol {
             EndpointProtocol::Http => format!("http://{address}/"),
             EndpointProtocol::Metrics => format!("http://{address}/metrics"),
-            EndpointProtocol::Amqp | EndpointProtocol::Mqtt if *has_tls => {
+            EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp
+                if *has_tls =>
+            {
                 format!("{address}  TLS")
             }
-            EndpointProtocol::Amqp | EndpointProtocol::Mqtt => address.to_string(),
+            EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp => {
+                address.to_string()
+            }
         };
         push_line(&mut text, &format!("  {name:width$}  {shown}"));
     }
     push_line(&mut text, &format!("  {:width$}  {data}", "data"));
     let clients = listeners.iter().filter(|listener| {
-        matches!(listener.protocol, EndpointProtocol::Amqp | EndpointProtocol::Mqtt)
+        !matches!(listener.protocol, EndpointProtocol::Http | EndpointProtocol::Metrics)
     });
     if clients.clone().all(|listener| listener.address.ip().is_loopback()) {
         let flags: Vec<_> = clients

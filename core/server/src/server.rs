@@ -19,6 +19,7 @@ use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_store::{Committer, Opened, ShardId, Store};
+use polymq_xmpp::Xmpp;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -39,7 +40,7 @@ use crate::{
     housekeeping::{self, Watch},
     logging, process,
     store::{self, OpenStore},
-    tls,
+    tls, xmpp,
 };
 
 /// A database may be away for longer than anybody waits for a stop.
@@ -104,6 +105,7 @@ impl Running {
         let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
+        let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
@@ -121,6 +123,7 @@ impl Running {
             skips_damage: config.storage_file.on_damage == OnDamage::Skip,
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
+        broker.serve_mailboxes(&config.xmpp.domain);
         let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
         let allowed = process::memory_allowed_bytes();
@@ -144,6 +147,9 @@ impl Running {
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
             running.driver.serve(listener)?;
+        }
+        for component in components {
+            running.driver.keep(component);
         }
         running.phase.enter(Phase::Serving);
         let vhost = config.server.default_vhost.as_str();
@@ -303,6 +309,7 @@ impl StopSignals {
 struct Protocols {
     amqp: Arc<dyn Protocol>,
     mqtt: Arc<dyn Protocol>,
+    xmpp: Arc<dyn Protocol>,
 }
 
 impl Protocols {
@@ -319,11 +326,13 @@ impl Protocols {
                 config.mqtt.exchange.clone(),
                 config.auth.mechanisms.contains(&Mechanism::ScramSha256),
             )),
+            xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
         }
     }
 
     fn formats(&self) -> Formats {
-        Formats::new([&self.amqp, &self.mqtt].into_iter().flat_map(|protocol| protocol.formats()))
+        let all = [&self.amqp, &self.mqtt, &self.xmpp];
+        Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
     }
 }
 
@@ -343,13 +352,16 @@ impl Ports {
     ) -> anyhow::Result<Self> {
         let mut ports = Self::default();
         for endpoint in &config.endpoints {
-            let tls = endpoint.tls.as_ref().and_then(|name| certificates.get(name)).cloned();
+            let named =
+                |name: &Option<String>| name.as_ref().and_then(|n| certificates.get(n)).cloned();
+            let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
                 let address = match endpoint.protocol {
-                    EndpointProtocol::Amqp | EndpointProtocol::Mqtt => {
+                    EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp => {
                         let protocol = match endpoint.protocol {
                             EndpointProtocol::Mqtt => &protocols.mqtt,
+                            EndpointProtocol::Xmpp => &protocols.xmpp,
                             _ => &protocols.amqp,
                         };
                         let listener = Listener::bind(ListenerSpec {
@@ -357,6 +369,7 @@ impl Ports {
                             protocols: vec![Arc::clone(protocol)],
                             bind: Bind::Tcp(asked),
                             tls: tls.clone(),
+                            start_tls: start_tls.clone(),
                             vhost: VhostName::new(&endpoint.vhost)?,
                         })?;
                         let address = listener.local_addr().unwrap_or(asked);
@@ -455,7 +468,7 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn fill_with_randomness(bytes: &mut [u8]) {
+pub(crate) fn fill_with_randomness(bytes: &mut [u8]) {
     if auth::fill_random(bytes).is_err() {
         // Names that can be guessed would hand out other clients' answers.
         tracing::error!(event = "no_randomness", "the process ends");

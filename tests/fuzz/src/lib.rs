@@ -12,6 +12,7 @@ pub mod mqtt;
 pub mod record;
 pub mod seeds;
 pub mod topic;
+pub mod xmpp;
 
 /// A function under test.
 pub type Target = fn(&[u8]);
@@ -26,6 +27,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mqtt_session", mqtt::session),
     ("mqtt_packets", mqtt::packets),
     ("mqtt_codec", mqtt::codec),
+    ("xmpp_stranger", xmpp::stranger),
+    ("xmpp_session", xmpp::session),
+    ("xmpp_xml", xmpp::xml),
     ("topic", topic::topic),
     ("record", record::record),
 ];

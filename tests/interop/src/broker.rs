@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{Peer, Relay, last_lines};
+use crate::{Peer, Relay, last_lines, peers::CERTIFICATE, prosody::Prosody};
 
 /// What a test wants to talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Speaks {
     Mqtt,
     /// Both, over one set of queues and topics.
     Both,
+    /// XMPP, with the others beside it.
+    Xmpp,
 }
 
 /// Ports of one run of the broker; 0 for a protocol it does not speak.
@@ -33,6 +35,7 @@ pub enum Speaks {
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
     pub(crate) mqtt: u16,
+    pub(crate) xmpp: u16,
 }
 
 /// One started broker, its data and its addresses. Dropping it ends the process.
@@ -40,8 +43,13 @@ pub struct Broker {
     peer: Peer,
     amqp: Relay,
     mqtt: Relay,
+    xmpp: Relay,
     processes: Vec<Child>,
     dir: TempDir,
+    /// Settings of ours beside the usual ones.
+    settings: Vec<String>,
+    /// What runs beside it and ends with it.
+    prosody: Option<Prosody>,
 }
 
 impl Broker {
@@ -64,11 +72,40 @@ impl Broker {
             peer,
             amqp: Relay::open()?,
             mqtt: Relay::open()?,
+            xmpp: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
+            settings: Vec::new(),
+            prosody: None,
         };
         broker.launch()?;
         Ok(broker)
+    }
+
+    /// Starts PolyMQ as a component of a Prosody.
+    ///
+    /// Errors: as [`Broker::start`], for both.
+    pub fn start_beside_prosody() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let prosody = Prosody::start(dir.path())?;
+        let mut broker = Self {
+            peer: Peer::Polymq,
+            amqp: Relay::open()?,
+            mqtt: Relay::open()?,
+            xmpp: Relay::open()?,
+            processes: Vec::new(),
+            settings: prosody.settings(dir.path()),
+            prosody: Some(prosody),
+            dir,
+        };
+        broker.launch()?;
+        Ok(broker)
+    }
+
+    /// Port of the Prosody beside it, for clients.
+    #[must_use]
+    pub fn prosody_port(&self) -> Option<u16> {
+        self.prosody.as_ref().map(|prosody| prosody.client_port)
     }
 
     /// Which program this is.
@@ -89,6 +126,24 @@ impl Broker {
         self.mqtt.port()
     }
 
+    /// Loopback port for XMPP clients, the same for the whole test.
+    #[must_use]
+    pub fn xmpp_port(&self) -> u16 {
+        self.xmpp.port()
+    }
+
+    /// The certificate of the broker, which signs itself.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.path().join(CERTIFICATE)
+    }
+
+    /// Folder of everything that belongs to this broker.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Address of the default virtual host for the user `guest`.
     #[must_use]
     pub fn amqp_url(&self) -> String {
@@ -99,6 +154,7 @@ impl Broker {
     pub fn cut_connections(&self) {
         self.amqp.cut();
         self.mqtt.cut();
+        self.xmpp.cut();
     }
 
     /// SIGKILL, then a start on the same data.
@@ -128,19 +184,21 @@ impl Broker {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let started = self.peer.launch(self.dir.path());
+        let started = self.peer.launch(self.dir.path(), &self.settings);
         let (processes, ports) = started.with_context(|| {
             format!("{:?} did not start; its log ends:\n{}", self.peer, self.log_tail())
         })?;
         self.processes = processes;
         self.amqp.lead_to(ports.amqp);
         self.mqtt.lead_to(ports.mqtt);
+        self.xmpp.lead_to(ports.xmpp);
         Ok(())
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
         self.amqp.lead_to(0);
         self.mqtt.lead_to(0);
+        self.xmpp.lead_to(0);
         let result = end_processes(&mut self.processes, signal);
         self.processes.clear();
         // A dead broker's connections are gone; the relay must not keep half of them open.

@@ -24,3 +24,5 @@ mod round_trip;
 mod topics;
 mod wire;
 mod world;
+mod xmpp;
+mod xmpp_client;
