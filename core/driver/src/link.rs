@@ -60,6 +60,8 @@ pub(crate) struct Link<S> {
     /// When the buffers are to be freed; `None` when they are.
     warm_until: Option<Instant>,
     uncounted: (u64, u64),
+    /// Bytes of answers since the output is full.
+    unread: usize,
     pace: Pace,
     /// The tick that this connection waits for while it pauses.
     tick: Option<Tick>,
@@ -112,6 +114,7 @@ impl<S: Socket + Send + 'static> Link<S> {
             unflushed: false,
             warm_until: None,
             uncounted: (login_bytes as u64, 0),
+            unread: 0,
             pace: Pace::default(),
             tick: None,
             asleep: false,
@@ -253,14 +256,14 @@ impl<S: Socket + Send + 'static> Link<S> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
+        let pauses = self.is_pausing() || self.is_ignored();
+        let (was_full, before) = (self.is_full(), self.effects.out.len());
         let Line::Socket(socket) = &mut self.line else { return Continue(false) };
         let held = self.effects.waiting
             || self.resume
             || self.effects.start_tls
             || self.effects.close.is_some();
-        let is_pausing = self.tick.is_some_and(|tick| !self.gate.pacer.has_come(tick));
-        let is_full = self.effects.out.len() >= self.gate.limits.output_bytes_max;
-        if held || is_pausing || is_full || !self.connection.may_read() {
+        if held || pauses || !self.connection.may_read() {
             return Continue(false);
         }
         let bytes_max = if self.effects.logged_in {
@@ -277,6 +280,8 @@ impl<S: Socket + Send + 'static> Link<S> {
                 self.uncounted.0 += count as u64;
                 self.pace.received(count, now.instant);
                 self.on_bytes(now);
+                let answer = self.effects.out.len().saturating_sub(before);
+                self.unread = if was_full { self.unread.saturating_add(answer) } else { 0 };
                 Continue(true)
             }
             Poll::Ready(_) => Break(Ending::PeerGone),
@@ -386,6 +391,12 @@ impl<S: Socket + Send + 'static> Link<S> {
     fn count(&mut self) {
         let (bytes_in, bytes_out) = std::mem::take(&mut self.uncounted);
         self.gate.counters.moved(bytes_in, bytes_out);
+    }
+
+    /// True when the peer asks on without reading the answers. Acknowledgements have none: a peer
+    /// that writes them before it reads on must not wait for a broker that waits for it.
+    fn is_ignored(&self) -> bool {
+        self.is_full() && self.unread >= self.gate.limits.output_bytes_max
     }
 
     fn is_full(&self) -> bool {

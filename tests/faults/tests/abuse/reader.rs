@@ -1,5 +1,7 @@
 //! Case A7: a reader that never reads.
 
+use std::time::{Duration, Instant};
+
 use polymq_faults::{
     amqp::{self, Amqp},
     broker::Home,
@@ -106,4 +108,48 @@ fn a07_consumer_that_never_reads_leaves_the_messages_in_the_queue() {
     }
     consumer.consume("flood", 100).unwrap();
     assert!(consumer.next_event().unwrap().is_some());
+}
+
+#[test]
+fn a07_acknowledgements_of_a_consumer_that_reads_nothing_meanwhile_are_taken() {
+    const COUNT: u64 = 20_000;
+    const ACKED: u64 = 1000;
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut publisher = Amqp::open(broker.ports.amqp).unwrap();
+    publisher.declare("q").unwrap();
+    publisher.confirm_select().unwrap();
+    let message = amqp::publish("", "q", &[7; 1000]);
+    let mut confirmed = 0;
+    for number in 1..=COUNT {
+        publisher.send(&message).unwrap();
+        while number % 500 == 0 && confirmed < number {
+            let arguments = publisher.expect((60, 80)).unwrap();
+            confirmed = amqp::long_number(&arguments, 0).unwrap();
+        }
+    }
+    let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
+    consumer.consume("q", 0).unwrap();
+    let waiting = || broker.metric("polymq_queue_messages{state=\"ready\"}").unwrap();
+    // Everything between the broker and the client is full when no more leaves the queue.
+    let mut ready = waiting();
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = waiting();
+        if now == ready && now < COUNT as f64 {
+            break;
+        }
+        ready = now;
+    }
+    assert!(ready > 0.0, "nothing is full");
+    for tag in 1..=ACKED {
+        consumer.ack(tag, false).unwrap();
+    }
+    let all = || waiting() + broker.metric("polymq_queue_messages{state=\"unacked\"}").unwrap();
+    let began = Instant::now();
+    while all() > (COUNT - ACKED) as f64 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} of {COUNT} are left", all());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    say("A7: acknowledgements are taken from a consumer that reads nothing meanwhile");
 }
