@@ -166,7 +166,7 @@ impl Core {
         now_ms: u64,
     ) -> bool {
         let message = &departing.entry.message;
-        let annotations = with_death(message, queue.name.as_str(), departing.reason, now_ms);
+        let annotations = with_death(queue.name.as_str(), departing, now_ms);
         let key = to.key.as_deref().unwrap_or_else(|| message.key());
         let letter = message.readdressed(&to.exchange, key, annotations);
         let topology = vhost.topology.load();
@@ -192,7 +192,8 @@ impl Core {
 }
 
 /// The message's annotations with one more death.
-fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Annotations {
+fn with_death(queue: &str, departing: &Departing, now_ms: u64) -> Annotations {
+    let (message, reason) = (&departing.entry.message, departing.reason);
     let mut annotations = message.annotations().cloned().unwrap_or_default();
     let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);
     let mut death = match place {
@@ -212,8 +213,10 @@ fn with_death(message: &Message, queue: &str, reason: &str, now_ms: u64) -> Anno
             } else {
                 message.properties().ttl_ms
             },
+            detail: None,
         },
     };
+    death.detail = departing.detail.as_deref().map(str::to_owned);
     death.count += 1;
     death.time_ms = now_ms;
     let latest = (queue.to_owned(), reason.to_owned(), message.exchange().to_owned());

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{Matched, Refusal, RefusalKind, SubscriptionIds};
-use polymq_model::{ClientNumber, ExchangeName, Message, Value, value::find};
+use polymq_contract::{Kept, Matched, Refusal, RefusalKind, SubscriptionIds};
+use polymq_model::{ClientNumber, ExchangeName, Message, Value};
 use smallvec::SmallVec;
 
 use crate::{
@@ -31,6 +31,17 @@ pub(crate) struct Route {
     pub(crate) targets: SmallVec<[Target; 2]>,
     /// False when more than the key was looked at, so that the route serves this message only.
     pub(crate) cacheable: bool,
+}
+
+impl Route {
+    /// What a persistent message survives that goes here, as its weakest copy does.
+    pub(crate) fn kept(&self) -> Kept {
+        let of_target = |target: &Target| match target {
+            Target::Queue(queue, _) => queue.kept(),
+            Target::Direct(..) | Target::Reply(_) => Kept::Memory,
+        };
+        self.targets.iter().map(of_target).min().unwrap_or(Kept::Memory)
+    }
 }
 
 /// What is being routed, and for whom.
@@ -148,7 +159,7 @@ pub(crate) fn check_publishable(
 
 /// The keys of a message's CC header. Those of BCC served its first routing only, and are gone.
 pub(crate) fn cc_keys(message: &Message) -> impl Iterator<Item = &str> + Clone {
-    let list = match find(&message.properties().headers, "CC") {
+    let list = match message.properties().header("CC") {
         Some(Value::List(keys)) => keys.as_slice(),
         _ => &[],
     };

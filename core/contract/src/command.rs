@@ -254,7 +254,7 @@ pub enum Outcome {
 }
 
 /// Settles deliveries of one consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// The consumer.
     pub consumer: ConsumerId,
@@ -262,6 +262,18 @@ pub struct Settlement {
     pub deliveries: DeliveryRange,
     /// How they end.
     pub outcome: Outcome,
+    /// What the client says beside that; most say nothing.
+    pub note: Option<Box<Note>>,
+}
+
+/// What a client may say about deliveries that it does not accept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Note {
+    /// Those that come back are held for this long, in ms, instead of the time that the queue's
+    /// retry policy says.
+    pub retry_after_ms: Option<u64>,
+    /// Why, for the dead-letter record.
+    pub reason: Option<String>,
 }
 
 /// Declares an exchange.

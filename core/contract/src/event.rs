@@ -45,6 +45,31 @@ pub enum PublishOutcome {
     Refused(RefusalKind),
 }
 
+/// What a confirmed message survives, as its weakest copy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// Nothing: it is in memory.
+    Memory,
+    /// A crash of the broker.
+    Os,
+    /// A crash of the broker, and a power loss that comes later than an interval.
+    Interval,
+    /// A power loss.
+    Sync,
+}
+
+impl Kept {
+    /// The word clients are told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Interval => "sync-interval",
+            Self::Sync => "sync",
+        }
+    }
+}
+
 /// Why a consumer ends without having asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelReason {
@@ -80,6 +105,8 @@ pub enum Event {
         last: u64,
         /// How they ended.
         outcome: PublishOutcome,
+        /// What those that were routed survive.
+        kept: Kept,
     },
     /// A mandatory message found no queue. Comes before its confirm.
     Returned {

@@ -26,10 +26,10 @@ pub use broadcast::Broadcast;
 pub use broker::{Broker, Connection, DisconnectCause};
 pub use command::{
     Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
-    DeliveryRange, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
+    DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
 };
 pub use effects::{Close, Effects};
-pub use event::{CancelReason, Delivery, Event, EventBatch, PublishOutcome};
+pub use event::{CancelReason, Delivery, Event, EventBatch, Kept, PublishOutcome};
 pub use login::{Login, Secret};
 pub use outbox::Outbox;
 pub use output::Output;

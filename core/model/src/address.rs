@@ -2,10 +2,12 @@
 
 mod mqtt;
 mod percent;
+mod stomp;
 
 pub(crate) use percent::decode as decode_percent;
 
 pub use mqtt::{BadDestination, MqttDestination};
+pub use stomp::{BadStompDestination, StompDestination};
 
 #[cfg(test)]
 mod tests;

@@ -167,6 +167,9 @@ pub struct Death {
     /// The expiry it had, in ms; the dead letter has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_ttl_ms: Option<u64>,
+    /// What its consumer said when it last died there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Message {

@@ -18,6 +18,7 @@ use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{Formats, Limits, UserName, VhostName};
 use polymq_mqtt::Mqtt;
+use polymq_stomp::Stomp;
 use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::{
     runtime::Runtime,
@@ -294,6 +295,7 @@ impl StopSignals {
 struct Protocols {
     amqp: Arc<dyn Protocol>,
     mqtt: Arc<dyn Protocol>,
+    stomp: Arc<dyn Protocol>,
 }
 
 impl Protocols {
@@ -304,14 +306,31 @@ impl Protocols {
             passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
             certificates: config.auth.mechanisms.contains(&Mechanism::External),
         };
+        let stomp = polymq_stomp::Settings {
+            exchange: config.stomp.exchange.clone(),
+            strict_host: config.stomp.strict_host,
+            nack_requeues: config.stomp.nack_requeues,
+        };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),
             mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone())),
+            stomp: Arc::new(Stomp::new(stomp)),
         }
     }
 
     fn formats(&self) -> Formats {
-        Formats::new([&self.amqp, &self.mqtt].into_iter().flat_map(|protocol| protocol.formats()))
+        let all = [&self.amqp, &self.mqtt, &self.stomp];
+        Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
+    }
+
+    /// The protocol of an endpoint that clients speak to; `None` for pages of HTTP.
+    fn of(&self, endpoint: EndpointProtocol) -> Option<&Arc<dyn Protocol>> {
+        match endpoint {
+            EndpointProtocol::Amqp => Some(&self.amqp),
+            EndpointProtocol::Mqtt => Some(&self.mqtt),
+            EndpointProtocol::Stomp => Some(&self.stomp),
+            EndpointProtocol::Http | EndpointProtocol::Metrics => None,
+        }
     }
 }
 
@@ -334,12 +353,8 @@ impl Ports {
             let tls = endpoint.tls.as_ref().and_then(|name| certificates.get(name)).cloned();
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
-                let address = match endpoint.protocol {
-                    EndpointProtocol::Amqp | EndpointProtocol::Mqtt => {
-                        let protocol = match endpoint.protocol {
-                            EndpointProtocol::Mqtt => &protocols.mqtt,
-                            _ => &protocols.amqp,
-                        };
+                let address = match protocols.of(endpoint.protocol) {
+                    Some(protocol) => {
                         let listener = Listener::bind(ListenerSpec {
                             name: endpoint.name.as_str().into(),
                             protocols: vec![Arc::clone(protocol)],
@@ -351,8 +366,10 @@ impl Ports {
                         ports.clients.push(listener);
                         address
                     }
-                    EndpointProtocol::Http => ports.bind_http(asked, Audience::Loopback)?,
-                    EndpointProtocol::Metrics => ports.bind_http(asked, Audience::Everybody)?,
+                    None if endpoint.protocol == EndpointProtocol::Metrics => {
+                        ports.bind_http(asked, Audience::Everybody)?
+                    }
+                    None => ports.bind_http(asked, Audience::Loopback)?,
                 };
                 let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
                 ports.bound.push(Bound { name, protocol, address, has_tls });
@@ -399,7 +416,7 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
 }
 
 fn limits(config: &Config) -> Limits {
-    let (limits, mqtt) = (&config.limits, &config.mqtt);
+    let (limits, mqtt, stomp) = (&config.limits, &config.mqtt, &config.stomp);
     let or_no_bound = |time: Duration| match u32::try_from(time.as_secs()) {
         Ok(0) | Err(_) => u32::MAX,
         Ok(secs) => secs,
@@ -422,6 +439,10 @@ fn limits(config: &Config) -> Limits {
         subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
         session_messages_max: u64::from(mqtt.session_messages_max),
         refused_publish_wait: mqtt.refused_publish_wait,
+        headers_max: usize::from(stomp.headers_max),
+        header_bytes_max: stomp.header_size.as_usize(),
+        transactions_max: usize::from(stomp.transactions_max),
+        destinations_max: usize::try_from(stomp.subscriptions_max).unwrap_or(usize::MAX),
         ..Limits::default()
     }
 }

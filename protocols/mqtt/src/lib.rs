@@ -23,7 +23,6 @@ mod refusal;
 mod render;
 mod route;
 mod session;
-mod sha256;
 mod subscribe;
 mod subscriptions;
 #[cfg(test)]

@@ -492,5 +492,10 @@ pub(crate) fn push_settlement(
         return;
     }
     let deliveries = DeliveryRange { first: number, last: number };
-    effects.commands.push(Command::Settle(Settlement { consumer, deliveries, outcome }));
+    effects.commands.push(Command::Settle(Settlement {
+        consumer,
+        deliveries,
+        outcome,
+        note: None,
+    }));
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Matched,
+    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Kept, Matched,
     OpenedClientSession, Peer, Protocol, ProtocolSession, PublishOutcome, Transport,
 };
 use polymq_model::{
@@ -62,7 +62,7 @@ fn answers(effects: &mut Effects, events: &mut EventBatch) {
             Command::Publish(publish) if publish.number > 0 => {
                 let (first, last) = (publish.number, publish.number);
                 let (publisher, outcome) = (PublisherId(0), PublishOutcome::Routed);
-                events.push(Event::Confirmed { publisher, first, last, outcome });
+                events.push(Event::Confirmed { publisher, first, last, outcome, kept: Kept::Sync });
                 continue;
             }
             _ => continue,

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Matched,
+    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Kept, Matched,
     OpenedClientSession, Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal,
     RefusalKind, SubscriptionTarget, Transport,
 };
@@ -299,7 +299,13 @@ impl Conversation {
                 1 => PublishOutcome::Unrouted,
                 _ => PublishOutcome::Routed,
             };
-            self.events.push(Event::Confirmed { publisher, first: number, last: number, outcome });
+            self.events.push(Event::Confirmed {
+                publisher,
+                first: number,
+                last: number,
+                outcome,
+                kept: Kept::Sync,
+            });
         }
     }
 

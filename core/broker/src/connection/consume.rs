@@ -264,7 +264,7 @@ impl BrokerConnection {
             Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
         }
         // Dead letters are of this moment and must find what was published before.
-        let done = held.queue.settle(held.slot, range, outcome, now.unix_ms);
+        let done = held.queue.settle(held.slot, &settlement, now.unix_ms);
         let bounded = held.group.is_bounded();
         let group = held.group.clone();
         let queue = held.queue.clone();

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement};
+use polymq_contract::{
+    Event, Kept, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement,
+};
 use polymq_model::{
     Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
@@ -38,6 +40,8 @@ struct Numbered {
     number: u64,
     /// Its place in the run.
     place: usize,
+    /// It asked for persistence.
+    is_durable: bool,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
 }
@@ -49,6 +53,7 @@ pub(super) struct Ended {
     first: u64,
     last: u64,
     outcome: PublishOutcome,
+    kept: Kept,
     /// Told when this is durable.
     batch: Option<ShardBatch>,
 }
@@ -89,9 +94,12 @@ impl BrokerConnection {
             }
         }
         if publish.number > 0 {
-            let Publish { publisher, number, received, .. } = publish;
+            let (publisher, number) = (publish.publisher, publish.number);
+            let received = publish.received;
             let place = self.run.messages.len();
-            self.run.numbers.push(Numbered { publisher, number, place, received });
+            let is_durable = publish.message.is_durable();
+            let numbered = Numbered { publisher, number, place, is_durable, received };
+            self.run.numbers.push(numbered);
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
@@ -171,16 +179,19 @@ impl BrokerConnection {
             true => PublishOutcome::Unrouted,
             false => PublishOutcome::Routed,
         };
+        let kept_by_route = route.kept();
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
-            let Numbered { publisher, number, .. } = taken;
+            let Numbered { publisher, number, is_durable, .. } = taken;
+            let kept = if is_durable { kept_by_route } else { Kept::Memory };
             let full = index >= accepted;
             let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
-            let ended = Ended { publisher, first: number, last: number, outcome, batch };
+            let ended = Ended { publisher, first: number, last: number, outcome, kept, batch };
             match self.ended.last_mut() {
                 Some(last)
                     if last.publisher == publisher
                         && last.last + 1 == number
                         && last.outcome == outcome
+                        && last.kept == kept
                         && last.batch == batch =>
                 {
                     last.last = number;
@@ -289,7 +300,7 @@ impl BrokerConnection {
         let Some((publish, refusal)) = refused else { return false };
         self.refuse_publish(publish, Refusal::clone(&refusal));
         for settlement in &transaction.settlements {
-            self.settle(Settlement { outcome: Outcome::Failed, ..*settlement }, now);
+            self.settle(Settlement { outcome: Outcome::Failed, note: None, ..*settlement }, now);
         }
         true
     }
@@ -330,6 +341,7 @@ impl Ended {
             first: self.first,
             last: self.last,
             outcome: self.outcome,
+            kept: self.kept,
         }
     }
 
@@ -342,6 +354,7 @@ impl Ended {
                 Some(_) => PublishOutcome::Refused(RefusalKind::StoreFailed),
                 None => self.outcome,
             },
+            kept: self.kept,
         }
     }
 }

@@ -17,6 +17,8 @@ const AT_ONCE_MAX: usize = 256;
 pub(crate) struct Departing {
     pub(crate) entry: Entry,
     pub(crate) reason: &'static str,
+    /// What its consumer says about that.
+    pub(crate) detail: Option<Box<str>>,
     /// False for a publish that was refused: it never had a place here.
     had_place: bool,
     /// How often nobody has taken it.
@@ -65,17 +67,30 @@ impl Dropped {
 impl State {
     /// A message leaves without having been accepted.
     pub(super) fn depart(&mut self, entry: Entry, reason: &'static str) {
+        self.depart_with(entry, reason, None);
+    }
+
+    /// The same, with what its consumer says.
+    pub(super) fn depart_with(&mut self, entry: Entry, reason: &'static str, detail: Option<&str>) {
         if self.rules.dead_letter.is_none() {
             self.note_settled(&entry);
             return self.dropped.count(reason);
         }
-        self.departing.push_back(Departing { entry, reason, had_place: true, tries: 0 });
+        let detail = detail.map(Into::into);
+        self.departing.push_back(Departing { entry, reason, detail, had_place: true, tries: 0 });
     }
 
     /// A message was refused a place.
     pub(super) fn refuse(&mut self, entry: Entry, reason: &'static str) {
         if self.rules.dead_letter.is_some() {
-            self.departing.push_back(Departing { entry, reason, had_place: false, tries: 0 });
+            let had_place = false;
+            self.departing.push_back(Departing {
+                entry,
+                reason,
+                detail: None,
+                had_place,
+                tries: 0,
+            });
         }
     }
 

@@ -31,7 +31,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use polymq_contract::{Delivery, Matched, Outbox, Refusal};
+use polymq_contract::{Delivery, Kept, Matched, Outbox, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName};
 use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
@@ -295,6 +295,17 @@ impl Queue {
     /// round.
     pub(crate) fn check_exclusivity(&self, wanted: bool) -> Result<(), Refusal> {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
+    }
+
+    /// What persistent messages survive here.
+    pub(crate) fn kept(&self) -> Kept {
+        match self.settings.durability {
+            _ if !self.keeps => Kept::Memory,
+            Durability::Sync => Kept::Sync,
+            Durability::SyncInterval { .. } => Kept::Interval,
+            Durability::Os => Kept::Os,
+            Durability::Memory => Kept::Memory,
+        }
     }
 
     /// True when the queue survives a restart.

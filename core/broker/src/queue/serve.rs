@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind};
+use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{ConsumerId, Seq};
 
 use super::{Cancelled, ConsumerSpec, Entry, Got, Queue, settling::Moment};
@@ -13,7 +13,7 @@ const ALL: DeliveryRange = DeliveryRange { first: 0, last: u64::MAX };
 impl Queue {
     /// Runs `work` with the time, and with chance where the rules want it.
     pub(super) fn at<T>(&self, now_ms: u64, work: impl FnOnce(Moment<'_>) -> T) -> T {
-        work(Moment { now_ms, chance: &|| self.home.chance() })
+        work(Moment { now_ms, chance: &|| self.home.chance(), note: None })
     }
 
     /// Registers a consumer and hands it what waits, after the event `first`.
@@ -147,12 +147,14 @@ impl Queue {
     pub(crate) fn settle(
         self: &Arc<Self>,
         slot: usize,
-        deliveries: DeliveryRange,
-        outcome: Outcome,
+        settlement: &Settlement,
         now_ms: u64,
     ) -> bool {
+        let Settlement { deliveries, outcome, ref note, .. } = *settlement;
         let mut state = self.state.lock();
-        let done = self.at(now_ms, |moment| state.settle(slot, deliveries, outcome, moment));
+        let done = self.at(now_ms, |moment| {
+            state.settle(slot, deliveries, outcome, Moment { note: note.as_deref(), ..moment })
+        });
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
             state.drop_over_limit();

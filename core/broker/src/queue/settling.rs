@@ -1,6 +1,6 @@
 //! How deliveries end: accepted, back at their places, held for later, or gone as dead letters.
 
-use polymq_contract::{DeliveryRange, Outcome};
+use polymq_contract::{DeliveryRange, Note, Outcome};
 
 use super::{
     Entry,
@@ -14,6 +14,8 @@ pub(super) struct Moment<'a> {
     pub(super) now_ms: u64,
     /// A random number from 0 to 1.
     pub(super) chance: &'a dyn Fn() -> f64,
+    /// What a client says about what it settles.
+    pub(super) note: Option<&'a Note>,
 }
 
 impl State {
@@ -29,14 +31,15 @@ impl State {
         let mut unsettled = std::mem::take(&mut consumer.unsettled);
         let mut count = 0;
         let before = self.departing.len();
+        let reason = moment.note.and_then(|note| note.reason.as_deref());
         unsettled.take(deliveries.first, deliveries.last, |entry| {
             count += 1;
             match outcome {
                 Outcome::Accepted => self.note_settled(&entry),
                 Outcome::Returned => self.come_back(entry, false, moment),
                 Outcome::Failed => self.come_back(entry, true, moment),
-                Outcome::Rejected => self.depart(entry, "rejected"),
-                Outcome::TooLarge => self.depart(entry, "too_large"),
+                Outcome::Rejected => self.depart_with(entry, "rejected", reason),
+                Outcome::TooLarge => self.depart_with(entry, "too_large", reason),
             }
         });
         self.unsettled = self.unsettled.saturating_sub(u64::from(count));
@@ -80,6 +83,9 @@ impl State {
     }
 
     fn hold_for(&self, entry: &Entry, has_failed: bool, moment: Moment<'_>) -> Option<u64> {
+        if let Some(ms) = moment.note.and_then(|note| note.retry_after_ms) {
+            return Some(ms);
+        }
         let times = if has_failed { entry.failed } else { entry.acquired };
         match &self.rules.retry {
             Some(retry) => {

@@ -307,6 +307,7 @@ impl Client {
             consumer: ConsumerId(consumer),
             deliveries: DeliveryRange { first, last },
             outcome,
+            note: None,
         }));
     }
 

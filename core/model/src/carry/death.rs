@@ -50,6 +50,9 @@ fn death(death: &Death) -> Value {
     if let Some(ttl_ms) = death.original_ttl_ms {
         shown.push(("original-expiration".to_owned(), text(&ttl_ms.to_string())));
     }
+    if let Some(detail) = &death.detail {
+        shown.push(("detail".to_owned(), text(detail)));
+    }
     Value::Map(shown)
 }
 

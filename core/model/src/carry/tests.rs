@@ -434,6 +434,7 @@ fn annotations_are_shown_and_stored() {
             exchange: "x".to_owned(),
             routing_keys: vec!["k".to_owned()],
             original_ttl_ms: None,
+            detail: None,
         }],
         first_death: Some(record.clone()),
         last_death: Some(record),

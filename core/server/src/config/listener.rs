@@ -1,4 +1,4 @@
-//! The listeners: the four that exist by themselves, and those that the operator names.
+//! The listeners: the five that exist by themselves, and those that the operator names.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,15 @@ use super::{
 };
 
 /// Listeners that exist without being mentioned, with their ports.
-pub(super) const DEFAULT_LISTENERS: [(&str, u16); 4] =
-    [("amqp", 5672), ("mqtt", 1883), ("http", 15672), ("metrics", 15692)];
+pub(super) const DEFAULT_LISTENERS: [(&str, u16); 5] =
+    [("amqp", 5672), ("mqtt", 1883), ("stomp", 61613), ("http", 15672), ("metrics", 15692)];
 
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointProtocol {
     Amqp,
     Mqtt,
+    Stomp,
     Http,
     Metrics,
 }
@@ -32,6 +33,7 @@ impl fmt::Display for EndpointProtocol {
         f.write_str(match self {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
+            Self::Stomp => "stomp",
             Self::Http => "http",
             Self::Metrics => "metrics",
         })
@@ -113,9 +115,10 @@ fn protocol(
     match word.as_str() {
         "amqp" => Some(EndpointProtocol::Amqp),
         "mqtt" => Some(EndpointProtocol::Mqtt),
+        "stomp" => Some(EndpointProtocol::Stomp),
         "http" => Some(EndpointProtocol::Http),
         "metrics" => Some(EndpointProtocol::Metrics),
-        "stomp" | "xmpp" => {
+        "xmpp" => {
             let message = format!("protocol \"{word}\" is planned and not available yet");
             source.note_at(&format!("{path}.protocol"), message, None);
             None

@@ -26,8 +26,8 @@ pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Storage, StorageFile,
-        StoragePassword, StoragePostgres, StorageSqlite, Tls,
+        Amqp, Auth, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Stomp, Storage,
+        StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls,
     },
     source::ENV_PREFIX,
 };
@@ -59,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) disk_slow: DiskSlow,
     pub(crate) amqp: Amqp,
     pub(crate) mqtt: Mqtt,
+    pub(crate) stomp: Stomp,
     pub(crate) http: Http,
     pub(crate) logging: Logging,
 }
@@ -153,6 +154,7 @@ impl Config {
             disk_slow: DiskSlow::read(source, "limits.disk_slow"),
             amqp: Amqp::read(source, "amqp"),
             mqtt: Mqtt::read(source, "mqtt"),
+            stomp: Stomp::read(source, "stomp"),
             http: Http::read(source, "http"),
             logging: Logging::read(source, "logging"),
         }

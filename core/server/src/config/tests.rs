@@ -198,7 +198,8 @@ fn default_listeners_are_shown_as_they_are() {
 
 #[test]
 fn listeners_that_are_all_off_are_warned_about() {
-    let off = ["amqp", "mqtt", "http", "metrics"].map(|name| format!("listeners.{name}.bind="));
+    let off =
+        ["amqp", "mqtt", "stomp", "http", "metrics"].map(|name| format!("listeners.{name}.bind="));
     let loaded = load("", &[], &off.each_ref().map(String::as_str)).unwrap();
     assert!(loaded.warnings[0].contains("nobody can connect"), "{:?}", loaded.warnings);
 }

@@ -10,7 +10,7 @@ fn ack(world: &mut World, delivery_tag: u64, multiple: bool) {
 }
 
 fn settlement(consumer: ConsumerId, first: u64, last: u64, outcome: Outcome) -> Settlement {
-    Settlement { consumer, deliveries: DeliveryRange { first, last }, outcome }
+    Settlement { consumer, deliveries: DeliveryRange { first, last }, outcome, note: None }
 }
 
 fn settlements(world: &mut World) -> Vec<Settlement> {
@@ -350,6 +350,7 @@ fn counts_and_death_record_are_added_to_the_headers() {
         exchange: "x".to_owned(),
         routing_keys: vec!["k".to_owned()],
         original_ttl_ms: Some(100),
+        detail: None,
     };
     let annotations = Annotations {
         deaths: vec![death],

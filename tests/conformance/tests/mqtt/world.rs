@@ -8,7 +8,7 @@ use std::{
 use bytes::BytesMut;
 use polymq_contract::{
     Answer, Broadcast, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, InFlight,
-    Login, Matched, OpenClientSession, OpenedClientSession, Peer, Protocol, ProtocolSession,
+    Kept, Login, Matched, OpenClientSession, OpenedClientSession, Peer, Protocol, ProtocolSession,
     Publish, PublishOutcome, Refusal, RefusalKind, Settlement, Subscription, Transport,
 };
 use polymq_model::{
@@ -270,7 +270,13 @@ impl World {
     }
 
     pub(crate) fn confirm(&mut self, first: u64, last: u64, outcome: PublishOutcome) {
-        self.event(Event::Confirmed { publisher: PublisherId(0), first, last, outcome });
+        self.event(Event::Confirmed {
+            publisher: PublisherId(0),
+            first,
+            last,
+            outcome,
+            kept: Kept::Sync,
+        });
     }
 
     pub(crate) fn answer(&mut self, request: RequestId, answer: Result<Answer, Refusal>) {
