@@ -5,7 +5,7 @@ use polymq_model::{
     Format, Message, Properties,
     address::{Address, TOPIC_EXCHANGE},
     carry::{
-        Outcome, STOMP10, STOMP11, STOMP12, TextTarget, Writing, annotation_text_headers,
+        STOMP10, STOMP11, STOMP12, TextTarget, Writing, annotation_text_headers,
         event_from_prefixed_names, expiry_shown_ms, from_text_headers, ident_from_text,
         ident_to_text, is_text_encoding, seconds_down, to_text_headers,
     },
@@ -190,6 +190,9 @@ fn put_converted(
     let shown = expiry_shown_ms(message.deadline_ms(), unix_ms, 1);
     let writing =
         Writing { expiry_shown_ms: shown, topic_exchange: exchange, ..Writing::default() };
+    if props.content_type.as_deref().is_some_and(|text| target.cannot_say(text)) {
+        counters.unsayable.add(1);
+    }
     let mut put = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !target.cannot_say(value)) {
             put_header(name, value, version, out);
@@ -201,18 +204,14 @@ fn put_converted(
     put("priority", props.priority.map(|priority| priority.to_string()).as_deref());
     put("expiration", shown.map(|ms| ms.to_string()).as_deref());
     put("timestamp", props.timestamp_ms.and_then(seconds_down).map(|s| s.to_string()).as_deref());
-    put("amqp-message-id", props.id.as_ref().map(|id| said(id, target)).as_deref());
+    put("amqp-message-id", props.id.as_ref().map(ident_to_text).as_deref());
     put("correlation-id", props.correlation.as_ref().map(|id| said(id, target)).as_deref());
     let reply_to = props.reply_to.as_ref().and_then(|address| address.to_stomp(exchange));
     put("reply-to", reply_to.as_deref());
     put("type", props.kind.as_deref());
     put("user-id", props.user_id.as_deref());
     put("app-id", props.app_id.as_deref());
-    let headers = to_text_headers(props, target, &writing, &mut |_, outcome| {
-        if outcome == Outcome::TooLong {
-            counters.too_long.add(1);
-        }
-    });
+    let headers = to_text_headers(props, target, &writing, &mut |_, _| {});
     for (name, value) in &headers {
         put_header(name, value, version, out);
     }

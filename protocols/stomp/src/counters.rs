@@ -24,8 +24,8 @@ counters! {
     reserved,
     /// Carried names of other users that were removed.
     not_allowed,
-    /// Fields that a client's version cannot say.
-    too_long,
+    /// Content types that a client's version cannot say.
+    unsayable,
     /// Connections closed for an error of the client.
     faults,
 }

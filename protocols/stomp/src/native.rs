@@ -1,6 +1,8 @@
 //! The headers of a message as they are kept: the sender's lines in order, as STOMP 1.2 writes
 //! them, without those that belong to the server.
 
+use std::borrow::Cow;
+
 use memchr::{memchr2, memchr3};
 
 use crate::codec::{Version, put_escaped, unescape};
@@ -24,7 +26,7 @@ pub(crate) fn put_line(name: &str, value: &str, version: Version, out: &mut Vec<
 /// A part with something in it that may be written in another way.
 fn put_part(text: &str, version: Version, out: &mut Vec<u8>) {
     // Escapes were looked at when the frame was read.
-    let meant = unescape(text, version).unwrap_or(text.into());
+    let meant = unescape(text, version).unwrap_or(Cow::Borrowed(text));
     put_escaped(&meant, Version::V12, out);
 }
 

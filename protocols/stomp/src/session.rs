@@ -227,7 +227,10 @@ impl Session {
                 at = 0;
                 taken = Some(input.split_to(size).freeze());
             }
-            let bytes = taken.as_deref().unwrap_or(input.get(at..).unwrap_or_default());
+            let bytes = match &taken {
+                Some(taken) => taken,
+                None => input.get(at..).unwrap_or_default(),
+            };
             let done = match Frame::parse(bytes, whole, version, bounds, &mut places) {
                 Ok(frame) => self.on_frame(&frame, taken.as_ref(), now, effects),
                 Err(error) => Err(Later::Failure(error.into())),
@@ -372,6 +375,8 @@ impl Session {
         if let Err(failure) = step {
             self.fail_pending(&failure, effects);
         }
+        // The receipt of a subscription comes before its first message.
+        self.put_receipts(effects);
     }
 
     /// An answer that no frame was held back for.
@@ -431,11 +436,15 @@ impl Session {
         }
     }
 
-    /// What every call ends with. `waiting` is only ever set here: the driver clears it.
-    fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
+    fn put_receipts(&mut self, effects: &mut Effects) {
         if self.phase != Phase::Closed && self.receipts.put(effects.out.buffer()) {
             self.close("client", "the client disconnected", effects);
         }
+    }
+
+    /// What every call ends with. `waiting` is only ever set here: the driver clears it.
+    fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
+        self.put_receipts(effects);
         effects.waiting |= self.is_waiting() && self.phase != Phase::Closed;
         if !effects.out.is_empty() {
             self.heart_beat.sent(now.instant);

@@ -104,14 +104,18 @@ impl Session {
     }
 
     /// The delivery that ACK or NACK names.
+    ///
+    /// Old clients go on with `message-id` in 1.2, and leave `subscription` out in 1.1; both still
+    /// say which delivery is meant.
     fn delivery_of(&mut self, frame: &Frame<'_>) -> Step<(ConsumerId, u64)> {
-        let id = match self.version {
-            Version::V12 => demand(frame, "id")?,
-            Version::V10 | Version::V11 => demand(frame, "message-id")?,
+        let id = match (self.version, frame.find("id")) {
+            (Version::V12, Some(id)) => id,
+            _ => demand(frame, "message-id")?,
         };
         let delivery = self.read_message_id(&id).ok_or_else(|| unknown_delivery(frame))?;
-        if self.version == Version::V11 {
-            let named = demand(frame, "subscription")?;
+        if let Some(named) = frame.find("subscription")
+            && self.version == Version::V11
+        {
             let subscription = self.subscriptions.find(delivery.0);
             if !subscription.is_some_and(|subscription| subscription.has_id(&named)) {
                 let text = format!("message '{id}' was not sent to subscription '{named}'");

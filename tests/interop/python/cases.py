@@ -14,6 +14,8 @@ AMQP_HOST = os.environ.get("AMQP_HOST", "127.0.0.1")
 AMQP_PORT = int(os.environ.get("AMQP_PORT") or 5672)
 MQTT_HOST = os.environ.get("MQTT_HOST", "127.0.0.1")
 MQTT_PORT = int(os.environ.get("MQTT_PORT") or 1883)
+STOMP_HOST = os.environ.get("STOMP_HOST", "127.0.0.1")
+STOMP_PORT = int(os.environ.get("STOMP_PORT") or 61613)
 USER = os.environ.get("USER", "guest")
 PASS = os.environ.get("PASS", "guest")
 

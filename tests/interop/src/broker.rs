@@ -24,8 +24,12 @@ pub enum Speaks {
     Amqp,
     /// MQTT 3.1, 3.1.1 and 5.
     Mqtt,
-    /// Both, over one set of queues and topics.
+    /// STOMP 1.0, 1.1 and 1.2.
+    Stomp,
+    /// AMQP and MQTT, over one set of queues and topics.
     Both,
+    /// All of them, over one set of queues and topics.
+    All,
 }
 
 /// Ports of one run of the broker; 0 for a protocol it does not speak.
@@ -33,6 +37,7 @@ pub enum Speaks {
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
     pub(crate) mqtt: u16,
+    pub(crate) stomp: u16,
 }
 
 /// One started broker, its data and its addresses. Dropping it ends the process.
@@ -40,6 +45,7 @@ pub struct Broker {
     peer: Peer,
     amqp: Relay,
     mqtt: Relay,
+    stomp: Relay,
     processes: Vec<Child>,
     dir: TempDir,
 }
@@ -64,6 +70,7 @@ impl Broker {
             peer,
             amqp: Relay::open()?,
             mqtt: Relay::open()?,
+            stomp: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
         };
@@ -89,6 +96,12 @@ impl Broker {
         self.mqtt.port()
     }
 
+    /// Loopback port for STOMP clients, the same for the whole test.
+    #[must_use]
+    pub fn stomp_port(&self) -> u16 {
+        self.stomp.port()
+    }
+
     /// Address of the default virtual host for the user `guest`.
     #[must_use]
     pub fn amqp_url(&self) -> String {
@@ -99,6 +112,7 @@ impl Broker {
     pub fn cut_connections(&self) {
         self.amqp.cut();
         self.mqtt.cut();
+        self.stomp.cut();
     }
 
     /// SIGKILL, then a start on the same data.
@@ -135,12 +149,14 @@ impl Broker {
         self.processes = processes;
         self.amqp.lead_to(ports.amqp);
         self.mqtt.lead_to(ports.mqtt);
+        self.stomp.lead_to(ports.stomp);
         Ok(())
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
         self.amqp.lead_to(0);
         self.mqtt.lead_to(0);
+        self.stomp.lead_to(0);
         let result = end_processes(&mut self.processes, signal);
         self.processes.clear();
         // A dead broker's connections are gone; the relay must not keep half of them open.

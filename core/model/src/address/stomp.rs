@@ -130,30 +130,24 @@ impl Address {
     /// The `reply-to` of STOMP: `/reply-queue/<name>`, `/topic/<key>` or
     /// `/exchange/<exchange>[/<key>]`; other addresses are address keys under `/reply-queue/`.
     ///
-    /// `None` for opaque text that would be read as one of those.
+    /// `None` when that would be read as another address: opaque text that looks like one, names
+    /// with NUL.
     pub fn to_stomp(&self, topic_exchange: &str) -> Option<String> {
-        let reply_queue = |name: &str| {
-            let mut out = "/reply-queue/".to_owned();
-            percent::encode_part(name, &mut out);
-            out
-        };
+        let mut out = String::new();
         match self {
             Self::Exchange { exchange, key: Some(key) } if !exchange.is_empty() => {
-                let mut out = String::new();
                 StompDestination::put_origin(exchange, key, topic_exchange, &mut out);
-                Some(out)
             }
             Self::Exchange { exchange, key: None } if !exchange.is_empty() => {
-                let mut out = "/exchange/".to_owned();
+                out.push_str("/exchange/");
                 percent::encode_part(exchange, &mut out);
-                Some(out)
             }
             Self::Queue(_) | Self::Exchange { .. } | Self::Jid(_) => {
-                self.amqp_text().map(|text| reply_queue(&text))
+                out.push_str("/reply-queue/");
+                percent::encode_part(&self.amqp_text()?, &mut out);
             }
-            Self::Opaque(text) => {
-                (Self::from_stomp(text, topic_exchange) == *self).then(|| text.clone())
-            }
+            Self::Opaque(text) => out.push_str(text),
         }
+        (Self::from_stomp(&out, topic_exchange) == *self).then_some(out)
     }
 }

@@ -148,7 +148,8 @@ fn stomp_lacks(
     let is_forbidden =
         |text: &Option<String>| text.as_ref().is_some_and(|text| target.cannot_say(text));
     match field {
-        Field::Id | Field::Priority => false,
+        Field::Priority => false,
+        Field::Id => props.id.as_ref().is_some_and(|id| target.cannot_say(&ident_to_text(id))),
         Field::Encoding => is_forbidden(&props.content_encoding),
         Field::Type => is_forbidden(&props.kind),
         Field::User => is_forbidden(&props.user_id),

@@ -137,7 +137,9 @@ impl<'a> Frame<'a> {
             // In 1.0 a space behind the colon is usual and means nothing.
             Version::V10 => Cow::Borrowed(value.trim()),
             // Its escapes were looked at when the frame was read.
-            Version::V11 | Version::V12 => unescape(value, self.version).unwrap_or(value.into()),
+            Version::V11 | Version::V12 => {
+                unescape(value, self.version).unwrap_or(Cow::Borrowed(value))
+            }
         }
     }
 

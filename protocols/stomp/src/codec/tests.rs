@@ -1,4 +1,9 @@
 //! Frames without a session.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "a test may fail where it stands"
+)]
 
 use bytes::BytesMut;
 use proptest::prelude::*;

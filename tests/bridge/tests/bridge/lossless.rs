@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The same cases at each run, unless `PROPTEST_RNG_SEED` in the environment asks for others.
-fn runner(cases: u32) -> TestRunner {
+pub(crate) fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(match config.rng_seed {
         RngSeed::Random => Config { rng_seed: RngSeed::Fixed(1), ..config },
@@ -24,7 +24,7 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 /// Texts rich in what conversions escape.
-fn odd_text() -> impl Strategy<Value = String> {
+pub(crate) fn odd_text() -> impl Strategy<Value = String> {
     let odd = prop_oneof![
         Just("b64:"),
         Just("urn:uuid:"),
@@ -105,7 +105,7 @@ fn headers() -> impl Strategy<Value = Option<Vec<(String, Field)>>> {
 }
 
 /// All properties but the cluster id, which no other protocol knows.
-fn props() -> impl Strategy<Value = Props> {
+pub(crate) fn props() -> impl Strategy<Value = Props> {
     let texts = (option::of(short_text()), [(); 3].map(|()| option::of(text_with_nul())));
     let ids =
         (option::of(text_with_nul()), option::of(text_with_nul()), option::of(text_with_nul()));
@@ -140,7 +140,7 @@ fn props() -> impl Strategy<Value = Props> {
     })
 }
 
-fn properties() -> impl Strategy<Value = Properties> {
+pub(crate) fn properties() -> impl Strategy<Value = Properties> {
     let user_name = prop_oneof![6 => name(), 2 => Just("h".to_owned()), 1 => Just("n".repeat(300))];
     let event_name = prop::sample::select(vec!["specversion", "id", "type", "time", "x"])
         .prop_map(str::to_owned);

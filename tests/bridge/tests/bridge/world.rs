@@ -20,6 +20,7 @@ use polymq_contract::{
 use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, Now, UserName, VhostName};
 use polymq_mqtt::Mqtt;
+use polymq_stomp::Stomp;
 use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
 
 /// Users that may do everything; none may speak for another.
@@ -39,6 +40,7 @@ struct State {
     broker: BrokerHandle,
     amqp: Amqp091,
     mqtt: Mqtt,
+    stomp: Stomp,
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
@@ -65,6 +67,7 @@ struct Link {
 pub(crate) enum Speaks {
     Amqp,
     Mqtt,
+    Stomp,
 }
 
 impl World {
@@ -97,6 +100,7 @@ impl World {
         let protocol: &dyn Protocol = match speaks {
             Speaks::Amqp => &state.amqp,
             Speaks::Mqtt => &state.mqtt,
+            Speaks::Stomp => &state.stomp,
         };
         state.links.push(Link {
             session: protocol.session(&peer, &state.limits, state.now()),
@@ -156,6 +160,17 @@ impl World {
         counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
     }
 
+    /// A counter of the STOMP sessions.
+    pub(crate) fn stomp_count(&self, name: &str) -> u64 {
+        let counters = self.0.borrow().stomp.counters().snapshot();
+        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+    }
+
+    /// The time, in ms since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.0.borrow().now_ms
+    }
+
     /// Ready messages of a queue; `None` when there is no such queue.
     pub(crate) fn ready(&self, queue: &str) -> Option<u64> {
         let views = self.0.borrow().broker.queues();
@@ -167,12 +182,12 @@ impl World {
 impl State {
     fn over(store: Arc<dyn Store>, now_ms: u64) -> Self {
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
-        let (amqp, mqtt) = (Amqp091::default(), Mqtt::default());
+        let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(store.clone(), ShardId(0), &opened),
-            formats: Formats::new(amqp.formats().into_iter().chain(mqtt.formats())),
+            formats: Formats::new([amqp.formats(), mqtt.formats(), stomp.formats()].concat()),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(move |bytes: &mut [u8]| {
@@ -185,7 +200,7 @@ impl State {
         });
         let started = Instant::now();
         let links = Vec::new();
-        let state = Self { store, broker, amqp, mqtt, limits, started, now_ms, links };
+        let state = Self { store, broker, amqp, mqtt, stomp, limits, started, now_ms, links };
         state.broker.recover(&opened, &state.store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());
