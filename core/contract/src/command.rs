@@ -266,6 +266,13 @@ pub struct Settlement {
     pub note: Option<Box<Note>>,
 }
 
+impl Settlement {
+    /// A settlement of which nothing more is to be said.
+    pub fn new(consumer: ConsumerId, deliveries: DeliveryRange, outcome: Outcome) -> Self {
+        Self { consumer, deliveries, outcome, note: None }
+    }
+}
+
 /// What a client may say about deliveries that it does not accept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Note {

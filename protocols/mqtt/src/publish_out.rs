@@ -492,10 +492,5 @@ pub(crate) fn push_settlement(
         return;
     }
     let deliveries = DeliveryRange { first: number, last: number };
-    effects.commands.push(Command::Settle(Settlement {
-        consumer,
-        deliveries,
-        outcome,
-        note: None,
-    }));
+    effects.commands.push(Command::Settle(Settlement::new(consumer, deliveries, outcome)));
 }

@@ -11,6 +11,8 @@ mod connect;
 mod convert;
 mod counters;
 mod deliver;
+mod events;
+mod frames;
 mod heart_beat;
 mod native;
 mod queues;

@@ -28,6 +28,12 @@ pub(crate) enum Wait {
     Nothing,
 }
 
+impl Wait {
+    fn is_for(self, request: RequestId) -> bool {
+        matches!(self, Self::Answer(own) | Self::Disconnect(own) if own == request)
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     wait: Wait,
@@ -82,8 +88,10 @@ impl Receipts {
 
     /// A request has ended well. False when nobody waits for it.
     pub(crate) fn answered(&mut self, request: RequestId) -> bool {
-        let is_it = |waiting: &&mut Waiting| matches!(waiting.wait, Wait::Answer(r) | Wait::Disconnect(r) if r == request);
-        let Some(waiting) = self.waiting.iter_mut().find(is_it) else { return false };
+        let mut entries = self.waiting.iter_mut();
+        let Some(waiting) = entries.find(|waiting| waiting.wait.is_for(request)) else {
+            return false;
+        };
         waiting.told = Some(Told::default());
         true
     }
@@ -98,8 +106,7 @@ impl Receipts {
 
     /// The receipt asked for by the frame that made a request.
     pub(crate) fn of_request(&self, request: RequestId) -> Option<&str> {
-        let is_it = |waiting: &&Waiting| matches!(waiting.wait, Wait::Answer(r) | Wait::Disconnect(r) if r == request);
-        self.waiting.iter().find(is_it)?.receipt.as_deref()
+        self.waiting.iter().find(|waiting| waiting.wait.is_for(request))?.receipt.as_deref()
     }
 
     /// Writes the receipts that are due. True when the client's good-bye was among them.

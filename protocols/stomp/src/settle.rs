@@ -5,10 +5,11 @@ use polymq_model::ConsumerId;
 
 use crate::{
     codec::{Frame, Version},
+    frames::demand,
     receipts::Wait,
     refusal::{Failure, Step},
     send::{flag, number},
-    session::{Session, demand},
+    session::Session,
     subscription::AckMode,
     transaction::Taken,
 };

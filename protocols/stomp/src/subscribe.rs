@@ -7,12 +7,13 @@ use polymq_model::{ConsumerId, RequestId, Table, address::StompDestination, sha2
 
 use crate::{
     codec::{Frame, Version},
+    frames::demand,
     queues::{QueueWish, arguments},
     receipts::Wait,
     refusal::{Failure, Step},
     route::{self, check_key},
     send::{flag, number},
-    session::{Later, Pending, Session, demand},
+    session::{Later, Pending, Session},
     subscription::{AckMode, Key, Subscription},
 };
 

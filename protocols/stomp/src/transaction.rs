@@ -10,9 +10,10 @@ use polymq_model::{ConsumerId, RequestId};
 
 use crate::{
     codec::Frame,
+    frames::demand,
     receipts::Wait,
     refusal::{Failure, Step},
-    session::{Session, demand},
+    session::Session,
     settle::ranges,
 };
 

@@ -87,6 +87,8 @@ impl Conversation {
                 self.effects.waiting = true;
                 break;
             }
+            // As the driver does: a session only ever sets it.
+            self.effects.waiting = false;
             self.session.on_bytes(&mut self.input, self.now, &mut self.effects);
             self.collect();
             if !self.effects.waiting {

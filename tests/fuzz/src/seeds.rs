@@ -2,10 +2,14 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod stomp;
+
 use bytes::BytesMut;
 use polymq_amqp091::codec::{frame, table::put_table};
 use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
+
+pub use stomp::{stomp_connect, stomp_subscribe};
 
 /// An input for a target.
 #[derive(Debug, Clone)]
@@ -409,6 +413,7 @@ pub fn all() -> Vec<Seed> {
     let mut seeds = Vec::new();
     amqp(&mut seeds);
     mqtt(&mut seeds);
+    stomp::stomp(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds

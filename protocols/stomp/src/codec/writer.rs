@@ -50,9 +50,10 @@ pub(crate) struct Connected<'a> {
 pub(crate) fn put_connected(connected: &Connected<'_>, out: &mut BytesMut) {
     let Connected { version, session, heart_beat: (sends, expects) } = connected;
     let server = concat!("PolyMQ/", env!("CARGO_PKG_VERSION"));
+    let version = version.as_str();
     let text = format!(
-        "CONNECTED\nversion:{}\nsession:{session}\nserver:{server}\nheart-beat:{sends},{expects}\n\n\0",
-        version.as_str()
+        "CONNECTED\nversion:{version}\nsession:{session}\nserver:{server}\n\
+         heart-beat:{sends},{expects}\n\n\0"
     );
     out.put_slice(text.as_bytes());
 }

@@ -63,8 +63,11 @@ fn client_without_login_is_anonymous() {
 fn host_is_the_virtual_host() {
     let mut world = World::new();
     world.send("CONNECT\naccept-version:1.2\nhost:shop\n\n\0");
-    let asked = |order: &Command| matches!(order, Command::OpenVhost { vhost: Some(name), .. } if name == "shop");
-    assert!(world.orders.iter().any(asked));
+    let asked = world.orders.iter().find_map(|order| match order {
+        Command::OpenVhost { vhost, .. } => vhost.as_deref(),
+        _ => None,
+    });
+    assert_eq!(asked, Some("shop"));
 }
 
 #[test]
