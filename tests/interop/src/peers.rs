@@ -114,7 +114,8 @@ fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
         dir.join("rabbitmq.conf"),
         format!(
             "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{}\n\
-             stomp.listeners.tcp.1 = 127.0.0.1:{}\nmqtt.allow_anonymous = true\nlog.console = true\nlog.console.level = info\n",
+             stomp.listeners.tcp.1 = 127.0.0.1:{}\nmqtt.allow_anonymous = true\n\
+             log.console = true\nlog.console.level = info\n",
             ports.amqp, ports.mqtt, ports.stomp
         ),
     )?;
