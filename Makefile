@@ -19,6 +19,7 @@ test:
 	$(STEP) cargo lint
 	$(STEP) cargo test --locked
 	$(STEP) env POLYMQ_SIM_SEEDS=100000 cargo test --locked -p polymq-log --lib answered_batches
+	$(STEP) env PROPTEST_CASES=2200 cargo test --locked -p polymq-broker --test queue_model -- --nocapture
 	$(STEP) cargo fuzz-replay
 	$(STEP) cargo build --release --locked -p polymq-server
 	$(STEP) tests/interop/setup.sh

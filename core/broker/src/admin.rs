@@ -110,5 +110,8 @@ impl Core {
             let rules = vhost.policies.lock().rules_of(queue.name.as_str(), &queue.settings);
             queue.set_rules(rules, now.unix_ms);
         }
+        // Routes that were looked up meanwhile know sizes of before.
+        let touched: Result<(), Refusal> = vhost.edit(|_, _| Ok(()));
+        touched.ok();
     }
 }

@@ -1,6 +1,6 @@
 //! The broker as the server sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
 use polymq_model::{Now, QueueName, UserName, VhostName};
@@ -35,6 +35,8 @@ pub struct QueueView {
     pub counts: QueueCounts,
     /// Nothing is delivered.
     pub paused: bool,
+    /// Dead letters of it that no queue took, since the start.
+    pub dead_letter_unroutable: u64,
     /// The policy that applies, and the operator policy.
     pub policies: (Option<String>, Option<String>),
 }
@@ -185,11 +187,17 @@ impl BrokerHandle {
                 durable: queue.settings.durable,
                 counts: queue.counts(),
                 paused: queue.is_paused(),
+                dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
                 policies: vhost.policies.lock().names_of(queue.name.as_str(), &queue.settings),
             }));
         }
         views.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
         views
+    }
+
+    /// Delayed messages, over all virtual hosts.
+    pub fn delayed_count(&self) -> usize {
+        self.0.all_vhosts().iter().map(|vhost| vhost.schedule.len()).sum()
     }
 
     /// Client sessions and retained messages, over all virtual hosts.
@@ -215,6 +223,8 @@ impl Broker for BrokerHandle {
             user: None,
             vhost: None,
             publishes: false,
+            is_blocked: false,
+            has_parked: false,
         };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -70,6 +70,10 @@ pub(crate) struct Core {
     /// Set while publishers must wait: memory or disk is short.
     pub(crate) alarm: RwLock<Option<Arc<str>>>,
     pub(crate) alarmed: AtomicBool,
+    /// Bytes of the publishes that wait because publishers are blocked.
+    pub(crate) parked_bytes: AtomicUsize,
+    /// When the bytes of virtual hosts were added up, in ms since 1970.
+    pub(crate) measured_ms: AtomicU64,
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
@@ -84,6 +88,10 @@ pub(crate) struct ConnectionRecord {
     pub(crate) user: Option<UserName>,
     pub(crate) vhost: Option<VhostName>,
     pub(crate) publishes: bool,
+    /// It was told that publishers are blocked.
+    pub(crate) is_blocked: bool,
+    /// Some of its publishes wait.
+    pub(crate) has_parked: bool,
 }
 
 impl Core {
@@ -110,6 +118,8 @@ impl Core {
             stopping: AtomicBool::new(false),
             alarm: RwLock::new(None),
             alarmed: AtomicBool::new(false),
+            parked_bytes: AtomicUsize::new(0),
+            measured_ms: AtomicU64::new(0),
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),
@@ -120,6 +130,10 @@ impl Core {
     /// What a queue of this virtual host needs of the broker.
     pub(crate) fn home(&self, vhost: &Arc<Vhost>) -> Home {
         Home::new(&self.me, vhost, &self.windows)
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.me.clone()
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {
@@ -183,25 +197,6 @@ impl Core {
         self.stopping.store(true, Ordering::SeqCst);
         for record in self.connections.lock().values() {
             record.outbox.push(Event::Closing { reason: reason.into(), shutdown: true });
-        }
-    }
-
-    /// Blocks publishers with a reason, or lets them go on.
-    pub(crate) fn set_alarm(&self, reason: Option<Arc<str>>) {
-        let before = self.alarmed.swap(reason.is_some(), Ordering::SeqCst);
-        let raised = reason.is_some();
-        self.alarm.write().clone_from(&reason);
-        if before == raised {
-            return;
-        }
-        for record in self.connections.lock().values() {
-            match &reason {
-                Some(reason) if record.publishes => {
-                    record.outbox.push(Event::Blocked { reason: (&**reason).into() });
-                }
-                Some(_) => {}
-                None => record.outbox.push(Event::Unblocked),
-            }
         }
     }
 }

@@ -69,6 +69,10 @@ counters! {
         dead_letter_unroutable,
         /// Messages dead-lettered.
         dead_lettered,
+        /// Delayed messages that were routed when they were due.
+        delayed_released,
+        /// Delayed messages that no queue or subscriber took when they were due.
+        delayed_unroutable,
         /// Queues declared.
         queues_created,
         /// Queues deleted.

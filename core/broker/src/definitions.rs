@@ -28,6 +28,7 @@ pub(crate) mod kind {
     pub(crate) const PAUSED: &str = "paused";
     pub(crate) const BINDING: &str = "binding";
     pub(crate) const RETAINED: &str = "retained";
+    pub(crate) const SCHEDULE: &str = "schedule";
     pub(crate) const CLIENT: &str = "client";
     pub(crate) const SUBSCRIPTION: &str = "subscription";
     pub(crate) const RECEIVED: &str = "received";
@@ -73,7 +74,16 @@ pub(crate) struct StoredExchange {
     pub(crate) kind: ExchangeKind,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
+    /// Declared as `x-delayed-message`; `kind` is what its `x-delayed-type` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_delayed: bool,
     pub(crate) arguments: Table,
+}
+
+/// Where the delayed messages of a virtual host are.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredSchedule {
+    pub(crate) log: u32,
 }
 
 /// A queue.

@@ -7,6 +7,7 @@
 
 pub mod access;
 mod admin;
+mod blocking;
 mod broker;
 mod chance;
 mod client_session;
@@ -23,6 +24,7 @@ mod queue;
 mod recover;
 mod retained;
 mod routing;
+mod schedule;
 mod stored_message;
 mod tenants;
 mod tick;
@@ -38,4 +40,5 @@ pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginS
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
+pub use schedule::{ScheduledAt, ScheduledView};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

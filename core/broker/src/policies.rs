@@ -19,7 +19,7 @@ const PATTERN_BYTES_MAX: usize = 1024;
 const PATTERN_STEPS_MAX: usize = 100_000;
 
 /// Keys of a definition that have an effect on queues.
-const QUEUE_KEYS: [&str; 17] = [
+const QUEUE_KEYS: [&str; 18] = [
     "consumer-timeout",
     "dead-letter-exchange",
     "dead-letter-routing-key",
@@ -35,6 +35,7 @@ const QUEUE_KEYS: [&str; 17] = [
     "expires",
     "max-length",
     "max-length-bytes",
+    "max-message-size",
     "message-ttl",
     "overflow",
 ];

@@ -11,7 +11,7 @@ use crate::{
     core::Core,
     counters::add,
     definitions::{self, StoredRetained, kind},
-    queue::{DeadLetterTo, Departing, Queue},
+    queue::{DeadLetterTo, Departing, Queue, Room},
     routing::{Routing, Target, cc_keys, check_publishable},
     stored_message,
     vhost::{ReplyTarget, Vhost},
@@ -39,6 +39,7 @@ impl Core {
         &self,
         targets: &[Target],
         messages: &mut Vec<Message>,
+        room: Room,
         now_ms: u64,
     ) -> Handed {
         let mut handed = Handed::default();
@@ -46,7 +47,7 @@ impl Core {
         for target in targets {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
-            let pushed = queue.push(messages, matched, &mut refs, now_ms);
+            let pushed = queue.push(messages, matched, &mut refs, room, now_ms);
             handed.batch = handed.batch.max(pushed.batch);
             handed.refused = handed.refused.max(pushed.refused);
             handed.refusing += usize::from(pushed.refused == messages.len());
@@ -92,7 +93,7 @@ impl Core {
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
-        let handed = self.hand_over(&route.targets, &mut vec![message], now.unix_ms);
+        let handed = self.hand_over(&route.targets, &mut vec![message], Room::Free, now.unix_ms);
         handed.batch.max(retained)
     }
 
@@ -177,16 +178,21 @@ impl Core {
         let keys = std::iter::once(key).chain(extra.into_iter().flatten());
         let mut targets = routing.route(&to.exchange, keys).targets;
         targets.retain(|target| match target {
-            Target::Queue(target, _) => !is_cycle(&letter, target.name.as_str()),
+            Target::Queue(target, _) if is_cycle(&letter, target.name.as_str()) => {
+                queue.tell_cycle(target);
+                false
+            }
+            Target::Queue(..) => true,
             Target::Direct(..) | Target::Reply(_) => true,
         });
-        let handed = self.hand_over(&targets, &mut vec![letter], now_ms);
+        let handed = self.hand_over(&targets, &mut vec![letter], Room::Free, now_ms);
         let is_taken = targets.len() > handed.refusing;
-        let counter = match is_taken {
-            true => &self.counters.total.dead_lettered,
-            false => &self.counters.total.dead_letter_unroutable,
-        };
-        add(counter, 1);
+        if is_taken {
+            add(&self.counters.total.dead_lettered, 1);
+        } else {
+            add(&self.counters.total.dead_letter_unroutable, 1);
+            add(&queue.dead_letter_unroutable, 1);
+        }
         is_taken
     }
 }

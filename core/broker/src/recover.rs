@@ -14,8 +14,8 @@ use crate::{
     client_session::{ClientEndpoint, ClientSession, client_binding},
     core::Core,
     definitions::{
-        self, StoredBinding, StoredClient, StoredLevel, StoredRetained, StoredSubscription, decode,
-        kind,
+        self, StoredBinding, StoredClient, StoredLevel, StoredRetained, StoredSchedule,
+        StoredSubscription, decode, kind,
     },
     policies::PolicyKind,
     queue::{Entry, Position, Queue},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Messages read from the store at a time.
-const PAGE: ReadLimit = ReadLimit { messages_max: 4096, bytes_max: 8 * 1024 * 1024 };
+pub(crate) const PAGE: ReadLimit = ReadLimit { messages_max: 4096, bytes_max: 8 * 1024 * 1024 };
 
 /// What recovery brought back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl Core {
             kind::RECEIVED,
             kind::IN_FLIGHT,
             kind::RETAINED,
+            kind::SCHEDULE,
         ];
         for wanted in order {
             for (key, _, value) in &opened.metas {
@@ -93,6 +94,9 @@ impl Core {
                     recovered.messages += restore_messages(queue, level, log, store)?;
                 }
                 queue.touch(now_ms);
+            }
+            if let Some(log) = vhost.schedule.log().and_then(|log| logs.get(&log)) {
+                self.restore_schedule(&vhost, log, store)?;
             }
             let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
             for session in sessions {
@@ -191,6 +195,11 @@ impl Core {
                 if let Some(session) = vhost.clients.lock().get(*client_id) {
                     session.state.lock().in_flight.restore(packet_id, stored);
                 }
+                Ok(())
+            }
+            (kind::SCHEDULE, []) => {
+                let StoredSchedule { log } = decode(value)?;
+                vhost.schedule.restore(LogId(log), Seq(1));
                 Ok(())
             }
             (kind::RETAINED, _) => {

@@ -31,6 +31,35 @@ pub(crate) struct Route {
     pub(crate) targets: SmallVec<[Target; 2]>,
     /// False when more than the key was looked at, so that the route serves this message only.
     pub(crate) cacheable: bool,
+    /// The smallest of the largest bodies that its queues take, in bytes.
+    pub(crate) body_bytes_max: Option<u64>,
+}
+
+impl Route {
+    /// Looks up what its queues take.
+    pub(crate) fn with_sizes(mut self) -> Self {
+        let sizes = self.targets.iter().filter_map(|target| match target {
+            Target::Queue(queue, _) => queue.message_bytes_max(),
+            Target::Direct(..) | Target::Reply(_) => None,
+        });
+        self.body_bytes_max = sizes.min();
+        self
+    }
+
+    /// Errors: kind `TooLarge` when a queue takes no body as large as this one.
+    pub(crate) fn check_size(&self, message: &Message) -> Result<(), Refusal> {
+        let bytes = message.body().len() as u64;
+        match self.body_bytes_max.filter(|max| bytes > *max) {
+            None => Ok(()),
+            Some(max) => {
+                let text = format!(
+                    "message size {bytes} is larger than x-max-message-size {max} of a queue it \
+                     goes to"
+                );
+                Err(Refusal::new(RefusalKind::TooLarge, text))
+            }
+        }
+    }
 }
 
 impl Route {
@@ -82,7 +111,7 @@ impl Routing<'_> {
         } else {
             cacheable = self.visit(chance, exchange, keys, &mut found);
         }
-        Route { targets: found.into_targets(), cacheable }
+        Route { targets: found.into_targets(), cacheable, body_bytes_max: None }
     }
 
     /// Follows an exchange, its bindings to exchanges, and its alternate when nothing took the

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +46,10 @@ pub struct VhostLimits {
     /// Queues, those of client sessions included.
     #[serde(default)]
     pub queues_max: Option<u64>,
+    /// Bytes of the ready messages of its queues; above this its publishers wait. Named
+    /// `bytes-high`, which RabbitMQ does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_high: Option<u64>,
 }
 
 /// The most that a user may use, over all virtual hosts; `None` is no bound, and 0 blocks.
@@ -97,9 +104,32 @@ pub(crate) struct Tenancy {
     pub(crate) connections: Mutex<u64>,
     /// It is being deleted.
     pub(crate) leaving: AtomicBool,
+    blocked: AtomicBool,
+    blocked_reason: Mutex<Option<Arc<str>>>,
 }
 
 impl Tenancy {
+    /// True while publishers of the virtual host wait.
+    #[inline]
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Why they wait, for them.
+    pub(crate) fn blocked_reason(&self) -> Option<Arc<str>> {
+        self.blocked_reason.lock().clone()
+    }
+
+    /// Has them wait for this reason, or go on. True when that is a change.
+    pub(crate) fn block(&self, reason: Option<Arc<str>>) -> bool {
+        let is_blocked = reason.is_some();
+        if !is_blocked && !self.is_blocked() {
+            return false;
+        }
+        *self.blocked_reason.lock() = reason;
+        self.blocked.swap(is_blocked, Ordering::SeqCst) != is_blocked
+    }
+
     fn limits(&self) -> VhostLimits {
         *self.limits.read()
     }

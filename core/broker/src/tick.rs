@@ -16,8 +16,10 @@ impl Core {
         for vhost in self.all_vhosts() {
             self.tick_client_sessions(&vhost, now);
             self.tick_queues(&vhost, now);
+            self.release_due(&vhost, now);
         }
         self.finish_deletions();
+        self.tick_blocking(now.unix_ms);
         if self.committer.is_dirty() {
             self.committer.kick();
         }

@@ -15,6 +15,7 @@ use crate::{
     policies::Policies,
     queue::Queue,
     retained::Retained,
+    schedule::Schedule,
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
 };
@@ -40,6 +41,7 @@ pub(crate) struct Vhost {
     due_queues: Mutex<BTreeMap<(u64, usize), Weak<Queue>>>,
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
     pub(crate) tenancy: Tenancy,
+    pub(crate) schedule: Schedule,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -92,6 +94,7 @@ impl Vhost {
             due_queues: Mutex::default(),
             replies: Mutex::default(),
             tenancy: Tenancy::default(),
+            schedule: Schedule::default(),
         }
     }
 

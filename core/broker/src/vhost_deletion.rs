@@ -83,6 +83,10 @@ impl Core {
             for user in &users {
                 writer.meta_delete(&definitions::key(&[kind::PERMISSION, name, user.as_str()]));
             }
+            if let Some(log) = vhost.schedule.end() {
+                writer.log_delete(log);
+                writer.meta_delete(&definitions::key(&[kind::SCHEDULE, name]));
+            }
             writer.meta_delete(&definitions::key(&[kind::VHOST_LIMITS, name]));
             writer.meta_delete(&definitions::key(&[kind::VHOST, name]));
         });

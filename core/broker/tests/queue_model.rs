@@ -1,16 +1,24 @@
 //! A queue with everything it can do against a model that is slow and obviously right, under
 //! operations that nobody would think of.
 //!
-//! `PROPTEST_CASES` sets how many runs; a failure prints its steps, and its seed with
-//! `PROPTEST_RNG_SEED`.
+//! `PROPTEST_CASES` sets how many runs of 50 operations each on average; 2200 make 100,000 and more.
+//! A failure prints its steps and the seed that makes it come again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod model;
 mod world;
 
+use std::{
+    cell::Cell,
+    hash::{BuildHasher, RandomState},
+};
+
 use model::{Config, Settle, Step, run::Run};
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 
 fn step() -> impl Strategy<Value = Step> {
     let settle = prop_oneof![
@@ -50,24 +58,46 @@ fn config() -> impl Strategy<Value = Config> {
         })
 }
 
-fn cases() -> ProptestConfig {
+/// Runs of a usual test.
+const CASES: u32 = 400;
+
+/// What the environment says, else 400 runs and another seed each time.
+fn wanted() -> (ProptestConfig, u64) {
     let usual = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { usual.cases } else { 400 };
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4000, ..usual }
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { usual.cases } else { CASES };
+    let seed = match usual.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().hash_one(()),
+    };
+    let wanted = ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        ..usual
+    };
+    (wanted, seed)
 }
 
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn a_queue_does_what_its_model_does(
-        config in config(),
-        steps in prop::collection::vec(step(), 1..100),
-    ) {
-        let mut run = Run::new(config);
-        for step in &steps {
-            run.run(step);
-        }
-        run.finish();
+#[test]
+fn a_queue_does_what_its_model_does() {
+    let (wanted, seed) = wanted();
+    let again = format!("PROPTEST_RNG_SEED={seed} PROPTEST_CASES={}", wanted.cases);
+    let operations = Cell::new(0);
+    let done = TestRunner::new(wanted).run(
+        &(config(), prop::collection::vec(step(), 1..100)),
+        |(config, steps)| {
+            operations.set(operations.get() + steps.len());
+            let mut run = Run::new(config);
+            for step in &steps {
+                run.run(step);
+            }
+            run.finish();
+            Ok(())
+        },
+    );
+    println!("{} operations; the same again: {again}", operations.get());
+    if let Err(failure) = done {
+        panic!("{failure}\nthe same again: {again}");
     }
 }

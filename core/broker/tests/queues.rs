@@ -439,6 +439,7 @@ fn a_transaction_with_a_refused_publish_changes_nothing() {
         number: 0,
         mandatory: false,
         received: None,
+        delay: None,
         message: message(exchange, key, body).build(&mut Vec::new()),
     });
     client.send(Command::Commit(Box::new(Transaction {

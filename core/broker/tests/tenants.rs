@@ -18,8 +18,11 @@ fn user(name: &str) -> UserName {
 }
 
 fn limit_vhost(world: &World, connections: i64, queues: i64) {
-    let limits =
-        VhostLimits { connections_max: limit_from(connections), queues_max: limit_from(queues) };
+    let limits = VhostLimits {
+        connections_max: limit_from(connections),
+        queues_max: limit_from(queues),
+        ..VhostLimits::default()
+    };
     world.broker.set_vhost_limits(&root(), limits).unwrap();
 }
 
@@ -141,7 +144,10 @@ fn limits_and_what_is_known_survive_a_restart() {
     let world = world.restart();
     let view = world.broker.vhosts().remove(0);
     assert_eq!(view.record, record);
-    assert_eq!(view.limits, VhostLimits { connections_max: Some(5), queues_max: Some(7) });
+    assert_eq!(
+        view.limits,
+        VhostLimits { connections_max: Some(5), queues_max: Some(7), bytes_high: None }
+    );
     let wanted = UserLimits { connections_max: Some(3), channels_max: Some(4) };
     assert_eq!(world.broker.user_limits(&user("guest")), wanted);
     world.broker.remove_user(&user("guest"));

@@ -1,6 +1,6 @@
 //! What a connection asks of the broker.
 
-use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table};
+use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table, delay::Delay};
 
 use crate::{
     login::Login,
@@ -225,6 +225,8 @@ pub struct Publish {
     /// Packet id of a publish of quality of service 2, remembered in the same batch so that a
     /// repeat is known.
     pub received: Option<u16>,
+    /// Route it later. The headers that asked for that are not part of the message any more.
+    pub delay: Option<Delay>,
     /// The message.
     pub message: Message,
 }

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod carry;
+pub mod delay;
 pub mod format;
 pub mod ids;
 pub mod limits;

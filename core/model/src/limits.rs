@@ -58,6 +58,8 @@ pub struct Limits {
     pub output_bytes_max: usize,
     /// Bytes published and not yet confirmed before reading from the publisher pauses.
     pub unconfirmed_bytes_max: usize,
+    /// How long a publish waits while publishers are blocked before it is refused.
+    pub publish_block_timeout: Duration,
     /// Bytes of the transactions of one channel or connection.
     pub transaction_bytes_max: usize,
     /// Transactions that a connection may have open at once, where it may have several.
@@ -109,6 +111,7 @@ impl Default for Limits {
             queues_bytes_in_memory_max: 64 * 1024 * 1024,
             output_bytes_max: 256 * 1024,
             unconfirmed_bytes_max: 1024 * 1024,
+            publish_block_timeout: Duration::from_secs(30),
             transaction_bytes_max: 64 * 1024 * 1024,
             transactions_max: 100,
             client_id_bytes_max: 65_535,

@@ -147,6 +147,21 @@ pub struct Annotations {
     pub first_death: Option<(String, String, String)>,
     /// Queue, reason and exchange of the latest death.
     pub last_death: Option<(String, String, String)>,
+    /// How the message was delayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed: Option<Delayed>,
+}
+
+/// How a message was delayed.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Delayed {
+    /// When it is, or was, to be routed, in ms since 1970.
+    pub due_ms: u64,
+    /// How long that was after it was published, in ms.
+    pub delay_ms: u64,
+    /// The client id of its publisher, for subscriptions that want nothing of their own client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
 }
 
 /// One entry of the dead-letter record.
@@ -403,8 +418,11 @@ impl Message {
             self.annotate(annotations);
             return self;
         }
-        let (exchange, key) = (self.exchange().to_owned(), self.key().to_owned());
-        self.readdressed(&exchange, &key, annotations)
+        let mut message =
+            self.copy_to(self.exchange(), self.key(), self.deadline_ms(), self.retain());
+        message = message.with_extra_keys(self.extra_keys().to_vec());
+        message.annotate(annotations);
+        message
     }
 
     /// Sets the annotations of a message that nobody else holds yet.

@@ -443,6 +443,7 @@ fn limits(config: &Config) -> Limits {
         header_bytes_max: stomp.header_size.as_usize(),
         transactions_max: usize::from(stomp.transactions_max),
         destinations_max: usize::try_from(stomp.subscriptions_max).unwrap_or(usize::MAX),
+        publish_block_timeout: limits.publish_block_timeout,
         ..Limits::default()
     }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::{
     LogId, Seq, ShardBatch,
-    record::{FLAG_DELETED, FLAGS_OF_PUBLISHER, Head, kind, put},
+    record::{FLAG_DELETED, FLAG_DEPENDED_ON, FLAGS_OF_PUBLISHER, Head, kind, put},
 };
 
 /// Where a message stands in the batch that was open when it was written.
@@ -21,17 +21,25 @@ pub struct BatchWriter<'a> {
     number: ShardBatch,
     buf: &'a mut BytesMut,
     records: &'a mut u32,
+    /// The flags that every message gets.
+    flags: u8,
 }
 
 impl<'a> BatchWriter<'a> {
     /// Writes the records of batch `number` to the end of `buf`, and counts them.
     pub fn new(number: ShardBatch, buf: &'a mut BytesMut, records: &'a mut u32) -> Self {
-        Self { number, buf, records }
+        Self { number, buf, records, flags: 0 }
+    }
+
+    /// Something else in the batch depends on its messages from now on.
+    pub(crate) fn depended_on(mut self) -> Self {
+        self.flags = FLAG_DEPENDED_ON;
+        self
     }
 
     /// Writes a message; the parts of `props` are joined. `expiry_ms` is 0 for never.
     ///
-    /// Bits 1 to 6 of `flags` are kept and read back. The answer serves
+    /// Bits 1 to 5 of `flags` are kept and read back. The answer serves
     /// [`publish_same`](Self::publish_same) while this batch is open.
     pub fn publish(
         &mut self,
@@ -42,7 +50,7 @@ impl<'a> BatchWriter<'a> {
         props: &[&[u8]],
         body: &[u8],
     ) -> PubRef {
-        let flags = flags & FLAGS_OF_PUBLISHER;
+        let flags = (flags & FLAGS_OF_PUBLISHER) | self.flags;
         let head = Head { kind: kind::PUB, flags, log: log.0, seq: seq.0, aux: expiry_ms };
         let offset = self.put(head, props, body);
         // A batch that long has no room for an offset; such a reference matches no batch.
@@ -61,7 +69,8 @@ impl<'a> BatchWriter<'a> {
         if first.batch != self.number {
             return false;
         }
-        let head = Head { kind: kind::PUBSAME, flags: 0, log: log.0, seq: seq.0, aux: expiry_ms };
+        let (kind, flags) = (kind::PUBSAME, self.flags);
+        let head = Head { kind, flags, log: log.0, seq: seq.0, aux: expiry_ms };
         self.put(head, &[&first.offset.to_le_bytes(), &own.to_le_bytes()], &[]);
         true
     }

@@ -3,7 +3,9 @@
 use amq_protocol::protocol::{AMQPHardError, AMQPSoftError};
 use polymq_contract::{Refusal, RefusalKind};
 
-use crate::codec::{cold::MethodError, frame::FrameError, reader::Malformed, table::TableError};
+use crate::codec::{
+    cold::MethodError, frame::FrameError, id, reader::Malformed, table::TableError,
+};
 
 /// A reply code of the specification, section 1.2 of its XML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +170,8 @@ pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
         RefusalKind::NotFound => ReplyCode::NotFound,
         RefusalKind::Denied | RefusalKind::Reserved => ReplyCode::AccessRefused,
         RefusalKind::Locked => ReplyCode::ResourceLocked,
+        // A publish without confirms waited for room in vain. There is no other way to tell.
+        RefusalKind::Full if method == id::PUBLISH => ReplyCode::ResourceError,
         // An argument that is not available yet costs the channel only.
         RefusalKind::NotAvailable if takes_arguments(method) => ReplyCode::PreconditionFailed,
         RefusalKind::NotAvailable => ReplyCode::NotImplemented,

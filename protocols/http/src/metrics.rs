@@ -120,6 +120,8 @@ fn state(text: &mut Exposition, watched: &Watched) {
     let (sessions, retained) = watched.broker.session_counts();
     text.single("client_sessions", Gauge, "Sessions of MQTT clients.", sessions);
     text.single("retained_messages", Gauge, "Retained messages.", retained);
+    let delayed = watched.broker.delayed_count();
+    text.single("delayed_messages", Gauge, "Messages that are routed later.", delayed);
     let alarm = u8::from(watched.broker.alarm().is_some());
     text.single("alarm", Gauge, "1 while publishers wait for memory or disk.", alarm);
 }

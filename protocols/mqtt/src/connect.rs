@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Secret, Will};
 use polymq_model::{
     Now,
+    delay::DelayHeaders,
     message::{Body, NewMessage},
 };
 
@@ -183,6 +184,10 @@ impl Session {
             }
             Err(Unroutable::Refused { reason, text, .. }) => return Err(Fault::new(reason, text)),
         };
+        if route.delay_secs > 0 || scan.delays != DelayHeaders::default() {
+            let text = "a will is delayed by its will delay interval, and by nothing else";
+            return Err(Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text));
+        }
         Ok(Some(PendingWill {
             route,
             payload: will.payload.to_vec(),

@@ -3,8 +3,8 @@
 //!
 //! This crate does no I/O, reads no clock, routes nothing and stores nothing. Client sessions,
 //! retained messages, wills and the matching of filters belong to the broker; sockets, TLS and
-//! WebSocket frames to the driver. It does not yet offer `$delayed/` and `$json/` topics,
-//! publishing of `$SYS` statistics, or enhanced authentication by other methods than SCRAM-SHA-256.
+//! WebSocket frames to the driver. It does not yet offer `$json/` topics, publishing
+//! of `$SYS` statistics, or enhanced authentication by other methods than SCRAM-SHA-256.
 #![forbid(unsafe_code)]
 
 mod answers;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use polymq_contract::{Command, Effects, Publish as Order, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Now, PublisherId,
+    delay::Delay,
     message::{Body, NewMessage},
 };
 
@@ -205,6 +206,14 @@ impl Session {
             }
             _ => last_route.find(publish.topic, &self.shared.exchange, &self.limits)?,
         };
+        let delay = match route.delay_secs {
+            0 => scan.delays.delay().map_err(|bad| Unroutable::Refused {
+                reason: Reason::IMPLEMENTATION_SPECIFIC,
+                kind: RefusalKind::Invalid,
+                text: bad.to_string(),
+            })?,
+            secs => Some(Delay::For(secs.saturating_mul(1000))),
+        };
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let props = scan.kept(publish.properties, &sender, stripped, &self.shared.counters);
         let message = NewMessage {
@@ -237,6 +246,7 @@ impl Session {
             number,
             mandatory: false,
             received: (publish.qos == 2).then_some(publish.packet_id),
+            delay,
             message,
         }));
         Ok(())

@@ -1,6 +1,9 @@
 //! What the properties of a PUBLISH say to the broker, read in one pass.
 
-use polymq_model::carry::{Field, is_reserved, smaller_ttl};
+use polymq_model::{
+    carry::{Field, is_reserved, smaller_ttl},
+    delay::DelayHeaders,
+};
 
 use crate::{
     codec::{
@@ -21,6 +24,7 @@ pub(crate) struct Scan {
     pub(crate) is_text: bool,
     pub(crate) priority: Option<u8>,
     pub(crate) will_delay_secs: u32,
+    pub(crate) delays: DelayHeaders,
     /// Properties that are not passed on.
     must_strip: bool,
 }
@@ -48,6 +52,9 @@ impl Scan {
                     found.must_strip = true;
                 }
                 (id::PAYLOAD_FORMAT, Value::Byte(byte)) => found.is_text = byte == 1,
+                (_, Value::Pair(name, value)) if DelayHeaders::is_one(name.as_bytes()) => {
+                    found.delays.add(name, &polymq_model::Value::String(value.to_owned()));
+                }
                 (_, Value::Pair(name, value)) if name.starts_with("x-") => {
                     found.read_header(name, value);
                 }
@@ -86,7 +93,8 @@ impl Scan {
         buffer: &'a mut Vec<u8>,
         counters: &Counters,
     ) -> &'a [u8] {
-        if !self.must_strip {
+        let is_delayed = matches!(self.delays.delay(), Ok(Some(_)));
+        if !self.must_strip && !is_delayed {
             return bytes;
         }
         buffer.clear();
@@ -97,6 +105,9 @@ impl Scan {
             let keep = match property.value {
                 Value::Pair(name, _) if is_reserved(name) => {
                     counters.reserved.add(1);
+                    false
+                }
+                Value::Pair(name, _) if is_delayed && DelayHeaders::is_one(name.as_bytes()) => {
                     false
                 }
                 Value::Pair(name, value) if Field::from_key(name) == Some(Field::User) => {

@@ -14,6 +14,8 @@ use crate::codec::{Fault, Reason};
 pub(crate) struct Route {
     pub(crate) exchange: String,
     pub(crate) key: String,
+    /// How long a message is held before it goes there.
+    pub(crate) delay_secs: u64,
 }
 
 /// Why a topic leads nowhere.
@@ -57,19 +59,7 @@ impl Route {
             });
         }
         match MqttDestination::publish(topic) {
-            Ok(MqttDestination::Topic(topic)) => Ok(Self::new(exchange, topic)),
-            Ok(MqttDestination::Exchange { exchange, key, .. }) => Ok(Self::new(&exchange, key)),
-            Ok(MqttDestination::Queue { name, .. }) => {
-                Ok(Self { exchange: String::new(), key: name.into_owned() })
-            }
-            Ok(MqttDestination::Delayed { .. }) => Err(Unroutable::Refused {
-                reason: Reason::IMPLEMENTATION_SPECIFIC,
-                kind: RefusalKind::NotAvailable,
-                text: format!("`{topic}`: delayed publishing is not available yet"),
-            }),
-            Ok(MqttDestination::Shared { .. } | MqttDestination::System(_)) => {
-                Err(Unroutable::NotOurs(format!("`{topic}` cannot be published to")))
-            }
+            Ok(destination) => Self::of_destination(destination, topic, exchange),
             Err(
                 bad @ (BadDestination::Reserved(_)
                 | BadDestination::SubscribeOnly(_)
@@ -79,10 +69,31 @@ impl Route {
         }
     }
 
+    fn of_destination(
+        destination: MqttDestination<'_>,
+        topic: &str,
+        plain: &str,
+    ) -> Result<Self, Unroutable> {
+        match destination {
+            MqttDestination::Topic(topic) => Ok(Self::new(plain, topic)),
+            MqttDestination::Exchange { exchange, key, .. } => Ok(Self::new(&exchange, key)),
+            MqttDestination::Queue { name, .. } => {
+                Ok(Self { key: name.into_owned(), ..Self::default() })
+            }
+            MqttDestination::Delayed { seconds, to } => {
+                let route = Self::of_destination(*to, topic, plain)?;
+                Ok(Self { delay_secs: seconds, ..route })
+            }
+            MqttDestination::Shared { .. } | MqttDestination::System(_) => {
+                Err(Unroutable::NotOurs(format!("`{topic}` cannot be published to")))
+            }
+        }
+    }
+
     fn new(exchange: &str, topic: &str) -> Self {
         let mut key = String::new();
         slash_to_dot(topic, &mut key);
-        Self { exchange: exchange.to_owned(), key }
+        Self { exchange: exchange.to_owned(), key, delay_secs: 0 }
     }
 }
 

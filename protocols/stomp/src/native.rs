@@ -36,6 +36,17 @@ pub(crate) fn lines(native: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     text.split_terminator('\n').filter_map(|line| line.split_once(':'))
 }
 
+/// Takes away the lines of some headers.
+pub(crate) fn remove(native: &mut Vec<u8>, is_one: impl Fn(&str) -> bool) {
+    let all = std::mem::take(native);
+    for (name, value) in lines(&all).filter(|(name, _)| !is_one(name)) {
+        native.extend_from_slice(name.as_bytes());
+        native.push(b':');
+        native.extend_from_slice(value.as_bytes());
+        native.push(b'\n');
+    }
+}
+
 /// True when a client of `version` can be sent the lines as they are kept.
 pub(crate) fn is_verbatim(native: &[u8], version: Version) -> bool {
     match version {

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use polymq_contract::{Command as Order, Effects, Publish, RefusalKind};
 use polymq_model::{
-    Now, PublisherId,
+    Now, PublisherId, Value,
     carry::{Field, is_reserved, smaller_ttl},
+    delay::DelayHeaders,
     message::{Body, NewMessage},
 };
 
@@ -35,6 +36,7 @@ struct Scan<'a> {
     carried_ttl_ms: Option<u64>,
     carried_qos: Option<u8>,
     retain: bool,
+    delays: DelayHeaders,
 }
 
 /// What a header of SEND says to the broker.
@@ -49,6 +51,8 @@ enum Known {
     Expires,
     UserId,
     Retain,
+    /// It asks for the message to be routed later.
+    Delay,
     Carried(Field),
     /// It belongs to the server, and does not travel on.
     Server,
@@ -71,6 +75,7 @@ fn known(name: &str) -> Known {
         "user-id" => Known::UserId,
         "content-length" | "subscription" | "ack" | "redelivered" => Known::Server,
         "message-id" => Known::MessageId,
+        _ if DelayHeaders::is_one(name.as_bytes()) => Known::Delay,
         _ if !name.starts_with("x-") => Known::Other,
         "x-retain" => Known::Retain,
         _ if is_reserved(name) => Known::Reserved,
@@ -118,6 +123,13 @@ impl<'a> Scan<'a> {
                     let is_own = sender.may_be(&frame.decode(raw));
                     shared.counters.not_allowed.add(usize::from(!is_own));
                     is_own
+                }
+                Known::Delay => {
+                    if native::lines(kept).all(|(before, _)| before != name) {
+                        let text = frame.decode(raw).into_owned();
+                        scan.delays.add(name, &Value::String(text));
+                    }
+                    true
                 }
                 known => {
                     scan.take_value(&known, name, &frame.decode(raw), sender)?;
@@ -226,6 +238,10 @@ impl Session {
             address.push('\n');
             kept.extend_from_slice(address.as_bytes());
         }
+        let delay = scan.delays.delay().map_err(|bad| Failure::invalid(bad.to_string()))?;
+        if delay.is_some() {
+            native::remove(kept, |name| DelayHeaders::is_one(name.as_bytes()));
+        }
         let route = self.last_route.route();
         let is_durable = scan.is_persistent == Some(true);
         let message = NewMessage {
@@ -246,8 +262,14 @@ impl Session {
             extra_keys: Vec::new(),
         }
         .build(&mut self.scratch);
-        let publish =
-            Publish { publisher: PUBLISHER, number: 0, mandatory: false, received: None, message };
+        let publish = Publish {
+            publisher: PUBLISHER,
+            number: 0,
+            mandatory: false,
+            received: None,
+            delay,
+            message,
+        };
         if let Some(transaction) = scan.transaction {
             self.send_later(&frame.decode(transaction), publish)?;
             self.receipts.done(scan.receipt);

@@ -395,7 +395,8 @@ fn content(wanted: &Wanted) -> Result<Content, Failure> {
     let mut same = [0; SAME_BYTES];
     file.read_at(&mut same, loc.offset()).map_err(|_| damaged())?;
     let pointer = Records::new(&same, Checks::Checksums).next();
-    let Some(Ok((_, _, Record::PublishSame { log, seq, expiry_ms, first, own }))) = pointer else {
+    let Some(Ok((_, _, Record::PublishSame { log, seq, expiry_ms, first, own, .. }))) = pointer
+    else {
         return Err(damaged());
     };
     if log != wanted.at.log || seq != wanted.at.seq {

@@ -113,14 +113,57 @@ impl PostgresServer {
     pub fn kill(&self) {
         if let Some(mut child) = self.postmaster.lock().take() {
             // Its children end by themselves when they miss it, but not at once.
-            let list = format!("/proc/{0}/task/{0}/children", child.id());
-            let children = fs::read_to_string(list).unwrap_or_default();
+            let children = children(&child);
             let _ = child.kill();
-            for pid in children.split_whitespace() {
-                signal("-KILL", pid);
+            for pid in children {
+                signal("-KILL", &pid);
             }
             let _ = child.wait();
         }
+    }
+
+    /// Stops all its processes where they are, until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.signal_all("-STOP");
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.signal_all("-CONT");
+    }
+
+    fn signal_all(&self, name: &str) {
+        let postmaster = self.postmaster.lock();
+        if let Some(child) = &*postmaster {
+            // The postmaster first, so that it starts no more of them.
+            signal(name, &child.id().to_string());
+            for pid in children(child) {
+                signal(name, &pid);
+            }
+        }
+    }
+
+    /// Ends it as [`kill`](Self::kill) does, and starts it with the files of a copy that
+    /// [`copy`](Self::copy) has made.
+    ///
+    /// Panics: when it does not start.
+    pub fn go_back_to(&self, copy: &Path) {
+        self.kill();
+        fs::remove_dir_all(self.data()).unwrap();
+        fs::rename(copy, self.data()).unwrap();
+        self.begin();
+    }
+
+    /// Copies its files as a backup does; it is ended for that, and started again.
+    ///
+    /// Panics: when it does not start.
+    pub fn copy(&self) -> PathBuf {
+        self.kill();
+        let copy = self.folder.join("copy");
+        let status = Command::new("cp").arg("-a").arg(self.data()).arg(&copy).status().unwrap();
+        assert!(status.success());
+        self.begin();
+        copy
     }
 
     /// Makes an empty database and answers its URL.
@@ -198,6 +241,12 @@ impl Drop for PostgresServer {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn children(child: &Child) -> Vec<String> {
+    let list = format!("/proc/{0}/task/{0}/children", child.id());
+    let children = fs::read_to_string(list).unwrap_or_default();
+    children.split_whitespace().map(str::to_owned).collect()
 }
 
 fn signal(signal: &str, pid: &str) {

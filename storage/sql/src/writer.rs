@@ -265,6 +265,18 @@ impl<D: Database> Writer<D> {
     }
 
     async fn catch_up_once(&mut self) -> Result<ShardBatch, Failure> {
+        let (known, last_batch) = self.last_batch().await?;
+        if known != Some(last_batch) {
+            let loaded = self.database.load().await?;
+            *self.shared.logs.lock() = Some(loaded.logs);
+        }
+        Ok(last_batch)
+    }
+
+    /// The last batch that we know of, and the last one that the database has.
+    ///
+    /// Errors: also when somebody else is the owner, or when the database has less.
+    async fn last_batch(&mut self) -> Result<(Option<ShardBatch>, ShardBatch), Failure> {
         let position = self.database.position().await?;
         if position.epoch != self.epoch {
             return Err(Failure::Fenced);
@@ -277,11 +289,7 @@ impl<D: Database> Writer<D> {
                 position.last_batch
             )));
         }
-        if known != Some(position.last_batch) {
-            let loaded = self.database.load().await?;
-            *self.shared.logs.lock() = Some(loaded.logs);
-        }
-        Ok(position.last_batch)
+        Ok((known, position.last_batch))
     }
 
     /// Waits until there is a connection; ends when nobody needs one any more.
@@ -306,10 +314,7 @@ impl<D: Database> Writer<D> {
 
     async fn reconnect(&mut self) -> Result<(), Failure> {
         let sent = Instant::now();
-        let connected = match self.database.connect().await {
-            Ok(()) => self.database.renew(self.epoch).await,
-            Err(failure) => Err(failure),
-        };
+        let connected = self.connect().await;
         match &connected {
             Ok(()) => {
                 tracing::info!(event = "database_connected");
@@ -322,6 +327,13 @@ impl<D: Database> Writer<D> {
             }
         }
         connected
+    }
+
+    async fn connect(&mut self) -> Result<(), Failure> {
+        self.database.connect().await?;
+        self.database.renew(self.epoch).await?;
+        // It may be a backup, or a standby that lacks the last commits.
+        self.last_batch().await.map(|_| ())
     }
 
     /// Notes what a failure means for later calls.

@@ -141,7 +141,13 @@ impl Amqp {
     ///
     /// Errors: those of the socket.
     pub fn dial(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::over(TcpStream::connect(("127.0.0.1", port))?)
+    }
+
+    /// On a socket that is connected; sends nothing.
+    ///
+    /// Errors: those of the socket.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self { stream, input: Vec::new(), partial: None })
@@ -324,6 +330,22 @@ impl Amqp {
         self.call(&consume, (60, 21)).map(|_| ())
     }
 
+    /// Takes the next message of a queue for good; `None` when there is none.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn get(&mut self, queue: &str) -> Result<Option<Delivery>> {
+        let get = Method::new((60, 70)).u16(0).short(queue).u8(1);
+        self.send(&get.frame(CHANNEL))?;
+        match self.next_event()? {
+            Some(Incoming::Delivery(found)) => Ok(Some(found)),
+            Some(Incoming::Method((60, 72), _)) => Ok(None),
+            Some(Incoming::Method(id, arguments)) => {
+                bail!("{id:?} instead of a message: {}", String::from_utf8_lossy(&arguments))
+            }
+            None => bail!("no answer to basic.get"),
+        }
+    }
+
     /// Acknowledges one delivery, or all up to it.
     ///
     /// Errors: when the connection is broken.
@@ -372,7 +394,14 @@ pub fn start_ok(properties: &[u8]) -> Method {
 /// Errors: when the connection has ended.
 pub fn read_more(stream: &mut TcpStream, input: &mut Vec<u8>) -> Result<bool> {
     let mut chunk = [0; 32 * 1024];
-    match stream.read(&mut chunk) {
+    // A socket with a timeout is interrupted by a process that is stopped and goes on.
+    let read = loop {
+        match stream.read(&mut chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
+    match read {
         Ok(0) => bail!("the broker closed the connection"),
         Ok(count) => {
             input.extend_from_slice(chunk.get(..count).unwrap_or_default());

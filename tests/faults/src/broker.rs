@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -128,6 +128,15 @@ impl Home {
             .stderr(log)
             .spawn()
             .with_context(|| format!("`{}` cannot be started", program.display()))
+    }
+
+    /// Runs `polymq storage` with these words on the data, to its end.
+    ///
+    /// Errors: when there is no program to start.
+    pub fn storage(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program()?);
+        command.arg("storage").args(words).arg("--data-dir").arg(self.data()).args(&self.flags);
+        Ok(command.output()?)
     }
 
     /// Starts a broker and waits for its ready line.
@@ -319,6 +328,16 @@ impl Broker {
     /// True while the process lives.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// CPU time taken so far, in ms, as exact as the 10 ms that the kernel counts in.
+    ///
+    /// Errors: when the process is gone.
+    pub fn cpu_ms(&self) -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields = stat.rsplit_once(')').context("no name")?.1;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        Ok(ticks.sum::<Result<u64, _>>()? * 10)
     }
 
     /// Resident memory.

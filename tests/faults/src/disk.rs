@@ -167,6 +167,25 @@ impl Disk {
         Ok(())
     }
 
+    /// Takes or gives back room until so many bytes are left.
+    ///
+    /// Errors: those of the system.
+    pub fn leave(&self, bytes: u64) -> Result<()> {
+        let filler = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path().join("filler"))?;
+        let has = filler.metadata()?.len();
+        let wanted = (has + self.free()?).saturating_sub(bytes);
+        if wanted > has {
+            rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, wanted)?;
+        } else {
+            filler.set_len(wanted)?;
+        }
+        Ok(())
+    }
+
     /// Takes all inodes.
     ///
     /// Errors: those of the system, other than that there are none left.

@@ -8,9 +8,12 @@
 pub mod amqp;
 pub mod broker;
 pub mod disk;
+pub mod files;
 pub mod ledger;
 pub mod load;
 pub mod mqtt;
+pub mod native;
+pub mod netns;
 pub mod proxy;
 pub mod random;
 pub mod report;

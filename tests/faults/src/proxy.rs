@@ -14,8 +14,8 @@ use std::{
 use anyhow::Result;
 use rustix::net::sockopt::set_socket_linger;
 
-/// How often a thread that waits for bytes looks whether the proxy has ended.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a thread that waits for bytes looks whether its connection has ended.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What happens to the bytes from the client, at a place that is counted from the first one of
 /// its connection.
@@ -34,7 +34,7 @@ pub enum Fault {
         /// How many.
         count: u64,
     },
-    /// The byte there comes so many times.
+    /// The byte there comes so many times more.
     Repeat {
         /// Which one.
         at: u64,
@@ -70,6 +70,7 @@ pub struct Proxy {
 struct Shared {
     fault: Fault,
     is_over: AtomicBool,
+    is_silent: AtomicBool,
     /// Connections whose fault has happened.
     harmed: AtomicU64,
 }
@@ -81,12 +82,12 @@ impl Proxy {
     pub fn start(to: u16, fault: Fault) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
-        let shared =
-            Arc::new(Shared { fault, is_over: AtomicBool::new(false), harmed: AtomicU64::new(0) });
+        let (is_over, is_silent) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { fault, is_over, is_silent, harmed: AtomicU64::new(0) });
         let accepted = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if accepted.is_over() {
+                if accepted.is_over.load(Ordering::SeqCst) {
                     return;
                 }
                 // A broker that refuses is seen by the client as an end.
@@ -103,6 +104,11 @@ impl Proxy {
     pub fn harmed(&self) -> u64 {
         self.shared.harmed.load(Ordering::SeqCst)
     }
+
+    /// From now on nothing passes, in either direction, and nobody is told.
+    pub fn fall_silent(&self) {
+        self.shared.is_silent.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Proxy {
@@ -113,52 +119,77 @@ impl Drop for Proxy {
     }
 }
 
-impl Shared {
+/// What the two threads of a connection share.
+struct Link {
+    shared: Arc<Shared>,
+    is_over: AtomicBool,
+    is_silent: AtomicBool,
+    is_reset: AtomicBool,
+}
+
+impl Link {
     fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+        let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+        is(&self.is_over) || is(&self.shared.is_over)
+    }
+
+    fn is_silent(&self) -> bool {
+        let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+        is(&self.is_silent) || is(&self.shared.is_silent)
+    }
+
+    /// Some bytes, none at the end of the stream, `None` when the connection is over.
+    fn piece(&self, from: &mut TcpStream) -> Option<Vec<u8>> {
+        let mut chunk = [0; 16 * 1024];
+        while !self.is_over() {
+            match from.read(&mut chunk) {
+                Ok(count) => return chunk.get(..count).map(<[u8]>::to_vec),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => break,
+                },
+            }
+        }
+        None
+    }
+
+    /// This direction has no more bytes. A reset says so by itself, when the sockets are dropped,
+    /// and silence says nothing.
+    fn finish(&self, to: &TcpStream) {
+        while self.is_silent() && !self.is_over() {
+            thread::sleep(LOOK);
+        }
+        if !self.is_reset.load(Ordering::SeqCst) {
+            // The other side may have gone already.
+            let _ = to.shutdown(Shutdown::Write);
+        }
     }
 }
 
 /// One connection: two threads, one for each direction.
 fn join(client: TcpStream, broker: TcpStream, shared: &Arc<Shared>) -> Result<()> {
-    let silent = Arc::new(AtomicBool::new(false));
     for socket in [&client, &broker] {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(LOOK))?;
     }
-    let mut up = Up {
-        client: client.try_clone()?,
-        broker: broker.try_clone()?,
-        at: 0,
-        shared: Arc::clone(shared),
-        silent: Arc::clone(&silent),
-    };
-    let (mut from, mut to, shared) = (broker, client, Arc::clone(shared));
+    let flag = || AtomicBool::new(false);
+    let shared = Arc::clone(shared);
+    let link = Link { shared, is_over: flag(), is_silent: flag(), is_reset: flag() };
+    let link = Arc::new(link);
+    let (client_in, broker_out) = (client.try_clone()?, broker.try_clone()?);
+    let mut up = Up { client: client_in, broker: broker_out, at: 0, link: Arc::clone(&link) };
     thread::spawn(move || up.run());
+    let (mut from, mut to) = (broker, client);
     thread::spawn(move || {
-        while let Some(bytes) = piece(&mut from, &shared) {
-            if !silent.load(Ordering::SeqCst) && (bytes.is_empty() || to.write_all(&bytes).is_err())
-            {
+        while let Some(bytes) = link.piece(&mut from) {
+            let is_lost = link.is_silent() && !bytes.is_empty();
+            if !is_lost && (bytes.is_empty() || to.write_all(&bytes).is_err()) {
                 break;
             }
         }
-        // The other side may have gone already.
-        let _ = to.shutdown(Shutdown::Write);
+        link.finish(&to);
     });
     Ok(())
-}
-
-/// Some bytes, none at the end of the stream, `None` when it is broken or the proxy has ended.
-fn piece(from: &mut TcpStream, shared: &Shared) -> Option<Vec<u8>> {
-    let mut chunk = [0; 16 * 1024];
-    while !shared.is_over() {
-        match from.read(&mut chunk) {
-            Ok(count) => return chunk.get(..count).map(<[u8]>::to_vec),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(_) => return None,
-        }
-    }
-    None
 }
 
 /// The direction from the client to the broker.
@@ -167,20 +198,18 @@ struct Up {
     broker: TcpStream,
     /// Bytes that have come.
     at: u64,
-    shared: Arc<Shared>,
-    silent: Arc<AtomicBool>,
+    link: Arc<Link>,
 }
 
 impl Up {
     fn run(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        while let Some(bytes) = piece(&mut self.client, &shared) {
+        let link = Arc::clone(&self.link);
+        while let Some(bytes) = link.piece(&mut self.client) {
             if bytes.is_empty() || !self.pass(&bytes) {
                 break;
             }
         }
-        // The other side may have gone already.
-        let _ = self.broker.shutdown(Shutdown::Write);
+        link.finish(&self.broker);
     }
 
     /// Passes bytes on; false when that was all.
@@ -192,7 +221,7 @@ impl Up {
             (index < bytes.len()).then_some(index)
         };
         let mut changed = bytes.to_vec();
-        match self.shared.fault {
+        match self.link.shared.fault {
             Fault::None => {}
             Fault::Delay(time) => thread::sleep(time),
             Fault::ByteByByte => return bytes.iter().all(|byte| self.write(&[*byte])),
@@ -224,18 +253,19 @@ impl Up {
                 }
             }
         }
-        self.silent.load(Ordering::SeqCst) || self.write(&changed)
+        self.write(&changed)
     }
 
     /// Ends the connection as the fault says; true when bytes are still taken.
     fn end(&mut self) -> bool {
-        match self.shared.fault {
+        match self.link.shared.fault {
             Fault::SilenceAt(_) => {
-                self.silent.store(true, Ordering::SeqCst);
+                self.link.is_silent.store(true, Ordering::SeqCst);
                 return true;
             }
             Fault::HalfCloseAt(_) => return false,
             Fault::ResetAt(_) => {
+                self.link.is_reset.store(true, Ordering::SeqCst);
                 for socket in [&self.client, &self.broker] {
                     // Without this the sides see an end, which is a fault as well.
                     let _ = set_socket_linger(socket, Some(Duration::ZERO));
@@ -249,20 +279,19 @@ impl Up {
             | Fault::Corrupt { .. }
             | Fault::CutAt(_) => {}
         }
-        // The threads let go of the sockets now, which sends what was set above.
-        self.shared.is_over.store(true, Ordering::SeqCst);
-        let _ = self.client.shutdown(Shutdown::Read);
+        // Both threads let go of the sockets, which sends what was set above.
+        self.link.is_over.store(true, Ordering::SeqCst);
         false
     }
 
     fn note(&self, index: Option<usize>) -> Option<usize> {
         if index.is_some() {
-            self.shared.harmed.fetch_add(1, Ordering::SeqCst);
+            self.link.shared.harmed.fetch_add(1, Ordering::SeqCst);
         }
         index
     }
 
     fn write(&mut self, bytes: &[u8]) -> bool {
-        self.broker.write_all(bytes).is_ok()
+        self.link.is_silent() || self.broker.write_all(bytes).is_ok()
     }
 }

@@ -108,6 +108,12 @@ fn k09_k10_a_full_disk_stops_publishers_and_nobody_else() {
 }
 
 #[test]
+fn k09_k10_with_sqlite() {
+    let Ok(disk) = Disk::new(100) else { return skip("K9, K10 with SQLite", "no disk") };
+    full("K9, K10 with SQLite", &disk, &["--set", "storage.backend=sqlite"], Disk::fill);
+}
+
+#[test]
 fn k12_a_disk_without_inodes_stops_publishers_and_nobody_else() {
     let disk = Disk::formatted(400, &["-N", "64"], "loop");
     let Ok(disk) = disk else { return skip("K12", "no disk can be mounted") };
@@ -160,6 +166,49 @@ fn full(case: &str, disk: &Disk, flags: &[&str], fill: fn(&Disk) -> Result<()>) 
     assert!(resumed < Duration::from_secs(5), "{resumed:?}");
 }
 
+#[test]
+fn k10_publishers_wait_below_one_mark_and_go_on_above_another() {
+    let Ok(disk) = Disk::new(400) else { return skip("K10 marks", "no disk can be mounted") };
+    let mut home = Home::with_data(disk.path().join("data")).unwrap();
+    home.always(&["--set", "storage.file.segment_size=1MiB"]);
+    home.always(&["--set", "limits.disk_free.low=100MiB"]);
+    home.always(&["--set", "limits.disk_free.resume=150MiB"]);
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    publish(&mut client, "q", b"x").unwrap();
+    let mib = |free: u64| disk.leave(free << 20).unwrap();
+    let is_waiting = || broker.metric("polymq_alarm").unwrap() > 0.0;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..2 {
+        // Around the lower mark, and then around the upper one.
+        for (free, waits) in [(90, true), (110, true), (95, true), (140, true), (160, false)] {
+            mib(free);
+            let began = Instant::now();
+            while is_waiting() != waits {
+                assert!(began.elapsed() < Duration::from_secs(5), "{free} MiB free: {waits}");
+            }
+            slowest = slowest.max(began.elapsed());
+            looked_at(&broker);
+            assert_eq!(is_waiting(), waits, "{free} MiB free");
+        }
+        mib(120);
+        looked_at(&broker);
+        publish(&mut client, "q", b"x").unwrap();
+    }
+    let raised = home.log().matches("alarm_raised").count();
+    assert_eq!(raised, 2, "no flapping: {}", home.log());
+    say(&format!("K10 marks: twice each way, slowest after {} ms", slowest.as_millis()));
+}
+
+/// Waits until the broker has looked at the disk once more.
+fn looked_at(broker: &Broker) {
+    let uptime = || broker.metric("polymq_uptime_seconds").unwrap();
+    let began = uptime();
+    while uptime() < began + 1.3 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Consumes and acknowledges the first messages.
 fn take_fifty(broker: &Broker) {
     let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
@@ -171,6 +220,27 @@ fn take_fifty(broker: &Broker) {
         assert_eq!(delivery.body, [1; 1000]);
     }
     consumer.ack(50, true).unwrap();
+}
+
+#[test]
+fn k11_with_sqlite_a_start_needs_room_and_loses_nothing_without() {
+    let Ok(disk) = Disk::new(100) else { return skip("K11 with SQLite", "no disk") };
+    let mut home = Home::with_data(disk.path().join("data")).unwrap();
+    home.always(&["--set", "storage.backend=sqlite"]);
+    home.always(&["--set", "limits.disk_free.low=1B", "--set", "limits.disk_free.resume=1B"]);
+    let broker = home.start().unwrap();
+    let mut client = publisher(&broker, "q");
+    for _ in 0..50 {
+        publish(&mut client, "q", &[1; 1000]).unwrap();
+    }
+    broker.kill();
+    disk.fill().unwrap();
+    let status = wait_for_end(&mut home.spawn(&[]).unwrap()).unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(home.log().lines().last().unwrap().contains("the store is full"), "{}", home.log());
+    disk.free_up().unwrap();
+    assert_eq!(waiting(&home.start().unwrap(), "q"), 50);
+    say("K11 with SQLite: refused without room, everything there with it");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs,
     path::PathBuf,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -233,6 +232,7 @@ fn k24_idle_empty_queues_take_little_disk_and_little_time() {
     let ready = broker.ready_after;
     let each = bytes_below(&home.data()).saturating_sub(before) / queues;
     say(&format!("K24: {queues} queues, {each} bytes each, start {} ms", ready.as_millis()));
+    assert!(each < 4096, "{each} bytes for an empty queue");
     assert!(ready < Duration::from_secs(3), "{ready:?}");
 }
 
@@ -240,10 +240,14 @@ fn k24_idle_empty_queues_take_little_disk_and_little_time() {
 fn k25_acknowledgements_in_any_order_survive_a_kill() {
     let count = setting("POLYMQ_ACKS", 50_000);
     let mut random = Random::new(setting("POLYMQ_SEED", 25));
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
+    // So that most of the messages are in segments, and their acknowledgements in a bitmap.
+    home.always(&["--set", "storage.file.segment_size=1MiB"]);
     let broker = home.start().unwrap();
+    let empty = broker.resident_kib().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
     client.declare("q").unwrap();
+    client.declare("end").unwrap();
     fill(&mut client, "q", count);
     let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
     consumer.consume("q", 0).unwrap();
@@ -259,10 +263,14 @@ fn k25_acknowledgements_in_any_order_survive_a_kill() {
         consumer.ack(*tag, false).unwrap();
     }
     // A confirm of something later says that the acknowledgements before it are written.
-    consumer.call(&Method::new((60, 110)).u8(0), (60, 111)).ok();
-    thread::sleep(Duration::from_millis(500));
+    consumer.confirm_select().unwrap();
+    consumer.send(&amqp::publish("", "end", b"end")).unwrap();
+    consumer.expect((60, 80)).unwrap();
+    let (full, base) =
+        (broker.resident_kib().unwrap(), bytes_below(&home.data().join("store/base")));
     broker.kill();
     let broker = home.start().unwrap();
+    let ready = broker.ready_after;
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
     let found = u64::from(client.declare("q").unwrap());
     assert_eq!(found, left.len() as u64);
@@ -274,7 +282,15 @@ fn k25_acknowledgements_in_any_order_survive_a_kill() {
         };
         assert_eq!(u64::from_be_bytes(*delivery.body.first_chunk().unwrap()), number);
     }
-    say(&format!("K25: {count} messages, half acknowledged in random order, the rest in order"));
+    say(&format!(
+        "K25: {count} messages, half acknowledged in random order, the rest in order; base files \
+         {base} bytes; memory {} MiB empty, {} MiB with all of them on their way; start {} ms",
+        empty >> 10,
+        full >> 10,
+        ready.as_millis()
+    ));
+    // A bit a message, twice while a file is replaced.
+    assert!(base < count / 4 + (64 << 10), "{base} bytes for {count} messages");
 }
 
 #[test]

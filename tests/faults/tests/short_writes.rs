@@ -1,18 +1,12 @@
 //! Case K8: writes that are done in part, are interrupted, or are to be tried again.
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use polymq_faults::{
     broker::Home,
-    disk::has,
     load::Run,
+    native::{LIBRARY, compiled},
     report::{say, skip},
     strace::Injection,
 };
@@ -21,19 +15,6 @@ use polymq_faults::{
 const STORE_FAILED: i32 = 74;
 const SMALL_FILES: [&str; 2] = ["--set", "storage.file.segment_size=1MiB"];
 const SQLITE: [&str; 2] = ["--set", "storage.backend=sqlite"];
-
-/// Builds one of the C files beside this test; `None` without a compiler.
-fn compiled(home: &Home, name: &str, flags: &[&str]) -> Option<PathBuf> {
-    if !has("cc") {
-        return None;
-    }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/short_writes").join(name);
-    let built = home.file(name).with_extension("");
-    let mut cc = Command::new("cc");
-    let output = cc.args(["-O1", "-o"]).arg(&built).args(flags).arg(&source).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(built)
-}
 
 /// Load on a store whose writes are cut, then a kill and a look at everything.
 fn under_load(case: &str, home: Home, cuts: &Path) {
@@ -64,7 +45,7 @@ fn under_load(case: &str, home: Home, cuts: &Path) {
 fn k08_writes_of_the_log_that_are_cut_short_are_completed() {
     let mut home = Home::new().unwrap();
     home.always(&SMALL_FILES);
-    let Some(tracer) = compiled(&home, "tracer.c", &[]) else {
+    let Some(tracer) = compiled(&home, "short_writes/tracer.c", &[]).unwrap() else {
         return skip("K8", "there is no C compiler");
     };
     let cuts = home.file("cuts");
@@ -76,8 +57,8 @@ fn k08_writes_of_the_log_that_are_cut_short_are_completed() {
 fn k08_writes_of_sqlite_that_are_cut_short_are_completed() {
     let mut home = Home::new().unwrap();
     home.always(&SQLITE);
-    let flags = ["-shared", "-fPIC"];
-    let Some(library) = compiled(&home, "preloaded.c", &flags) else {
+    let source = "short_writes/preloaded.c";
+    let Some(library) = compiled(&home, source, &LIBRARY).unwrap() else {
         return skip("K8 with SQLite", "there is no C compiler");
     };
     let cuts = home.file("cuts");

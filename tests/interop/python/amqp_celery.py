@@ -4,13 +4,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from celery import chain, group
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeout
 
-from cases import case, ctl, equal, eventually, main
-from tasks import add, app, fail, progress, third_time_lucky, total
+from cases import case, ctl, equal, eventually, main, within
+from tasks import add, app, fail, gives_up, limited, progress, third_time_lucky, total, when
 
 LIMIT = 20
 HERE = Path(__file__).parent
@@ -71,6 +74,46 @@ def countdown_and_expiry():
         raise
     except Exception as error:
         equal(type(error).__name__, "TaskRevokedError")
+
+
+@case
+def tasks_wait_for_their_time():
+    for late in (0.5, 1.5):
+        eta = datetime.now(timezone.utc) + timedelta(seconds=late)
+        ran = when.apply_async(eta=eta).get(timeout=LIMIT)
+        within(ran - eta.timestamp(), 0, 3, "after its time")
+    # One that waits holds up none that are due.
+    later = add.apply_async((1, 1), countdown=3)
+    equal(add.delay(2, 2).get(timeout=LIMIT), 4)
+    equal(later.get(timeout=LIMIT), 2)
+
+
+@case
+def retries_back_off():
+    started = time.time()
+    equal(gives_up.delay().get(timeout=LIMIT, propagate=False).__class__.__name__, "OSError")
+    # 1, 2 seconds: Celery's own backoff in whole seconds.
+    within(time.time() - started, 2.9, 12, "two retries")
+
+
+@case
+def rate_limit_spreads_tasks():
+    times = sorted(group(limited.s() for _ in range(6))().get(timeout=LIMIT))
+    within(times[-1] - times[0], 0.4, 5, "six tasks at ten in a second")
+    app.control.rate_limit("tasks.limited", "1000/s", reply=True, timeout=2)
+    times = sorted(group(limited.s() for _ in range(6))().get(timeout=LIMIT))
+    within(times[-1] - times[0], 0, 2, "six tasks at a thousand in a second")
+
+
+@case
+def a_revoked_task_does_not_run():
+    late = add.apply_async((1, 2), countdown=1)
+    late.revoke()
+    try:
+        late.get(timeout=LIMIT)
+    except TaskRevokedError:
+        return
+    raise AssertionError("a revoked task ran")
 
 
 @case

@@ -3,7 +3,7 @@
 import queue
 import time
 
-from cases import case, equal, main, within
+from cases import case, equal, main, only_for, within
 from mqtt_common import cases_for, lasting
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
@@ -187,6 +187,52 @@ def reason_codes_tell_what_happened():
         client.subscribe("now")
         equal(client.publish("now", b"", 1), 0, "success")
         equal(client.unsubscribe("now"), [0])
+
+
+@case
+def reason_codes_of_refusals():
+    only_for("polymq")
+    with Client() as client:
+        equal(client.publish("$SYS/mine"), 0x90, "a topic of the server")
+        equal(client.publish("$exchange/missing/k"), 0x10, "a missing exchange")
+        equal(client.subscribe("$exchange/missing/#"), [0x8F], "a missing exchange")
+        equal(client.subscribe("$queue/amq.mine"), [0x87], "a reserved name")
+        equal(client.subscribe("$other/x"), [0x8F], "a topic of nobody")
+        equal(client.publish("$queue/missing", b"x"), 0x10, "a missing queue")
+        equal(client.subscribe("$queue/made-by-paho"), [1], "a queue is made")
+        equal(client.publish("$queue/made-by-paho", b"x"), 0)
+        equal(client.receive().payload, b"x")
+
+
+@case
+def expiry_counts_down_in_a_queue_and_rounds_up():
+    only_for("polymq")
+    with Client() as maker:
+        maker.subscribe("$queue/paho-expiry")
+    with Client() as publisher:
+        publisher.publish("$queue/paho-expiry", b"short", MessageExpiryInterval=1)
+        publisher.publish("$queue/paho-expiry", b"long", MessageExpiryInterval=60)
+    # Expiry is the passing of time; no event announces it.
+    time.sleep(1.5)
+    with Client() as reader:
+        reader.subscribe("$queue/paho-expiry")
+        message = reader.receive()
+        equal(message.payload, b"long")
+        within(message.properties.MessageExpiryInterval, 56, 59, "remaining expiry")
+
+
+@case
+def a_share_is_a_queue_whose_messages_expire_and_wait():
+    only_for("polymq")
+    with Client() as member:
+        member.subscribe("$share/paho/waits/#", 1)
+    with Client() as publisher:
+        publisher.publish("waits/a", b"expires", MessageExpiryInterval=1)
+        publisher.publish("waits/b", b"stays")
+    time.sleep(1.5)
+    with Client() as again:
+        again.subscribe("$share/paho/waits/#", 1)
+        equal(again.receive().payload, b"stays")
 
 
 def leave_and_be_missed(make, **more):

@@ -1,6 +1,7 @@
 """The Celery application that the worker process and the script share."""
 
 import os
+import time
 
 from celery import Celery
 
@@ -39,6 +40,21 @@ def third_time_lucky(self):
     if self.request.retries < 2:
         raise self.retry(countdown=0)
     return self.request.retries
+
+
+@app.task(max_retries=2, autoretry_for=(OSError,), retry_backoff=1, retry_jitter=False)
+def gives_up():
+    raise OSError("not yet")
+
+
+@app.task(rate_limit="10/s")
+def limited():
+    return time.time()
+
+
+@app.task
+def when():
+    return time.time()
 
 
 @app.task

@@ -17,7 +17,7 @@ use crate::{
     core::Core,
     definitions::{self, kind},
     hash::fnv,
-    queue::{Queue, QueueSettings},
+    queue::{Queue, QueueSettings, Room},
     topology::Exchange,
     vhost::Vhost,
 };
@@ -182,7 +182,7 @@ impl Core {
             && !kept.is_empty()
         {
             let mut refs = vec![None; kept.len()];
-            queue.push(&kept, &matched, &mut refs, now.unix_ms);
+            queue.push(&kept, &matched, &mut refs, Room::Free, now.unix_ms);
         }
         if !direct.is_empty() {
             let bytes_max = self.limits.direct_bytes_max;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use polymq_contract::{
-    Answer, InFlight, OpenClientSession, Outcome, Refusal, RefusalKind, Subscription,
-    SubscriptionTarget,
+    Answer, CancelReason, Event, InFlight, OpenClientSession, Outcome, Refusal, RefusalKind,
+    Subscription, SubscriptionTarget,
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
@@ -15,7 +15,7 @@ use super::{BrokerConnection, consume::Held, routes::Cached};
 use crate::{
     access::{Configure, Read, Write},
     client_session::{Closing, Opened, Parked, SESSION_QUEUE},
-    declare::bad_name,
+    declare::{bad_name, check_not_reserved},
     queue::{ConsumerSpec, Queue, QueueSettings},
     routing::{Route, Target},
     topology::{Binding, Destination},
@@ -71,6 +71,7 @@ impl BrokerConnection {
             prefetch: 0,
             group: self.group(0),
             priority: 0,
+            timeout_ms: None,
             tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
         }
     }
@@ -252,9 +253,7 @@ impl BrokerConnection {
             Ok(queue) => queue,
             Err(missing) if missing.kind == RefusalKind::NotFound => {
                 self.permit::<Configure>(&vhost, "queue", name)?;
-                if name.starts_with("amq.") {
-                    return Err(missing);
-                }
+                check_not_reserved("queue", name)?;
                 let name = QueueName::new(name).map_err(bad_name)?;
                 let durability = self.core.durability;
                 let settings =
@@ -276,6 +275,7 @@ impl BrokerConnection {
         queue: Arc<Queue>,
         now: Now,
     ) -> Result<(), Refusal> {
+        queue.check_shareable()?;
         let (existed, batch) = self.core.remember_subscription(vhost, client, subscription)?;
         self.answer(request, Ok(Answer::Subscribed { existed }), batch);
         if let Some(held) = self.consumers.get_mut(&subscription.consumer)
@@ -286,8 +286,14 @@ impl BrokerConnection {
             }
             return Ok(());
         }
-        let spec = self.subscriber_spec(subscription.consumer);
+        let consumer = subscription.consumer;
+        let spec = self.subscriber_spec(consumer);
         self.attach(queue, spec, None, now);
+        if !self.consumers.contains_key(&consumer) {
+            // The queue has gone, or become somebody's alone, at this very moment.
+            let reason = CancelReason::QueueDeleted;
+            self.outbox.push(Event::ConsumerCancelled { consumer, reason });
+        }
         Ok(())
     }
 
@@ -334,7 +340,7 @@ impl BrokerConnection {
     pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
         let target = vhost.replies.lock().get(message.key())?.clone();
         let targets = [Target::Reply(target)].into_iter().collect();
-        Some(Ok(Arc::new(Route { targets, cacheable: false })))
+        Some(Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None })))
     }
 }
 

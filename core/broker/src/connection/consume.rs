@@ -46,15 +46,18 @@ impl BrokerConnection {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", &consume.queue)?;
             let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
-            let priority = match find(&consume.arguments, "x-priority") {
-                None => 0,
-                Some(value) => value
-                    .as_i64()
-                    .ok_or_else(|| crate::queue::invalid("x-priority", value, "a whole number"))?,
+            let number = |name, least, wanted| match find(&consume.arguments, name) {
+                None => Ok(None),
+                Some(value) => match value.as_i64().filter(|number| *number >= least) {
+                    Some(number) => Ok(Some(number)),
+                    None => Err(crate::queue::invalid(name, value, wanted)),
+                },
             };
-            Ok((queue, priority))
+            let priority = number("x-priority", i64::MIN, "a whole number")?.unwrap_or(0);
+            let timeout = number("x-consumer-timeout", 0, "a number of at least 0")?;
+            Ok((queue, priority, timeout.and_then(|ms| u64::try_from(ms).ok())))
         })();
-        let (queue, priority) = match found {
+        let (queue, priority, timeout_ms) = match found {
             Ok(found) => found,
             Err(refusal) => return self.answer(consume.request, Err(refusal), None),
         };
@@ -66,6 +69,7 @@ impl BrokerConnection {
             prefetch: consume.prefetch,
             group: self.group(consume.group),
             priority,
+            timeout_ms,
             tag: consume.tag.as_str().into(),
         };
         let answer = Answer::Consuming { reply_name: None };
@@ -205,6 +209,7 @@ impl BrokerConnection {
             prefetch: 1,
             group: Arc::default(),
             priority: 0,
+            timeout_ms: None,
             tag: "".into(),
         };
         let group = spec.group.clone();

@@ -27,6 +27,21 @@ impl Channels {
         self.is_void = false;
     }
 
+    /// The channel that the commands come from, if any.
+    pub(super) fn current(&self) -> Option<PublisherId> {
+        self.current
+    }
+
+    pub(super) fn is_current(&self, channel: PublisherId) -> bool {
+        self.current == Some(channel)
+    }
+
+    /// What comes next is of this channel, or of none.
+    pub(super) fn resume(&mut self, channel: Option<PublisherId>) {
+        self.current = channel;
+        self.is_void = channel.is_some_and(|channel| self.failed.contains(&channel));
+    }
+
     /// A publish of this publisher was refused. That ends only channels that were entered.
     pub(super) fn fail(&mut self, publisher: PublisherId) {
         if self.current == Some(publisher) && !self.is_void {

@@ -5,9 +5,11 @@ mod client;
 mod consume;
 mod failed;
 mod login;
+mod parking;
 mod publish;
 mod routes;
 mod topology;
+mod transaction;
 
 use std::{
     collections::HashMap,
@@ -21,7 +23,7 @@ use polymq_contract::{
     Answer, Command, Connection, DisconnectCause, Event, OpenClientSession, Outbox, Peer, Refusal,
     RefusalKind,
 };
-use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, RequestId};
+use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, PublisherId, RequestId};
 use polymq_store::ShardBatch;
 
 use crate::{
@@ -38,6 +40,7 @@ use crate::{
 use consume::{Get, Held};
 use failed::Channels;
 use login::Identity;
+use parking::Parked;
 use publish::{Ended, Run};
 use routes::RouteCache;
 
@@ -66,6 +69,7 @@ pub(crate) struct BrokerConnection {
     chance: Chance,
     run: Run,
     channels: Channels,
+    parked: Parked,
     ended: Vec<Ended>,
     /// Answers wait for this batch: those before them do.
     wait_for: Option<ShardBatch>,
@@ -125,6 +129,7 @@ impl BrokerConnection {
             chance,
             run: Run::default(),
             channels: Channels::default(),
+            parked: Parked::default(),
             ended: Vec::new(),
             wait_for: None,
             answered_up_to: None,
@@ -147,7 +152,7 @@ impl BrokerConnection {
         match command {
             Command::Settle(settlement) => return self.settle(settlement, now),
             Command::EnterChannel { publisher } => return self.channels.enter(publisher),
-            Command::LeaveChannel { publisher } => return self.channels.leave(publisher),
+            Command::LeaveChannel { publisher } => return self.leave_channel(publisher),
             _ => {}
         }
         // Everything else sees the world after the publishes before it.
@@ -183,7 +188,7 @@ impl BrokerConnection {
             Command::SetGroupPrefetch { group, prefetch } => {
                 self.set_group_prefetch(group, prefetch, now);
             }
-            Command::Commit(transaction) => self.commit(*transaction, now),
+            Command::Commit(transaction) => self.commit(transaction, now),
             Command::OpenClientSession(open) => self.open_client_session(open, now),
             Command::Subscribe { request, subscription, resume } => {
                 self.subscribe(request, &subscription, resume, now);
@@ -245,6 +250,21 @@ impl BrokerConnection {
         self.vhost.clone().ok_or_else(not_open)
     }
 
+    /// What every turn ends with: publishes are handed over, and confirms are told or waited for.
+    fn finish_execution(&mut self, now: Now) {
+        self.finish_run(now);
+        self.settle_confirms();
+        if self.wait_for.take().is_some() {
+            self.core.committer.kick();
+        }
+        self.add_tally();
+    }
+
+    fn leave_channel(&mut self, channel: PublisherId) {
+        self.channels.leave(channel);
+        self.outlive_channel(channel);
+    }
+
     fn add_tally(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         let counters = self.core.counters.at(self.protocol);
@@ -269,18 +289,12 @@ impl Connection for BrokerConnection {
         for command in commands.drain(..) {
             self.run_command(command, now);
         }
-        self.finish_run(now);
-        self.settle_confirms();
-        if self.wait_for.take().is_some() {
-            self.core.committer.kick();
-        }
-        self.add_tally();
+        self.finish_execution(now);
     }
 
     fn may_read(&self) -> bool {
         let unconfirmed = self.unconfirmed.load(Ordering::SeqCst);
-        unconfirmed < self.core.limits.unconfirmed_bytes_max
-            && !(self.publishes && self.core.alarmed.load(Ordering::Relaxed))
+        unconfirmed < self.core.limits.unconfirmed_bytes_max && !self.parked.is_full(&self.core)
     }
 
     fn on_room(&mut self, now: Now) {
@@ -289,6 +303,7 @@ impl Connection for BrokerConnection {
         }
         self.get_again(now);
         self.dispatch_all(now);
+        self.unpark(now);
     }
 
     fn disconnect(&mut self, cause: DisconnectCause, now: Now) {
@@ -296,6 +311,7 @@ impl Connection for BrokerConnection {
             return;
         }
         self.finish_run(now);
+        self.drop_parked_publishes();
         tracing::debug!(event = "disconnected", connection = self.id.0, cause = cause.as_str());
         self.close_client_session(None, true, None, now);
         let consumers: Vec<_> = self.consumers.keys().copied().collect();

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{
-    Event, Kept, Outcome, Publish, PublishOutcome, Refusal, RefusalKind, Settlement,
-};
+use polymq_contract::{Event, Kept, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
+    delay::Delay,
 };
 use polymq_store::ShardBatch;
 
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     access::Write,
+    queue::Room,
     routing::{Route, Routing, check_publishable},
     vhost::Vhost,
 };
@@ -32,6 +32,8 @@ pub(super) struct Run {
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
     batch: Option<ShardBatch>,
+    /// Whether queues have kept room for the messages.
+    pub(super) room: Room,
 }
 
 /// A message that wants a confirm.
@@ -62,24 +64,45 @@ pub(super) struct Ended {
 const RUN_MAX: usize = 512;
 
 impl BrokerConnection {
-    pub(super) fn publish(&mut self, mut publish: Publish, now: Now) {
-        if let Some(addressed) = to_address(&publish.message) {
-            publish.message = addressed;
+    /// Publishes a message at once.
+    #[inline]
+    pub(super) fn publish_now(&mut self, publish: Publish, now: Now) {
+        let publish = addressed(publish);
+        match self.route_for(&publish) {
+            Ok(route) => self.publish_to(route, publish, now),
+            Err(refusal) => {
+                self.count_received(&publish);
+                self.refuse_publish(&publish, Refusal::clone(&refusal));
+            }
         }
+    }
+
+    fn count_received(&mut self, publish: &Publish) {
         self.tally.received += 1;
         self.tally.received_bytes += publish.message.body().len() as u64;
-        self.mark_publisher();
+    }
+
+    /// Where a publish goes.
+    ///
+    /// Errors: those of the route, kind `TooLarge`.
+    pub(super) fn route_for(&mut self, publish: &Publish) -> Cached {
         let Some(vhost) = self.vhost.clone() else {
-            return self
-                .refuse_publish(&publish, Refusal::new(RefusalKind::Denied, "no vhost is open"));
+            return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
         };
-        let route = match self.route_of(&vhost, &publish.message) {
-            Ok(route) => route,
-            Err(refusal) => return self.refuse_publish(&publish, Refusal::clone(&refusal)),
-        };
+        let route = self.route_of(&vhost, &publish.message)?;
+        route.check_size(&publish.message)?;
+        Ok(route)
+    }
+
+    pub(super) fn publish_to(&mut self, route: Arc<Route>, publish: Publish, now: Now) {
+        self.count_received(&publish);
+        if let Some(delay) = publish.delay
+            && let Some(vhost) = self.vhost.clone()
+        {
+            return self.delay(&vhost, publish, delay, &route, now);
+        }
         if publish.message.retain() {
-            let kept = self.core.retain(&vhost, &publish.message, self.client.as_deref());
-            self.run.batch = self.run.batch.max(kept);
+            self.retain(&publish.message);
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
         if !same || self.run.messages.len() >= RUN_MAX {
@@ -105,6 +128,67 @@ impl BrokerConnection {
             self.run.bytes += publish.message.size();
         }
         self.run.messages.push(publish.message);
+    }
+
+    fn retain(&mut self, message: &Message) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        let kept = self.core.retain(&vhost, message, self.client.as_deref());
+        self.run.batch = self.run.batch.max(kept);
+    }
+
+    /// Has a message routed later. What its route is now tells the publisher whether it would get
+    /// anywhere.
+    fn delay(
+        &mut self,
+        vhost: &Arc<Vhost>,
+        publish: Publish,
+        delay: Delay,
+        route: &Route,
+        now: Now,
+    ) {
+        self.finish_run(now);
+        let Publish { publisher, number, mandatory, received, message, .. } = publish;
+        if mandatory && route.targets.is_empty() {
+            self.tally.unrouted += 1;
+            self.outbox.push(Event::Returned { publisher, message });
+            let unrouted = PublishOutcome::Unrouted;
+            return self.end_publish(publisher, number, unrouted, Kept::Memory, None);
+        }
+        let core = self.core.clone();
+        let together = received.map(|_| core.committer.together());
+        let client = self.client.as_deref();
+        let (size, is_durable) = (message.size(), message.is_durable());
+        let stored = core.delay(vhost, message, delay, client, now);
+        let remembered = match (&stored, client, received) {
+            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            _ => None,
+        };
+        drop(together);
+        let Ok(batch) = stored else {
+            let refused = PublishOutcome::Refused(RefusalKind::Full);
+            return self.end_publish(publisher, number, refused, Kept::Memory, None);
+        };
+        self.unconfirmed_new += size;
+        self.appended = self.appended.max(Some(batch));
+        let wait = is_durable.then_some(batch).max(remembered);
+        // As it would be in the queues it would go to now.
+        let kept = if is_durable { route.kept() } else { Kept::Memory };
+        self.end_publish(publisher, number, PublishOutcome::Routed, kept, wait);
+    }
+
+    /// Notes how a publish ended that was not part of a run.
+    pub(super) fn end_publish(
+        &mut self,
+        publisher: PublisherId,
+        number: u64,
+        outcome: PublishOutcome,
+        kept: Kept,
+        batch: Option<ShardBatch>,
+    ) {
+        if number > 0 {
+            self.ended.push(Ended { publisher, first: number, last: number, outcome, kept, batch });
+        }
+        self.wait_for = self.wait_for.max(batch);
     }
 
     /// The route of a message, from the cache or made anew with the permission to publish there.
@@ -135,7 +219,7 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let route = routing.route_by(&self.chance, exchange, keys);
+        let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
         let cacheable = route.cacheable && plain;
         let cached = Ok(Arc::new(route));
         if cacheable {
@@ -154,7 +238,8 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let handed = self.core.hand_over(&route.targets, &mut self.run.messages, now.unix_ms);
+        let (messages, room) = (&mut self.run.messages, self.run.room);
+        let handed = self.core.hand_over(&route.targets, messages, room, now.unix_ms);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
@@ -252,7 +337,7 @@ impl BrokerConnection {
         });
     }
 
-    fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
+    pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
         self.outbox.push(Event::PublishRefused {
@@ -262,62 +347,22 @@ impl BrokerConnection {
         });
     }
 
-    /// Executes a transaction: all its publishes, then all its settlements, stored together and
-    /// answered when they are.
-    pub(super) fn commit(&mut self, transaction: polymq_contract::Transaction, now: Now) {
-        self.finish_run(now);
-        self.wait_for = None;
-        if self.refuse_transaction(&transaction, now) {
-            return self.answer(transaction.request, Ok(polymq_contract::Answer::Done), None);
+    /// Counts this connection among those that are blocked.
+    #[inline]
+    pub(super) fn mark_publisher(&mut self) {
+        if !self.publishes {
+            self.publishes = true;
+            self.core.tell_new_publisher(self.id);
         }
-        let core = self.core.clone();
-        let together = core.committer.together();
-        for publish in transaction.publishes {
-            self.publish(publish, now);
-        }
-        self.finish_run(now);
-        for settlement in transaction.settlements {
-            self.settle(settlement, now);
-        }
-        // Acknowledgements of a transaction are promised to last.
-        self.core.committer.want_sync();
-        drop(together);
-        // By now the batch may be on its way, with nothing behind it.
-        let appended = self.core.committer.append(|_| ()).0;
-        let wait = self.wait_for.max(Some(appended));
-        self.answer(transaction.request, Ok(polymq_contract::Answer::Done), wait);
     }
+}
 
-    /// Looks whether a publish would be refused: then nothing of the transaction happens. Its
-    /// publisher is told, and what was to be settled comes back.
-    fn refuse_transaction(&mut self, transaction: &polymq_contract::Transaction, now: Now) -> bool {
-        let refused = transaction.publishes.iter().find_map(|publish| {
-            let addressed = to_address(&publish.message);
-            let message = addressed.as_ref().unwrap_or(&publish.message);
-            let vhost = self.vhost.clone()?;
-            Some((publish, self.route_of(&vhost, message).err()?))
-        });
-        let Some((publish, refusal)) = refused else { return false };
-        self.refuse_publish(publish, Refusal::clone(&refusal));
-        for settlement in &transaction.settlements {
-            self.settle(Settlement { outcome: Outcome::Failed, note: None, ..*settlement }, now);
-        }
-        true
+/// The publish with its message as its key says, when that is an address.
+pub(super) fn addressed(mut publish: Publish) -> Publish {
+    if let Some(message) = to_address(&publish.message) {
+        publish.message = message;
     }
-
-    /// Counts this connection among those that alarms block.
-    fn mark_publisher(&mut self) {
-        if self.publishes {
-            return;
-        }
-        self.publishes = true;
-        if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
-            record.publishes = true;
-        }
-        if let Some(reason) = self.core.alarm.read().as_deref() {
-            self.outbox.push(Event::Blocked { reason: reason.into() });
-        }
-    }
+    publish
 }
 
 /// The message as its key says, when that is an address: an answer to a client of another protocol.

@@ -11,7 +11,7 @@ use crate::{
     access::{Configure, Permit},
     core::Core,
     definitions::{self, StoredExchange, kind},
-    topology::{Destination, Exchange, ExchangeKind, ExchangeSpec, Topology},
+    topology::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, Topology},
     vhost::{Destinations, Vhost},
 };
 
@@ -26,12 +26,11 @@ impl Core {
         declare: &DeclareExchange,
     ) -> Result<Option<ShardBatch>, Refusal> {
         let name = ExchangeName::new(&declare.exchange).map_err(bad_name)?;
-        let kind = ExchangeKind::parse(&declare.kind)?;
         let spec = ExchangeSpec {
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
-            ..ExchangeSpec::parse(kind, declare.arguments.clone())?
+            ..ExchangeSpec::parse(&declare.kind, declare.arguments.clone())?
         };
         if name.as_str().is_empty() {
             return Err(default_exchange());
@@ -44,10 +43,11 @@ impl Core {
                 };
             }
             check_not_reserved("exchange", name.as_str())?;
+            let stored = declare.durable.then(|| self.store_exchange(vhost, declare, &spec));
             let mut exchange = Exchange::new(name.clone(), spec);
             exchange.policy_alternate = vhost.policies.lock().alternate_of(name.as_str());
             topology.exchanges.insert(name.clone(), Arc::new(exchange));
-            Ok(declare.durable.then(|| self.store_exchange(vhost, declare, kind)))
+            Ok(stored)
         })
     }
 
@@ -119,13 +119,14 @@ impl Core {
         &self,
         vhost: &Vhost,
         declare: &DeclareExchange,
-        kind: ExchangeKind,
+        spec: &ExchangeSpec,
     ) -> ShardBatch {
         let key = definitions::key(&[kind::EXCHANGE, vhost.name.as_str(), &declare.exchange]);
         let value = definitions::encode(&StoredExchange {
-            kind,
+            kind: spec.kind,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
+            is_delayed: spec.is_delayed,
             arguments: declare.arguments.clone(),
         });
         self.committer.append(|writer| writer.meta_put(&key, &value)).0
@@ -140,11 +141,12 @@ impl Core {
         name: ExchangeName,
         stored: StoredExchange,
     ) -> Result<(), Refusal> {
+        let kind = if stored.is_delayed { DELAYED_TYPE } else { stored.kind.as_str() };
         let spec = ExchangeSpec {
             durable: true,
             auto_delete: stored.auto_delete,
             internal: stored.internal,
-            ..ExchangeSpec::parse(stored.kind, stored.arguments)?
+            ..ExchangeSpec::parse(kind, stored.arguments)?
         };
         vhost.edit(|topology, _| {
             let mut exchange = Exchange::new(name.clone(), spec);

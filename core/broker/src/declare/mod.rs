@@ -89,7 +89,7 @@ pub(crate) fn bad_name(bad: BadName) -> Refusal {
 }
 
 /// Errors: kind `Reserved` for names that only the broker makes.
-fn check_not_reserved(what: &str, name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_not_reserved(what: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("amq.") {
         let text = format!("{what} name '{name}' contains reserved prefix 'amq.*'");
         return Err(Refusal::new(RefusalKind::Reserved, text));

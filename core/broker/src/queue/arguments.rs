@@ -8,6 +8,30 @@ use crate::declare::shown;
 /// Longest time of a queue's arguments, in ms: ten years, as RabbitMQ has it.
 const TIME_MS_MAX: u64 = 315_360_000_000;
 
+/// What is wrong with a table, so that all of it can be told at once.
+#[derive(Default)]
+pub(super) struct Wrong(Vec<Refusal>);
+
+impl Wrong {
+    /// The value where it is right.
+    pub(super) fn note<T>(&mut self, found: Result<Option<T>, Refusal>) -> Option<T> {
+        match found {
+            Ok(value) => value,
+            Err(refusal) => {
+                self.0.push(refusal);
+                None
+            }
+        }
+    }
+
+    /// Errors: one refusal with everything that was noted, of the kind of the first.
+    pub(super) fn check(self) -> Result<(), Refusal> {
+        let Some(kind) = self.0.first().map(|refusal| refusal.kind) else { return Ok(()) };
+        let texts: Vec<String> = self.0.into_iter().map(|refusal| refusal.text).collect();
+        Err(Refusal::new(kind, texts.join("; ")))
+    }
+}
+
 /// A table whose names begin with a prefix.
 pub(super) struct Arguments<'a> {
     table: &'a Table,
@@ -77,6 +101,9 @@ impl<'a> Arguments<'a> {
             Value::F32(number) => Some(f64::from(*number)),
             Value::F64(number) => Some(*number),
             Value::String(text) => text.parse().ok(),
+            Value::Decimal { scale, unscaled } => {
+                Some(*unscaled as f64 / 10_f64.powi(i32::from(*scale)))
+            }
             other => other.as_i64().map(|number| number as f64),
         };
         match number.filter(|number| is_right(*number)) {

@@ -65,6 +65,9 @@ pub(crate) struct ConsumerSpec {
     pub(crate) prefetch: u32,
     pub(crate) group: Arc<Group>,
     pub(crate) priority: i64,
+    /// How long it asks to have for a delivery, in ms: 0 for no bound, `None` for what the queue
+    /// says.
+    pub(crate) timeout_ms: Option<u64>,
     /// Its name, for people.
     pub(crate) tag: Arc<str>,
 }
@@ -107,6 +110,15 @@ impl QueueConsumer {
         let is_new = |(_, ms): &(u64, u64)| now_ms >= ms + MARK_EVERY_MS;
         if self.marks.back().is_none_or(is_new) {
             self.marks.push_back((self.next_number, now_ms));
+        }
+    }
+
+    /// Deliveries that are out are timed from now on.
+    pub(super) fn begin_timing(&mut self, now_ms: u64) {
+        if self.marks.is_empty()
+            && let Some(oldest) = self.unsettled.first()
+        {
+            self.marks.push_back((oldest, now_ms));
         }
     }
 

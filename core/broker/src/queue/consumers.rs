@@ -2,7 +2,7 @@
 
 use polymq_contract::Event;
 
-use super::{ConsumerSpec, consumer::QueueConsumer, state::State};
+use super::{ConsumerSpec, consumer::QueueConsumer, rules::Rules, state::State};
 
 /// A consumer that took too long.
 pub(super) struct Overdue {
@@ -12,6 +12,9 @@ pub(super) struct Overdue {
 
 impl State {
     pub(super) fn add_consumer(&mut self, spec: ConsumerSpec, now_ms: u64) -> usize {
+        if let Some(ms) = spec.timeout_ms.filter(|ms| *ms > 0) {
+            self.own_timeout_ms = self.own_timeout_ms.map_or(Some(ms), |least| Some(least.min(ms)));
+        }
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         self.activate(slot, now_ms);
         slot
@@ -55,10 +58,12 @@ impl State {
     /// The consumers whose oldest delivery has been out for too long. Connections that only got
     /// something are among them.
     pub(super) fn overdue(&mut self, now_ms: u64) -> Vec<Overdue> {
-        let Some(timeout_ms) = self.rules.consumer_timeout_ms else { return Vec::new() };
+        if !self.is_timed() {
+            return Vec::new();
+        }
         let mut overdue = Vec::new();
         for (slot, consumer) in &mut self.consumers {
-            let due = consumer.overdue_at(timeout_ms).filter(|_| !consumer.parked);
+            let due = overdue_at(consumer, &self.rules).filter(|_| !consumer.parked);
             if due.is_some_and(|due| due <= now_ms) {
                 overdue.push(Overdue { slot, spec: consumer.spec.clone() });
             }
@@ -68,9 +73,21 @@ impl State {
 
     /// When the next delivery will have been out for too long.
     pub(super) fn next_overdue_ms(&mut self) -> Option<u64> {
-        let timeout_ms = self.rules.consumer_timeout_ms?;
+        if !self.is_timed() {
+            return None;
+        }
         let waiting = self.consumers.iter_mut().filter(|(_, consumer)| !consumer.parked);
-        waiting.filter_map(|(_, consumer)| consumer.overdue_at(timeout_ms)).min()
+        waiting.filter_map(|(_, consumer)| overdue_at(consumer, &self.rules)).min()
+    }
+
+    /// True when some consumer may take only so long.
+    pub(super) fn is_timed(&self) -> bool {
+        self.shortest_timeout_ms().is_some()
+    }
+
+    /// The shortest time that a consumer here may take; may be too short.
+    pub(super) fn shortest_timeout_ms(&self) -> Option<u64> {
+        self.rules.consumer_timeout_ms.into_iter().chain(self.own_timeout_ms).min()
     }
 
     /// The consumer whose turn it is: the first with room of the highest priority that has one.
@@ -103,6 +120,12 @@ impl State {
         self.turn = (at + 1) % count;
         self.ring.get(at).copied()
     }
+}
+
+/// Until when the oldest delivery of a consumer must be settled, in ms since 1970.
+fn overdue_at(consumer: &mut QueueConsumer, rules: &Rules) -> Option<u64> {
+    let timeout_ms = rules.consumer_timeout_of(consumer.spec.timeout_ms)?;
+    consumer.overdue_at(timeout_ms)
 }
 
 /// Tells a consumer that it has ended.

@@ -11,6 +11,11 @@ use crate::counters::{TotalCounters, add};
 
 /// So many leave in one batch at most.
 const AT_ONCE_MAX: usize = 256;
+/// How long to wait for room in the store, in ms.
+const FULL_STORE_RETRY_MS: u64 = 1000;
+
+/// So many circles of dead letters are told of one queue.
+const TOLD_CYCLES_MAX: usize = 16;
 
 /// A dead letter on its way.
 #[derive(Debug, Clone)]
@@ -126,7 +131,8 @@ impl State {
         departing.tries = departing.tries.saturating_add(1);
         let tries = departing.tries;
         let retry = self.rules.retry.and_then(|r| r.delay_ms(true, tries, (moment.chance)()));
-        let due_ms = moment.now_ms + retry.unwrap_or_else(|| default_delay_ms(tries)).max(1);
+        let delay_ms = retry.unwrap_or_else(|| default_delay_ms(tries)).max(1);
+        let due_ms = moment.now_ms.saturating_add(delay_ms);
         self.note_counts(&departing.entry, due_ms);
         self.staying.insert(departing.entry.at, Staying { departing, due_ms });
     }
@@ -183,6 +189,10 @@ impl Queue {
 
     fn publish_own_dead_letters(self: &Arc<Self>, now_ms: u64) {
         let (Some(core), Some(vhost)) = (self.home.core(), self.home.vhost()) else { return };
+        // Without room on the disk they would pile up in memory.
+        if self.committer.is_refused() {
+            return self.schedule(now_ms.saturating_add(FULL_STORE_RETRY_MS));
+        }
         loop {
             let (departing, to) = {
                 let mut state = self.state.lock();
@@ -209,6 +219,22 @@ impl Queue {
                 self.schedule(due_ms);
             }
         }
+    }
+
+    /// Logs a circle of dead letters that ends at `target`, once.
+    pub(crate) fn tell_cycle(&self, target: &Self) {
+        let mut told = self.told_cycles.lock();
+        if told.contains(&target.name) || told.len() >= TOLD_CYCLES_MAX {
+            return;
+        }
+        told.push(target.name.clone());
+        tracing::warn!(
+            event = "dead_letter_cycle",
+            vhost = self.home.vhost_name(),
+            from = %self.name,
+            to = %target.name,
+            "dead letters that go in a circle are dropped"
+        );
     }
 
     /// Counts what was dropped.

@@ -18,7 +18,7 @@ impl State {
                 consumer.look_for_room();
             }
         }
-        let is_timed = self.rules.consumer_timeout_ms.is_some();
+        let is_timed = self.is_timed();
         while let Some(lane) = self.next_lane(now_ms) {
             // A turn counts only when there is something to hand over.
             let Some(slot) = self.next_consumer() else { break };

@@ -1,11 +1,11 @@
 //! The life of a queue: purged, paused, given other rules, deleted.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::Refusal;
 use polymq_model::Seq;
 
-use super::{Ended, Position, Queue, QueueCounts, Rules};
+use super::{Ended, Position, Queue, QueueCounts, Rules, bytes_or_any};
 use crate::definitions::{self, kind};
 
 impl Queue {
@@ -91,7 +91,11 @@ impl Queue {
         {
             state.lanes.iter_mut().for_each(|lane| sooner(lane, ttl_ms));
         }
+        self.message_bytes_max.store(bytes_or_any(rules.message_bytes_max), Ordering::Relaxed);
         state.rules = rules;
+        if state.is_timed() {
+            state.consumers.iter_mut().for_each(|(_, consumer)| consumer.begin_timing(now_ms));
+        }
         state.expire_heads(now_ms);
         state.drop_over_limit();
         state.dispatch(now_ms);

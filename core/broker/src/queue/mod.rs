@@ -12,6 +12,7 @@ mod paging;
 mod parked;
 mod position;
 mod refusals;
+mod reserve;
 mod retry;
 mod rules;
 mod serve;
@@ -41,6 +42,7 @@ pub(crate) use departing::Departing;
 pub(crate) use paging::Home;
 use paging::ReadFailure;
 pub(crate) use position::Position;
+pub(crate) use reserve::{Reserved, Room};
 pub(crate) use rules::{DeadLetterTo, Rules, Wishes};
 pub(crate) use settings::QueueSettings;
 use state::{Arriving, State};
@@ -131,6 +133,13 @@ pub struct QueueCounts {
     pub in_memory: u64,
 }
 
+/// No bound of the size of messages.
+const ANY_SIZE: u64 = u64::MAX;
+
+fn bytes_or_any(max: Option<u64>) -> u64 {
+    max.unwrap_or(ANY_SIZE)
+}
+
 /// A queue. Shared by the routing snapshot, connections and client sessions.
 pub(crate) struct Queue {
     /// Its name.
@@ -147,6 +156,12 @@ pub(crate) struct Queue {
     scheduled_ms: AtomicU64,
     home: Home,
     read_failure: ReadFailure,
+    /// Dead letters that no queue took.
+    pub(crate) dead_letter_unroutable: AtomicU64,
+    /// The largest body that may be published here; the maximum for any.
+    message_bytes_max: AtomicU64,
+    /// Queues back into which dead letters of this one would have come, and that was logged.
+    told_cycles: Mutex<Vec<QueueName>>,
 }
 
 impl Queue {
@@ -160,6 +175,7 @@ impl Queue {
     ) -> Arc<Self> {
         let keeps = stored && settings.durability != Durability::Memory;
         let state = State::new(home.budget.window(), &settings, log);
+        let settings_bytes_max = settings.rules.message_bytes_max;
         Arc::new(Self {
             name,
             settings,
@@ -171,6 +187,9 @@ impl Queue {
             scheduled_ms: AtomicU64::new(u64::MAX),
             home,
             read_failure: ReadFailure::default(),
+            message_bytes_max: AtomicU64::new(bytes_or_any(settings_bytes_max)),
+            dead_letter_unroutable: AtomicU64::new(0),
+            told_cycles: Mutex::default(),
         })
     }
 
@@ -183,6 +202,7 @@ impl Queue {
         messages: &[Message],
         matched: &Matched,
         refs: &mut [Option<PubRef>],
+        room: Room,
         now_ms: u64,
     ) -> Pushed {
         let mut state = self.state.lock();
@@ -191,7 +211,10 @@ impl Queue {
         }
         let (mut batch, mut refused, mut refs) = (None, messages, refs);
         while !refused.is_empty() {
-            let accepted = state.room_for(refused);
+            let accepted = match room {
+                Room::Free => state.room_for(refused),
+                Room::Reserved => refused.len(),
+            };
             let Some((taken, rest)) = refused.split_at_checked(accepted) else { break };
             if taken.is_empty() {
                 break;
@@ -281,6 +304,11 @@ impl Queue {
         if has_departing {
             self.publish_dead_letters(now_ms);
         }
+    }
+
+    /// The largest body that may be published here, in bytes.
+    pub(crate) fn message_bytes_max(&self) -> Option<u64> {
+        Some(self.message_bytes_max.load(Ordering::Relaxed)).filter(|max| *max != ANY_SIZE)
     }
 
     /// Errors: kind `Locked` when the queue belongs to another connection.

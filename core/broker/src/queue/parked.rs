@@ -100,6 +100,7 @@ fn absent(consumer: ConsumerId) -> ConsumerSpec {
         prefetch: 0,
         group: Arc::default(),
         priority: 0,
+        timeout_ms: None,
         tag: Arc::from(""),
     }
 }

@@ -2,7 +2,7 @@
 
 use polymq_contract::{Refusal, RefusalKind};
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Wrong};
 
 /// After so many deliveries a message is slowed down, whatever the queue says.
 pub(super) const HOT_LOOP_DELIVERIES: u16 = 1000;
@@ -35,20 +35,23 @@ impl Retry {
     ///
     /// Errors: kind `Invalid` for wrong types and ranges, a missing `min`, a `max` below it.
     pub(super) fn parse(arguments: &Arguments<'_>) -> Result<Option<Self>, Refusal> {
+        let mut wrong = Wrong::default();
         let kinds = ["disabled", "all", "failed", "returned"];
-        let kind = arguments.word("delayed-retry-type", &kinds)?;
-        let min_ms = arguments.time("delayed-retry-min", 0)?;
-        let max_ms = arguments.time("delayed-retry-max", 0)?;
+        let kind = wrong.note(arguments.word("delayed-retry-type", &kinds));
+        let min_ms = wrong.note(arguments.time("delayed-retry-min", 0));
+        let max_ms = wrong.note(arguments.time("delayed-retry-max", 0));
         let backoffs = ["linear", "exponential", "fixed"];
-        let backoff = match arguments.word("delayed-retry-backoff", &backoffs)? {
+        let backoff = match wrong.note(arguments.word("delayed-retry-backoff", &backoffs)) {
             Some("exponential") => Backoff::Exponential,
             Some("fixed") => Backoff::Fixed,
             _ => Backoff::Linear,
         };
-        let factor = arguments.fraction("delayed-retry-factor", "a number above 1", |f| f > 1.0)?;
-        let jitter = arguments.fraction("delayed-retry-jitter", "a number from 0 to 1", |j| {
-            (0.0..=1.0).contains(&j)
-        })?;
+        let above_1 = "a number above 1";
+        let factor = wrong.note(arguments.fraction("delayed-retry-factor", above_1, |f| f > 1.0));
+        let part = "a number from 0 to 1";
+        let is_part = |j| (0.0..=1.0).contains(&j);
+        let jitter = wrong.note(arguments.fraction("delayed-retry-jitter", part, is_part));
+        wrong.check()?;
         let Some(kind) = kind else { return Ok(None) };
         let is_enabled = kind != "disabled";
         let min_name = arguments.name("delayed-retry-min");

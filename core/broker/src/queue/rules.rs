@@ -7,7 +7,7 @@ use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Message, Table, Value};
 
 use super::{
-    arguments::{Arguments, invalid},
+    arguments::{Arguments, Wrong, invalid},
     retry::Retry,
 };
 
@@ -47,6 +47,7 @@ pub(crate) struct Wishes {
     expires_ms: Option<u64>,
     length_max: Option<u64>,
     bytes_max: Option<u64>,
+    message_bytes_max: Option<u64>,
     overflow: Option<Overflow>,
     dead_letter: Option<DeadLetterTo>,
     keeps_unroutable: Option<bool>,
@@ -59,57 +60,65 @@ pub(crate) struct Wishes {
 impl Wishes {
     /// Reads the arguments `x-…` of a declaration.
     ///
-    /// Errors: kind `Invalid` for a known name with a wrong type or range, kind `NotAvailable` for
-    /// one whose being ignored could lose or reorder messages.
+    /// Errors: kind `Invalid` for known names with a wrong type or range, kind `NotAvailable` for
+    /// one whose being ignored could lose or reorder messages; the text tells all of them.
     pub(crate) fn of_arguments(table: &Table) -> Result<Self, Refusal> {
-        Self::parse(&Arguments::new(table, "x-"), "x-overflow")
+        Self::parse(&Arguments::new(table, "x-"))
     }
 
     /// Reads the definition of a policy.
     ///
     /// Errors: as of [`of_arguments`](Self::of_arguments).
     pub(crate) fn of_policy(table: &Table) -> Result<Self, Refusal> {
-        Self::parse(&Arguments::new(table, ""), "overflow")
+        Self::parse(&Arguments::new(table, ""))
     }
 
-    fn parse(arguments: &Arguments<'_>, overflow_name: &str) -> Result<Self, Refusal> {
-        let overflow = match arguments.text("overflow")? {
-            None => None,
-            Some("drop-head") => Some(Overflow::DropHead),
-            Some("reject-publish") => Some(Overflow::RejectPublish),
-            Some("reject-publish-dlx") => Some(Overflow::RejectPublishDlx),
-            Some("block") => return Err(later(&format!("{overflow_name}: block"))),
-            Some(other) => {
-                let value = Value::String(other.to_owned());
-                let words = "drop-head, reject-publish or reject-publish-dlx";
-                return Err(invalid(overflow_name, &value, words));
-            }
-        };
-        let keeps_unroutable =
-            arguments.word("dead-letter-strategy", &["at-most-once", "at-least-once"])?;
-        let counts_returns = arguments.word("delivery-limit-counts", &["failed", "all"])?;
-        let delivery_limit = arguments.number("delivery-limit", -1)?.map(|limit| match limit {
-            None => DeliveryLimit::None,
-            Some(limit) => DeliveryLimit::At(limit),
-        });
-        Ok(Self {
-            ttl_ms: arguments.time("message-ttl", 0)?,
-            expires_ms: arguments.time("expires", 1)?,
-            length_max: arguments.count("max-length")?,
-            bytes_max: arguments.count("max-length-bytes")?,
-            overflow,
-            dead_letter: dead_letter(arguments)?,
+    fn parse(arguments: &Arguments<'_>) -> Result<Self, Refusal> {
+        let mut wrong = Wrong::default();
+        let strategies = ["at-most-once", "at-least-once"];
+        let keeps_unroutable = wrong.note(arguments.word("dead-letter-strategy", &strategies));
+        let counts = ["failed", "all"];
+        let counts_returns = wrong.note(arguments.word("delivery-limit-counts", &counts));
+        let delivery_limit = wrong.note(arguments.number("delivery-limit", -1));
+        let wishes = Self {
+            ttl_ms: wrong.note(arguments.time("message-ttl", 0)),
+            expires_ms: wrong.note(arguments.time("expires", 1)),
+            length_max: wrong.note(arguments.count("max-length")),
+            bytes_max: wrong.note(arguments.count("max-length-bytes")),
+            message_bytes_max: wrong.note(arguments.count("max-message-size")),
+            overflow: wrong.note(overflow(arguments)),
+            dead_letter: wrong.note(dead_letter(arguments)),
             keeps_unroutable: keeps_unroutable.map(|word| word == "at-least-once"),
-            delivery_limit,
+            delivery_limit: delivery_limit.map(|limit| match limit {
+                None => DeliveryLimit::None,
+                Some(limit) => DeliveryLimit::At(limit),
+            }),
             counts_returns: counts_returns.map(|word| word == "all"),
-            consumer_timeout_ms: arguments.time("consumer-timeout", 0)?,
-            retry: Retry::parse(arguments)?,
-        })
+            consumer_timeout_ms: wrong.note(arguments.time("consumer-timeout", 0)),
+            retry: wrong.note(Retry::parse(arguments)),
+        };
+        wrong.check()?;
+        Ok(wishes)
     }
 
     /// What the queue of a client session has.
     pub(crate) fn of_client(length_max: Option<u64>) -> Self {
         Self { length_max, ..Self::default() }
+    }
+}
+
+fn overflow(arguments: &Arguments<'_>) -> Result<Option<Overflow>, Refusal> {
+    let name = arguments.name("overflow");
+    match arguments.text("overflow")? {
+        None => Ok(None),
+        Some("drop-head") => Ok(Some(Overflow::DropHead)),
+        Some("reject-publish") => Ok(Some(Overflow::RejectPublish)),
+        Some("reject-publish-dlx") => Ok(Some(Overflow::RejectPublishDlx)),
+        Some("block") => Err(later(&format!("{name}: block"))),
+        Some(other) => {
+            let value = Value::String(other.to_owned());
+            Err(invalid(&name, &value, "drop-head, reject-publish or reject-publish-dlx"))
+        }
     }
 }
 
@@ -138,6 +147,8 @@ pub(crate) struct Rules {
     pub(crate) expires_ms: Option<u64>,
     pub(crate) length_max: Option<u64>,
     pub(crate) bytes_max: Option<u64>,
+    /// The largest body that may be published here.
+    pub(crate) message_bytes_max: Option<u64>,
     pub(crate) overflow: Overflow,
     pub(crate) dead_letter: Option<Arc<DeadLetterTo>>,
     /// A dead letter that nobody takes stays in the queue and is tried again.
@@ -146,8 +157,10 @@ pub(crate) struct Rules {
     pub(crate) delivery_limit: Option<u64>,
     /// Plain returns count as failed for the limit.
     pub(crate) counts_returns: bool,
-    /// How long a consumer may take to settle a delivery.
+    /// How long a consumer that says nothing about it may take to settle a delivery.
     pub(crate) consumer_timeout_ms: Option<u64>,
+    /// How long any consumer may take, whatever it says.
+    consumer_timeout_max_ms: Option<u64>,
     pub(crate) retry: Option<Retry>,
 }
 
@@ -176,13 +189,15 @@ impl Rules {
             Some(DeliveryLimit::None) => None,
             Some(DeliveryLimit::At(limit)) => Some(limit),
         };
-        let timeout = least(|wishes| wishes.consumer_timeout_ms);
+        // Of a timeout, 0 means none, so it is the longest.
+        let timeout = |wishes: &Wishes| wishes.consumer_timeout_ms.map(timeout_or_never);
         let default_timeout = is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS);
         Self {
             ttl_ms: least(|wishes| wishes.ttl_ms),
             expires_ms: least(|wishes| wishes.expires_ms),
             length_max: least(|wishes| wishes.length_max),
             bytes_max: least(|wishes| wishes.bytes_max),
+            message_bytes_max: least(|wishes| wishes.message_bytes_max),
             overflow: operator
                 .overflow
                 .or(arguments.overflow)
@@ -192,7 +207,13 @@ impl Rules {
             keeps_unroutable: first(all, |w| w.keeps_unroutable.as_ref()).copied() == Some(true),
             delivery_limit,
             counts_returns: first(all, |w| w.counts_returns.as_ref()).copied() == Some(true),
-            consumer_timeout_ms: timeout.or(default_timeout).filter(|ms| *ms > 0),
+            consumer_timeout_ms: all
+                .into_iter()
+                .filter_map(timeout)
+                .min()
+                .or(default_timeout)
+                .filter(|ms| *ms != NEVER),
+            consumer_timeout_max_ms: timeout(operator).filter(|ms| *ms != NEVER),
             retry: first(all, |wishes| wishes.retry.as_ref()).copied().filter(Retry::is_enabled),
         }
     }
@@ -220,6 +241,13 @@ impl Rules {
         }
     }
 
+    /// How long a consumer may take to settle a delivery that asks for `own` ms, 0 for no bound.
+    pub(crate) fn consumer_timeout_of(&self, own: Option<u64>) -> Option<u64> {
+        let Some(own) = own else { return self.consumer_timeout_ms };
+        let own = timeout_or_never(own);
+        Some(own.min(self.consumer_timeout_max_ms.unwrap_or(NEVER))).filter(|ms| *ms != NEVER)
+    }
+
     /// True when there is a limit to the ready messages.
     pub(crate) fn is_bounded(&self) -> bool {
         self.length_max.is_some() || self.bytes_max.is_some()
@@ -230,6 +258,13 @@ impl Rules {
         self.length_max.is_some_and(|max| messages > max)
             || self.bytes_max.is_some_and(|max| bytes > max)
     }
+}
+
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
+fn timeout_or_never(ms: u64) -> u64 {
+    if ms == 0 { NEVER } else { ms }
 }
 
 fn first<'a, T>(all: [&'a Wishes; 3], get: impl Fn(&'a Wishes) -> Option<&'a T>) -> Option<&'a T> {

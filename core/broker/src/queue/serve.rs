@@ -42,6 +42,14 @@ impl Queue {
         Ok(slot)
     }
 
+    /// Errors: kind `Denied` when a consumer has the queue for itself.
+    pub(crate) fn check_shareable(&self) -> Result<(), Refusal> {
+        match self.state.lock().has_exclusive_consumer() {
+            true => Err(self.in_exclusive_use()),
+            false => Ok(()),
+        }
+    }
+
     /// Delivers what waits to the consumers that have been registered since the last dispatch.
     pub(crate) fn dispatch(self: &Arc<Self>, now_ms: u64) {
         let mut state = self.state.lock();
@@ -70,7 +78,7 @@ impl Queue {
     pub(crate) fn release(self: &Arc<Self>, slot: usize, outcome: Outcome, now_ms: u64) -> usize {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
-        self.at(now_ms, |moment| state.settle(slot, ALL, outcome, moment));
+        self.settle_in(&mut state, slot, ALL, outcome, now_ms, None);
         if self.settings.of_client {
             state.spare_returned();
         }
@@ -137,8 +145,7 @@ impl Queue {
     /// The client of a parked consumer does not come back.
     pub(crate) fn drop_parked(&self, slot: usize) {
         let mut state = self.state.lock();
-        let accepted = Outcome::Accepted;
-        self.at(0, |moment| state.settle(slot, ALL, accepted, moment));
+        self.settle_in(&mut state, slot, ALL, Outcome::Accepted, 0, None);
         state.forget(slot);
         self.settle_records(&mut state);
     }
@@ -152,9 +159,7 @@ impl Queue {
     ) -> bool {
         let Settlement { deliveries, outcome, ref note, .. } = *settlement;
         let mut state = self.state.lock();
-        let done = self.at(now_ms, |moment| {
-            state.settle(slot, deliveries, outcome, Moment { note: note.as_deref(), ..moment })
-        });
+        let done = self.settle_in(&mut state, slot, deliveries, outcome, now_ms, note.as_deref());
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
             state.drop_over_limit();

@@ -11,7 +11,7 @@ use super::{
 use crate::declare::Difference;
 
 /// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
-const COMPARED: [&str; 21] = [
+const COMPARED: [&str; 22] = [
     "x-consumer-timeout",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
@@ -28,6 +28,7 @@ const COMPARED: [&str; 21] = [
     "x-expires",
     "x-max-length",
     "x-max-length-bytes",
+    "x-max-message-size",
     "x-max-priority",
     "x-message-ttl",
     "x-overflow",

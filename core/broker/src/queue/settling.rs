@@ -3,7 +3,7 @@
 use polymq_contract::{DeliveryRange, Note, Outcome};
 
 use super::{
-    Entry,
+    Entry, Queue,
     retry::{HOT_LOOP_DELAY_MS, HOT_LOOP_DELIVERIES},
     state::State,
 };
@@ -18,54 +18,102 @@ pub(super) struct Moment<'a> {
     pub(super) note: Option<&'a Note>,
 }
 
-impl State {
+/// What settling came to.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// The consumer is cancelled and has no deliveries left.
+    pub(super) is_done: bool,
+    /// Messages that have failed too often.
+    over_limit: usize,
+    /// Messages that come back again and again and are slowed down.
+    slowed: usize,
+}
+
+impl Queue {
     /// Settles deliveries of a consumer. Returns true when it is cancelled and has none left.
+    pub(super) fn settle_in(
+        &self,
+        state: &mut State,
+        slot: usize,
+        deliveries: DeliveryRange,
+        outcome: Outcome,
+        now_ms: u64,
+        note: Option<&Note>,
+    ) -> bool {
+        let settled = self.at(now_ms, |moment| {
+            state.settle(slot, deliveries, outcome, Moment { note, ..moment })
+        });
+        // A crash of a consumer hits everything it had at once, and people should know which.
+        let consumer = || state.consumers.get(slot).map(|c| c.spec.tag.clone()).unwrap_or_default();
+        if settled.over_limit > 0 {
+            tracing::warn!(
+                event = "delivery_limit",
+                queue = %self.name,
+                consumer = &*consumer(),
+                messages = settled.over_limit,
+                "messages have failed too often"
+            );
+        }
+        if settled.slowed > 0 {
+            tracing::warn!(
+                event = "hot_loop",
+                queue = %self.name,
+                consumer = &*consumer(),
+                messages = settled.slowed,
+                "messages that come back again and again are slowed down"
+            );
+        }
+        settled.is_done
+    }
+}
+
+impl State {
+    /// Settles deliveries of a consumer.
     pub(super) fn settle(
         &mut self,
         slot: usize,
         deliveries: DeliveryRange,
         outcome: Outcome,
         moment: Moment<'_>,
-    ) -> bool {
-        let Some(consumer) = self.consumers.get_mut(slot) else { return false };
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let Some(consumer) = self.consumers.get_mut(slot) else { return settled };
         let mut unsettled = std::mem::take(&mut consumer.unsettled);
         let mut count = 0;
-        let before = self.departing.len();
         let reason = moment.note.and_then(|note| note.reason.as_deref());
         unsettled.take(deliveries.first, deliveries.last, |entry| {
             count += 1;
             match outcome {
                 Outcome::Accepted => self.note_settled(&entry),
-                Outcome::Returned => self.come_back(entry, false, moment),
-                Outcome::Failed => self.come_back(entry, true, moment),
+                Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
+                Outcome::Failed => self.come_back(entry, true, moment, &mut settled),
                 Outcome::Rejected => self.depart_with(entry, "rejected", reason),
                 Outcome::TooLarge => self.depart_with(entry, "too_large", reason),
             }
         });
         self.unsettled = self.unsettled.saturating_sub(u64::from(count));
         let left = unsettled.len();
-        let Some(consumer) = self.consumers.get_mut(slot) else { return false };
+        let Some(consumer) = self.consumers.get_mut(slot) else { return settled };
         consumer.unsettled = unsettled;
         consumer.spec.group.give_back(count);
-        let over_limit = self.departing.iter().skip(before);
-        let over_limit = over_limit.filter(|d| d.reason == "delivery_limit").count();
-        if over_limit > 0 {
-            // A crash of a consumer hits everything it had at once, and people should know which.
-            tracing::warn!(
-                event = "delivery_limit",
-                consumer = &*consumer.spec.tag,
-                messages = over_limit,
-                "messages have failed too often"
-            );
-        }
-        !consumer.active && left == 0
+        settled.is_done = !consumer.active && left == 0;
+        settled
     }
 
     /// A message comes back, unless that was once too often.
-    fn come_back(&mut self, entry: Entry, has_failed: bool, moment: Moment<'_>) {
+    fn come_back(
+        &mut self,
+        entry: Entry,
+        has_failed: bool,
+        moment: Moment<'_>,
+        settled: &mut Settled,
+    ) {
         if self.rules.is_last_delivery(entry.failed, entry.acquired, has_failed) {
+            settled.over_limit += 1;
             return self.depart(entry, "delivery_limit");
         }
+        let is_hot = self.rules.retry.is_none() && entry.acquired >= HOT_LOOP_DELIVERIES;
+        settled.slowed += usize::from(is_hot);
         self.give_back(entry, has_failed, moment);
     }
 
@@ -92,15 +140,7 @@ impl State {
                 let chance = if retry.has_jitter() { (moment.chance)() } else { 0.0 };
                 retry.delay_ms(has_failed, times, chance)
             }
-            None if entry.acquired > HOT_LOOP_DELIVERIES => {
-                tracing::warn!(
-                    event = "hot_loop",
-                    seq = entry.at.number().0,
-                    deliveries = entry.acquired,
-                    "a message that comes back again and again is slowed down"
-                );
-                Some(HOT_LOOP_DELAY_MS)
-            }
+            None if entry.acquired > HOT_LOOP_DELIVERIES => Some(HOT_LOOP_DELAY_MS),
             None => None,
         }
     }

@@ -54,6 +54,10 @@ pub(super) struct State {
     pub(super) single_active: bool,
     /// Which one.
     pub(super) sole: Option<usize>,
+    /// The shortest time that consumers have asked to have for a delivery, in ms.
+    pub(super) own_timeout_ms: Option<u64>,
+    /// Messages and bytes that transactions are about to add.
+    pub(super) reserved: (u64, u64),
     pub(super) deleted: bool,
     /// Nothing is delivered.
     pub(super) paused: bool,
@@ -82,6 +86,8 @@ impl State {
             turn: 0,
             single_active: settings.single_active,
             sole: None,
+            own_timeout_ms: None,
+            reserved: (0, 0),
             deleted: false,
             paused: false,
             getters: Vec::new(),
@@ -136,10 +142,10 @@ impl State {
 
     /// How many of the messages, from the first, the queue takes.
     pub(super) fn room_for(&self, messages: &[Message]) -> usize {
-        if self.rules.overflow == Overflow::DropHead || !self.rules.is_bounded() {
+        if !self.refuses_overflow() {
             return messages.len();
         }
-        let (mut length, mut bytes) = (self.ready_len(), self.bytes());
+        let (mut length, mut bytes) = self.taken();
         for (index, message) in messages.iter().enumerate() {
             length += 1;
             bytes += message.body().len() as u64;
@@ -148,6 +154,22 @@ impl State {
             }
         }
         messages.len()
+    }
+
+    /// True when publishes beyond the limit are refused.
+    pub(super) fn refuses_overflow(&self) -> bool {
+        self.rules.overflow != Overflow::DropHead && self.rules.is_bounded()
+    }
+
+    /// True when so many more messages with so many bytes are not too much.
+    pub(super) fn has_room_for(&self, messages: u64, bytes: u64) -> bool {
+        let (taken, taken_bytes) = self.taken();
+        !self.rules.is_exceeded(taken + messages, taken_bytes + bytes)
+    }
+
+    /// Ready messages and their bytes, with those that have room reserved.
+    fn taken(&self) -> (u64, u64) {
+        (self.ready_len() + self.reserved.0, self.bytes() + self.reserved.1)
     }
 
     /// Adds messages of one lane at its tail; `batch` holds those that are stored.
@@ -282,10 +304,11 @@ impl State {
             self.note_settled(&entry);
             return Some((delivery, None));
         }
+        let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         if let Some(holder) = self.consumers.get_mut(slot) {
-            if self.rules.consumer_timeout_ms.is_some() {
+            if is_timed {
                 holder.mark(now_ms);
             }
             holder.next_number = 2;

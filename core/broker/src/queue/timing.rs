@@ -41,7 +41,7 @@ impl State {
         }
         // The exact time needs a look at every consumer, so a look is planned for when a delivery
         // of this moment would be overdue, and tells the time of the next one.
-        if let Some(ms) = self.rules.consumer_timeout_ms
+        if let Some(ms) = self.shortest_timeout_ms()
             && self.unsettled > 0
             && is_unscheduled
         {
@@ -101,7 +101,7 @@ impl Queue {
             );
             state.cancel(late.slot, now_ms);
             let all = DeliveryRange { first: 0, last: u64::MAX };
-            self.at(now_ms, |moment| state.settle(late.slot, all, Outcome::Returned, moment));
+            self.settle_in(state, late.slot, all, Outcome::Returned, now_ms, None);
             tell_cancelled(&late.spec, CancelReason::Timeout);
         }
         is_any && state.active_consumers() == 0

@@ -10,6 +10,11 @@ use super::{
 };
 use crate::declare::Difference;
 
+/// The type of RabbitMQ's plugin for delayed messages.
+pub(crate) const DELAYED_TYPE: &str = "x-delayed-message";
+/// The argument that says how such an exchange chooses among its bindings.
+const DELAYED_KIND: &str = "x-delayed-type";
+
 /// How an exchange chooses among its bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,7 +54,7 @@ impl ExchangeKind {
             "x-modulus-hash" => Ok(Self::ModulusHash),
             "x-random" => Ok(Self::Random),
             "x-local-random" => Ok(Self::LocalRandom),
-            "x-delayed-message" | "x-recent-history" => Err(Refusal::new(
+            "x-recent-history" => Err(Refusal::new(
                 RefusalKind::NotAvailable,
                 format!("exchange type '{text}' is not available yet"),
             )),
@@ -57,7 +62,8 @@ impl ExchangeKind {
                 RefusalKind::Invalid,
                 format!(
                     "unknown exchange type '{other}'; use direct, fanout, topic, headers, \
-                     x-consistent-hash, x-modulus-hash, x-random or x-local-random"
+                     x-consistent-hash, x-modulus-hash, x-random, x-local-random or \
+                     {DELAYED_TYPE}"
                 ),
             )),
         }
@@ -97,19 +103,29 @@ pub(crate) struct ExchangeSpec {
     pub(crate) alternate: Option<String>,
     /// What of a message is hashed, for `x-consistent-hash`.
     pub(crate) hash_key: HashKey,
+    /// Declared as [`DELAYED_TYPE`]. Every exchange delays, so that only its name is another.
+    pub(crate) is_delayed: bool,
 }
 
 impl ExchangeSpec {
     /// Reads the arguments that have an effect; the others are kept and shown.
     ///
-    /// Errors: kind `Invalid` for arguments that contradict each other or have a wrong type.
-    pub(crate) fn parse(kind: ExchangeKind, arguments: Table) -> Result<Self, Refusal> {
+    /// Errors: kind `Invalid` for arguments that contradict each other or have a wrong type, and
+    /// for an unknown type; kind `NotAvailable` for one that is planned.
+    pub(crate) fn parse(kind: &str, arguments: Table) -> Result<Self, Refusal> {
+        let is_delayed = kind == DELAYED_TYPE;
+        let kind = if is_delayed { delayed_kind(&arguments)? } else { ExchangeKind::parse(kind)? };
         let alternate = alternate(&arguments)?;
         let hash_key = match kind {
             ExchangeKind::ConsistentHash => HashKey::parse(&arguments)?,
             _ => HashKey::default(),
         };
-        Ok(Self { kind, alternate, hash_key, arguments, ..Self::default() })
+        Ok(Self { kind, alternate, hash_key, is_delayed, arguments, ..Self::default() })
+    }
+
+    /// The type it was declared with.
+    pub(crate) fn type_name(&self) -> &'static str {
+        if self.is_delayed { DELAYED_TYPE } else { self.kind.as_str() }
     }
 
     /// The binding that takes a message, and whether that depends on more than its key.
@@ -130,9 +146,13 @@ impl ExchangeSpec {
 
     /// The first property in which a new declaration differs.
     pub(crate) fn difference(&self, other: &Self) -> Option<Difference> {
+        if self.type_name() != other.type_name() {
+            return Some(Difference::property("type", self.type_name(), other.type_name()));
+        }
         if self.kind != other.kind {
-            let (have, want) = (self.kind.as_str(), other.kind.as_str());
-            return Some(Difference::property("type", have, want));
+            let of = |spec: &Self| Some(Value::String(spec.kind.as_str().to_owned()));
+            let (have, want) = (of(self), of(other));
+            return Some(Difference::argument(DELAYED_KIND, have.as_ref(), want.as_ref()));
         }
         let flags = [
             ("durable", self.durable, other.durable),
@@ -155,6 +175,22 @@ impl ExchangeSpec {
             let (have, want) = (find(&self.arguments, name), find(&other.arguments, name));
             Difference::argument(name, have, want)
         })
+    }
+}
+
+/// How an exchange of type [`DELAYED_TYPE`] chooses.
+///
+/// Errors: kind `Invalid` when that is not said, or with another type or word.
+fn delayed_kind(arguments: &Table) -> Result<ExchangeKind, Refusal> {
+    match find(arguments, DELAYED_KIND) {
+        Some(Value::String(kind)) if kind != DELAYED_TYPE => ExchangeKind::parse(kind),
+        Some(other) => {
+            Err(crate::queue::invalid(DELAYED_KIND, other, "the type of another exchange"))
+        }
+        None => Err(Refusal::new(
+            RefusalKind::Invalid,
+            format!("an exchange of type {DELAYED_TYPE} needs the argument {DELAYED_KIND}"),
+        )),
     }
 }
 

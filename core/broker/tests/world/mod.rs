@@ -29,6 +29,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     started: Instant,
     now_ms: u64,
+    wall_ahead_ms: i64,
 }
 
 impl World {
@@ -53,7 +54,8 @@ impl World {
             durability: polymq_store::Durability::Sync,
             skips_damage,
         });
-        let world = Self { broker, store, started: Instant::now(), now_ms };
+        let started = Instant::now();
+        let world = Self { broker, store, started, now_ms, wall_ahead_ms: 0 };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         world.broker.create_vhost(vhost.clone());
@@ -89,7 +91,13 @@ impl World {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { instant: self.started + Duration::from_millis(self.now_ms), unix_ms: self.now_ms }
+        let unix_ms = self.now_ms.saturating_add_signed(self.wall_ahead_ms);
+        Now { instant: self.started + Duration::from_millis(self.now_ms), unix_ms }
+    }
+
+    /// Has the wall clock jump by so many ms.
+    pub(crate) fn jump(&mut self, ms: i64) {
+        self.wall_ahead_ms += ms;
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -107,6 +115,15 @@ impl World {
 
     /// Connects, and opens the virtual host if that is granted.
     pub(crate) fn try_connect_as(&self, user: &str) -> Result<Client, Refusal> {
+        self.try_connect_to(None, user)
+    }
+
+    /// Connects, and opens the virtual host of this name, or the usual one.
+    pub(crate) fn try_connect_to(
+        &self,
+        vhost: Option<&str>,
+        user: &str,
+    ) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
         let peer = Arc::new(Peer {
             address: None,
@@ -127,7 +144,8 @@ impl World {
                 password: Secret::new(b"x".to_vec()),
             }),
         });
-        client.try_ask(|request| Command::OpenVhost { request, vhost: None })?;
+        let vhost = vhost.map(str::to_owned);
+        client.try_ask(|request| Command::OpenVhost { request, vhost })?;
         Ok(client)
     }
 }
@@ -156,7 +174,8 @@ fn counting_entropy() -> impl Fn(&mut [u8]) + Send + Sync {
     let count = std::sync::atomic::AtomicU64::new(1);
     move |bytes| {
         let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bytes.iter_mut().zip(spread.to_le_bytes()).for_each(|(byte, random)| *byte = random);
     }
 }
 
@@ -456,6 +475,7 @@ pub(crate) fn publish_of(message: Message, number: u64) -> Command {
         number,
         mandatory: false,
         received: None,
+        delay: None,
         message,
     })
 }

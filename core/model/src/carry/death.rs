@@ -2,6 +2,7 @@
 
 use super::text::value_to_text;
 use crate::{
+    delay::DELAY_HEADER,
     message::{Annotations, Death},
     value::{Table, Value},
 };
@@ -9,7 +10,7 @@ use crate::{
 /// First of the stored bytes; the rest is JSON.
 const STORED_VERSION: u8 = 1;
 
-/// The headers that show a dead-letter record, typed as AMQP clients expect them.
+/// The headers that show a dead-letter record and a delay, typed as AMQP clients expect them.
 pub fn annotation_headers(annotations: &Annotations) -> Table {
     let mut headers = Table::new();
     if !annotations.deaths.is_empty() {
@@ -22,6 +23,11 @@ pub fn annotation_headers(annotations: &Annotations) -> Table {
         for (what, text) in [("queue", queue), ("reason", reason), ("exchange", exchange)] {
             headers.push((format!("x-{which}-death-{what}"), Value::String(text.clone())));
         }
+    }
+    if let Some(delayed) = &annotations.delayed {
+        // Negated, so that publishing the message again does not delay it again.
+        let ms = i64::try_from(delayed.delay_ms).unwrap_or(i64::MAX);
+        headers.push((DELAY_HEADER.to_owned(), Value::I64(-ms)));
     }
     headers
 }

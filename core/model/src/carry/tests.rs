@@ -438,6 +438,7 @@ fn annotations_are_shown_and_stored() {
         }],
         first_death: Some(record.clone()),
         last_death: Some(record),
+        delayed: None,
     };
     assert_eq!(decode_annotations(&encode_annotations(&annotations)), Some(annotations.clone()));
     let stored_before = br#"{"deaths":[{"queue":"q","reason":"expired","count":1,"time_ms":1,

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use super::*;
 use crate::Limits;
 
@@ -151,6 +153,46 @@ fn long_keys_are_shortened_to_distinct_texts() {
     // CRC-32C, as its published check value says.
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, b"123456789");
     assert_eq!(crc, 0xe306_9283);
+}
+
+thread_local! {
+    static VISITS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A node of a trie is visited.
+pub(super) fn count_visit() {
+    VISITS.set(VISITS.get() + 1);
+}
+
+/// The nodes that are visited and the entries that are found for a key.
+fn effort(trie: &Trie<String>, key: &str) -> (usize, usize) {
+    let before = VISITS.get();
+    let mut found = 0;
+    trie.for_each_match(key, |_| found += 1);
+    (VISITS.get() - before, found)
+}
+
+#[test]
+fn a_search_takes_as_many_steps_among_100000_patterns_as_among_a_few() {
+    let fill = |sites: usize, devices: usize| {
+        let mut trie = Trie::new();
+        let mut add = |text: String| trie.insert(&Pattern::dot(&text).unwrap(), text);
+        for site in 0..sites {
+            add(format!("site.{site}.#"));
+            for device in 0..devices {
+                add(format!("site.{site}.device.{device}.temperature"));
+                add(format!("site.{site}.device.{device}.*"));
+            }
+        }
+        trie
+    };
+    let (few, many) = (fill(1, 1), fill(300, 167));
+    assert!(many.len() > 100_000);
+    let wanted = effort(&few, "site.0.device.0.temperature");
+    // A node for each level and the root, one for the star, and the root of MQTT's patterns.
+    assert_eq!(wanted, (8, 3));
+    assert_eq!(effort(&many, "site.299.device.166.temperature"), wanted);
+    assert_eq!(effort(&many, "site.299.device.none.temperature").0, 5);
 }
 
 mod properties {

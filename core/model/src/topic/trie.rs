@@ -158,6 +158,8 @@ impl<T> Node<T> {
     }
 
     fn visit<F: FnMut(&T)>(&self, rest: Levels<'_>, span: Option<Span<'_>>, each: &mut F) {
+        #[cfg(test)]
+        super::tests::count_visit();
         if let Some(many) = &self.many
             && !many.is_reached_earlier(span)
         {

@@ -175,6 +175,8 @@ section! {
         login_size: ByteCount = "16KiB",
         /// Publishers wait while the process uses more: a share of what it may use, or a size.
         memory_high: MemoryMark = "60%",
+        /// How long a publish may wait for that, or for the disk, before it is refused.
+        publish_block_timeout: Duration = "30s",
     }
 }
 

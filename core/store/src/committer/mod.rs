@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, BatchWriter, Close, Durability, Epoch, LogId, Opened, Outcome, Page, ReadLimit, Reply,
-    Seq, ShardBatch, ShardId, Store, StoreError,
+    Batch, BatchWriter, Close, Durability, Epoch, LogId, MessageRef, Opened, Outcome, Page,
+    ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
 };
 
 mod answers;
@@ -26,7 +26,7 @@ mod together;
 
 use answers::{Answers, Done};
 use parts::{InFlight, Inner, Open, Sealed, Unanswered};
-use refused::{RefusedBatches, without_messages};
+use refused::RefusedBatches;
 pub use stats::{CommitStats, SYNC_BUCKETS_NANOS};
 pub use together::Together;
 
@@ -45,7 +45,9 @@ type Hook = OnceLock<Box<dyn Fn() + Send + Sync>>;
 /// When the engine refuses a batch because it is full or read-only, everybody who waits for it is
 /// told so, its messages are dropped, and its other records (acknowledgements, definitions) are
 /// kept and submitted again with the next kick: what was refused is never confirmed later, and the
-/// broker's logs and definitions stay those of the store.
+/// broker's logs and definitions stay those of the store. Messages that were appended
+/// [`together`](Self::together) with other records are kept as well, because those may have taken
+/// them from another place.
 pub struct Committer {
     me: Weak<Committer>,
     store: Arc<dyn Store>,
@@ -55,6 +57,7 @@ pub struct Committer {
     answers: Answers,
     durable: AtomicU64,
     dirty: AtomicBool,
+    is_refused: AtomicBool,
     pending_bytes: AtomicUsize,
     on_dirty: Hook,
     on_answered: Hook,
@@ -92,6 +95,7 @@ impl Committer {
             answers: Answers::default(),
             durable: AtomicU64::new(opened.last_batch.0),
             dirty: AtomicBool::new(false),
+            is_refused: AtomicBool::new(false),
             pending_bytes: AtomicUsize::new(0),
             on_dirty: OnceLock::new(),
             on_answered: OnceLock::new(),
@@ -120,6 +124,9 @@ impl Committer {
         let open = &mut inner.open;
         let (records_before, bytes_before) = (open.records, open.buf.len());
         let mut writer = BatchWriter::new(open.number, &mut open.buf, &mut open.records);
+        if inner.held_open > 0 {
+            writer = writer.depended_on();
+        }
         let result = write(&mut writer);
         if open.records == 0 {
             return (ShardBatch(open.number.0.saturating_sub(1)), result);
@@ -189,6 +196,12 @@ impl Committer {
     /// once, on this thread.
     pub fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
         self.store.read(log, from, limit, reply);
+    }
+
+    /// Reads these messages, as far as they are durable and live. The answer may come at once, on
+    /// this thread.
+    pub fn read_at(&self, messages: &[MessageRef], reply: Reply<Page>) {
+        self.store.read_at(messages, reply);
     }
 
     /// The last batch that is durable.
@@ -376,6 +389,7 @@ impl Committer {
     fn written(&self, inner: &mut Inner, flight: InFlight) {
         let bytes = flight.batch.payload.len();
         self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.is_refused.store(!inner.parked.is_empty(), Ordering::Relaxed);
         inner.stats.written(flight.batch.records, bytes, self.since(flight.started_nanos));
         self.durable.store(flight.batch.number.0, Ordering::Release);
         for done in flight.waiting {
@@ -389,35 +403,6 @@ impl Committer {
             buf.clear();
             inner.spare = Some(buf);
         }
-    }
-
-    /// Nothing was written: whoever waits learns it, acknowledgements and definitions stay.
-    fn refuse(&self, inner: &mut Inner, flight: InFlight, error: &StoreError) {
-        let mut waiting = flight.waiting;
-        let refused = self.park(inner, flight.batch, error);
-        inner.parked.push_front(refused);
-        if inner.open.records > 0 {
-            let (sealed, open_waiting) = self.seal_open(inner);
-            let refused = self.park(inner, sealed, error);
-            inner.parked.push_back(refused);
-            waiting.extend(open_waiting);
-        }
-        for done in waiting {
-            self.answers.push(done, Err(error.clone()));
-        }
-        inner.stats.refused += 1;
-        inner.wanted = false;
-        self.is_dirty_locked(inner);
-        if inner.closing.is_some() {
-            self.fail(inner, Vec::new(), error);
-        }
-    }
-
-    fn park(&self, inner: &mut Inner, batch: Sealed, error: &StoreError) -> Sealed {
-        let (payload, records) = without_messages(&batch.payload);
-        self.pending_bytes.fetch_sub(batch.payload.len() - payload.len(), Ordering::Relaxed);
-        inner.refused.add(batch.number, error);
-        Sealed { number: batch.number, payload, records, wanted: batch.wanted }
     }
 
     /// Nothing can be written any more.

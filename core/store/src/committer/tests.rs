@@ -256,6 +256,56 @@ fn full_store_refuses_messages_and_keeps_everything_else() {
 }
 
 #[test]
+fn full_store_refuses_no_message_that_has_left_another_place() {
+    let fake = Arc::new(Fake::default());
+    let committer = fake.committer();
+    publish(&committer, 1);
+    {
+        let _together = committer.together();
+        committer.append(|w| {
+            let first = w.publish(LogId(2), Seq(7), 0, 2, &[b"moved"], b"letter");
+            assert!(w.publish_same(LogId(3), Seq(8), 9, first));
+            w.ack(LogId(1), &[(Seq(0), Seq(0))]);
+        });
+        // Nobody's half is written while the other half is not there.
+        committer.kick();
+        assert_eq!(fake.in_flight(), 0);
+    }
+    assert!(!committer.is_refused());
+    fake.answer(Err(StoreError::Full));
+    assert!(committer.is_refused());
+    committer.kick();
+    let kept = fake.answer(Ok(()));
+    assert!(!committer.is_refused());
+    let records: Vec<_> = Records::new(&kept.payload, Checks::Checksums).flatten().collect();
+    assert_eq!((kept.records, records.len()), (3, 3));
+    for (at, log, seq, expiry_ms) in [(0, 2, 7, 0), (1, 3, 8, 9)] {
+        let Record::Publish(letter) = records[at].2 else { panic!("{:?}", records[at]) };
+        assert_eq!((letter.log, letter.seq, letter.expiry_ms), (LogId(log), Seq(seq), expiry_ms));
+        assert_eq!((letter.flags, letter.props, letter.body), (2, &b"moved"[..], &b"letter"[..]));
+    }
+    assert!(matches!(records[2].2, Record::Ack { .. }));
+    assert_eq!(committer.pending_bytes(), 0);
+}
+
+#[test]
+fn a_refusal_splits_nothing_that_belongs_together() {
+    let fake = Arc::new(Fake::default());
+    let committer = fake.committer();
+    publish(&committer, 1);
+    committer.kick();
+    let together = committer.together();
+    publish(&committer, 2);
+    fake.answer(Err(StoreError::Full));
+    committer.append(|w| w.ack(LogId(9), &[(Seq(0), Seq(0))]));
+    drop(together);
+    committer.kick();
+    assert_eq!(fake.answer(Ok(())).records, 0);
+    assert_eq!(fake.answer(Ok(())).records, 2);
+    assert_eq!(committer.pending_bytes(), 0);
+}
+
+#[test]
 fn unknown_outcome_is_asked_for_and_never_confirmed_blindly() {
     let fake = Arc::new(Fake::default());
     let committer = fake.committer();

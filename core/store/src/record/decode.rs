@@ -1,8 +1,8 @@
 //! Reading records. Whatever the bytes are, this answers; it never panics.
 
 use super::{
-    FLAG_DELETED, FLAG_LONG_PROPS, FLAG_MUST_UNDERSTAND, FLAGS_OF_PUBLISHER, HEADER_BYTES, aligned,
-    crc32c, kind,
+    FLAG_DELETED, FLAG_DEPENDED_ON, FLAG_LONG_PROPS, FLAG_MUST_UNDERSTAND, FLAGS_OF_PUBLISHER,
+    HEADER_BYTES, aligned, crc32c, kind,
 };
 use crate::{CursorId, Epoch, Held, Hold, LogId, Seq};
 
@@ -36,6 +36,8 @@ pub struct Publish<'a> {
     pub expiry_ms: u64,
     /// The flags of the publisher.
     pub flags: u8,
+    /// Something else in the batch depends on it.
+    pub is_depended_on: bool,
     /// Its properties.
     pub props: &'a [u8],
     /// Its body.
@@ -59,6 +61,8 @@ pub enum Record<'a> {
         first: u32,
         /// Offset of this record from the start of the batch.
         own: u32,
+        /// Something else in the batch depends on it.
+        is_depended_on: bool,
     },
     /// Acknowledged ranges.
     Ack {
@@ -298,6 +302,7 @@ fn typed<'a>(raw: &Raw<'a>) -> Result<Record<'a>, &'static str> {
             seq,
             expiry_ms: aux,
             flags: raw.flags & FLAGS_OF_PUBLISHER,
+            is_depended_on: raw.flags & FLAG_DEPENDED_ON != 0,
             props: raw.props,
             body: raw.body,
         }),
@@ -307,6 +312,7 @@ fn typed<'a>(raw: &Raw<'a>) -> Result<Record<'a>, &'static str> {
             expiry_ms: aux,
             first: u32_at(raw.props, 0).ok_or("the offset of the body is cut")?,
             own: u32_at(raw.props, 4).ok_or("the offset of the record is cut")?,
+            is_depended_on: raw.flags & FLAG_DEPENDED_ON != 0,
         },
         kind::ACK if raw.body.len().is_multiple_of(16) => {
             Record::Ack { log, cursor: CursorId(aux), ranges: Ranges(raw.body) }

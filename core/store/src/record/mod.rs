@@ -24,8 +24,8 @@
 //! | 13 ENGINE | first position | last position | | where an engine keeps messages |
 //!
 //! Flag bit 0 says that `props_len` is 0xFFFF and the first u32 of props is the length. Flag bit
-//! 7 says "must understand": an unknown type with it stops the reader. Bits 1 to 6 of a PUB are
-//! the publisher's.
+//! 7 says "must understand": an unknown type with it stops the reader. Bits 1 to 5 of a PUB are
+//! the publisher's; bit 6 serves the writer of the batch.
 
 mod decode;
 mod encode;
@@ -74,8 +74,11 @@ pub const FLAG_LONG_PROPS: u8 = 1;
 pub const FLAG_DELETED: u8 = 2;
 /// Flag: a reader that does not know the type must stop.
 pub const FLAG_MUST_UNDERSTAND: u8 = 0x80;
+/// Flag of PUB and PUBSAME: something else in the batch depends on the message, so that it stays in
+/// a batch that the engine refuses for want of space. Only the writer of the batch looks at it.
+pub const FLAG_DEPENDED_ON: u8 = 0x40;
 /// The flags of a PUB that belong to the publisher.
-pub const FLAGS_OF_PUBLISHER: u8 = 0x7E;
+pub const FLAGS_OF_PUBLISHER: u8 = 0x3E;
 
 /// CRC-32C, the checksum of every stored format.
 pub fn crc32c(bytes: &[u8]) -> u32 {

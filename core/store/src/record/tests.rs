@@ -23,7 +23,7 @@ fn layout_is_the_documented_one() {
     });
     assert_eq!(buf.len(), 40);
     assert_eq!(buf[4..8], 39_u32.to_le_bytes());
-    assert_eq!(buf[8..12], [1, 0x7E, 3, 0]);
+    assert_eq!(buf[8..12], [1, 0x3E, 3, 0]);
     assert_eq!(buf[12..16], [1, 2, 3, 4]);
     assert_eq!(buf[16..24], 7_u64.to_le_bytes());
     assert_eq!(buf[24..32], 9_u64.to_le_bytes());
@@ -52,7 +52,7 @@ fn second_message_points_to_the_first_of_its_batch_only() {
         reference = Some(first);
     });
     let (_, _, same) = Records::new(&buf, Checks::Checksums).nth(1).unwrap().unwrap();
-    let Record::PublishSame { log, seq, expiry_ms, first, own } = same else { panic!() };
+    let Record::PublishSame { log, seq, expiry_ms, first, own, .. } = same else { panic!() };
     assert_eq!((log, seq, expiry_ms, first, own), (LogId(2), Seq(9), 4, 0, 40));
     assert_eq!(publish_at(&buf, 0, Checks::Checksums).unwrap().1.body, b"shared");
     let (mut next, mut records) = (BytesMut::new(), 0);

@@ -3,6 +3,7 @@
 use polymq_model::{
     Value,
     carry::{Field, RETAIN, is_reserved},
+    delay::{Delay, DelayHeaders},
 };
 
 use super::Context;
@@ -30,6 +31,7 @@ pub(super) struct Facts {
     pub(super) retain: bool,
     pub(super) deadline_ms: u64,
     pub(super) extra_keys: Vec<Box<str>>,
+    pub(super) delay: Option<Delay>,
     /// The properties to keep are in the connection's buffer instead.
     pub(super) rewritten: bool,
 }
@@ -40,6 +42,7 @@ struct Headers {
     qos: Option<u8>,
     retain: bool,
     extra_keys: Vec<Box<str>>,
+    delay: Option<Delay>,
     /// Entries that do not travel on.
     removed: usize,
 }
@@ -70,9 +73,10 @@ pub(super) fn inspect(
         facts.qos = found.qos.unwrap_or(facts.qos);
         facts.retain = found.retain;
         facts.extra_keys = found.extra_keys;
+        facts.delay = found.delay;
         if found.removed > 0 {
             tracing::debug!(removed = found.removed, "reserved headers removed from a publish");
-            kept = without_removed(headers);
+            kept = without_removed(headers, found.delay.is_some());
             props.headers = Some(&kept);
             facts.rewritten = true;
         }
@@ -120,6 +124,7 @@ enum Known {
     Qos,
     Cc,
     Bcc,
+    Delay,
     Reserved,
 }
 
@@ -127,6 +132,7 @@ fn known(name: &[u8]) -> Option<Known> {
     match name {
         b"CC" => Some(Known::Cc),
         b"BCC" => Some(Known::Bcc),
+        name if DelayHeaders::is_one(name) => Some(Known::Delay),
         [b'x', b'-', ..] => match std::str::from_utf8(name).ok()? {
             name if name == RETAIN => Some(Known::Retain),
             name if name == Field::Qos.key() => Some(Known::Qos),
@@ -142,6 +148,8 @@ fn read_headers(headers: &[u8], context: &Context<'_>) -> Step<Headers> {
         .map_err(|error| Exception::table(error, id::PUBLISH))?;
     let mut reader = Reader::new(headers);
     let mut found = Headers::default();
+    let mut delays = DelayHeaders::default();
+    let mut delaying = 0;
     while !reader.is_empty() {
         let entry = table::next_entry(&mut reader)
             .map_err(|error| Exception::malformed(error, id::PUBLISH))?;
@@ -159,8 +167,17 @@ fn read_headers(headers: &[u8], context: &Context<'_>) -> Step<Headers> {
                 found.extra_keys.extend(keys(entry, "BCC")?);
                 found.removed += 1;
             }
+            Some(Known::Delay) => {
+                let name = std::str::from_utf8(entry.name).unwrap_or_default();
+                delays.add(name, &value(entry).unwrap_or(Value::Null));
+                delaying += 1;
+            }
             Some(Known::Reserved) => found.removed += 1,
         }
+    }
+    found.delay = delays.delay().map_err(|bad| Exception::invalid(id::PUBLISH, bad.to_string()))?;
+    if found.delay.is_some() {
+        found.removed += delaying;
     }
     Ok(found)
 }
@@ -181,12 +198,18 @@ fn keys(entry: RawEntry<'_>, name: &str) -> Step<Vec<Box<str>>> {
     list.iter().map(key).collect()
 }
 
-/// The entries that travel on: neither reserved names nor BCC.
-fn without_removed(headers: &[u8]) -> Vec<u8> {
+/// The entries that travel on: neither reserved names nor BCC nor, of a message that is delayed,
+/// what delays it.
+fn without_removed(headers: &[u8], is_delayed: bool) -> Vec<u8> {
     let mut reader = Reader::new(headers);
     let mut kept = Vec::with_capacity(headers.len());
     while let Ok(entry) = table::next_entry(&mut reader) {
-        if !matches!(known(entry.name), Some(Known::Bcc | Known::Reserved)) {
+        let is_removed = match known(entry.name) {
+            Some(Known::Bcc | Known::Reserved) => true,
+            Some(Known::Delay) => is_delayed,
+            _ => false,
+        };
+        if !is_removed {
             kept.extend_from_slice(entry.whole);
         }
     }

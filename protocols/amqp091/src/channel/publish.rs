@@ -182,7 +182,7 @@ impl Channel {
         };
         checked_size(u64::try_from(body_bytes).unwrap_or(u64::MAX), context)?;
         let reply_name = self.reply.as_ref().map(|reply| reply.name.as_str());
-        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, rewritten } =
+        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, delay, rewritten } =
             inspect(props, reply_name, context)?;
         let connection = &mut *context.connection;
         let message = NewMessage {
@@ -205,8 +205,14 @@ impl Channel {
             Mode::Confirm(confirms) => confirms.next_number(),
             Mode::Plain | Mode::Tx(_) => 0,
         };
-        let publish =
-            Publish { publisher, number, mandatory: publish.mandatory, received: None, message };
+        let publish = Publish {
+            publisher,
+            number,
+            mandatory: publish.mandatory,
+            received: None,
+            delay,
+            message,
+        };
         if let Mode::Tx(tx) = &mut self.mode {
             return tx.publish(publish, context.connection.limits.transaction_bytes_max);
         }

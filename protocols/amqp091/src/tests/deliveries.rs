@@ -356,6 +356,7 @@ fn counts_and_death_record_are_added_to_the_headers() {
         deaths: vec![death],
         first_death: Some(("q".to_owned(), "expired".to_owned(), "x".to_owned())),
         last_death: None,
+        delayed: None,
     };
     let message = message(&list, b"").readdressed("dlx", "dead", annotations);
     let delivered = Delivery { acquired: 3, failed: 1, message, ..delivery(consumer, 1) };

@@ -1,5 +1,7 @@
 //! Publishes: whole, in pieces, large, and with properties that mean something to the broker.
 
+use polymq_model::delay::Delay;
+
 use super::*;
 
 #[test]
@@ -177,6 +179,32 @@ fn cc_and_bcc_add_keys_and_bcc_disappears() {
     assert_eq!(message.native_props(), props(&Props { headers: Some(&kept), ..Props::default() }));
     let wrong = headers(&[("CC", text("x"))]);
     publish_props(&mut world, &Props { headers: Some(&wrong), ..Props::default() });
+    world.expect_channel_close(406, (60, 40));
+}
+
+#[test]
+fn a_delay_is_taken_out_of_the_headers() {
+    let mut world = World::open();
+    let publish = |world: &mut World, pairs: &[(&str, Value)]| {
+        let table = headers(pairs);
+        publish_props(world, &Props { headers: Some(&table), ..Props::default() });
+    };
+    let mine = ("mine", Value::I32(1));
+    publish(&mut world, &[("x-delay", text("5000")), mine.clone()]);
+    let published = world.published();
+    assert_eq!(published.delay, Some(Delay::For(5000)));
+    let kept = headers(std::slice::from_ref(&mine));
+    let expected = props(&Props { headers: Some(&kept), ..Props::default() });
+    assert_eq!(published.message.native_props(), expected);
+    // A message that has been delayed may be published as it came.
+    let again = [("x-delay", Value::I64(-5000)), mine];
+    publish(&mut world, &again);
+    let published = world.published();
+    assert_eq!(published.delay, None);
+    let kept = headers(&again);
+    let expected = props(&Props { headers: Some(&kept), ..Props::default() });
+    assert_eq!(published.message.native_props(), expected);
+    publish(&mut world, &[("x-delay", text("soon"))]);
     world.expect_channel_close(406, (60, 40));
 }
 

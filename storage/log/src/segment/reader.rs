@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use polymq_store::record::{Checks, HEADER_BYTES, Publish, aligned, publish_at};
 
 use crate::{
+    disk::DiskFile,
     error::Failure,
     format::{get32, get64},
     names::seg_name,
@@ -61,10 +62,10 @@ pub(crate) fn walk(
     let mut is_any = false;
     while offset < part.bytes && !is_any {
         let len = usize::try_from(wanted.min(part.bytes - offset)).unwrap_or(0);
-        let mut chunk = BytesMut::zeroed(len);
         let bad = |at: u64| damaged(part, part.offset + offset + at);
-        file.read_at(&mut chunk, part.offset + offset).map_err(|_| bad(0))?;
-        let chunk = chunk.freeze();
+        let at = part.offset + offset;
+        let chunk = bytes_at(&*file, at, len).or_else(|| record_at(&*file, at, len));
+        let chunk = chunk.ok_or_else(|| bad(0))?;
         if chunk.len() < HEADER_BYTES {
             return Err(bad(0));
         }
@@ -100,6 +101,20 @@ pub(crate) fn walk(
         offset += at as u64;
     }
     Ok((offset < part.bytes).then_some((next_seq, offset)))
+}
+
+fn bytes_at(file: &dyn DiskFile, offset: u64, len: usize) -> Option<Bytes> {
+    let mut bytes = BytesMut::zeroed(len);
+    file.read_at(&mut bytes, offset).ok()?;
+    Some(bytes.freeze())
+}
+
+/// The record at `offset` alone: when many cannot be read together, because the file was cut or a
+/// sector is bad, this one may be readable.
+fn record_at(file: &dyn DiskFile, offset: u64, len_max: usize) -> Option<Bytes> {
+    let header = bytes_at(file, offset, HEADER_BYTES)?;
+    let len = aligned(get32(&header, 4) as usize);
+    if len > len_max { None } else { bytes_at(file, offset, len) }
 }
 
 fn offset_of(segments: &Segments, part: &FilePart, start: &Start) -> Result<u64, Failure> {

@@ -136,7 +136,7 @@ impl Model {
         let long_body = if rng.below(100) == 0 { 40_000 } else { 1_200 };
         let props = bytes(rng, long_props);
         let body = bytes(rng, long_body);
-        let flags = u8::try_from(rng.below(64)).unwrap() << 1;
+        let flags = u8::try_from(rng.below(32)).unwrap() << 1;
         let expiry_ms = rng.below(3);
         let log = self.logs.get_mut(&id).unwrap();
         // Gaps are legal.

@@ -217,6 +217,32 @@ fn records_behind_a_bad_length_are_read() {
 }
 
 #[test]
+fn what_stands_before_the_end_of_a_segment_that_was_cut_is_read() {
+    let disk = SimDisk::new(14);
+    let core = flushed(&disk, 300, |_| 400);
+    let name = first_segment(&core);
+    drop(core);
+    disk.kill_process();
+    let mut bytes = disk.snapshot()[&name].clone();
+    // In the middle of message 17.
+    bytes.truncate(4096 + 17 * 440 + 100);
+    disk.lose(&name);
+    disk.overwrite(&name, &bytes);
+    let core = open(&disk).unwrap();
+    let (mut from, mut found) = (Seq(0), Vec::new());
+    while from < Seq(17) {
+        let page = read::read(&core.shared, LOG, from, ALL).unwrap();
+        found.extend(page.messages.iter().map(|message| message.seq.0));
+        from = page.next.unwrap();
+    }
+    assert!(found.into_iter().eq(0..17));
+    let what = unreadable(&core, 17);
+    assert_eq!((what.first, &what.file, what.offset), (Seq(17), &name, 4096 + 17 * 440));
+    let page = read::read(&core.shared, LOG, Seq(what.last.0 + 1), ALL).unwrap();
+    assert_eq!(17 + what.messages + page.messages.len() as u64, 300);
+}
+
+#[test]
 fn missing_segment_costs_its_messages_until_it_is_back() {
     let disk = SimDisk::new(6);
     let mut core = flushed(&disk, 300, |_| 100);

@@ -132,6 +132,25 @@ fn database_that_went_back_in_time_is_not_served() {
 }
 
 #[test]
+fn database_that_went_back_in_time_is_noticed_without_a_batch() {
+    let server = PostgresServer::shared();
+    let url = server.new_database();
+    let open = Open::postgres(&url, LEASE, 1);
+    open.create_log();
+    for seq in 0..3 {
+        open.publish(seq).unwrap();
+    }
+    server.sql(
+        &url,
+        "UPDATE pmq_shard SET last_batch = 1;
+         SELECT pg_terminate_backend(pid)
+         FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    let why = open.ended.recv().unwrap();
+    assert!(why.contains("the database went back: batch 3 was there"), "{why}");
+}
+
+#[test]
 fn body_for_many_queues_travels_once() {
     let server = PostgresServer::shared();
     let url = server.new_database();

@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn limit_vhost(world: &World, connections_max: Option<u64>, queues_max: Option<u64>) {
-    let limits = VhostLimits { connections_max, queues_max };
+    let limits = VhostLimits { connections_max, queues_max, bytes_high: None };
     world.broker().set_vhost_limits(&VhostName::new("/").unwrap(), limits).unwrap();
 }
 
@@ -105,4 +105,25 @@ fn a_hash_of_a_header_sends_numbers_and_their_texts_the_same_way() {
         let ready = ["a", "b", "c"].map(|queue| world.ready(queue).unwrap());
         assert!(ready.iter().all(|count| count % 2 == 0), "{customer}: {ready:?}");
     }
+}
+
+#[test]
+fn a_publish_that_is_blocked_for_too_long_is_refused_in_each_protocol() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.declare("q");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    world.broker().set_alarm(Some("no space"));
+    mqtt.send(publish("t", b"m").qos(1));
+    amqp.publish_raw("", "q", &Props::default().encode(), b"m");
+    // The client that waits for room may make it meanwhile.
+    amqp.declare("other");
+    world.pass(29_000);
+    assert_eq!(amqp.closed(), None);
+    assert_eq!(mqtt.answer(), None);
+    world.pass(1_000);
+    let (code, text) = amqp.closed().unwrap();
+    assert_eq!(code, 506);
+    assert!(text.ends_with("blocked for 30 s: no space"), "{text}");
+    assert_eq!(mqtt.answer().unwrap().1[2], 0x97);
 }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod amqp;
+mod delays;
 mod events;
 mod exact;
 mod fields;
@@ -17,6 +18,7 @@ mod lossless;
 mod mqtt;
 mod paths;
 mod queues;
+mod refusals;
 mod round_trip;
 mod stomp;
 mod stomp_bridge;

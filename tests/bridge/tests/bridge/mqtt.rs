@@ -263,6 +263,22 @@ impl Mqtt {
 
     /// Publishes, answers what the server answers, and returns the reason code.
     pub(crate) fn publish(&mut self, publish: Publish) -> u8 {
+        let qos = publish.qos;
+        self.send(publish);
+        if qos == 0 {
+            return 0;
+        }
+        let answer = self.reply(if qos == 1 { 0x40 } else { 0x50 });
+        let reason = answer.get(2).copied().unwrap_or(0);
+        if qos == 2 && reason < 0x80 {
+            self.packet(0x62, &answer[..2]);
+            self.reply(0x70);
+        }
+        reason
+    }
+
+    /// Publishes and waits for nothing.
+    pub(crate) fn send(&mut self, publish: Publish) {
         let mut body = Vec::new();
         put_binary(&mut body, publish.topic.as_bytes());
         if publish.qos > 0 {
@@ -276,16 +292,13 @@ impl Mqtt {
         }
         body.extend_from_slice(&publish.payload);
         self.packet(0x30 | publish.qos << 1 | u8::from(publish.retain), &body);
-        if publish.qos == 0 {
-            return 0;
-        }
-        let answer = self.reply(if publish.qos == 1 { 0x40 } else { 0x50 });
-        let reason = answer.get(2).copied().unwrap_or(0);
-        if publish.qos == 2 && reason < 0x80 {
-            self.packet(0x62, &answer[..2]);
-            self.reply(0x70);
-        }
-        reason
+    }
+
+    /// First byte and rest of the packet that has come, which is no PUBLISH; `None` when there is
+    /// none.
+    pub(crate) fn answer(&mut self) -> Option<(u8, Vec<u8>)> {
+        self.read();
+        self.replies.pop_front()
     }
 
     /// Publishes what was received, with all its properties, to another topic.
@@ -336,7 +349,15 @@ impl Mqtt {
         self.world.cut(self.link);
     }
 
-    fn packet(&mut self, first: u8, body: &[u8]) {
+    /// Sends the beginning of a packet of this length.
+    pub(crate) fn packet_head(&mut self, first: u8, length: usize) {
+        let mut out = vec![first];
+        put_var(&mut out, length);
+        self.world.send(self.link, &out);
+    }
+
+    /// Sends a packet.
+    pub(crate) fn packet(&mut self, first: u8, body: &[u8]) {
         let mut out = vec![first];
         put_var(&mut out, body.len());
         out.extend_from_slice(body);

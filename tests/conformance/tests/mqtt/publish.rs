@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use polymq_contract::{Command, Event, PublishOutcome::*, Refusal, RefusalKind};
-use polymq_model::{Limits, PublisherId};
+use polymq_model::{Limits, PublisherId, delay::Delay};
 
 use crate::world::*;
 
@@ -256,13 +256,16 @@ fn topics_of_the_server_are_refused() {
 }
 
 #[test]
-fn delayed_publishing_is_not_there_yet() {
-    let mut world = World::v5_with(&[0x17, 0]);
-    world.send(&publish_5(2, "$delayed/5/a", 3, &[], b""));
-    assert_eq!(world.sent(), [0x40, 3, 0, 3, 0x83]);
-    let mut world = World::v4();
-    world.send(&publish_4(2, "$delayed/5/a", 3, b""));
-    world.expect_close();
+fn a_topic_of_delayed_publishing_says_how_long_and_where_to() {
+    for (topic, exchange, key) in
+        [("$delayed/5/a/b", "amq.topic", "a.b"), ("$delayed/5/$queue/q", "", "q")]
+    {
+        let mut world = World::v4();
+        world.send(&publish_4(2, topic, 3, b""));
+        let publish = world.publishes().remove(0);
+        assert_eq!(publish.delay, Some(Delay::For(5000)), "{topic}");
+        assert_eq!((publish.message.exchange(), publish.message.key()), (exchange, key));
+    }
 }
 
 #[test] // exchange_topic

@@ -179,7 +179,7 @@ pub fn mqtt_subscriber(stage: &Stage, queue: u32, client_id: &str) -> Result<()>
 fn through_faults(stage: &Stage, mut live: impl FnMut(Life) -> Result<bool>) -> Result<()> {
     let mut life = None;
     // Only the drained connection ends a consumer.
-    while let Some(next) = stage.next_life(life, |_| true) {
+    while let Some(next) = stage.next_life(life, |_| true)? {
         if live(next)? {
             return Ok(());
         }

@@ -10,8 +10,10 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use anyhow::{Result, bail};
 
 pub use consumers::{Acks, amqp_consumer, mqtt_subscriber};
 pub use publishers::{Target, amqp_publisher, mqtt_publisher};
@@ -24,6 +26,8 @@ use crate::{
 
 /// Longest wait for an answer of a living broker; longer means that it hangs.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// Whoever has lost its connection waits this long for the end of the broker that it was with.
+const NEXT_LIFE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the clients of a run share.
 #[derive(Debug)]
@@ -118,18 +122,24 @@ impl Stage {
     }
 
     /// Waits for a broker after the one in `seen`; `None` when `goes_on` has turned false.
-    fn next_life(&self, seen: Option<Life>, goes_on: fn(&Self) -> bool) -> Option<Life> {
+    ///
+    /// Errors: when none comes, because only this client has lost its connection.
+    fn next_life(&self, seen: Option<Life>, goes_on: fn(&Self) -> bool) -> Result<Option<Life>> {
         let seen = seen.map_or(0, |life| life.number);
+        let since = Instant::now();
         loop {
             let scene = self.scene();
             if let (Some(ports), true) = (scene.ports, scene.lives > seen) {
-                return Some(Life { number: scene.lives, ports });
+                return Ok(Some(Life { number: scene.lives, ports }));
+            }
+            if scene.ports.is_some() && since.elapsed() > NEXT_LIFE_PATIENCE {
+                bail!("a connection was lost, and the broker has lived on");
             }
             // A deadline, because `goes_on` may turn false without a new broker.
             let wait = self.changed.wait_timeout(scene, Duration::from_millis(100));
             drop(wait);
             if !goes_on(self) || self.scene().over {
-                return None;
+                return Ok(None);
             }
         }
     }

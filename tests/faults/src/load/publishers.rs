@@ -181,7 +181,7 @@ fn mqtt_life(course: &mut Course<'_>, client: &mut Mqtt) -> Result<bool> {
 /// Calls `live` for each life of the broker until it says that all is done.
 fn through_faults(stage: &Stage, mut live: impl FnMut(Life) -> Result<bool>) -> Result<()> {
     let mut life = None;
-    while let Some(next) = stage.next_life(life, Stage::is_publishing) {
+    while let Some(next) = stage.next_life(life, Stage::is_publishing)? {
         if live(next)? {
             return Ok(());
         }

@@ -207,16 +207,20 @@ class Talk:
             time.sleep(0.01)
 
     def gone(self, queue, seconds=5.0):
-        """Waits until a queue is not there any more."""
+        """Waits until a queue is not there any more.
+
+        To ask for a queue is to use it, which puts its expiry off, so the pauses grow.
+        """
         deadline = time.monotonic() + seconds
-        at = len(self.said)
+        at, pause = len(self.said), 0.01
         while time.monotonic() < deadline:
             got = self.call("queue.declare", 0, self.name(queue), True, False, False, False, False,
                             {})  # fmt: skip
             del self.said[at:]
             if got == "channel.close":
                 return self.say(f"{queue} is gone")
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause *= 2
         self.say(f"{queue} is still there")
 
     # Consuming.

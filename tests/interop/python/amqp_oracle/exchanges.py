@@ -292,3 +292,67 @@ def trace_exchange_is_the_brokers(t):
     t.exchange("amq.rabbitmq.trace", "topic", passive=True)
     t.publish("amq.rabbitmq.trace", "k", "forged")
     t.sync()
+
+
+@scenario
+def exchange_to_exchange_by_headers(t):
+    t.exchange("one", "headers")
+    t.exchange("two", "topic")
+    t.wire.send(1, "exchange.bind", 0, t.name("two"), t.name("one"), "", False,
+                {"x-match": "all", "n": 1})  # fmt: skip
+    t.answer()
+    t.queue("q")
+    t.bind("q", "two", "a.#")
+    t.publish("one", "a.b", "both match", headers={"n": 1})
+    t.publish("one", "b", "only the headers match", headers={"n": 1}, mandatory=True)
+    t.publish("one", "a.b", "only the key matches", headers={"n": 2}, mandatory=True)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def unbinding_one_of_two_exchange_bindings(t):
+    t.exchange("one", "direct")
+    t.exchange("two", "fanout")
+    t.queue("q")
+    t.bind("q", "two")
+    for key in "ab":
+        t.bind_exchange("two", "one", key)
+    t.unbind_exchange("two", "one", "a")
+    t.publish("one", "a", "not any more", mandatory=True)
+    t.publish("one", "b", "still")
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def auto_delete_exchange_bound_to_an_exchange(t):
+    t.exchange("x", "fanout", auto=True)
+    t.exchange("y", "fanout")
+    t.bind_exchange("y", "x")
+    t.exchange("x", "fanout", passive=True)
+    t.delete_exchange("y")
+    t.exchange("x", "fanout", passive=True)
+
+
+@scenario
+def alternate_exchange_of_an_internal_kind(t):
+    t.exchange("inside", "fanout", internal=True)
+    t.exchange("main", "direct", {"alternate-exchange": "inside"})
+    t.queue("q")
+    t.bind("q", "inside")
+    t.publish("main", "k", "by the alternate", mandatory=True)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def headers_with_other_matches(t):
+    t.exchange("x", "headers")
+    wanted = {"a": 1, "x-b": 2}
+    for match in ("all-with-x", "any-with-x"):
+        t.queue(match)
+        t.bind(match, "x", "", **{"x-match": match, **wanted})
+    for sent in (wanted, {"a": 1}, {"x-b": 2}, {"c": 3}, {}):
+        t.publish("x", "", f"{sorted(sent)}", headers=sent)
+    t.drain("all-with-x", "any-with-x")

@@ -1,6 +1,6 @@
 """Sections 7 and 12: confirms, returns, transactions, direct reply-to."""
 
-from amqp_oracle import awaited, differs, scenario
+from amqp_oracle import differs, scenario
 
 
 @scenario
@@ -111,7 +111,6 @@ def transaction_with_a_missing_exchange(t):
 
 
 @scenario
-@awaited("a full queue refuses a transaction whole")
 @differs("7.3: transactions are atomic")
 def transaction_with_a_full_queue(t):
     t.queue("full", {"x-max-length": 0, "x-overflow": "reject-publish"})
@@ -159,4 +158,100 @@ def properties_and_headers_arrive_as_sent(t):
            headers={"a": 1, "b": "two", "c": [1, "x"], "d": {"e": True}, "f": None, "g": 1.5},
            delivery_mode=2, priority=3, correlation_id="c", reply_to="r", message_id="m",
            timestamp=1700000000, type="t", app_id="a")  # fmt: skip
+    t.drain("q")
+
+
+@scenario
+def transaction_on_two_queues(t):
+    t.queue("a")
+    t.queue("b")
+    t.quietly("tx.select")
+    t.send("a", "1")
+    t.send("b", "2")
+    t.send("a", "3")
+    t.call("tx.commit")
+    t.drain("a", "b")
+
+
+@scenario
+def transaction_of_acknowledgements(t):
+    t.queue("q")
+    t.send("q", "1", "2", "3")
+    t.quietly("tx.select")
+    for _ in range(3):
+        t.get("q", no_ack=False)
+    t.ack(2, multiple=True)
+    t.call("tx.commit")
+    t.nack(3)
+    t.holds("q", 0)
+    t.call("tx.commit")
+    t.holds("q", 1)
+    t.drain("q")
+
+
+@scenario
+def transaction_is_lost_with_its_channel(t):
+    t.queue("q")
+    t.quietly("tx.select")
+    t.send("q", "1")
+    t.ack(99)
+    t.answer()
+    t.drain("q")
+
+
+@scenario
+def transaction_of_unknown_tags(t):
+    t.queue("q")
+    t.quietly("tx.select")
+    t.ack(7)
+    t.answer()
+
+
+@scenario
+def mandatory_with_an_alternate_exchange(t):
+    t.exchange("rest", "fanout")
+    t.exchange("main", "direct", {"alternate-exchange": "rest"})
+    t.publish("main", "k", "nobody", mandatory=True)
+    t.sync()
+    t.queue("q")
+    t.bind("q", "rest")
+    t.publish("main", "k", "the alternate", mandatory=True)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def mandatory_by_one_of_several_ways(t):
+    t.exchange("one", "direct")
+    t.exchange("two", "fanout")
+    t.bind_exchange("two", "one", "k")
+    t.publish("one", "k", "no queue behind", mandatory=True)
+    t.sync()
+    t.queue("q")
+    t.bind("q", "two")
+    t.publish("one", "k", "a queue behind", mandatory=True)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def get_from_what_is_not_there(t):
+    t.get("missing")
+    t.queue("q")
+    t.get("q")
+    t.queue("mine", exclusive=True)
+    other = t.another()
+    other.get("mine")
+
+
+@scenario
+def get_with_and_without_acknowledgement(t):
+    t.queue("q")
+    t.send("q", "1", "2")
+    t.get("q", no_ack=True)
+    t.get("q", no_ack=False)
+    t.ack(1)
+    t.sync()
+    t.ack(2)
+    t.sync()
     t.drain("q")

@@ -2,7 +2,7 @@
 
 import time
 
-from amqp_oracle import awaited, differs, scenario
+from amqp_oracle import differs, scenario
 
 
 @scenario
@@ -25,8 +25,7 @@ def queue_declared_again(t):
 
 
 @scenario
-@awaited("priorities and single active consumer")
-def queue_declared_again_with_what_is_awaited(t):
+def queue_declared_again_with_levels_and_single_active_consumer(t):
     t.queue("q")
     t.queue("q", {"x-max-priority": 3})
     t.queue("q", {"x-single-active-consumer": True})
@@ -164,7 +163,6 @@ def reject_publish(t):
 
 
 @scenario
-@awaited("x-overflow reject-publish-dlx")
 def reject_publish_with_dead_letters(t):
     t.queue("dead")
     t.queue("q", {"x-max-length": 1, "x-overflow": "reject-publish-dlx",
@@ -283,7 +281,6 @@ def cancel_notice(t):
 
 
 @scenario
-@awaited("single active consumer")
 def single_active_consumer(t):
     t.queue("q", {"x-single-active-consumer": True})
     t.consume("q", "a")
@@ -298,7 +295,6 @@ def single_active_consumer(t):
 
 
 @scenario
-@awaited("single active consumer")
 @differs("3.3: get on a queue with a single active consumer is 405; RabbitMQ's classic queue gives")
 def get_beside_a_single_active_consumer(t):
     t.queue("q", {"x-single-active-consumer": True})
@@ -307,7 +303,6 @@ def get_beside_a_single_active_consumer(t):
 
 
 @scenario
-@awaited("priorities")
 def priorities(t):
     t.queue("q", {"x-max-priority": 5})
     for priority in (0, 3, 5, 9, 1, 3):
@@ -318,7 +313,6 @@ def priorities(t):
 
 
 @scenario
-@awaited("priorities")
 @differs("6: drop-head takes the lowest level")
 def priorities_and_length(t):
     t.queue("q", {"x-max-priority": 5, "x-max-length": 2})
@@ -368,3 +362,218 @@ def get_counts_what_remains(t):
     t.get("q")
     t.get("q")
     t.get("q")
+
+
+@scenario
+def equal_priorities_keep_their_order(t):
+    t.queue("q", {"x-max-priority": 2})
+    for body in "1234":
+        t.send("q", body, priority=1)
+    t.drain("q")
+
+
+@scenario
+def returned_message_keeps_its_level(t):
+    t.queue("q", {"x-max-priority": 5})
+    for priority in (1, 5, 3):
+        t.send("q", f"of {priority}", priority=priority)
+    t.get("q", no_ack=False)
+    t.nack(1)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+@differs("5.1: an expired message leaves at the head of its level, not only of the queue")
+def expired_messages_of_each_level(t):
+    t.queue("dead")
+    t.queue("q", {"x-max-priority": 5, "x-dead-letter-exchange": "",
+                  "x-dead-letter-routing-key": "dead"})  # fmt: skip
+    t.send("q", "low", priority=1, expiration="50")
+    t.send("q", "high and lasting", priority=5)
+    t.holds("dead", 1)
+    t.drain("dead", "q")
+
+
+@scenario
+def wrong_levels(t):
+    t.codes()
+    for levels in (-1, 256, "many", True):
+        t.say(f"{levels}")
+        t.queue(f"q{levels}", {"x-max-priority": levels})
+
+
+@scenario
+def length_zero_with_a_consumer(t):
+    t.queue("q", {"x-max-length": 0})
+    t.consume("q", "c", no_ack=True)
+    t.send("q", "taken at once")
+    t.arrive(1)
+
+
+@scenario
+def length_of_messages_and_of_bytes(t):
+    t.queue("q", {"x-max-length": 3, "x-max-length-bytes": 6})
+    t.send("q", "1", "2", "3", "4")
+    t.holds("q", 3)
+    t.send("q", "12345")
+    t.holds("q", 2)
+    t.drain("q")
+
+
+@scenario
+def reject_publish_by_bytes(t):
+    t.queue("q", {"x-max-length-bytes": 4, "x-overflow": "reject-publish"})
+    t.confirm()
+    for count, body in enumerate(("1234", "5"), 1):
+        t.send("q", body)
+        t.outcomes(count)
+    t.drain("q")
+
+
+@scenario
+def reject_publish_of_one_that_passes_the_bytes(t):
+    t.queue("q", {"x-max-length-bytes": 4, "x-overflow": "reject-publish"})
+    t.confirm()
+    t.send("q", "12345")
+    t.outcomes(1)
+    t.drain("q")
+
+
+@scenario
+def reject_publish_of_one_of_two_queues(t):
+    t.exchange("x", "fanout")
+    t.queue("full", {"x-max-length": 1, "x-overflow": "reject-publish"})
+    t.queue("free")
+    t.send("full", "in the way")
+    t.holds("full", 1)
+    t.bind("full", "x")
+    t.bind("free", "x")
+    t.confirm()
+    t.publish("x", "", "for both")
+    t.outcomes(1)
+    t.drain("full", "free")
+
+
+@scenario
+def drop_head_lets_go_of_what_expired_first(t):
+    t.queue("dead")
+    t.queue("q", {"x-max-length": 1, "x-message-ttl": 50, "x-dead-letter-exchange": "",
+                  "x-dead-letter-routing-key": "dead"})  # fmt: skip
+    t.send("q", "1")
+    t.holds("dead", 1)
+    t.send("q", "2", "3")
+    t.holds("dead", 3)
+    t.drain("dead", "q")
+
+
+@scenario
+def queue_expiry_is_put_off_by_declaring_and_getting(t):
+    t.queue("declared", {"x-expires": 300})
+    t.queue("got", {"x-expires": 300})
+    for _ in range(3):
+        t.wire.rest(0.15)
+        t.queue("declared", {"x-expires": 300})
+        t.call("basic.get", 0, t.name("got"), True)
+    t.gone("declared")
+    t.gone("got")
+
+
+@scenario
+def messages_of_an_expired_queue_are_not_dead_letters(t):
+    t.queue("dead")
+    t.queue("q", {"x-expires": 100, "x-dead-letter-exchange": "",
+                  "x-dead-letter-routing-key": "dead"})  # fmt: skip
+    t.send("q", "1")
+    t.gone("q")
+    t.holds("dead", 0)
+
+
+@scenario
+def single_active_consumer_is_lost(t):
+    t.queue("q", {"x-single-active-consumer": True})
+    other = t.another()
+    other.consume("q", "first")
+    t.consume("q", "second")
+    t.send("q", "1")
+    other.arrive(1)
+    t.nothing()
+    other.vanish()
+    t.arrive(1)
+
+
+@scenario
+def single_active_consumer_goes_by_age(t):
+    t.queue("q", {"x-single-active-consumer": True})
+    for tag in "abc":
+        t.consume("q", tag)
+    t.cancel("b")
+    t.send("q", "1")
+    t.arrive(1)
+    t.cancel("a")
+    t.send("q", "2")
+    t.arrive(1)
+
+
+@scenario
+def single_active_consumer_goes_by_priority(t):
+    t.queue("q", {"x-single-active-consumer": True})
+    t.consume("q", "a")
+    t.consume("q", "b")
+    t.consume("q", "c", priority=9)
+    t.cancel("a")
+    t.send("q", "1")
+    t.arrive(1)
+
+
+@scenario
+def lower_consumer_priority_gets_what_the_higher_has_no_room_for(t):
+    t.queue("q")
+    t.prefetch(1)
+    t.consume("q", "low", priority=-1)
+    t.consume("q", "usual")
+    for body in "123":
+        t.send("q", body)
+    t.arrive(2)
+    t.nothing()
+
+
+@scenario
+def wrong_consumer_priority(t):
+    t.queue("q")
+    t.codes()
+    t.consume("q", "c", priority="high")
+
+
+@scenario
+def consumer_that_comes_late_gets_what_waits(t):
+    t.queue("q")
+    t.send("q", "1", "2")
+    t.holds("q", 2)
+    t.consume("q", "c", no_ack=True)
+    t.arrive(2)
+    t.holds("q", 0, consumers=1)
+
+
+@scenario
+def cancelled_consumer_keeps_what_it_has(t):
+    t.queue("q")
+    t.send("q", "1")
+    t.consume("q", "c")
+    t.arrive(1)
+    t.cancel("c")
+    t.holds("q", 0)
+    t.nack(1)
+    t.holds("q", 1)
+    t.drain("q")
+
+
+@scenario
+def cancel_notice_of_an_expired_exclusive_owner(t):
+    t.queue("q", auto=True)
+    t.consume("q", "c")
+    other = t.another()
+    other.delete("q", if_unused=True)
+    other.delete("q")
+    t.arrive(1)
+    t.cancel("c")

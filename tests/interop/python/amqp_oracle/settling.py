@@ -216,3 +216,164 @@ def acknowledged_before_expiry_of_its_queue(t):
     t.wire.rest(0.1)
     t.nack(1)
     t.holds("q", 0)
+
+
+@scenario
+def dead_letters_keep_their_properties(t):
+    t.queue("dead")
+    t.queue("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    t.send("q", "all of them", content_type="text/plain", headers={"mine": 1}, delivery_mode=2,
+           priority=3, correlation_id="c", reply_to="r", expiration="60000", message_id="m",
+           timestamp=1700000000, type="t", app_id="a")  # fmt: skip
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.holds("dead", 1)
+    t.drain("dead")
+
+
+@scenario
+def dead_letters_in_two_steps(t):
+    t.queue("third")
+    t.queue("second", {"x-message-ttl": 50, "x-dead-letter-exchange": "",
+                       "x-dead-letter-routing-key": "third"})  # fmt: skip
+    t.queue("first", {"x-max-length": 0, "x-dead-letter-exchange": "",
+                      "x-dead-letter-routing-key": "second"})  # fmt: skip
+    t.send("first", "through both")
+    t.holds("third", 1)
+    t.drain("third")
+
+
+@scenario
+def dead_letters_to_several_queues(t):
+    t.exchange("dlx", "topic")
+    for queue, key in (("all", "#"), ("errors", "*.error"), ("none", "x")):
+        t.queue(queue)
+        t.bind(queue, "dlx", key)
+    t.queue("q", {"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": "app.error"})
+    t.send("q", "1")
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.holds("all", 1)
+    t.drain("all", "errors", "none")
+
+
+@scenario
+def dead_letter_that_its_target_refuses(t):
+    t.queue("dead", {"x-max-length": 1, "x-overflow": "reject-publish"})
+    t.send("dead", "in the way")
+    t.holds("dead", 1)
+    t.queue("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    t.send("q", "refused")
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.sync()
+    t.drain("dead", "q")
+
+
+@scenario
+def dead_letter_exchange_with_an_alternate(t):
+    t.exchange("rest", "fanout")
+    t.exchange("dlx", "direct", {"alternate-exchange": "rest"})
+    t.queue("dead")
+    t.bind("dead", "rest")
+    t.queue("q", {"x-dead-letter-exchange": "dlx"})
+    t.send("q", "by the alternate")
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.holds("dead", 1)
+    t.drain("dead")
+
+
+@scenario
+def rejected_message_without_dead_letter_exchange(t):
+    t.queue("q")
+    t.send("q", "1", "2")
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.sync()
+    t.drain("q")
+
+
+@scenario
+def forged_deaths(t):
+    t.queue("dead")
+    t.queue("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    t.send("q", "forged", headers={"mine": 1})
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.holds("dead", 1)
+    t.drain("dead")
+
+
+@scenario
+@differs("messages.md 1.4: a client's own record of deaths is removed")
+def deaths_that_a_client_made_up(t):
+    t.queue("q")
+    t.send("q", "forged", headers={"x-death": [{"queue": "other", "count": 7}], "mine": 1})
+    t.drain("q")
+
+
+@scenario
+def several_nacked_at_once(t):
+    t.queue("dead")
+    t.queue("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    t.send("q", "1", "2", "3")
+    t.consume("q", "c")
+    t.arrive(3)
+    t.nack(2, multiple=True, requeue=False)
+    t.ack(3)
+    t.holds("dead", 2)
+    t.drain("dead")
+
+
+@scenario
+def requeued_by_two_connections(t):
+    t.queue("q")
+    t.send("q", "1", "2", "3", "4")
+    one, two = t.another(), t.another()
+    one.get("q", no_ack=False)
+    two.get("q", no_ack=False)
+    one.get("q", no_ack=False)
+    two.nack(1)
+    two.sync()
+    one.nack(2, multiple=True)
+    one.sync()
+    t.holds("q", 4)
+    t.drain("q")
+
+
+@scenario
+def redelivered_flag(t):
+    t.queue("q")
+    t.send("q", "1")
+    for tag in (1, 2):
+        t.get("q", no_ack=False)
+        t.nack(tag)
+        t.sync()
+    t.get("q")
+
+
+@scenario
+def expiry_goes_on_while_a_message_is_returned(t):
+    t.queue("dead")
+    t.queue("q", {"x-message-ttl": 150, "x-dead-letter-exchange": "",
+                  "x-dead-letter-routing-key": "dead"})  # fmt: skip
+    t.send("q", "1")
+    t.get("q", no_ack=False)
+    t.nack(1)
+    t.holds("q", 1)
+    t.holds("dead", 1)
+    t.drain("dead")
+
+
+@scenario
+def dead_letter_routing_key_that_is_empty(t):
+    t.exchange("dlx", "direct")
+    t.queue("dead")
+    t.bind("dead", "dlx", "")
+    t.queue("q", {"x-dead-letter-exchange": "dlx", "x-dead-letter-routing-key": ""})
+    t.send("q", "1")
+    t.get("q", no_ack=False)
+    t.reject(1, requeue=False)
+    t.holds("dead", 1)
+    t.drain("dead")

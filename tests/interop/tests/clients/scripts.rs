@@ -34,6 +34,21 @@ fn python_celery() -> Result<()> {
 }
 
 #[test]
+fn python_celery_quorum() -> Result<()> {
+    run_script(Client::Python("amqp_celery_quorum.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_tutorials() -> Result<()> {
+    run_script(Client::Python("amqp_tutorials.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_pika_arguments() -> Result<()> {
+    run_script(Client::Python("amqp_arguments.py"), Speaks::Amqp)
+}
+
+#[test]
 fn python_paho_3_1_1() -> Result<()> {
     run_script(Client::Python("mqtt_paho_311.py"), Speaks::Mqtt)
 }
@@ -61,6 +76,16 @@ fn python_kill_both_protocols() -> Result<()> {
 #[test]
 fn node_amqplib() -> Result<()> {
     run_script(Client::Node("amqp_amqplib.js"), Speaks::Amqp)
+}
+
+#[test]
+fn node_amqplib_arguments() -> Result<()> {
+    run_script(Client::Node("amqp_arguments.js"), Speaks::Amqp)
+}
+
+#[test]
+fn node_cross_settling() -> Result<()> {
+    run_script(Client::Node("cross_settling.js"), Speaks::Both)
 }
 
 #[test]

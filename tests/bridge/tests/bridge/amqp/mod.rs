@@ -235,6 +235,19 @@ impl Amqp {
         self.world.send(self.link, &out);
     }
 
+    /// A content header that announces a body of no bytes.
+    pub(crate) fn header_of_nothing(&mut self) {
+        self.header_of(0);
+    }
+
+    /// A content header without properties that announces a body.
+    pub(crate) fn header_of(&mut self, body_bytes: u64) {
+        let mut header = vec![0, 60, 0, 0];
+        header.extend_from_slice(&body_bytes.to_be_bytes());
+        header.extend_from_slice(&[0, 0]);
+        self.world.send(self.link, &frame(HEADER, 1, &header));
+    }
+
     pub(crate) fn ack(&mut self, tag: u64) {
         let mut arguments = tag.to_be_bytes().to_vec();
         arguments.push(0);
@@ -269,15 +282,23 @@ impl Amqp {
         self.closed.clone()
     }
 
+    /// The same, and forgets it, so that the connection can go on.
+    pub(crate) fn take_closed(&mut self) -> Option<(u16, String)> {
+        self.read();
+        self.closed.take()
+    }
+
     pub(crate) fn cut(self) {
         self.world.cut(self.link);
     }
 
-    fn method(&mut self, channel: u16, class: u16, method: u16, arguments: &[u8]) {
+    /// Sends a method.
+    pub(crate) fn method(&mut self, channel: u16, class: u16, method: u16, arguments: &[u8]) {
         self.world.send(self.link, &method_frame(channel, class, method, arguments));
     }
 
-    fn expect(&mut self, class: u16, method: u16) -> Vec<u8> {
+    /// The arguments of the method that must come next.
+    pub(crate) fn expect(&mut self, class: u16, method: u16) -> Vec<u8> {
         self.read();
         assert_eq!(self.closed, None, "{class}.{method} is expected");
         let (found_class, found_method, arguments) = self.replies.pop_front().expect("an answer");

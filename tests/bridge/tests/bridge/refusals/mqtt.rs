@@ -1,0 +1,201 @@
+//! MQTT 5 and 3.1.1: reason codes, and when the connection ends.
+
+use crate::{
+    amqp::{Amqp, Field},
+    mqtt::{Mqtt, Version, publish},
+    wire::{put_long, put_short},
+    world::World,
+};
+
+/// SUBACK of MQTT 5 and of MQTT 3.1.1 for a filter, in a world that `prepare` has made.
+fn subscribed(prepare: impl FnOnce(&mut Amqp), filter: &str) -> (u8, u8) {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    prepare(&mut amqp);
+    let mut client = Mqtt::v5(&world, "five");
+    let five = client.subscribe_with(filter, 1, None);
+    let mut old = Mqtt::v311(&world, "three");
+    let three = old.subscribe_with(filter, 1, None);
+    assert!(client.is_connected() && old.is_connected(), "only the subscription is refused");
+    (five, three)
+}
+
+/// How MQTT 3.1.1 is told about a publish.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Acknowledged,
+    Closed,
+    /// Neither; the client sends again.
+    Nothing,
+}
+
+/// PUBACK of MQTT 5, and what MQTT 3.1.1 sees.
+fn published(prepare: impl FnOnce(&mut Amqp), topic: &str, payload: &[u8]) -> (u8, Told) {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    prepare(&mut amqp);
+    let mut client = Mqtt::v5(&world, "five");
+    let five = client.publish(publish(topic, payload));
+    assert!(client.is_connected());
+    let mut old = Mqtt::v311(&world, "three");
+    old.send(publish(topic, payload));
+    let told = match old.answer() {
+        Some((0x40, _)) => Told::Acknowledged,
+        Some(other) => panic!("unexpected {other:?}"),
+        None if old.is_connected() => Told::Nothing,
+        None => Told::Closed,
+    };
+    (five, told)
+}
+
+fn exclusive_queue(client: &mut Amqp) {
+    let mut declare = vec![0, 0];
+    put_short(&mut declare, b"q");
+    declare.push(0b0_0100);
+    put_long(&mut declare, &[]);
+    client.method(1, 50, 10, &declare);
+    client.expect(50, 11);
+}
+
+fn exclusive_consumer(client: &mut Amqp) {
+    client.declare("q");
+    let mut consume = vec![0, 0];
+    put_short(&mut consume, b"q");
+    put_short(&mut consume, b"first");
+    consume.push(0b0100);
+    put_long(&mut consume, &[]);
+    client.method(1, 60, 20, &consume);
+    client.expect(60, 21);
+}
+
+fn internal_exchange(client: &mut Amqp) {
+    let mut declare = vec![0, 0];
+    put_short(&mut declare, b"inside");
+    put_short(&mut declare, b"fanout");
+    declare.push(0b0_1000);
+    put_long(&mut declare, &[]);
+    client.method(1, 40, 10, &declare);
+    client.expect(40, 11);
+}
+
+fn nothing(_: &mut Amqp) {}
+
+#[test]
+fn a_binding_that_an_exchange_cannot_have_is_invalid() {
+    let hash = |client: &mut Amqp| client.declare_exchange("hash", "x-consistent-hash");
+    assert_eq!(subscribed(hash, "$exchange/hash/heavy"), (0x83, 0x80));
+}
+
+#[test]
+fn the_exclusive_queue_of_another_connection_is_not_authorized() {
+    assert_eq!(subscribed(exclusive_queue, "$queue/q"), (0x87, 0x80));
+}
+
+#[test]
+fn a_queue_with_an_exclusive_consumer_is_not_authorized() {
+    assert_eq!(subscribed(exclusive_consumer, "$queue/q"), (0x87, 0x80));
+}
+
+#[test]
+fn reserved_names_are_not_authorized() {
+    assert_eq!(subscribed(nothing, "$queue/amq.mine"), (0x87, 0x80));
+}
+
+#[test]
+fn a_publish_to_an_internal_exchange_is_not_authorized_and_closes_3_1_1() {
+    let found = published(internal_exchange, "$exchange/inside/k", b"m");
+    assert_eq!(found, (0x87, Told::Closed));
+}
+
+#[test]
+fn a_missing_exchange_is_0x10_on_publish_and_0x8f_on_subscribe() {
+    assert_eq!(published(nothing, "$exchange/missing/k", b"m"), (0x10, Told::Acknowledged));
+    assert_eq!(subscribed(nothing, "$exchange/missing/#"), (0x8F, 0x80));
+}
+
+#[test]
+fn what_nobody_takes_is_0x10() {
+    assert_eq!(published(nothing, "t/nobody", b"m"), (0x10, Told::Acknowledged));
+}
+
+#[test]
+fn topics_of_the_server_are_not_for_publishing() {
+    for topic in ["$SYS/x", "$other/x"] {
+        assert_eq!(published(nothing, topic, b"m"), (0x90, Told::Acknowledged), "{topic}");
+    }
+    assert_eq!(subscribed(nothing, "$other/x"), (0x8F, 0x80));
+}
+
+#[test]
+fn a_full_queue_is_quota_exceeded_and_leaves_3_1_1_without_an_answer() {
+    let full = |client: &mut Amqp| {
+        let full = [("x-max-length", Field::I32(0)), ("x-overflow", Field::text("reject-publish"))];
+        client.declare_with("q", &full);
+    };
+    assert_eq!(published(full, "$queue/q", b"m"), (0x97, Told::Nothing));
+}
+
+#[test]
+fn an_unknown_packet_id_is_0x92() {
+    let world = World::new();
+    let mut client = Mqtt::v5(&world, "m");
+    client.packet(0x62, &[0, 7]);
+    assert_eq!(client.answer(), Some((0x70, vec![0, 7, 0x92])));
+}
+
+#[test]
+fn a_message_over_the_size_of_its_queue_ends_the_connection_with_0x95() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.declare_with("q", &[("x-max-message-size", Field::I32(3))]);
+    let mut client = Mqtt::v5(&world, "five");
+    client.send(publish("$queue/q", b"four"));
+    let (first, body) = client.answer().expect("DISCONNECT");
+    assert_eq!((first, body[0]), (0xE0, 0x95));
+    assert!(!client.is_connected());
+    let mut old = Mqtt::v311(&world, "three");
+    old.send(publish("$queue/q", b"four"));
+    assert_eq!((old.answer(), old.is_connected()), (None, false));
+}
+
+#[test]
+fn a_packet_over_the_limit_ends_the_connection_with_0x95() {
+    let world = World::new();
+    let mut client = Mqtt::v5(&world, "m");
+    // The head of a PUBLISH of 20 MiB; nothing else needs to come.
+    client.packet_head(0x30, 20 * 1024 * 1024);
+    let (first, body) = client.answer().expect("DISCONNECT");
+    assert_eq!((first, body[0]), (0xE0, 0x95));
+}
+
+#[test]
+fn more_than_two_wildcards_of_many_levels_cannot_be_written() {
+    let world = World::new();
+    for (version, id) in [(Version::V5, "five"), (Version::V311, "three")] {
+        let mut client = Mqtt::connect(&world, version, id);
+        client.packet(0x82, &subscribe_packet(version, "a/#/b"));
+        assert!(!client.is_connected(), "the specification ends the connection");
+    }
+}
+
+fn subscribe_packet(version: Version, filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    if version == Version::V5 {
+        body.push(0);
+    }
+    crate::wire::put_binary(&mut body, filter.as_bytes());
+    body.push(1);
+    body
+}
+
+#[test]
+fn the_user_of_somebody_else_is_dropped_and_the_message_taken() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "t");
+    let mut client = Mqtt::v5(&world, "m");
+    let user = crate::mqtt::Properties::of_user(&[("x-mq-user", "u1")]);
+    assert!(client.publish(publish("t", b"m").with(&user)) < 0x80);
+    let seen = amqp.delivery();
+    assert_eq!((seen.props.user_id, seen.body.as_slice()), (None, b"m".as_slice()));
+}

@@ -1,0 +1,395 @@
+//! Messages that change their place inside the broker, over `kill -9`: each is in one of the two
+//! places, whenever the broker dies.
+#![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use polymq_faults::{
+    amqp::{self, Amqp, Incoming, Method, body_frame, frame, long_number},
+    broker::{Broker, Home},
+    random::Random,
+    report::{say, setting},
+};
+
+const CHANNEL: u16 = 1;
+/// Publishes that are on their way at a time.
+const WINDOW: u64 = 200;
+/// How long something that must happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A field table without its length.
+fn table(fields: &[(&str, Field<'_>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(u8::try_from(name.len()).unwrap());
+        out.extend(name.as_bytes());
+        match value {
+            Field::Number(number) => {
+                out.push(b'l');
+                out.extend(number.to_be_bytes());
+            }
+            Field::Text(text) => {
+                out.push(b'S');
+                out.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+                out.extend(text.as_bytes());
+            }
+        }
+    }
+    out
+}
+
+enum Field<'a> {
+    Number(i64),
+    Text(&'a str),
+}
+
+fn declare(client: &mut Amqp, queue: &str, arguments: &[(&str, Field<'_>)]) -> Result<u32> {
+    let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&table(arguments));
+    let answer = client.call(&method, (50, 11))?;
+    let at = 1 + usize::from(answer[0]);
+    Ok(u32::from_be_bytes(*answer[at..].first_chunk().unwrap()))
+}
+
+/// A persistent message with a delay.
+fn publish_delayed(queue: &str, delay_ms: u64, body: &[u8]) -> Vec<u8> {
+    let method = Method::new((60, 40)).u16(0).short("").short(queue).u8(0).frame(CHANNEL);
+    let headers = table(&[("x-delay", Field::Number(i64::try_from(delay_ms).unwrap()))]);
+    let mut header = vec![0, 60, 0, 0];
+    header.extend(u64::try_from(body.len()).unwrap().to_be_bytes());
+    header.extend([0x30, 0x00]);
+    header.extend(u32::try_from(headers.len()).unwrap().to_be_bytes());
+    header.extend(headers);
+    header.push(2);
+    [method, frame(2, CHANNEL, &header), body_frame(body)].concat()
+}
+
+/// What was published, by number: true once it was confirmed.
+type Ledger = BTreeMap<u64, bool>;
+
+/// Publishes new numbers until the connection breaks.
+fn publish_until_the_end(
+    client: &mut Amqp,
+    ledger: &mut Ledger,
+    mut message: impl FnMut(&[u8]) -> Vec<u8>,
+) -> Result<()> {
+    client.confirm_select()?;
+    let first = ledger.len() as u64;
+    let (mut sent, mut confirmed) = (0, 0);
+    loop {
+        let mut bytes = Vec::new();
+        while sent - confirmed < WINDOW {
+            bytes.extend(message(&(first + sent).to_be_bytes()));
+            ledger.insert(first + sent, false);
+            sent += 1;
+        }
+        client.send(&bytes)?;
+        while sent - confirmed > WINDOW / 2 {
+            match client.next_event()? {
+                Some(Incoming::Method((60, 80), arguments)) => {
+                    let to = long_number(&arguments, 0)?;
+                    let is_multiple = arguments.get(8) == Some(&1);
+                    for number in if is_multiple { confirmed + 1..=to } else { to..=to } {
+                        ledger.insert(first + number - 1, true);
+                    }
+                    confirmed = confirmed.max(to);
+                }
+                other => bail!("{other:?} for a publisher"),
+            }
+        }
+    }
+}
+
+/// Starts, works and kills, again and again. `work` ends when the connection breaks.
+fn kill_often(home: &Home, random: &mut Random, mut work: impl FnMut(&mut Amqp, u64) + Send) {
+    let kills = setting("POLYMQ_MOVE_KILLS", 12);
+    for _ in 0..kills {
+        let broker = home.start().unwrap();
+        let mut client = Amqp::open(broker.ports.amqp).unwrap();
+        let (seed, time) = (random.next_u64(), random.between(30, 400));
+        thread::scope(|scope| {
+            scope.spawn(|| work(&mut client, seed));
+            thread::sleep(Duration::from_millis(time));
+            broker.kill();
+        });
+    }
+}
+
+/// Takes everything that is in a queue.
+fn take_all(client: &mut Amqp, queue: &str) -> BTreeMap<u64, u32> {
+    let mut left = client.declare(queue).unwrap();
+    let mut found = BTreeMap::new();
+    client.consume(queue, 0).unwrap();
+    while left > 0 {
+        let Some(Incoming::Delivery(delivery)) = client.next_event().unwrap() else {
+            panic!("{left} messages do not come")
+        };
+        let number = u64::from_be_bytes(*delivery.body.first_chunk().unwrap());
+        *found.entry(number).or_default() += 1;
+        client.ack(delivery.tag, false).unwrap();
+        left -= 1;
+    }
+    found
+}
+
+/// What was confirmed is there once; what was not is there once or not at all.
+fn balance(case: &str, ledger: &Ledger, found: &BTreeMap<u64, u32>) {
+    let confirmed = ledger.values().filter(|confirmed| **confirmed).count();
+    let lost: Vec<_> = ledger.iter().filter(|(n, is)| **is && !found.contains_key(n)).collect();
+    let double: Vec<_> = found.iter().filter(|(_, times)| **times > 1).collect();
+    let invented: Vec<_> = found.keys().filter(|number| !ledger.contains_key(number)).collect();
+    say(&format!(
+        "{case}: {} published, {confirmed} confirmed, {} arrived, {} lost, {} double, {} invented",
+        ledger.len(),
+        found.len(),
+        lost.len(),
+        double.len(),
+        invented.len()
+    ));
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    assert!(double.is_empty(), "double: {double:?}");
+    assert!(invented.is_empty(), "invented: {invented:?}");
+    assert!(confirmed > 0, "nothing was confirmed");
+}
+
+fn wait_until(what: &str, mut is_done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_done() {
+        assert!(started.elapsed() < PATIENCE, "{what} takes too long");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn delayed(broker: &Broker) -> f64 {
+    broker.metric("polymq_delayed_messages").unwrap()
+}
+
+#[test]
+fn delayed_messages_arrive_once_over_kills() {
+    let home = Home::new().unwrap();
+    let mut random = Random::new(setting("POLYMQ_SEED", 1));
+    let mut ledger = Ledger::new();
+    kill_often(&home, &mut random, |client, seed| {
+        let mut random = Random::new(seed);
+        if declare(client, "q", &[]).is_ok() {
+            let message = |body: &[u8]| publish_delayed("q", random.between(1, 500), body);
+            let _ = publish_until_the_end(client, &mut ledger, message);
+        }
+    });
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    wait_until("the schedule", || delayed(&broker) == 0.0);
+    balance("delay", &ledger, &take_all(&mut client, "q"));
+    assert!(broker.stop().unwrap().success());
+}
+
+#[test]
+fn dead_letters_arrive_once_over_kills() {
+    let home = Home::new().unwrap();
+    let mut random = Random::new(setting("POLYMQ_SEED", 2));
+    let mut ledger = Ledger::new();
+    let to = |queue| {
+        [
+            ("x-message-ttl", Field::Number(20)),
+            ("x-dead-letter-exchange", Field::Text("")),
+            ("x-dead-letter-routing-key", Field::Text(queue)),
+        ]
+    };
+    kill_often(&home, &mut random, |client, _| {
+        let declared = declare(client, "dead", &[])
+            .and_then(|_| declare(client, "second", &to("dead")))
+            .and_then(|_| declare(client, "first", &to("second")));
+        if declared.is_ok() {
+            let message = |body: &[u8]| amqp::publish("", "first", body);
+            let _ = publish_until_the_end(client, &mut ledger, message);
+        }
+    });
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    // Dead letters on their way are in no queue's count, so their end is told by their number.
+    let confirmed = ledger.values().filter(|confirmed| **confirmed).count();
+    wait_until("dying twice", || client.declare("dead").unwrap() as usize >= confirmed);
+    let mut before = 0;
+    wait_until("dying twice", || {
+        thread::sleep(Duration::from_millis(300));
+        let now = client.declare("dead").unwrap();
+        std::mem::replace(&mut before, now) == now
+    });
+    balance("dead letters", &ledger, &take_all(&mut client, "dead"));
+    assert!(broker.stop().unwrap().success());
+}
+
+/// Moves messages from one queue to another by transactions until the connection breaks.
+fn move_by_transactions(client: &mut Amqp) -> Result<()> {
+    client.call(&Method::new((90, 10)), (90, 11))?;
+    client.consume("from", 50)?;
+    loop {
+        let mut last = 0;
+        for _ in 0..10 {
+            let Some(Incoming::Delivery(delivery)) = client.next_event()? else { break };
+            client.send(&amqp::publish("", "to", &delivery.body))?;
+            last = delivery.tag;
+        }
+        if last == 0 {
+            return Ok(());
+        }
+        client.ack(last, true)?;
+        // Deliveries may come before the answer; they are given back with the connection.
+        client.send(&Method::new((90, 20)).frame(CHANNEL))?;
+        let mut early = Vec::new();
+        loop {
+            match client.next_event()? {
+                Some(Incoming::Method((90, 21), _)) => break,
+                Some(Incoming::Delivery(delivery)) => early.push(delivery),
+                other => bail!("{other:?} for a commit"),
+            }
+        }
+        for delivery in early {
+            client.send(&amqp::publish("", "to", &delivery.body))?;
+            client.ack(delivery.tag, false)?;
+        }
+    }
+}
+
+#[test]
+fn transactions_that_move_messages_are_atomic_over_kills() {
+    const MESSAGES: u64 = 20_000;
+    let home = Home::new().unwrap();
+    let mut random = Random::new(setting("POLYMQ_SEED", 3));
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    for queue in ["from", "to"] {
+        client.declare(queue).unwrap();
+    }
+    client.confirm_select().unwrap();
+    for number in 0..MESSAGES {
+        client.send(&amqp::publish("", "from", &number.to_be_bytes())).unwrap();
+        if number % 100 == 99 {
+            let mut confirmed = 0;
+            while confirmed <= number {
+                let Some(Incoming::Method((60, 80), arguments)) = client.next_event().unwrap()
+                else {
+                    panic!("a confirm is expected")
+                };
+                confirmed = long_number(&arguments, 0).unwrap();
+            }
+        }
+    }
+    broker.kill();
+    kill_often(&home, &mut random, |client, _| {
+        let _ = move_by_transactions(client);
+    });
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    let mut found = take_all(&mut client, "from");
+    let left = found.len();
+    let mut other = Amqp::open(broker.ports.amqp).unwrap();
+    for (number, times) in take_all(&mut other, "to") {
+        *found.entry(number).or_default() += times;
+    }
+    let ledger = (0..MESSAGES).map(|number| (number, true)).collect();
+    balance("transactions", &ledger, &found);
+    say(&format!("transactions: {left} of {MESSAGES} were not moved"));
+    assert!(broker.stop().unwrap().success());
+}
+
+/// Gives everything back until nothing comes any more.
+fn return_all(client: &mut Amqp, queue: &str) -> Result<()> {
+    client.consume(queue, 100)?;
+    while let Some(Incoming::Delivery(delivery)) = client.next_event()? {
+        // basic.reject with requeue counts as failed.
+        client.send(&Method::new((60, 90)).u64(delivery.tag).u8(1).frame(CHANNEL))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn retried_messages_are_kept_once_over_kills() {
+    let home = Home::new().unwrap();
+    let mut random = Random::new(setting("POLYMQ_SEED", 4));
+    let retrying = || {
+        [
+            ("x-delayed-retry-type", Field::Text("all")),
+            ("x-delayed-retry-min", Field::Number(30)),
+            ("x-delivery-limit", Field::Number(2)),
+            ("x-delivery-limit-counts", Field::Text("all")),
+            ("x-dead-letter-exchange", Field::Text("")),
+            ("x-dead-letter-routing-key", Field::Text("dead")),
+        ]
+    };
+    let mut ledger = Ledger::new();
+    let mut fills = true;
+    kill_often(&home, &mut random, |client, _| {
+        let declared = declare(client, "dead", &[]).and_then(|_| declare(client, "q", &retrying()));
+        if declared.is_err() {
+            return;
+        }
+        // One round adds messages, the next gives them back.
+        if std::mem::replace(&mut fills, false) {
+            let message = |body: &[u8]| amqp::publish("", "q", body);
+            let _ = publish_until_the_end(client, &mut ledger, message);
+        } else {
+            fills = true;
+            let _ = return_all(client, "q");
+        }
+    });
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.set_patience(Duration::from_millis(500)).unwrap();
+    return_all(&mut client, "q").unwrap();
+    client.close().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    assert_eq!(declare(&mut client, "q", &retrying()).unwrap(), 0);
+    balance("retries", &ledger, &take_all(&mut client, "dead"));
+    assert!(broker.stop().unwrap().success());
+}
+
+#[test]
+fn many_delayed_messages_take_little_memory() {
+    let count = setting("POLYMQ_DELAYED", 200_000);
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.declare("q").unwrap();
+    client.confirm_select().unwrap();
+    let empty = broker.resident_kib().unwrap();
+    let mut random = Random::new(5);
+    let (mut sent, mut confirmed) = (0, 0);
+    while confirmed < count {
+        let mut bytes = Vec::new();
+        while sent < count && sent - confirmed < 1000 {
+            let delay_ms = random.between(3_600_000, 36_000_000);
+            bytes.extend(publish_delayed("q", delay_ms, &[0; 128]));
+            sent += 1;
+        }
+        client.send(&bytes).unwrap();
+        while sent - confirmed > 500 || (sent == count && confirmed < sent) {
+            let Some(Incoming::Method((60, 80), arguments)) = client.next_event().unwrap() else {
+                panic!("a confirm is expected")
+            };
+            confirmed = long_number(&arguments, 0).unwrap();
+        }
+    }
+    assert_eq!(delayed(&broker), count as f64);
+    let full = broker.resident_kib().unwrap();
+    broker.kill();
+    let broker = home.start().unwrap();
+    assert_eq!(delayed(&broker), count as f64);
+    let again = broker.resident_kib().unwrap();
+    say(&format!(
+        "delay: {count} messages; memory {} MiB empty, {} MiB full, {} MiB after a start of {} ms",
+        empty >> 10,
+        full >> 10,
+        again >> 10,
+        broker.ready_after.as_millis()
+    ));
+    // 100 bytes a message, and what the log keeps in memory however many there are.
+    let most = count * 100 / 1024 + (40 << 10);
+    assert!(full.saturating_sub(empty) < most, "{full} KiB is too much");
+    assert!(again.saturating_sub(empty) < most, "{again} KiB is too much");
+    assert!(broker.stop().unwrap().success());
+}
