@@ -278,3 +278,19 @@ fn answers_reach_a_private_queue() {
     assert_eq!(answer.get("subscription"), Some("/temp-queue/x"));
     assert_eq!(answer.body, b"answer");
 }
+
+#[test]
+fn delay_is_taken_out_of_the_headers() {
+    use polymq_model::delay::Delay;
+
+    let sent = send_and_take("destination:/queue/q\nx-delay:5\nmine:a\nx-delay:later\n");
+    assert_eq!(sent.delay, Some(Delay::For(5)));
+    assert_eq!(sent.message.native_props(), b"mine:a\n");
+    let sent = send_and_take("AMQ_SCHEDULED_TIME:7\ndestination:/queue/q\n");
+    assert_eq!(sent.delay, Some(Delay::Until(7)));
+    // So a message that is sent on as it was received is not delayed again.
+    let sent = send_and_take("destination:/queue/q\nx-delay:-5\n");
+    assert_eq!((sent.delay, sent.message.native_props()), (None, b"x-delay:-5\n".as_slice()));
+    let why = refused("destination:/queue/q\nx-delay:soon\n");
+    assert!(why.contains("x-delay"), "{why}");
+}

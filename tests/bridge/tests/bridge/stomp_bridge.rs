@@ -549,6 +549,21 @@ fn transaction_is_one_batch_for_everybody() {
 }
 
 #[test]
+fn transaction_for_which_a_queue_has_no_room_does_nothing() {
+    let Clients { mut amqp, mut stomp, .. } = clients();
+    let full = [("x-max-length", Field::I32(1)), ("x-overflow", Field::text("reject-publish"))];
+    amqp.declare_with("small", &full);
+    stomp.command("BEGIN", &[("transaction", "t")]);
+    stomp.send("/topic/a.x", &[("transaction", "t")], b"1");
+    stomp.send("/queue/small", &[("transaction", "t")], b"2");
+    stomp.send("/queue/small", &[("transaction", "t")], b"3");
+    stomp.command("COMMIT", &[("transaction", "t"), ("receipt", "c")]);
+    let why = stomp.error();
+    assert!(why.contains("small"), "{why}");
+    assert!(amqp.deliveries().is_empty());
+}
+
+#[test]
 fn receipt_tells_what_a_message_survives() {
     let Clients { mut amqp, mut stomp, .. } = clients();
     amqp.declare_with("os", &[("x-durability", Field::text("os"))]);
