@@ -176,6 +176,12 @@ impl BrokerHandle {
         counts
     }
 
+    /// True when the virtual host is there and has the exchange.
+    pub fn has_exchange(&self, vhost: &str, exchange: &str) -> bool {
+        let vhost = self.0.vhost(vhost).ok();
+        vhost.is_some_and(|vhost| vhost.topology.load().exchange(exchange).is_some())
+    }
+
     /// All queues, by virtual host and name.
     pub fn queues(&self) -> Vec<QueueView> {
         let mut views = Vec::new();

@@ -170,6 +170,8 @@ pub(crate) struct StoredSubscription {
     /// The queue of a share or of a plain queue; empty for topics.
     #[serde(default)]
     queue: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    arguments: Table,
 }
 
 impl StoredSubscription {
@@ -194,6 +196,7 @@ impl StoredSubscription {
             exchange,
             pattern,
             queue,
+            arguments: subscription.arguments.clone(),
         }
     }
 
@@ -218,6 +221,7 @@ impl StoredSubscription {
             retain_handling: self.retain_handling,
             id: self.id,
             consumer: ConsumerId(self.consumer),
+            arguments: self.arguments,
         }
     }
 }

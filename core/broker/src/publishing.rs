@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{Broadcast, Delivery, Event, Matched};
-use polymq_model::{Annotations, ClientNumber, Death, Message, Now, Seq};
+use polymq_model::{Annotations, ClientNumber, Death, Durability, Message, Now, Seq};
 use polymq_store::ShardBatch;
 
 use crate::{
@@ -31,6 +31,8 @@ pub(crate) struct Handed {
     pub(crate) refusing: usize,
     /// Direct deliveries made.
     pub(crate) direct: u64,
+    /// How well the queue that keeps them worst does so; `None` when no queue is among the targets.
+    pub(crate) kept: Option<Durability>,
 }
 
 impl Core {
@@ -49,6 +51,8 @@ impl Core {
             refs.resize(messages.len(), None);
             let pushed = queue.push(messages, matched, &mut refs, room, now_ms);
             handed.batch = handed.batch.max(pushed.batch);
+            let kept = queue.durability();
+            handed.kept = Some(handed.kept.map_or(kept, |other| other.weaker(kept)));
             handed.refused = handed.refused.max(pushed.refused);
             handed.refusing += usize::from(pushed.refused == messages.len());
         }
@@ -167,7 +171,7 @@ impl Core {
         now_ms: u64,
     ) -> bool {
         let message = &departing.entry.message;
-        let annotations = with_death(queue.name.as_str(), departing, now_ms);
+        let annotations = with_death(departing, queue.name.as_str(), now_ms);
         let key = to.key.as_deref().unwrap_or_else(|| message.key());
         let letter = message.readdressed(&to.exchange, key, annotations);
         let topology = vhost.topology.load();
@@ -198,7 +202,7 @@ impl Core {
 }
 
 /// The message's annotations with one more death.
-fn with_death(queue: &str, departing: &Departing, now_ms: u64) -> Annotations {
+fn with_death(departing: &Departing, queue: &str, now_ms: u64) -> Annotations {
     let (message, reason) = (&departing.entry.message, departing.reason);
     let mut annotations = message.annotations().cloned().unwrap_or_default();
     let place = annotations.deaths.iter().position(|d| d.queue == queue && d.reason == reason);

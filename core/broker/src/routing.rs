@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{Kept, Matched, Refusal, RefusalKind, SubscriptionIds};
+use polymq_contract::{Matched, Refusal, RefusalKind, SubscriptionIds};
 use polymq_model::{ClientNumber, ExchangeName, Message, Value};
 use smallvec::SmallVec;
 
@@ -59,17 +59,6 @@ impl Route {
                 Err(Refusal::new(RefusalKind::TooLarge, text))
             }
         }
-    }
-}
-
-impl Route {
-    /// What a persistent message survives that goes here, as its weakest copy does.
-    pub(crate) fn kept(&self) -> Kept {
-        let of_target = |target: &Target| match target {
-            Target::Queue(queue, _) => queue.kept(),
-            Target::Direct(..) | Target::Reply(_) => Kept::Memory,
-        };
-        self.targets.iter().map(of_target).min().unwrap_or(Kept::Memory)
     }
 }
 

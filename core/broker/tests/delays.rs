@@ -6,7 +6,9 @@ mod world;
 
 use polymq_broker::ScheduledAt;
 use polymq_contract::{Answer, Command, Event, Publish, PublishOutcome, RefusalKind};
-use polymq_model::{Message, PublisherId, Value, VhostName, delay::Delay, message::NewMessage};
+use polymq_model::{
+    Durability, Message, PublisherId, Value, VhostName, delay::Delay, message::NewMessage,
+};
 use polymq_store::StoreError;
 use world::{Client, World, declare_exchange, message, topic_subscription};
 
@@ -161,7 +163,7 @@ fn a_confirm_means_that_the_message_is_kept() {
     let [Event::Confirmed { first: 1, last: 1, outcome, .. }] = client.events()[..] else {
         panic!("a confirm is expected")
     };
-    assert_eq!(outcome, PublishOutcome::Routed);
+    assert_eq!(outcome, PublishOutcome::Routed(Durability::Memory));
     assert_eq!(waiting(&world.restart()), 1);
 }
 

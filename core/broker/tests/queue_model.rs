@@ -1,10 +1,11 @@
 //! A queue with everything it can do against a model that is slow and obviously right, under
 //! operations that nobody would think of.
 //!
-//! `PROPTEST_CASES` sets how many runs of 50 operations each on average; 2200 make 100,000 and more.
-//! A failure prints its steps and the seed that makes it come again.
+//! `PROPTEST_CASES` sets how many runs of 50 operations each on average; 2200 make 100,000 and
+//! more. A failure prints its steps and the seed that makes it come again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the number of operations and the seed are for people")]
 
 mod model;
 mod world;
@@ -100,4 +101,25 @@ fn a_queue_does_what_its_model_does() {
     if let Err(failure) = done {
         panic!("{failure}\nthe same again: {again}");
     }
+}
+
+#[test]
+fn what_comes_to_the_head_because_others_were_dropped_expires() {
+    let config = Config {
+        levels: 0,
+        ttl: None,
+        length: None,
+        rejects: false,
+        dead_letters: false,
+        limit: None,
+        retry: None,
+        single: false,
+    };
+    let mut run = Run::new(config);
+    let (lasting, expiring) = ((0, None), (0, Some(0)));
+    // More than memory holds, so that the last comes from the disk.
+    run.run(&Step::Publish(vec![lasting; 4], false));
+    run.run(&Step::Publish(vec![lasting, lasting, lasting, lasting, expiring], true));
+    run.run(&Step::Policy(Some(1)));
+    run.finish();
 }

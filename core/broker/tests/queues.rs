@@ -8,7 +8,7 @@ use polymq_contract::{
     Command, DeliveryRange, Event, Outcome, Publish, PublishOutcome, RefusalKind, Settlement,
     Transaction,
 };
-use polymq_model::{ConsumerId, PublisherId, RequestId, Value};
+use polymq_model::{ConsumerId, Durability, PublisherId, RequestId, Value};
 use world::{World, declare_queue, kind_of, message, publish, publish_of};
 
 #[test]
@@ -188,7 +188,7 @@ fn reject_publish_refuses_what_is_beyond_the_length() {
         })
         .collect();
     let refused = PublishOutcome::Refused(RefusalKind::Full);
-    assert_eq!(outcomes, [(1, 2, PublishOutcome::Routed), (3, 3, refused)]);
+    assert_eq!(outcomes, [(1, 2, PublishOutcome::Routed(Durability::Memory)), (3, 3, refused)]);
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn a_confirm_speaks_of_its_own_message() {
     client.events();
     // Another publisher of the connection, without confirms, is behind it in the same run.
     client.send_all(vec![publish("", "q", "a", 1), publish("", "q", "b", 0)]);
-    let routed = PublishOutcome::Routed;
+    let routed = PublishOutcome::Routed(Durability::Memory);
     let [Event::Confirmed { first: 1, last: 1, outcome, .. }] = client.events()[..] else {
         panic!("one confirm is expected")
     };

@@ -281,7 +281,7 @@ pub struct Note {
     /// Those that come back are held for this long, in ms, instead of the time that the queue's
     /// retry policy says.
     pub retry_after_ms: Option<u64>,
-    /// Why, for the dead-letter record.
+    /// Why, for the record of a message that dies of it. The broker keeps the first KiB.
     pub reason: Option<String>,
 }
 

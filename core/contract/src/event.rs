@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Seq};
+use polymq_model::{ConsumerId, Durability, Message, PublisherId, RequestId, Seq};
 
 use crate::{
     answer::Answer,
@@ -37,37 +37,12 @@ pub struct Delivery {
 /// How a publish with a confirm ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// At least one queue or subscriber took it, and what was promised holds.
-    Routed,
+    /// At least one queue or subscriber took it, and every queue keeps it at least so well.
+    Routed(Durability),
     /// Nobody was there to take it.
     Unrouted,
     /// It was refused.
     Refused(RefusalKind),
-}
-
-/// What a confirmed message survives, as its weakest copy does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kept {
-    /// Nothing: it is in memory.
-    Memory,
-    /// A crash of the broker.
-    Os,
-    /// A crash of the broker, and a power loss that comes later than an interval.
-    Interval,
-    /// A power loss.
-    Sync,
-}
-
-impl Kept {
-    /// The word clients are told.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Os => "os",
-            Self::Interval => "sync-interval",
-            Self::Sync => "sync",
-        }
-    }
 }
 
 /// Why a consumer ends without having asked for it.
@@ -105,8 +80,6 @@ pub enum Event {
         last: u64,
         /// How they ended.
         outcome: PublishOutcome,
-        /// What those that were routed survive.
-        kept: Kept,
     },
     /// A mandatory message found no queue. Comes before its confirm.
     Returned {

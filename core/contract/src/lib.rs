@@ -29,7 +29,7 @@ pub use command::{
     DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
 };
 pub use effects::{Close, Effects};
-pub use event::{CancelReason, Delivery, Event, EventBatch, Kept, PublishOutcome};
+pub use event::{CancelReason, Delivery, Event, EventBatch, PublishOutcome};
 pub use login::{Login, Secret};
 pub use outbox::Outbox;
 pub use output::Output;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use polymq_model::{ConsumerId, Seq};
 
+use crate::command::Arguments;
+
 /// A subscription as the client session remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {
     /// The filter as the client wrote it; its key within the client session.
     pub filter: String,
@@ -25,6 +27,8 @@ pub struct Subscription {
     /// arrive under [`ConsumerId`] 0 (the client session's queue) and 1 (direct, quality of service
     /// 0).
     pub consumer: ConsumerId,
+    /// Arguments of the consumer of a queue or a share, and of the queue when it is made for it.
+    pub arguments: Arguments,
 }
 
 /// Where a subscription's messages come from.

@@ -6,8 +6,10 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod annotations;
 pub mod carry;
 pub mod delay;
+pub mod durability;
 pub mod format;
 pub mod ids;
 pub mod limits;
@@ -19,6 +21,7 @@ mod sha256;
 pub mod topic;
 pub mod value;
 
+pub use durability::{BadDurability, DURABILITY, Durability};
 pub use format::{Format, FormatId, Formats};
 pub use ids::{ClientNumber, ConnectionId, ConsumerId, LogId, Now, PublisherId, RequestId, Seq};
 pub use limits::Limits;

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use triomphe::ThinArc;
 
+pub use crate::annotations::{Annotations, Death, Delayed};
 use crate::{
+    durability::Durability,
     format::{Format, FormatId, Formats},
     properties::Properties,
 };
@@ -23,6 +25,7 @@ const DURABLE: u8 = 1;
 const RETAIN: u8 = 2;
 const HAS_PRIORITY: u8 = 4;
 const ANNOTATED: u8 = 8;
+const LOWERED: u8 = 16;
 
 /// A message. Cloning adds a reference.
 ///
@@ -99,6 +102,11 @@ pub struct NewMessage<'a> {
 impl NewMessage<'_> {
     /// Makes the message. `scratch` is a buffer of the caller that is reused from call to call.
     pub fn build(self, scratch: &mut Vec<u8>) -> Message {
+        self.build_with(0, scratch)
+    }
+
+    /// Makes it with flags beside those that its fields say.
+    fn build_with(self, mut flags: u8, scratch: &mut Vec<u8>) -> Message {
         let small = self.body.as_bytes().len() <= INLINE_BODY_BYTES_MAX;
         scratch.clear();
         scratch.extend_from_slice(self.exchange.as_bytes());
@@ -111,7 +119,6 @@ impl NewMessage<'_> {
             Body::Slice(bytes) => Bytes::copy_from_slice(bytes),
             Body::Shared(bytes) => bytes,
         });
-        let mut flags = 0;
         for (set, bit) in [
             (self.durable, DURABLE),
             (self.retain, RETAIN),
@@ -136,55 +143,6 @@ impl NewMessage<'_> {
         };
         Message(ThinArc::from_header_and_slice(head, scratch))
     }
-}
-
-/// What the broker itself knows about a message. Clients cannot write it.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Annotations {
-    /// Dead-letter record, newest first, one entry per queue and reason.
-    pub deaths: Vec<Death>,
-    /// Queue, reason and exchange of the first death.
-    pub first_death: Option<(String, String, String)>,
-    /// Queue, reason and exchange of the latest death.
-    pub last_death: Option<(String, String, String)>,
-    /// How the message was delayed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delayed: Option<Delayed>,
-}
-
-/// How a message was delayed.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Delayed {
-    /// When it is, or was, to be routed, in ms since 1970.
-    pub due_ms: u64,
-    /// How long that was after it was published, in ms.
-    pub delay_ms: u64,
-    /// The client id of its publisher, for subscriptions that want nothing of their own client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publisher: Option<String>,
-}
-
-/// One entry of the dead-letter record.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Death {
-    /// The queue in which the message died.
-    pub queue: String,
-    /// `rejected`, `expired`, `maxlen`, `delivery_limit` or `too_large`.
-    pub reason: String,
-    /// How often it died there for this reason.
-    pub count: u64,
-    /// When it last died there, in ms since 1970.
-    pub time_ms: u64,
-    /// The exchange it had been published to.
-    pub exchange: String,
-    /// The routing keys it had been published with.
-    pub routing_keys: Vec<String>,
-    /// The expiry it had, in ms; the dead letter has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub original_ttl_ms: Option<u64>,
-    /// What its consumer said when it last died there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
 }
 
 impl Message {
@@ -249,6 +207,30 @@ impl Message {
     /// True when the sender asked for persistence.
     pub fn is_durable(&self) -> bool {
         self.head().flags & DURABLE != 0
+    }
+
+    /// How well the message is to be kept at most; a queue may keep it less well.
+    ///
+    /// Cost: where the sender has asked for less than usual, its properties are decoded.
+    pub fn durability(&self) -> Durability {
+        if !self.is_durable() {
+            return Durability::Memory;
+        }
+        let asked = || Durability::asked(&self.properties().headers);
+        (self.head().flags & LOWERED != 0).then(asked).flatten().unwrap_or_default()
+    }
+
+    /// A new message that nobody else holds yet, kept no better than its header
+    /// [`DURABILITY`](crate::DURABILITY) says, which is `asked` if it is there.
+    pub fn lowered(mut self, asked: Option<Durability>) -> Self {
+        match asked {
+            None | Some(Durability::Sync) => {}
+            Some(Durability::Memory) => self.change(|head| head.flags &= !DURABLE),
+            Some(Durability::Os | Durability::SyncInterval { .. }) => {
+                self.change(|head| head.flags |= LOWERED);
+            }
+        }
+        self
     }
 
     /// True when the message is to be kept as the last value of its topic.
@@ -336,7 +318,7 @@ impl Message {
             arrived_ms: self.arrived_ms(),
             extra_keys: Vec::new(),
         };
-        message.build(&mut Vec::new())
+        message.build_with(self.head().flags & LOWERED, &mut Vec::new())
     }
 
     /// The fixed head of a stored record; [`Message::stored_tail`] follows it, then the body.
@@ -409,7 +391,7 @@ impl Message {
             arrived_ms: u64::from_le_bytes(head.get(16..24)?.try_into().ok()?),
             extra_keys: Vec::new(),
         };
-        Some((message.build(&mut Vec::new()), annotations))
+        Some((message.build_with(flags & LOWERED, &mut Vec::new()), annotations))
     }
 
     /// The same message with what the broker knows about it.
@@ -427,9 +409,14 @@ impl Message {
 
     /// Sets the annotations of a message that nobody else holds yet.
     fn annotate(&mut self, annotations: Annotations) {
+        self.change(|head| head.annotations = Some(Box::new(annotations)));
+    }
+
+    /// Changes the head of a message that nobody else holds yet.
+    fn change(&mut self, change: impl FnOnce(&mut Head)) {
         self.0.with_arc_mut(|arc| {
             if let Some(inner) = triomphe::Arc::get_mut(arc) {
-                inner.header_mut().annotations = Some(Box::new(annotations));
+                change(inner.header_mut());
             }
         });
     }
@@ -439,11 +426,7 @@ impl Message {
         if ThinArc::strong_count(&self.0) != 1 {
             self = self.copy_to(self.exchange(), self.key(), self.deadline_ms(), self.retain());
         }
-        self.0.with_arc_mut(|arc| {
-            if let Some(inner) = triomphe::Arc::get_mut(arc) {
-                inner.header_mut().extra_keys = (!keys.is_empty()).then(|| keys.into());
-            }
-        });
+        self.change(|head| head.extra_keys = (!keys.is_empty()).then(|| keys.into()));
         self
     }
 

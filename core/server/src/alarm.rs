@@ -1,6 +1,26 @@
 //! Decides when publishers must wait because memory or disk runs short.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use crate::config::{DiskFree, value::MemoryMark};
+
+/// Which marks are reached at present, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    memory: AtomicBool,
+    disk: AtomicBool,
+}
+
+impl Reached {
+    /// The marks by the name of their resource.
+    pub(crate) fn read(&self) -> [(&'static str, bool); 2] {
+        let read = |mark: &AtomicBool| mark.load(Ordering::Relaxed);
+        [("memory", read(&self.memory)), ("disk", read(&self.disk))]
+    }
+}
 
 /// The marks, and what was decided last.
 #[derive(Debug)]
@@ -9,6 +29,7 @@ pub(crate) struct Alarms {
     disk_low_bytes: u64,
     disk_resume_bytes: u64,
     disk_is_low: bool,
+    reached: Arc<Reached>,
 }
 
 /// What was measured; `None` where the system does not tell.
@@ -28,7 +49,18 @@ impl Alarms {
             disk_low_bytes: disk.low.0,
             disk_resume_bytes: disk.resume.0,
             disk_is_low: false,
+            reached: Arc::default(),
         }
+    }
+
+    /// The mark of memory in bytes, if there is one.
+    pub(crate) fn memory_high_bytes(&self) -> Option<u64> {
+        self.memory_high_bytes
+    }
+
+    /// What the last check has found, for others to see.
+    pub(crate) fn reached(&self) -> Arc<Reached> {
+        Arc::clone(&self.reached)
     }
 
     /// The reason for publishers to wait.
@@ -37,9 +69,11 @@ impl Alarms {
             let mark = if self.disk_is_low { self.disk_resume_bytes } else { self.disk_low_bytes };
             self.disk_is_low = free < mark;
         }
-        if let (Some(resident), Some(high)) = (measured.resident_bytes, self.memory_high_bytes)
-            && resident > high
-        {
+        let used = measured.resident_bytes.zip(self.memory_high_bytes);
+        let used = used.filter(|(resident, high)| resident > high);
+        self.reached.memory.store(used.is_some(), Ordering::Relaxed);
+        self.reached.disk.store(self.disk_is_low, Ordering::Relaxed);
+        if let Some((resident, high)) = used {
             return Some(format!(
                 "memory: {} of {} MiB used (limits.memory_high)",
                 mib(resident),
@@ -59,7 +93,7 @@ impl Alarms {
 }
 
 /// The mark in bytes; `None` when it is a share of something unknown.
-pub(crate) fn memory_high_bytes(mark: MemoryMark, allowed_bytes: Option<u64>) -> Option<u64> {
+fn memory_high_bytes(mark: MemoryMark, allowed_bytes: Option<u64>) -> Option<u64> {
     match mark {
         MemoryMark::Bytes(bytes) => Some(bytes.0),
         MemoryMark::Percent(share) => allowed_bytes.map(|bytes| bytes / 100 * u64::from(share)),
@@ -91,6 +125,7 @@ mod tests {
         let mut alarms = alarms();
         assert_eq!(alarms.check(disk(2 * MIB)), None);
         assert!(alarms.check(disk(2 * MIB - 1)).is_some_and(|text| text.contains("1 MiB free")));
+        assert_eq!(alarms.reached().read(), [("memory", false), ("disk", true)]);
         assert!(alarms.check(disk(3 * MIB - 1)).is_some());
         assert_eq!(alarms.check(disk(3 * MIB)), None);
         assert_eq!(alarms.check(disk(2 * MIB)), None);
@@ -102,6 +137,9 @@ mod tests {
         let memory = |bytes| Measured { resident_bytes: Some(bytes), ..Measured::default() };
         assert_eq!(alarms.check(memory(60 * MIB)), None);
         assert!(alarms.check(memory(61 * MIB)).is_some_and(|text| text.contains("61 of 60 MiB")));
+        assert_eq!(alarms.reached().read(), [("memory", true), ("disk", false)]);
+        assert_eq!(alarms.check(memory(60 * MIB)), None);
+        assert_eq!(alarms.reached().read(), [("memory", false), ("disk", false)]);
     }
 
     #[test]

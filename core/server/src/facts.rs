@@ -9,7 +9,7 @@ use std::{
 use polymq_http::Facts;
 use polymq_store::{Committer, Health, SYNC_BUCKETS_NANOS, Store};
 
-use crate::{config::DiskSlow, logging, process, slow_store};
+use crate::{alarm::Reached, config::DiskSlow, logging, process, slow_store};
 
 /// Where the numbers come from.
 pub(crate) struct FactSources {
@@ -18,6 +18,8 @@ pub(crate) struct FactSources {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) memory_high_bytes: Option<u64>,
     pub(crate) disk_low_bytes: u64,
+    pub(crate) disk_resume_bytes: u64,
+    pub(crate) reached: Arc<Reached>,
     pub(crate) disk_slow: DiskSlow,
     pub(crate) started: Instant,
 }
@@ -46,16 +48,20 @@ impl FactSources {
             store_scrubbed_bytes: damage.scrubbed_bytes,
             store_scrubs: damage.scrubs,
             store_disk_bytes: self.data_dir.as_deref().map(process::bytes_below),
+            store_live: self.store.live().map(|live| (live.messages, live.bytes)),
             store_pending_bytes: u64::try_from(self.committer.pending_bytes()).unwrap_or(u64::MAX),
             store_unanswered_seconds: unanswered.as_secs_f64(),
             store_batches: stats.batches,
             store_records: stats.records,
+            store_batch_bytes: stats.bytes,
             store_sync_buckets: bounds.zip(stats.sync_buckets).collect(),
             store_sync_seconds: seconds(stats.sync_nanos_total),
             memory_resident_bytes: process::resident_bytes(),
             memory_high_bytes: self.memory_high_bytes,
             disk_free_bytes: self.data_dir.as_deref().and_then(process::disk_free_bytes),
             disk_low_bytes: self.disk_low_bytes,
+            disk_resume_bytes: self.disk_resume_bytes,
+            marks_reached: self.reached.read().to_vec(),
             log_lines_dropped: logging::dropped_lines(),
             uptime_secs: self.started.elapsed().as_secs_f64(),
         }

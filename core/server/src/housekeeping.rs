@@ -52,6 +52,10 @@ pub(crate) fn start(
     let wake = Arc::clone(&dirty);
     broker.committer().set_on_dirty(Box::new(move || wake.notify_one()));
     tokio::spawn(write_open_batches(broker.clone(), dirty));
+    let answered = Arc::new(Notify::new());
+    let wake = Arc::clone(&answered);
+    broker.committer().set_on_answered(Box::new(move || wake.notify_one()));
+    tokio::spawn(tell_what_is_written(broker.clone(), answered));
     tokio::spawn(tick(broker.clone()));
     tokio::spawn(publish_statistics(broker.clone(), started));
     let (lost, is_lost) = oneshot::channel();
@@ -67,6 +71,16 @@ async fn write_open_batches(broker: BrokerHandle, dirty: Arc<Notify>) {
         }
         sleep(WRITE_AFTER).await;
         broker.committer().kick();
+    }
+}
+
+/// Tells publishers on a thread that also serves them: the engine's thread would have to call the
+/// runtime for each, and could not write the next batch meanwhile.
+async fn tell_what_is_written(broker: BrokerHandle, answered: Arc<Notify>) {
+    loop {
+        // What was answered before the hook was set waits here as well.
+        broker.committer().run_callbacks();
+        answered.notified().await;
     }
 }
 

@@ -16,7 +16,7 @@ use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_log::EXIT_CODE_STORE_FAILED;
-use polymq_model::{Formats, Limits, UserName, VhostName};
+use polymq_model::{Formats, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Committer, Opened, ShardId, Store};
@@ -28,16 +28,17 @@ use tokio::{
 
 use crate::{
     accounts,
-    alarm::{Alarms, memory_high_bytes},
+    alarm::Alarms,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{
-        Config, EndpointProtocol,
+        Config, Endpoint, EndpointProtocol,
         value::{Mechanism, OnDamage},
     },
     facts,
     first_admin::FirstAdmin,
     housekeeping::{self, Watch},
+    limits::limits,
     logging, process,
     store::{self, OpenStore},
     tls,
@@ -124,7 +125,9 @@ impl Running {
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
-        let watched = running.watched(config, mode, &store);
+        let allowed = process::memory_allowed_bytes();
+        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        let watched = running.watched(config, mode, &store, &alarms);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
         let admin = running.recover(config, mode, &store, &opened)?;
@@ -134,10 +137,9 @@ impl Running {
         }
         let users = running.broker.clone();
         logins.find_users_by(Box::new(move |user| users.access().user(user)));
-        let allowed = process::memory_allowed_bytes();
         let watched = Watch {
             store: Arc::clone(&store),
-            alarms: Alarms::new(config.limits.memory_high, &config.disk_free, allowed),
+            alarms,
             disk: store::disk(config),
             disk_slow: config.disk_slow.clone(),
         };
@@ -179,6 +181,7 @@ impl Running {
         for vhost in &vhosts {
             self.broker.create_vhost(vhost.clone());
         }
+        warn_of_missing_exchange(config, &self.broker);
         let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
         let anonymous = config.auth.anonymous_user.as_str();
         if !anonymous.is_empty() && self.broker.access().user(anonymous).is_none() {
@@ -188,14 +191,21 @@ impl Running {
     }
 
     /// What the pages of HTTP show.
-    fn watched(&self, config: &Config, mode: Mode, store: &Arc<dyn Store>) -> Arc<Watched> {
-        let allowed = process::memory_allowed_bytes();
+    fn watched(
+        &self,
+        config: &Config,
+        mode: Mode,
+        store: &Arc<dyn Store>,
+        alarms: &Alarms,
+    ) -> Arc<Watched> {
         let sources = facts::FactSources {
             store: Arc::clone(store),
             committer: Arc::clone(self.broker.committer()),
             data_dir: store::disk(config),
-            memory_high_bytes: memory_high_bytes(config.limits.memory_high, allowed),
+            memory_high_bytes: alarms.memory_high_bytes(),
             disk_low_bytes: config.disk_free.low.0,
+            disk_resume_bytes: config.disk_free.resume.0,
+            reached: alarms.reached(),
             disk_slow: config.disk_slow.clone(),
             started: mode.started,
         };
@@ -313,7 +323,10 @@ impl Protocols {
         };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),
-            mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone())),
+            mqtt: Arc::new(Mqtt::new(
+                config.mqtt.exchange.clone(),
+                config.auth.mechanisms.contains(&Mechanism::ScramSha256),
+            )),
             stomp: Arc::new(Stomp::new(stomp)),
         }
     }
@@ -415,36 +428,19 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
     names.map(|name| VhostName::new(name).context("a vhost of the configuration")).collect()
 }
 
-fn limits(config: &Config) -> Limits {
-    let (limits, mqtt, stomp) = (&config.limits, &config.mqtt, &config.stomp);
-    let or_no_bound = |time: Duration| match u32::try_from(time.as_secs()) {
-        Ok(0) | Err(_) => u32::MAX,
-        Ok(secs) => secs,
-    };
-    Limits {
-        message_bytes_max: limits.message_size.as_usize(),
-        amqp_frame_bytes_max: u32::try_from(config.amqp.frame_size.0).unwrap_or(u32::MAX),
-        channels_max: limits.channels_per_connection,
-        heartbeat: config.amqp.heartbeat,
-        prefetch_max: limits.prefetch_max,
-        login_timeout: config.auth.login_timeout,
-        // One packet may be half of what a stranger may send.
-        login_frame_bytes_max: limits.login_size.as_usize() / 2,
-        login_bytes_max: limits.login_size.as_usize(),
-        connections_max: usize::try_from(limits.connections).unwrap_or(usize::MAX),
-        keep_alive_max_secs: u16::try_from(mqtt.keep_alive_max.as_secs()).unwrap_or(u16::MAX),
-        session_expiry_max_secs: or_no_bound(mqtt.session_expiry_max),
-        topic_alias_max: mqtt.topic_alias_max,
-        receive_max: mqtt.receive_max,
-        subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
-        session_messages_max: u64::from(mqtt.session_messages_max),
-        refused_publish_wait: mqtt.refused_publish_wait,
-        headers_max: usize::from(stomp.headers_max),
-        header_bytes_max: stomp.header_size.as_usize(),
-        transactions_max: usize::from(stomp.transactions_max),
-        destinations_max: usize::try_from(stomp.subscriptions_max).unwrap_or(usize::MAX),
-        publish_block_timeout: limits.publish_block_timeout,
-        ..Limits::default()
+/// Publishes of MQTT clients are refused until somebody declares the exchange.
+fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
+    let exchange = config.mqtt.exchange.as_str();
+    let is_mqtt = |endpoint: &&Endpoint| endpoint.protocol == EndpointProtocol::Mqtt;
+    let vhosts: BTreeSet<_> =
+        config.endpoints.iter().filter(is_mqtt).map(|endpoint| endpoint.vhost.as_str()).collect();
+    for vhost in vhosts.into_iter().filter(|vhost| !broker.has_exchange(vhost, exchange)) {
+        tracing::warn!(
+            event = "mqtt_exchange_missing",
+            vhost,
+            exchange,
+            "mqtt.exchange names an exchange that does not exist; MQTT publishes are refused"
+        );
     }
 }
 

@@ -21,9 +21,9 @@ pub use batch::{BatchWriter, PubRef};
 pub use committer::{CommitStats, Committer, SYNC_BUCKETS_NANOS, Together};
 pub use error::StoreError;
 pub use ids::{CursorId, Epoch, OwnerId, ShardBatch, ShardId};
-pub use polymq_model::{LogId, Seq};
+pub use polymq_model::{Durability, LogId, Seq};
 pub use port::{
-    Batch, Capabilities, Close, CursorState, Damage, Durability, Health, MessageRef, Opened,
-    OpenedLog, Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
+    Batch, Capabilities, Close, CursorState, Damage, Health, Live, MessageRef, Opened, OpenedLog,
+    Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
 };
 pub use state::{Held, Hold};

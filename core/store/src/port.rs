@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    CursorId, Epoch, LogId, OwnerId, Seq, ShardBatch, ShardId, StoreError,
+    CursorId, Durability, Epoch, LogId, OwnerId, Seq, ShardBatch, ShardId, StoreError,
     state::{Held, Hold},
 };
 
@@ -23,69 +23,6 @@ pub struct Batch {
     pub records: u32,
     /// The records, in the encoding of [`record`](crate::record).
     pub payload: Bytes,
-}
-
-/// When a batch counts as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// After `fdatasync`, or COMMIT: survives a power loss.
-    #[default]
-    Sync,
-    /// In the page cache, synced at this interval: a power loss costs up to that much.
-    SyncInterval {
-        /// The interval in milliseconds.
-        ms: u32,
-    },
-    /// In the page cache, synced when the operating system likes.
-    Os,
-    /// In memory.
-    Memory,
-}
-
-impl Durability {
-    /// The one of the two that keeps more.
-    pub fn stronger(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::SyncInterval { ms }, Self::SyncInterval { ms: other }) => {
-                Self::SyncInterval { ms: ms.min(other) }
-            }
-            _ if self.rank() >= other.rank() => self,
-            _ => other,
-        }
-    }
-
-    /// The one of the two that keeps less.
-    pub fn weaker(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::SyncInterval { ms }, Self::SyncInterval { ms: other }) => {
-                Self::SyncInterval { ms: ms.max(other) }
-            }
-            _ if self.rank() <= other.rank() => self,
-            _ => other,
-        }
-    }
-
-    fn rank(self) -> u8 {
-        match self {
-            Self::Memory => 0,
-            Self::Os => 1,
-            Self::SyncInterval { .. } => 2,
-            Self::Sync => 3,
-        }
-    }
-
-    /// Reads `sync`, `sync-interval:<ms>`, `os` or `memory`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "sync" => Some(Self::Sync),
-            "os" => Some(Self::Os),
-            "memory" => Some(Self::Memory),
-            other => {
-                let ms = other.strip_prefix("sync-interval:")?.parse().ok()?;
-                (ms > 0).then_some(Self::SyncInterval { ms })
-            }
-        }
-    }
 }
 
 /// What an engine knows about a shard it has just taken ownership of.
@@ -216,13 +153,37 @@ pub struct Damage {
     pub scrubs: u64,
 }
 
+/// What an engine keeps for those who have not acknowledged it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Live {
+    /// Messages.
+    pub messages: u64,
+    /// The bytes of their properties and bodies.
+    pub bytes: u64,
+}
+
 /// What an engine can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// False when nothing outlives the process.
     pub durable: bool,
+    /// False when every batch is kept as [`Durability::Sync`], whatever is wanted.
+    pub weaker_classes: bool,
     /// The largest payload of one batch in bytes.
     pub batch_bytes_max: u64,
+}
+
+impl Capabilities {
+    /// How well the engine keeps what is wanted so.
+    pub fn kept(&self, wanted: Durability) -> Durability {
+        match wanted {
+            _ if !self.durable => Durability::Memory,
+            Durability::SyncInterval { .. } | Durability::Os if !self.weaker_classes => {
+                Durability::Sync
+            }
+            wanted => wanted,
+        }
+    }
 }
 
 /// How a store is closed.
@@ -261,6 +222,13 @@ pub trait Store: Send + Sync {
 
     /// How the engine feels.
     fn health(&self) -> Health;
+
+    /// What lives in it. Engines that would have to ask their database do not know.
+    ///
+    /// Cost: proportional to the number of logs.
+    fn live(&self) -> Option<Live> {
+        None
+    }
 
     /// What it has found damaged. Engines that leave that to their database find nothing.
     fn damage(&self) -> Damage {

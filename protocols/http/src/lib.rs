@@ -76,6 +76,8 @@ pub struct Facts {
     pub recovered_percent: u8,
     /// What the files of the store take on a disk of this machine.
     pub store_disk_bytes: Option<u64>,
+    /// Messages that live in the store, and the bytes of their properties and bodies.
+    pub store_live: Option<(u64, u64)>,
     /// Bytes that are open or on their way to the store.
     pub store_pending_bytes: u64,
     /// How long the store has not answered what it was given.
@@ -84,6 +86,8 @@ pub struct Facts {
     pub store_batches: u64,
     /// Records written.
     pub store_records: u64,
+    /// Bytes of these batches.
+    pub store_batch_bytes: u64,
     /// Batches by the time they took: upper bound in seconds, and how many took that or less
     /// than that and more than the bound before.
     pub store_sync_buckets: Vec<(f64, u64)>,
@@ -97,6 +101,10 @@ pub struct Facts {
     pub disk_free_bytes: Option<u64>,
     /// Below this publishers wait.
     pub disk_low_bytes: u64,
+    /// Once it was below that, publishers wait until so much is free.
+    pub disk_resume_bytes: u64,
+    /// Which of these marks are reached, by resource.
+    pub marks_reached: Vec<(&'static str, bool)>,
     /// Lines for the log that were dropped, because nobody took them.
     pub log_lines_dropped: u64,
     /// Seconds since the process started.

@@ -159,8 +159,14 @@ fn store(text: &mut Exposition, facts: &Facts) {
     if let Some(bytes) = facts.store_disk_bytes {
         text.single("store_disk_bytes", Gauge, "What the files of the store take.", bytes);
     }
+    if let Some((messages, bytes)) = facts.store_live {
+        text.single("store_live_messages", Gauge, "Messages that the store keeps.", messages);
+        let help = "Bytes of their properties and bodies.";
+        text.single("store_live_bytes", Gauge, help, bytes);
+    }
     text.single("store_batches_total", Counter, "Batches written.", facts.store_batches);
     text.single("store_batch_records_total", Counter, "Records in them.", facts.store_records);
+    text.single("store_batch_bytes_total", Counter, "Bytes of them.", facts.store_batch_bytes);
     let help = "Places at which stored messages were found damaged since the start.";
     text.single("store_damaged_ranges", Gauge, help, facts.store_damaged_ranges);
     let help = "Messages at them that nobody had acknowledged.";
@@ -188,6 +194,14 @@ fn resources(text: &mut Exposition, facts: &Facts) {
     optional("memory_limit_bytes", "Above this publishers wait.", facts.memory_high_bytes);
     optional("disk_free_bytes", "Free space for data.", facts.disk_free_bytes);
     optional("disk_free_limit_bytes", "Below this publishers wait.", Some(facts.disk_low_bytes));
+    let help = "After that they wait until so much is free.";
+    text.single("disk_free_resume_bytes", Gauge, help, facts.disk_resume_bytes);
+    let reached = facts.marks_reached.iter();
+    let reached: Vec<_> =
+        reached.map(|(resource, is)| ([("resource", *resource)], u8::from(*is))).collect();
+    let values = reached.iter().map(|(labels, is)| (&labels[..], *is));
+    let help = "1 while the mark at which publishers wait is reached.";
+    text.family("watermark_reached", Gauge, help, values);
     let help = "Lines for the log that were dropped, because nobody took them.";
     text.single("log_lines_dropped_total", Counter, help, facts.log_lines_dropped);
 }

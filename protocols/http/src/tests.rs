@@ -44,6 +44,8 @@ impl World {
             phase: Arc::clone(&phase),
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
+                store_live: Some((3, 400)),
+                marks_reached: vec![("memory", false), ("disk", true)],
                 store_sync_buckets: vec![(0.001, 1), (f64::INFINITY, 1)],
                 ..Facts::default()
             }),
@@ -111,6 +113,11 @@ async fn metrics_are_text_that_prometheus_reads() {
         "polymq_messages_received_total{protocol=\"amqp\"} 0",
         "polymq_messages_dropped_total{reason=\"unroutable\"} 0",
         "polymq_queue_messages{state=\"ready\"} 0",
+        "polymq_store_live_messages 3",
+        "polymq_store_live_bytes 400",
+        "polymq_store_batch_bytes_total 0",
+        "polymq_watermark_reached{resource=\"memory\"} 0",
+        "polymq_watermark_reached{resource=\"disk\"} 1",
         "polymq_store_sync_seconds_bucket{le=\"+Inf\"} 2",
         "polymq_auth_attempts_total{protocol=\"mqtt\",result=\"failed\"} 0",
     ] {

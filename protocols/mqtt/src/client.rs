@@ -2,8 +2,8 @@
 
 use crate::codec::Version;
 
-/// More than the bytes of an acknowledgement around its reason string.
-const PROBLEM_HEAD_BYTES: usize = 16;
+/// More than the bytes of an acknowledgement around the text in it.
+const ACK_HEAD_BYTES: usize = 16;
 
 /// A client as far as packets after CONNECT depend on it.
 #[derive(Debug, Clone)]
@@ -49,7 +49,14 @@ impl Client {
     /// The text, when the client wants such texts and its packet limit leaves room for it
     /// [MQTT-3.4.2-2].
     pub(crate) fn problem<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let fits = text.len().saturating_add(PROBLEM_HEAD_BYTES) <= self.packet_bytes_max;
+        let fits = text.len().saturating_add(ACK_HEAD_BYTES) <= self.packet_bytes_max;
         (self.is_v5() && self.wants_problems && !text.is_empty() && fits).then_some(text)
+    }
+
+    /// True when an acknowledgement may carry a user property of so many bytes [MQTT-3.1.2-29],
+    /// [MQTT-3.4.2-3].
+    pub(crate) fn takes_ack_property(&self, bytes: usize) -> bool {
+        let fits = bytes.saturating_add(ACK_HEAD_BYTES) <= self.packet_bytes_max;
+        self.is_v5() && self.wants_problems && fits
     }
 }

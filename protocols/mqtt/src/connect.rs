@@ -172,6 +172,8 @@ impl Session {
             let text = "the will's payload is not UTF-8, as its format indicator says";
             return Err(Fault::new(Reason::PAYLOAD_FORMAT_INVALID, text));
         }
+        let invalid = |text: String| Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text);
+        scan.durability().map_err(|bad| invalid(bad.to_string()))?;
         let route = match Route::of_topic(will.topic, &self.shared.exchange, &self.limits) {
             Ok(route) => route,
             Err(Unroutable::Fault(fault)) => return Err(fault),
@@ -186,7 +188,7 @@ impl Session {
         };
         if route.delay_secs > 0 || scan.delays != DelayHeaders::default() {
             let text = "a will is delayed by its will delay interval, and by nothing else";
-            return Err(Fault::new(Reason::IMPLEMENTATION_SPECIFIC, text));
+            return Err(invalid(text.to_owned()));
         }
         Ok(Some(PendingWill {
             route,
@@ -206,6 +208,10 @@ impl Session {
     ) -> Result<Option<Login>, Fault> {
         let ConnectProperties { auth_method, auth_data, .. } = packet.properties;
         match (auth_method, auth_data) {
+            (Some(SCRAM), _) if !self.shared.scram => {
+                let text = "SCRAM-SHA-256 is switched off";
+                return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
+            }
             (Some(SCRAM), Some(data)) => {
                 return Ok(Some(Login::ScramFirst { message: Secret::new(data) }));
             }
@@ -366,7 +372,8 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(&mut Vec::new());
+        .build(&mut Vec::new())
+        .lowered(will.scan.durability().unwrap_or_default());
         Will { message, delay_secs: will.scan.will_delay_secs }
     }
 

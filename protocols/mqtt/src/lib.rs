@@ -23,10 +23,12 @@ mod refusal;
 mod render;
 mod route;
 mod session;
+mod settle;
 mod subscribe;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 
@@ -50,14 +52,17 @@ pub struct Mqtt {
 pub(crate) struct Shared {
     /// The exchange behind plain topics.
     exchange: String,
+    /// SCRAM-SHA-256 is a way to log in.
+    scram: bool,
     counters: Counters,
 }
 
 impl Mqtt {
-    /// MQTT whose topics are those of `exchange`, usually `amq.topic`.
-    pub fn new(exchange: impl Into<String>) -> Self {
+    /// MQTT whose topics are those of `exchange`, usually `amq.topic`, with or without
+    /// SCRAM-SHA-256 as a way to log in.
+    pub fn new(exchange: impl Into<String>, scram: bool) -> Self {
         let (exchange, counters) = (exchange.into(), Counters::default());
-        Self { shared: Arc::new(Shared { exchange, counters }) }
+        Self { shared: Arc::new(Shared { exchange, scram, counters }) }
     }
 
     /// What has been dropped on purpose.
@@ -68,7 +73,7 @@ impl Mqtt {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Self::new(TOPIC_EXCHANGE)
+        Self::new(TOPIC_EXCHANGE, true)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     refusal::{Publish3, codes},
     route::{LastRoute, Route, Unroutable},
     session::{Session, shared_slice},
+    told::Told,
 };
 
 /// What is known about the client's publishes.
@@ -43,13 +44,15 @@ struct Pending {
     number: u64,
     packet_id: u16,
     qos: u8,
+    /// The client asked for a class of durability, so it is told which was reached.
+    asked: bool,
     done: Option<Done>,
 }
 
 #[derive(Debug)]
 struct Done {
     reason: Reason,
-    text: Option<Box<str>>,
+    told: Told,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -194,6 +197,7 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Unroutable> {
+        let durability = scan.durability().map_err(|bad| Unroutable::invalid(&bad))?;
         let Inbound { last_route, aliases, scratch, stripped, last_number, pending, .. } =
             &mut self.inbound;
         let route = match scan.alias {
@@ -207,11 +211,7 @@ impl Session {
             _ => last_route.find(publish.topic, &self.shared.exchange, &self.limits)?,
         };
         let delay = match route.delay_secs {
-            0 => scan.delays.delay().map_err(|bad| Unroutable::Refused {
-                reason: Reason::IMPLEMENTATION_SPECIFIC,
-                kind: RefusalKind::Invalid,
-                text: bad.to_string(),
-            })?,
+            0 => scan.delays.delay().map_err(|bad| Unroutable::invalid(&bad))?,
             secs => Some(Delay::For(secs.saturating_mul(1000))),
         };
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
@@ -233,13 +233,15 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(scratch);
+        .build(scratch)
+        .lowered(durability);
         let mut number = 0;
         if publish.qos > 0 {
             *last_number += 1;
             number = *last_number;
             let (packet_id, qos) = (publish.packet_id, publish.qos);
-            pending.push_back(Pending { number, packet_id, qos, done: None });
+            let asked = durability.is_some();
+            pending.push_back(Pending { number, packet_id, qos, asked, done: None });
         }
         effects.commands.push(Command::Publish(Order {
             publisher: PublisherId(0),
@@ -281,12 +283,13 @@ impl Session {
 
     /// Ends an acknowledged publish without the broker.
     fn done(&mut self, publish: &Publish<'_>, reason: Reason, text: &str, effects: &mut Effects) {
-        let text = self.client.problem(text).map(Into::into);
+        let told = Told::problem(self.client.problem(text));
         self.inbound.pending.push_back(Pending {
             number: self.inbound.last_number,
             packet_id: publish.packet_id,
             qos: publish.qos,
-            done: Some(Done { reason, text }),
+            asked: false,
+            done: Some(Done { reason, told }),
         });
         self.send_acks(effects);
     }
@@ -301,10 +304,14 @@ impl Session {
         effects: &mut Effects,
     ) {
         match outcome {
-            PublishOutcome::Routed => self.settle_publishes(first, last, Reason::SUCCESS, ""),
-            PublishOutcome::Unrouted => {
-                self.settle_publishes(first, last, Reason::NO_MATCHING_SUBSCRIBERS, "");
-            }
+            PublishOutcome::Routed(kept) => self.settle_publishes(first, last, |asked| Done {
+                reason: Reason::SUCCESS,
+                told: Told::kept(kept, asked),
+            }),
+            PublishOutcome::Unrouted => self.settle_publishes(first, last, |_| Done {
+                reason: Reason::NO_MATCHING_SUBSCRIBERS,
+                told: Told::Nothing,
+            }),
             PublishOutcome::Refused(kind) => {
                 self.refused(first, last, kind, "the publish was refused", now, effects);
             }
@@ -342,10 +349,17 @@ impl Session {
             if kind == RefusalKind::TooLarge {
                 return self.disconnect(row.disconnect, "too_large", text, effects);
             }
-            return self.settle_publishes(first, last, row.publish, text);
+            let text = self.client.problem(text).map(str::to_owned);
+            return self.settle_publishes(first, last, |_| Done {
+                reason: row.publish,
+                told: Told::problem(text.as_deref()),
+            });
         }
         match row.publish_3(self.client.version) {
-            Publish3::Acknowledge => self.settle_publishes(first, last, Reason::SUCCESS, ""),
+            Publish3::Acknowledge => self.settle_publishes(first, last, |_| Done {
+                reason: Reason::SUCCESS,
+                told: Told::Nothing,
+            }),
             // A publish of quality of service 0 may get lost; the connection need not.
             Publish3::Stall if first == 0 => {}
             other => self.give_up(other, text, now, effects),
@@ -363,13 +377,13 @@ impl Session {
         }
     }
 
-    fn settle_publishes(&mut self, first: u64, last: u64, reason: Reason, text: &str) {
-        let text = self.client.problem(text);
+    /// Notes how publishes have ended; `how` is told of each whether it asked for a class.
+    fn settle_publishes(&mut self, first: u64, last: u64, how: impl Fn(bool) -> Done) {
         let pending = &mut self.inbound.pending;
         let at = pending.partition_point(|entry| entry.number < first);
         for entry in pending.range_mut(at..).take_while(|entry| entry.number <= last) {
             if entry.done.is_none() {
-                entry.done = Some(Done { reason, text: text.map(Into::into) });
+                entry.done = Some(how(entry.asked));
             }
         }
     }
@@ -381,7 +395,8 @@ impl Session {
         {
             let kind = if qos == 2 { PacketKind::Pubrec } else { PacketKind::Puback };
             let reason = if self.client.is_v5() { done.reason } else { Reason::SUCCESS };
-            put_ack(effects.out.buffer(), kind, packet_id, reason, done.text.as_deref());
+            let properties = done.told.properties(&self.client);
+            put_ack(effects.out.buffer(), kind, packet_id, reason, properties.as_ref());
             let inbound = &mut self.inbound;
             if qos == 1 {
                 inbound.in_use = inbound.in_use.saturating_sub(1);

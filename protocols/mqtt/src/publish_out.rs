@@ -3,9 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use polymq_contract::{
-    Answer, Command, Delivery, DeliveryRange, Effects, InFlight, Outcome, Refusal, Settlement,
-};
+use polymq_contract::{Answer, Command, Delivery, Effects, InFlight, Refusal};
 use polymq_model::{ConsumerId, Now, RequestId, Seq};
 
 use crate::{
@@ -57,9 +55,9 @@ enum Due {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Flight {
-    consumer: ConsumerId,
-    number: u64,
+pub(crate) struct Flight {
+    pub(crate) consumer: ConsumerId,
+    pub(crate) number: u64,
     seq: Seq,
     qos: u8,
     stage: Stage,
@@ -295,7 +293,7 @@ impl Session {
     pub(crate) fn on_ack(
         &mut self,
         kind: PacketKind,
-        ack: Ack,
+        ack: Ack<'_>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
@@ -307,17 +305,17 @@ impl Session {
         let flight = self.outbound.flights.get(&id).copied();
         match (kind, flight) {
             (PacketKind::Puback, Some(flight)) if flight.stage == Stage::Once => {
-                self.settle(&flight, ack.reason, effects);
+                self.settle(&flight, ack, effects);
                 self.outbound.finish(id, effects);
             }
             (PacketKind::Pubrec, Some(flight)) if flight.stage == Stage::Exactly => {
                 if ack.reason.is_error() {
-                    self.settle(&flight, ack.reason, effects);
+                    self.settle(&flight, ack, effects);
                     self.outbound.finish(id, effects);
                 } else {
                     // What the client has received is remembered before its message is let go.
                     self.release(id, effects);
-                    self.settle(&flight, ack.reason, effects);
+                    self.settle(&flight, ack, effects);
                 }
             }
             (PacketKind::Pubrec, Some(flight)) if flight.stage == Stage::Received => {}
@@ -452,45 +450,8 @@ impl Session {
             self.send(delivery, now, effects);
         }
     }
-
-    fn settle(&self, flight: &Flight, reason: Reason, effects: &mut Effects) {
-        let source = self.subscriptions.source(flight.consumer);
-        let is_plain_queue = source.is_some_and(|source| source.queue.is_some());
-        let outcome = match reason.0 {
-            // A subscriber of topics cannot give a message back.
-            _ if !is_plain_queue => Outcome::Accepted,
-            0x97 => Outcome::Returned,
-            0x80 | 0x83 => Outcome::Failed,
-            0x87 | 0x90 | 0x99 => Outcome::Rejected,
-            _ => Outcome::Accepted,
-        };
-        push_settlement(flight.consumer, flight.number, outcome, effects);
-    }
 }
 
 fn put_pubrel(packet_id: u16, reason: Reason, effects: &mut Effects) {
     put_ack(effects.out.buffer(), PacketKind::Pubrel, packet_id, reason, None);
-}
-
-/// Settles one delivery, together with its neighbour when that was the last command. Number 0 needs
-/// no settling.
-pub(crate) fn push_settlement(
-    consumer: ConsumerId,
-    number: u64,
-    outcome: Outcome,
-    effects: &mut Effects,
-) {
-    if number == 0 {
-        return;
-    }
-    if let Some(Command::Settle(last)) = effects.commands.last_mut()
-        && last.consumer == consumer
-        && last.outcome == outcome
-        && last.deliveries.last.checked_add(1) == Some(number)
-    {
-        last.deliveries.last = number;
-        return;
-    }
-    let deliveries = DeliveryRange { first: number, last: number };
-    effects.commands.push(Command::Settle(Settlement::new(consumer, deliveries, outcome)));
 }

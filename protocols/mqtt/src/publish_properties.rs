@@ -1,6 +1,7 @@
 //! What the properties of a PUBLISH say to the broker, read in one pass.
 
 use polymq_model::{
+    BadDurability, DURABILITY, Durability,
     carry::{Field, is_reserved, smaller_ttl},
     delay::DelayHeaders,
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// What one pass over the properties found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
     pub(crate) alias: Option<u16>,
     expiry_secs: Option<u32>,
@@ -24,6 +25,8 @@ pub(crate) struct Scan {
     pub(crate) is_text: bool,
     pub(crate) priority: Option<u8>,
     pub(crate) will_delay_secs: u32,
+    /// The weaker class that is asked for.
+    durability: Option<Result<Durability, BadDurability>>,
     pub(crate) delays: DelayHeaders,
     /// Properties that are not passed on.
     must_strip: bool,
@@ -68,6 +71,9 @@ impl Scan {
         if is_reserved(name) {
             self.must_strip = true;
         }
+        if name == DURABILITY {
+            self.durability.get_or_insert_with(|| Durability::parse(value));
+        }
         match Field::from_key(name) {
             Some(Field::Priority) => self.priority = value.parse().ok().or(self.priority),
             Some(Field::Ttl) => self.ttl_ms = value.parse().ok().or(self.ttl_ms),
@@ -75,6 +81,13 @@ impl Scan {
             Some(Field::User) => self.must_strip = true,
             _ => {}
         }
+    }
+
+    /// The weaker class that is asked for.
+    ///
+    /// Errors: when what is asked for is no class.
+    pub(crate) fn durability(&self) -> Result<Option<Durability>, BadDurability> {
+        self.durability.clone().transpose()
     }
 
     /// When the message expires, 0 for never; an expiry that was carried only shortens it.

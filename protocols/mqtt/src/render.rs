@@ -15,8 +15,8 @@ use crate::{
     },
     convert::{Shown, count_lost, put_properties},
     counters::Counters,
-    publish_out::push_settlement,
     session::Session,
+    settle::push_settlement,
     subscriptions::{Source, Subscriptions},
 };
 

@@ -36,6 +36,14 @@ pub(crate) enum Unroutable {
     },
 }
 
+impl Unroutable {
+    /// A property that has a wrong value.
+    pub(crate) fn invalid(bad: &dyn std::error::Error) -> Self {
+        let (reason, kind) = (Reason::IMPLEMENTATION_SPECIFIC, RefusalKind::Invalid);
+        Self::Refused { reason, kind, text: bad.to_string() }
+    }
+}
+
 impl Route {
     /// Finds the way of `topic`; plain topics go to `exchange`.
     pub(crate) fn of_topic(

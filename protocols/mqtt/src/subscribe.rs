@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use polymq_contract::{Answer, Command, Effects, Refusal, Subscription, SubscriptionTarget};
+use polymq_model::Value;
 
 use crate::{
     ask::{Ask, Collecting},
@@ -15,6 +16,9 @@ use crate::{
     subscriptions::Unfit,
 };
 
+/// Most bytes of the arguments of a subscription, which its client session remembers.
+const ARGUMENTS_BYTES_MAX: usize = 4096;
+
 /// The code of every failure in SUBACK of MQTT 3.1.1.
 const FAILURE: u8 = 0x80;
 
@@ -26,7 +30,7 @@ impl Session {
         for (at, filter) in packet.filters.iter().enumerate() {
             let exchange = &self.shared.exchange;
             let prepared = self.subscriptions.prepare(filter, packet.id, exchange, &self.limits);
-            match prepared {
+            match prepared.and_then(|subscription| with_arguments(subscription, &packet.user)) {
                 Ok(subscription) => {
                     let is_new = !self.subscriptions.contains(filter.filter);
                     self.subscriptions.insert(&subscription, exchange, &self.limits);
@@ -181,6 +185,26 @@ impl Session {
             self.put_answer(&packet, effects);
         }
     }
+}
+
+/// The subscription with the user properties that are arguments of its queue or its consumer.
+fn with_arguments(
+    mut subscription: Subscription,
+    user: &[(&str, &str)],
+) -> Result<Subscription, Unfit> {
+    if matches!(subscription.target, SubscriptionTarget::Topic { .. }) {
+        return Ok(subscription);
+    }
+    let arguments = user.iter().filter(|(name, _)| name.starts_with("x-"));
+    let bytes: usize = arguments.clone().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > ARGUMENTS_BYTES_MAX {
+        let text = format!("arguments of {bytes} bytes; at most {ARGUMENTS_BYTES_MAX} are kept");
+        return Err(Unfit::Refused(Reason::IMPLEMENTATION_SPECIFIC, text));
+    }
+    subscription.arguments = arguments
+        .map(|(name, value)| ((*name).to_owned(), Value::String((*value).to_owned())))
+        .collect();
+    Ok(subscription)
 }
 
 impl Collecting {

@@ -188,6 +188,7 @@ impl Subscriptions {
             retain_handling: filter.retain_handling,
             id,
             consumer,
+            arguments: Vec::new(),
         })
     }
 

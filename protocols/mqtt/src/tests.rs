@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Kept, Matched,
+    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Matched,
     OpenedClientSession, Peer, Protocol, ProtocolSession, PublishOutcome, Transport,
 };
 use polymq_model::{
-    ConsumerId, Limits, Message, NewMessage, Now, PublisherId, RequestId, Seq, UserName, VhostName,
-    message::Body,
+    ConsumerId, Durability, Limits, Message, NewMessage, Now, PublisherId, RequestId, Seq,
+    UserName, VhostName, message::Body,
 };
 use proptest::prelude::*;
 
@@ -61,8 +61,9 @@ fn answers(effects: &mut Effects, events: &mut EventBatch) {
             }
             Command::Publish(publish) if publish.number > 0 => {
                 let (first, last) = (publish.number, publish.number);
-                let (publisher, outcome) = (PublisherId(0), PublishOutcome::Routed);
-                events.push(Event::Confirmed { publisher, first, last, outcome, kept: Kept::Sync });
+                let (publisher, outcome) =
+                    (PublisherId(0), PublishOutcome::Routed(Durability::Sync));
+                events.push(Event::Confirmed { publisher, first, last, outcome });
                 continue;
             }
             _ => continue,

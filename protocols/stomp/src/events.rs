@@ -12,8 +12,8 @@ impl Session {
     pub(crate) fn on_event(&mut self, event: Event, now: Now, effects: &mut Effects) {
         match event {
             Event::Delivered(delivery) => self.deliver(&delivery, now, effects),
-            Event::Confirmed { first, last, outcome, kept, .. } => match outcome {
-                PublishOutcome::Routed => self.receipts.confirmed(first, last, Some(kept)),
+            Event::Confirmed { first, last, outcome, .. } => match outcome {
+                PublishOutcome::Routed(kept) => self.receipts.confirmed(first, last, Some(kept)),
                 PublishOutcome::Unrouted => self.receipts.confirmed(first, last, None),
                 PublishOutcome::Refused(kind) => {
                     let failure = Failure::of_kind(kind, "the message was not taken");

@@ -63,7 +63,8 @@ impl QueueWish {
         })
     }
 
-    /// SEND names arguments only; its `persistent` is about the message.
+    /// SEND names arguments only; its `persistent` and `x-durability` are
+    /// about the message.
     fn of_send(frame: &Frame<'_>) -> Step<Self> {
         let read = |name: &str| frame.find(name).map(|value| flag(name, &value)).transpose();
         Ok(Self {
@@ -97,7 +98,7 @@ impl QueueWish {
 }
 
 /// Arguments that the first SEND to a queue may name. All other headers are the message's own.
-const QUEUE_ARGUMENTS: [&str; 21] = [
+const QUEUE_ARGUMENTS: [&str; 20] = [
     "x-consumer-timeout",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
@@ -110,7 +111,6 @@ const QUEUE_ARGUMENTS: [&str; 21] = [
     "x-delayed-retry-type",
     "x-delivery-limit",
     "x-delivery-limit-counts",
-    "x-durability",
     "x-expires",
     "x-max-length",
     "x-max-length-bytes",

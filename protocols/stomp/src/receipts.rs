@@ -5,8 +5,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use polymq_contract::Kept;
-use polymq_model::RequestId;
+use polymq_model::{Durability, RequestId};
 
 use crate::codec::writer::{Told, put_receipt};
 
@@ -75,8 +74,8 @@ impl Receipts {
     }
 
     /// Publishes `first` to `last` have ended well.
-    pub(crate) fn confirmed(&mut self, first: u64, last: u64, kept: Option<Kept>) {
-        let told = Told { kept: kept.map(Kept::as_str), is_unrouted: kept.is_none() };
+    pub(crate) fn confirmed(&mut self, first: u64, last: u64, kept: Option<Durability>) {
+        let told = Told { kept, is_unrouted: kept.is_none() };
         let at = self.waiting.partition_point(|waiting| waiting.number < first);
         let entries = self.waiting.range_mut(at..);
         for waiting in entries.take_while(|waiting| waiting.number <= last) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use polymq_contract::{Command as Order, Effects, Publish, RefusalKind};
 use polymq_model::{
-    Now, PublisherId, Value,
+    BadDurability, DURABILITY, Durability, Now, PublisherId, Value,
     carry::{Field, is_reserved, smaller_ttl},
     delay::DelayHeaders,
     message::{Body, NewMessage},
@@ -37,6 +37,7 @@ struct Scan<'a> {
     carried_qos: Option<u8>,
     retain: bool,
     delays: DelayHeaders,
+    durability: Option<Durability>,
 }
 
 /// What a header of SEND says to the broker.
@@ -51,6 +52,7 @@ enum Known {
     Expires,
     UserId,
     Retain,
+    Durability,
     /// It asks for the message to be routed later.
     Delay,
     Carried(Field),
@@ -78,6 +80,7 @@ fn known(name: &str) -> Known {
         _ if DelayHeaders::is_one(name.as_bytes()) => Known::Delay,
         _ if !name.starts_with("x-") => Known::Other,
         "x-retain" => Known::Retain,
+        DURABILITY => Known::Durability,
         _ if is_reserved(name) => Known::Reserved,
         _ => match Field::from_key(name) {
             Some(field @ (Field::Ttl | Field::Qos | Field::User)) => Known::Carried(field),
@@ -168,6 +171,10 @@ impl<'a> Scan<'a> {
                 self.retain |= value == "true";
                 Ok(())
             }
+            Known::Durability => set(&mut self.durability, || {
+                let wrong = |bad: BadDurability| Failure::invalid(bad.to_string());
+                Durability::parse(value).map_err(wrong)
+            }),
             Known::Carried(Field::Ttl) => set(&mut self.carried_ttl_ms, || number(name, value)),
             Known::Carried(_) => {
                 self.carried_qos = digits(value).and_then(|n| u8::try_from(n).ok());
@@ -261,7 +268,8 @@ impl Session {
             arrived_ms: now.unix_ms,
             extra_keys: Vec::new(),
         }
-        .build(&mut self.scratch);
+        .build(&mut self.scratch)
+        .lowered(scan.durability);
         let publish = Publish {
             publisher: PUBLISHER,
             number: 0,

@@ -377,7 +377,15 @@ impl LogCore {
             let doing = "numbering a prepared log file";
             let number = self.take_file_number()?;
             let (from, to) = (wal_name(prepared.number.get()), wal_name(number.get()));
-            self.home.disk.rename(&from, &to).map_err(fatal_at(doing))?;
+            match self.home.disk.rename(&from, &to).map_err(io_at(doing)) {
+                Ok(()) => {}
+                // The next file is made when it is needed.
+                Err(Failure::Full(_) | Failure::ReadOnly(_)) => {
+                    self.discard(&prepared);
+                    return Ok(());
+                }
+                Err(failure) => return Err(failure),
+            }
             self.home.disk.sync_dir(WAL_DIR).map_err(fatal_at(doing))?;
             prepared.number = number;
         }

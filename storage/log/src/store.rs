@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, LogId,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, Live, LogId,
     MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
     StoreError,
 };
@@ -192,7 +192,8 @@ pub(crate) fn note(shared: &Mutex<Shared>, range: &Unreadable) {
 
 impl Store for LogStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, batch_bytes_max: u64::from(u32::MAX) }
+        let batch_bytes_max = u64::from(u32::MAX);
+        Capabilities { durable: true, weaker_classes: true, batch_bytes_max }
     }
 
     fn open(&self, _shard: ShardId, me: OwnerId, reply: Reply<Opened>) {
@@ -221,6 +222,12 @@ impl Store for LogStore {
 
     fn health(&self) -> Health {
         self.status.health.lock().clone()
+    }
+
+    fn live(&self) -> Option<Live> {
+        let shared = self.status.shared.lock().clone()?;
+        let shared = shared.lock();
+        Some(Live { messages: shared.state.live_count(), bytes: shared.state.live_bytes() })
     }
 
     fn damage(&self) -> Damage {

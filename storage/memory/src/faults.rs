@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, LogId, Reply, Seq, ShardBatch, StoreError};
+use polymq_store::{Batch, Durability, LogId, Reply, Seq, ShardBatch, StoreError};
 
 /// What the store does wrong from now on. Submissions are counted from 1, over all openings.
 #[derive(Default)]
@@ -15,6 +15,7 @@ pub struct Faults {
 #[derive(Default)]
 struct Inner {
     submits: u64,
+    last_wanted: Option<Durability>,
     fail_at: BTreeMap<u64, (StoreError, bool)>,
     fail_all: Option<StoreError>,
     is_delaying: bool,
@@ -86,13 +87,19 @@ impl Faults {
         self.inner.lock().submits
     }
 
+    /// How well the latest batch was to be kept, if there was one.
+    pub fn last_wanted(&self) -> Option<Durability> {
+        self.inner.lock().last_wanted
+    }
+
     pub(crate) fn take_delayed(&self) -> Option<(Batch, Reply<ShardBatch>)> {
         self.inner.lock().delayed.pop_front()
     }
 
-    pub(crate) fn plan(&self, batch: Batch, reply: Reply<ShardBatch>) -> Plan {
+    pub(crate) fn plan(&self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) -> Plan {
         let mut inner = self.inner.lock();
         inner.submits += 1;
+        inner.last_wanted = Some(wanted);
         let now = inner.submits;
         match inner.fail_at.remove(&now) {
             Some((error, true)) => return Plan::CommitAndFail(batch, error, reply),

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, LogId, MessageRef,
+    Batch, Capabilities, Close, CursorId, CursorState, Durability, Health, Live, LogId, MessageRef,
     Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
     StoredMessage,
     record::Checks,
@@ -28,6 +28,7 @@ use faults::Plan;
 pub struct MemoryStore {
     inner: Mutex<Inner>,
     faults: Faults,
+    posing_as: Option<Capabilities>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +59,11 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that claims to be more than it is, for tests of who asks.
+    pub fn posing_as(capabilities: Capabilities) -> Self {
+        Self { posing_as: Some(capabilities), ..Self::default() }
     }
 
     /// Makes it misbehave.
@@ -147,7 +153,9 @@ fn message(id: LogId, log: &LogState<Index<Kept>>, seq: Seq, kept: &Kept) -> Sto
 
 impl Store for MemoryStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: false, batch_bytes_max: u64::from(u32::MAX) }
+        let batch_bytes_max = u64::from(u32::MAX);
+        let own = Capabilities { durable: false, weaker_classes: false, batch_bytes_max };
+        self.posing_as.unwrap_or(own)
     }
 
     fn open(&self, _shard: ShardId, _me: OwnerId, reply: Reply<Opened>) {
@@ -161,8 +169,8 @@ impl Store for MemoryStore {
         reply(Ok(opened));
     }
 
-    fn submit(&self, batch: Batch, _wanted: Durability, reply: Reply<ShardBatch>) {
-        match self.faults.plan(batch, reply) {
+    fn submit(&self, batch: Batch, wanted: Durability, reply: Reply<ShardBatch>) {
+        match self.faults.plan(batch, wanted, reply) {
             Plan::Commit(batch, reply) => self.commit(batch, reply),
             Plan::Fail(error, reply) => reply(Err(error)),
             Plan::CommitAndFail(batch, error, reply) => {
@@ -228,6 +236,11 @@ impl Store for MemoryStore {
 
     fn health(&self) -> Health {
         Health::Ok
+    }
+
+    fn live(&self) -> Option<Live> {
+        let inner = self.inner.lock();
+        Some(Live { messages: inner.state.live_count(), bytes: inner.state.live_bytes() })
     }
 
     fn close(&self, _how: Close, reply: Reply<()>) {

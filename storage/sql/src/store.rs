@@ -138,7 +138,7 @@ fn ask<R>(reads: &UnboundedSender<Read<R>>, read: Read<R>) {
 
 impl Store for SqlStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, batch_bytes_max: BATCH_BYTES_MAX }
+        Capabilities { durable: true, weaker_classes: false, batch_bytes_max: BATCH_BYTES_MAX }
     }
 
     fn open(&self, shard: ShardId, me: OwnerId, reply: Reply<Opened>) {

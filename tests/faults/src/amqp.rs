@@ -121,6 +121,25 @@ pub fn publish(exchange: &str, key: &str, body: &[u8]) -> Vec<u8> {
     [method.frame(CHANNEL), content_header(length), body_frame(body)].concat()
 }
 
+/// As [`publish`], with one header whose value is text.
+pub fn publish_with(exchange: &str, key: &str, header: (&str, &str), body: &[u8]) -> Vec<u8> {
+    let (name, value) = header;
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let mut table = vec![u8::try_from(name.len()).unwrap_or(u8::MAX)];
+    table.extend(name.as_bytes());
+    table.push(b'S');
+    table.extend(size(value.len()));
+    table.extend(value.as_bytes());
+    let mut head = vec![0, 60, 0, 0];
+    head.extend(u64::try_from(body.len()).unwrap_or(u64::MAX).to_be_bytes());
+    head.extend([0x30, 0x00]);
+    head.extend(size(table.len()));
+    head.extend(table);
+    head.push(2);
+    let method = Method::new((60, 40)).u16(0).short(exchange).short(key).u8(0);
+    [method.frame(CHANNEL), frame(HEADER, CHANNEL, &head), body_frame(body)].concat()
+}
+
 /// A frame as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Frame {

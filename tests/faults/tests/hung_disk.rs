@@ -100,7 +100,7 @@ fn k13_a_file_system_that_aborts_is_served_from_again_after_its_repair() {
         thread::sleep(Duration::from_millis(300));
         disk.abort().unwrap();
         // A failed sync ends the process; a refused write does not.
-        let end = broker.ended_within(Duration::from_secs(2)).unwrap();
+        let end = broker.ended_within(Duration::from_millis(800)).unwrap();
         match end {
             Some(status) => assert_eq!(status.code(), Some(STORE_FAILED), "{}", home.log()),
             None => assert!(await_health(&home, &broker, false).0.contains("read-only")),

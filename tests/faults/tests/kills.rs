@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use polymq_faults::{
-    amqp::{Amqp, Method},
+    amqp::{Amqp, Method, publish_with},
     broker::{Home, end},
     load::{Run, Stage, Target, amqp_publisher, judge},
     random::Random,
@@ -101,6 +101,34 @@ fn messages_that_were_not_acknowledged_wait_after_a_kill() {
     assert_eq!(client.declare("q").unwrap(), 2);
     let purge = Method::new((50, 30)).u16(0).short("q").u8(0);
     assert_eq!(client.call(&purge, (50, 31)).unwrap(), 2_u32.to_be_bytes());
+}
+
+#[test]
+fn confirmed_publishes_of_every_class_but_memory_survive_a_kill() {
+    const MESSAGES: u32 = 200;
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.confirm_select().unwrap();
+    let classes = ["memory", "os", "sync-interval:1000", "sync"];
+    for class in classes {
+        client.declare(class).unwrap();
+    }
+    // One by one, so that no class can hide in the batch of a stronger one.
+    for _ in 0..MESSAGES {
+        for class in classes {
+            let header = ("x-durability", class);
+            client.send(&publish_with("", class, header, b"m")).unwrap();
+            client.expect((60, 80)).unwrap();
+        }
+    }
+    broker.kill();
+    let broker = home.start().unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    for class in classes {
+        let kept = if class == "memory" { 0 } else { MESSAGES };
+        assert_eq!(client.declare(class).unwrap(), kept, "{class}");
+    }
 }
 
 #[test]

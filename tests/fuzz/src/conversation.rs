@@ -7,11 +7,13 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Kept, Matched,
+    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Matched,
     OpenedClientSession, Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal,
     RefusalKind, SubscriptionTarget, Transport,
 };
-use polymq_model::{ConsumerId, Limits, Message, Now, RequestId, Seq, UserName, VhostName};
+use polymq_model::{
+    ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
+};
 
 /// Output may exceed the input by what the server says unasked, and by its error texts.
 const UNASKED_BYTES: usize = 8 * 1024;
@@ -299,15 +301,9 @@ impl Conversation {
             let outcome = match number % 5 {
                 0 => PublishOutcome::Refused(RefusalKind::Full),
                 1 => PublishOutcome::Unrouted,
-                _ => PublishOutcome::Routed,
+                _ => PublishOutcome::Routed(Durability::Sync),
             };
-            self.events.push(Event::Confirmed {
-                publisher,
-                first: number,
-                last: number,
-                outcome,
-                kept: Kept::Sync,
-            });
+            self.events.push(Event::Confirmed { publisher, first: number, last: number, outcome });
         }
     }
 

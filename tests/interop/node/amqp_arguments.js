@@ -243,6 +243,21 @@ ours('dead-letter strategy, durability and largest message', () =>
     },
   ));
 
+ours('delay of a message and of an exchange', () =>
+  withQueue({}, async ({ channel, queue }) => {
+    const delayed = { arguments: { 'x-delayed-type': 'direct' }, autoDelete: true };
+    await channel.assertExchange('node-delayed', 'x-delayed-message', delayed);
+    await channel.bindQueue(queue, 'node-delayed', 'k');
+    const inbox = await consume(channel, queue, { noAck: true });
+    for (const [exchange, key] of [['', queue], ['node-delayed', 'k']]) {
+      const sent = Date.now();
+      channel.publish(exchange, key, Buffer.from('later'), { headers: { 'x-delay': 300 } });
+      const { properties } = await inbox.next();
+      assert.ok(Date.now() - sent >= 290);
+      assert.equal(properties.headers['x-delay'], -300);
+    }
+  }));
+
 ours('hashes of headers and of properties', () =>
   withQueue({}, async ({ channel, queue }) => {
     const by = [{ 'hash-header': 'customer' }, { 'hash-property': 'message_id' }];

@@ -391,6 +391,26 @@ def topic_syntax_of_a_binding():
 
 
 @case
+def delay_on_every_exchange():
+    only_for("polymq")
+    with Queue(None) as queue:
+        queue.channel.exchange_declare("pika-delayed", "x-delayed-message",
+                                       arguments={"x-delayed-type": "topic"})
+        queue.channel.queue_bind(queue.name, "pika-delayed", "a.#")
+        for exchange, key, delay in (("", queue.name, 300), ("", queue.name, "300"),
+                                     ("pika-delayed", "a.b", 300)):
+            sent = time.monotonic()
+            queue.channel.basic_publish(exchange, key, b"later", pika.BasicProperties(
+                headers={"x-delay": delay, "mine": 1}))
+            equal(queue.count(), 0)
+            _, properties, body = take(queue.channel, queue.name, 1, auto_ack=True)[0]
+            queue.channel.cancel()
+            within(time.monotonic() - sent, 0.28, 3, "delay")
+            equal((body, properties.headers), (b"later", {"mine": 1, "x-delay": -300}))
+        queue.channel.exchange_delete("pika-delayed")
+
+
+@case
 def copies_by_cc_and_bcc():
     with Queue(None) as queue:
         queue.channel.basic_publish("", "nobody", b"copy", pika.BasicProperties(

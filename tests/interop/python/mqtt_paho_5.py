@@ -235,6 +235,21 @@ def a_share_is_a_queue_whose_messages_expire_and_wait():
         equal(again.receive().payload, b"stays")
 
 
+@case
+def a_delayed_publish_comes_in_its_time():
+    only_for("polymq")
+    with Client() as client:
+        client.subscribe("later/#")
+        sent = time.monotonic()
+        equal(client.publish("$delayed/1/later/x", b"x", UserProperty=[("k", "v")]), 0)
+        client.publish("later/y", b"at once")
+        equal(client.receive().topic, "later/y")
+        message = client.receive()
+        within(time.monotonic() - sent, 0.9, 5, "delay")
+        equal((message.topic, message.payload), ("later/x", b"x"))
+        assert ("k", "v") in message.properties.UserProperty
+
+
 def leave_and_be_missed(make, **more):
     """Disconnects with the will, whose arrival shows that the broker has read the DISCONNECT."""
     with Client() as watcher:

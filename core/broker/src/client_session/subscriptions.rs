@@ -6,7 +6,7 @@ use polymq_contract::{
     Broadcast, Matched, Refusal, RefusalKind, Subscription, SubscriptionIds, SubscriptionTarget,
 };
 use polymq_model::{
-    ExchangeName, Message, Now, QueueName,
+    Durability, ExchangeName, Message, Now, QueueName,
     topic::{Pattern, Syntax},
 };
 use polymq_store::ShardBatch;
@@ -190,12 +190,13 @@ impl Core {
         }
     }
 
-    /// Remembers the packet ids of received messages of quality of service 2.
+    /// Remembers the packet ids of received messages of quality of service 2, so well.
     pub(crate) fn remember_received(
         &self,
         vhost: &Vhost,
         session: &ClientSession,
         packet_ids: &[u16],
+        durability: Durability,
     ) -> Option<ShardBatch> {
         let mut state = session.state.lock();
         state.received.extend(packet_ids);
@@ -205,7 +206,7 @@ impl Core {
                     writer.meta_put(&received_key(vhost, session, *packet_id), &[]);
                 }
             };
-            self.committer.append(write).0
+            self.committer.append_as(durability, write).0
         })
     }
 

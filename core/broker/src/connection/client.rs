@@ -11,7 +11,12 @@ use polymq_contract::{
 };
 use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value};
 
-use super::{BrokerConnection, consume::Held, routes::Cached};
+use super::{
+    BrokerConnection,
+    consume::{Held, Manner},
+    routes::Cached,
+    topology::add_default_type,
+};
 use crate::{
     access::{Configure, Read, Write},
     client_session::{Closing, Opened, Parked, SESSION_QUEUE},
@@ -207,21 +212,23 @@ impl BrokerConnection {
     ) -> Result<(), Refusal> {
         let vhost = self.open_host()?;
         let client = self.client.clone().ok_or_else(no_session)?;
+        let manner = Manner::parse(&subscription.arguments)?;
         let permits = (
             crate::access::Access::own::<Write>(),
             self.permit::<Read>(&vhost, "exchange", exchange)?,
         );
         let name = QueueName::new(queue).map_err(bad_name)?;
-        let arguments: Table = vec![(
-            "x-expires".to_owned(),
-            Value::I64(i64::try_from(self.core.share_expiry_ms).unwrap_or(i64::MAX)),
-        )];
-        let mut settings = QueueSettings::parse(arguments, self.core.durability)?;
-        settings.durable = true;
         let existing = vhost.topology.load().queue(queue).cloned();
         let queue = match existing {
             Some(queue) => queue,
-            None => self.core.create_queue(&vhost, name, settings)?.0,
+            None => {
+                // What the client says stands behind and wins.
+                let expiry_ms = i64::try_from(self.core.share_expiry_ms).unwrap_or(i64::MAX);
+                let mut arguments = vec![("x-expires".to_owned(), Value::I64(expiry_ms))];
+                arguments.extend_from_slice(&subscription.arguments);
+                let settings = self.lasting_queue(&vhost, queue, arguments)?;
+                self.core.create_queue(&vhost, name, settings)?.0
+            }
         };
         let binding = Binding {
             destination: Destination::Queue(queue.clone()),
@@ -232,7 +239,7 @@ impl BrokerConnection {
             )]),
         };
         self.core.bind(&permits, &vhost, exchange, binding)?;
-        self.subscribe_to(request, subscription, &vhost, &client, queue, now)?;
+        self.subscribe_to(request, subscription, (&vhost, &client), (queue, manner), now)?;
         if let Some(held) = self.consumers.get_mut(&subscription.consumer) {
             held.parks = true;
         }
@@ -248,21 +255,36 @@ impl BrokerConnection {
     ) -> Result<(), Refusal> {
         let vhost = self.open_host()?;
         let client = self.client.clone().ok_or_else(no_session)?;
+        let manner = Manner::parse(&subscription.arguments)?;
         self.permit::<Read>(&vhost, "queue", name)?;
         let queue = match self.core.find_queue(&vhost, name, self.id) {
             Ok(queue) => queue,
             Err(missing) if missing.kind == RefusalKind::NotFound => {
                 self.permit::<Configure>(&vhost, "queue", name)?;
                 check_not_reserved("queue", name)?;
+                let settings = self.lasting_queue(&vhost, name, subscription.arguments.clone())?;
                 let name = QueueName::new(name).map_err(bad_name)?;
-                let durability = self.core.durability;
-                let settings =
-                    QueueSettings { durable: true, durability, ..QueueSettings::default() };
                 self.core.create_queue(&vhost, name, settings)?.0
             }
             Err(refusal) => return Err(refusal),
         };
-        self.subscribe_to(request, subscription, &vhost, &client, queue, now)
+        self.subscribe_to(request, subscription, (&vhost, &client), (queue, manner), now)
+    }
+
+    /// What a queue begins with that is made for a subscription.
+    ///
+    /// Errors: those of its arguments, kind `Denied`.
+    fn lasting_queue(
+        &self,
+        vhost: &Vhost,
+        name: &str,
+        mut arguments: Table,
+    ) -> Result<QueueSettings, Refusal> {
+        add_default_type(vhost, name, true, &mut arguments);
+        let mut settings = QueueSettings::parse(arguments, self.core.durability)?;
+        settings.durable = true;
+        self.check_dead_letters(vhost, name, &settings)?;
+        Ok(settings)
     }
 
     /// Consumes from a real queue for a subscription, and remembers it in the client session.
@@ -270,9 +292,8 @@ impl BrokerConnection {
         &mut self,
         request: RequestId,
         subscription: &Subscription,
-        vhost: &Arc<Vhost>,
-        client: &Arc<crate::client_session::ClientSession>,
-        queue: Arc<Queue>,
+        (vhost, client): (&Arc<Vhost>, &Arc<crate::client_session::ClientSession>),
+        (queue, manner): (Arc<Queue>, Manner),
         now: Now,
     ) -> Result<(), Refusal> {
         queue.check_shareable()?;
@@ -287,7 +308,8 @@ impl BrokerConnection {
             return Ok(());
         }
         let consumer = subscription.consumer;
-        let spec = self.subscriber_spec(consumer);
+        let (priority, timeout_ms) = (manner.priority, manner.timeout_ms);
+        let spec = ConsumerSpec { priority, timeout_ms, ..self.subscriber_spec(consumer) };
         self.attach(queue, spec, None, now);
         if !self.consumers.contains_key(&consumer) {
             // The queue has gone, or become somebody's alone, at this very moment.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{Answer, Consume, Event, Outcome, Refusal, RefusalKind, Settlement};
-use polymq_model::{ConsumerId, Now, RequestId, value::find};
+use polymq_model::{ConsumerId, Now, RequestId, Table, value::find};
 
 use super::BrokerConnection;
 use crate::{
@@ -23,6 +23,31 @@ pub(super) struct Held {
     pub(super) active: bool,
     /// What its client has begun to receive stays with it when the client goes away.
     pub(super) parks: bool,
+}
+
+/// What the arguments of a consumer say.
+#[derive(Default)]
+pub(super) struct Manner {
+    pub(super) priority: i64,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+impl Manner {
+    /// Errors: kind `Invalid` for another type or range.
+    pub(super) fn parse(arguments: &Table) -> Result<Self, Refusal> {
+        let number = |name, least, wanted| match find(arguments, name) {
+            None => Ok(None),
+            Some(value) => match value.as_i64().filter(|number| *number >= least) {
+                Some(number) => Ok(Some(number)),
+                None => Err(crate::queue::invalid(name, value, wanted)),
+            },
+        };
+        let timeout = number("x-consumer-timeout", 0, "a number of at least 0")?;
+        Ok(Self {
+            priority: number("x-priority", i64::MIN, "a whole number")?.unwrap_or(0),
+            timeout_ms: timeout.and_then(|ms| u64::try_from(ms).ok()),
+        })
+    }
 }
 
 /// A get whose message is being read.
@@ -46,18 +71,9 @@ impl BrokerConnection {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", &consume.queue)?;
             let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
-            let number = |name, least, wanted| match find(&consume.arguments, name) {
-                None => Ok(None),
-                Some(value) => match value.as_i64().filter(|number| *number >= least) {
-                    Some(number) => Ok(Some(number)),
-                    None => Err(crate::queue::invalid(name, value, wanted)),
-                },
-            };
-            let priority = number("x-priority", i64::MIN, "a whole number")?.unwrap_or(0);
-            let timeout = number("x-consumer-timeout", 0, "a number of at least 0")?;
-            Ok((queue, priority, timeout.and_then(|ms| u64::try_from(ms).ok())))
+            Ok((queue, Manner::parse(&consume.arguments)?))
         })();
-        let (queue, priority, timeout_ms) = match found {
+        let (queue, Manner { priority, timeout_ms }) = match found {
             Ok(found) => found,
             Err(refusal) => return self.answer(consume.request, Err(refusal), None),
         };
@@ -260,6 +276,10 @@ impl BrokerConnection {
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement, now: Now) {
+        // Dead letters are of this moment and must find what was published before.
+        if settlement.outcome != Outcome::Accepted {
+            self.finish_run(now);
+        }
         let Some(held) = self.consumers.get(&settlement.consumer) else { return };
         let (range, outcome) = (settlement.deliveries, settlement.outcome);
         let count = range.last.saturating_sub(range.first).saturating_add(1);
@@ -268,7 +288,6 @@ impl BrokerConnection {
             Outcome::Returned | Outcome::Failed => self.tally.returned += 1,
             Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
         }
-        // Dead letters are of this moment and must find what was published before.
         let done = held.queue.settle(held.slot, &settlement, now.unix_ms);
         let bounded = held.group.is_bounded();
         let group = held.group.clone();

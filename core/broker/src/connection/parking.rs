@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use polymq_contract::{Kept, Publish, PublishOutcome, Refusal, RefusalKind, Transaction};
+use polymq_contract::{Publish, PublishOutcome, Refusal, RefusalKind, Transaction};
 use polymq_model::Now;
 
 use super::BrokerConnection;
@@ -155,7 +155,7 @@ impl BrokerConnection {
         }
         self.tally.refused += 1;
         let refused = PublishOutcome::Refused(RefusalKind::Full);
-        self.end_publish(publish.publisher, publish.number, refused, Kept::Memory, None);
+        self.end_publish(publish.publisher, publish.number, refused, None);
     }
 
     fn blocked_too_long(&self) -> Refusal {

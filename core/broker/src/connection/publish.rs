@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Kept, Publish, PublishOutcome, Refusal, RefusalKind};
+use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
-    Message, Now, PublisherId,
+    Durability, Message, Now, PublisherId,
     address::{ADDRESS_KEY_PREFIX, Address},
     delay::Delay,
 };
@@ -42,10 +42,10 @@ struct Numbered {
     number: u64,
     /// Its place in the run.
     place: usize,
-    /// It asked for persistence.
-    is_durable: bool,
     /// The packet id that the client session remembers once the message has been taken.
     received: Option<u16>,
+    /// How well the message may be kept.
+    durability: Durability,
 }
 
 /// A range of publishes that ended alike.
@@ -55,7 +55,6 @@ pub(super) struct Ended {
     first: u64,
     last: u64,
     outcome: PublishOutcome,
-    kept: Kept,
     /// Told when this is durable.
     batch: Option<ShardBatch>,
 }
@@ -117,12 +116,10 @@ impl BrokerConnection {
             }
         }
         if publish.number > 0 {
-            let (publisher, number) = (publish.publisher, publish.number);
-            let received = publish.received;
+            let Publish { publisher, number, received, .. } = publish;
             let place = self.run.messages.len();
-            let is_durable = publish.message.is_durable();
-            let numbered = Numbered { publisher, number, place, is_durable, received };
-            self.run.numbers.push(numbered);
+            let durability = publish.message.durability();
+            self.run.numbers.push(Numbered { publisher, number, place, received, durability });
         }
         if publish.message.is_durable() {
             self.run.bytes += publish.message.size();
@@ -151,29 +148,31 @@ impl BrokerConnection {
         if mandatory && route.targets.is_empty() {
             self.tally.unrouted += 1;
             self.outbox.push(Event::Returned { publisher, message });
-            let unrouted = PublishOutcome::Unrouted;
-            return self.end_publish(publisher, number, unrouted, Kept::Memory, None);
+            return self.end_publish(publisher, number, PublishOutcome::Unrouted, None);
         }
         let core = self.core.clone();
         let together = received.map(|_| core.committer.together());
         let client = self.client.as_deref();
         let (size, is_durable) = (message.size(), message.is_durable());
+        let asked = message.durability();
         let stored = core.delay(vhost, message, delay, client, now);
         let remembered = match (&stored, client, received) {
-            (Ok(_), Some(client), Some(id)) => core.remember_received(vhost, client, &[id]),
+            (Ok(_), Some(client), Some(id)) => {
+                core.remember_received(vhost, client, &[id], asked.stronger(Durability::Os))
+            }
             _ => None,
         };
         drop(together);
         let Ok(batch) = stored else {
             let refused = PublishOutcome::Refused(RefusalKind::Full);
-            return self.end_publish(publisher, number, refused, Kept::Memory, None);
+            return self.end_publish(publisher, number, refused, None);
         };
         self.unconfirmed_new += size;
         self.appended = self.appended.max(Some(batch));
         let wait = is_durable.then_some(batch).max(remembered);
-        // As it would be in the queues it would go to now.
-        let kept = if is_durable { route.kept() } else { Kept::Memory };
-        self.end_publish(publisher, number, PublishOutcome::Routed, kept, wait);
+        let class = if is_durable { core.durability.weaker(asked) } else { Durability::Memory };
+        let kept = core.committer.kept(class);
+        self.end_publish(publisher, number, PublishOutcome::Routed(kept), wait);
     }
 
     /// Notes how a publish ended that was not part of a run.
@@ -182,11 +181,10 @@ impl BrokerConnection {
         publisher: PublisherId,
         number: u64,
         outcome: PublishOutcome,
-        kept: Kept,
         batch: Option<ShardBatch>,
     ) {
         if number > 0 {
-            self.ended.push(Ended { publisher, first: number, last: number, outcome, kept, batch });
+            self.ended.push(Ended { publisher, first: number, last: number, outcome, batch });
         }
         self.wait_for = self.wait_for.max(batch);
     }
@@ -260,23 +258,21 @@ impl BrokerConnection {
         if self.run.numbers.is_empty() {
             return;
         }
-        let outcome = match route.targets.is_empty() {
-            true => PublishOutcome::Unrouted,
-            false => PublishOutcome::Routed,
-        };
-        let kept_by_route = route.kept();
+        let committer = &self.core.committer;
+        let kept = handed.kept.unwrap_or(Durability::Memory);
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
-            let Numbered { publisher, number, is_durable, .. } = taken;
-            let kept = if is_durable { kept_by_route } else { Kept::Memory };
-            let full = index >= accepted;
-            let outcome = if full { PublishOutcome::Refused(RefusalKind::Full) } else { outcome };
-            let ended = Ended { publisher, first: number, last: number, outcome, kept, batch };
+            let Numbered { publisher, number, durability, .. } = taken;
+            let outcome = match route.targets.is_empty() {
+                _ if index >= accepted => PublishOutcome::Refused(RefusalKind::Full),
+                true => PublishOutcome::Unrouted,
+                false => PublishOutcome::Routed(committer.kept(kept.weaker(durability))),
+            };
+            let ended = Ended { publisher, first: number, last: number, outcome, batch };
             match self.ended.last_mut() {
                 Some(last)
                     if last.publisher == publisher
                         && last.last + 1 == number
                         && last.outcome == outcome
-                        && last.kept == kept
                         && last.batch == batch =>
                 {
                     last.last = number;
@@ -291,11 +287,15 @@ impl BrokerConnection {
     fn remember(&self, vhost: &Vhost, accepted: usize) -> Option<ShardBatch> {
         let client = self.client.as_ref()?;
         let taken = self.run.numbers.iter().take(accepted);
-        let packet_ids: Vec<u16> = taken.filter_map(|taken| taken.received).collect();
+        let packet_ids: Vec<u16> = taken.clone().filter_map(|taken| taken.received).collect();
         if packet_ids.is_empty() {
             return None;
         }
-        self.core.remember_received(vhost, client, &packet_ids)
+        let strictest = taken.map(|taken| taken.durability).reduce(Durability::stronger);
+        // The id of a message that stays in memory outlives the process all the same, or a repeat
+        // would be delivered again.
+        let class = strictest.unwrap_or_default().stronger(Durability::Os);
+        self.core.remember_received(vhost, client, &packet_ids, class)
     }
 
     /// Tells what is known about confirms, and asks to be told about the rest.
@@ -386,7 +386,6 @@ impl Ended {
             first: self.first,
             last: self.last,
             outcome: self.outcome,
-            kept: self.kept,
         }
     }
 
@@ -399,7 +398,6 @@ impl Ended {
                 Some(_) => PublishOutcome::Refused(RefusalKind::StoreFailed),
                 None => self.outcome,
             },
-            kept: self.kept,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_contract::{
     Answer, BindExchange, BindQueue, DeclareExchange, DeclareQueue, Refusal, RefusalKind,
 };
-use polymq_model::{ExchangeName, Now, RequestId, Value, value::find};
+use polymq_model::{ExchangeName, Now, RequestId, Table, Value, value::find};
 use polymq_store::ShardBatch;
 
 use super::{BrokerConnection, consume::REPLY_TO};
@@ -143,19 +143,31 @@ impl BrokerConnection {
             return Ok((declared(&queue), None));
         }
         let permit = self.permit::<Configure>(&vhost, "queue", &declare.queue)?;
-        add_default_type(&vhost, declare);
-        if let Some(to) =
-            QueueSettings::parse(declare.arguments.clone(), self.core.durability)?.rules.dead_letter
-        {
-            self.permit::<Read>(&vhost, "queue", &declare.queue)?;
-            self.permit::<Write>(&vhost, "exchange", &to.exchange)?;
-        }
+        add_default_type(&vhost, &declare.queue, is_lasting(declare), &mut declare.arguments);
+        let settings = QueueSettings::parse(declare.arguments.clone(), self.core.durability)?;
+        self.check_dead_letters(&vhost, &declare.queue, &settings)?;
         let (queue, is_new, batch) =
             self.core.declare_queue(&permit, &vhost, declare, self.id, is_generated, now)?;
         if is_new && declare.exclusive {
             self.exclusive.push(queue.clone());
         }
         Ok((declared(&queue), batch))
+    }
+
+    /// Dead letters lead from the queue to their exchange.
+    ///
+    /// Errors: kind `Denied`.
+    pub(super) fn check_dead_letters(
+        &self,
+        vhost: &Vhost,
+        queue: &str,
+        settings: &QueueSettings,
+    ) -> Result<(), Refusal> {
+        if let Some(to) = &settings.rules.dead_letter {
+            self.permit::<Read>(vhost, "queue", queue)?;
+            self.permit::<Write>(vhost, "exchange", &to.exchange)?;
+        }
+        Ok(())
     }
 
     pub(super) fn delete_queue(
@@ -198,19 +210,27 @@ impl BrokerConnection {
 /// Gives a queue without a type that of its virtual host, or that of the queue it repeats.
 ///
 /// Queues that end by themselves stay classic, because the other types last.
-fn add_default_type(vhost: &Vhost, declare: &mut DeclareQueue) {
+pub(super) fn add_default_type(
+    vhost: &Vhost,
+    queue: &str,
+    is_lasting: bool,
+    arguments: &mut Table,
+) {
     let Some(default) = vhost.tenancy.record.read().default_queue_type.clone() else { return };
-    let is_lasting = declare.durable && !declare.exclusive && !declare.auto_delete;
-    if !is_lasting || find(&declare.arguments, TYPE).is_some() {
+    if !is_lasting || find(arguments, TYPE).is_some() {
         return;
     }
     let topology = vhost.topology.load();
-    let existing = topology.queue(&declare.queue).map(|queue| &queue.settings.arguments);
+    let existing = topology.queue(queue).map(|queue| &queue.settings.arguments);
     let value = match existing {
         Some(arguments) => find(arguments, TYPE).cloned(),
         None => Some(Value::String(default)),
     };
-    declare.arguments.extend(value.map(|value| (TYPE.to_owned(), value)));
+    arguments.extend(value.map(|value| (TYPE.to_owned(), value)));
+}
+
+fn is_lasting(declare: &DeclareQueue) -> bool {
+    declare.durable && !declare.exclusive && !declare.auto_delete
 }
 
 fn declared(queue: &crate::queue::Queue) -> Answer {

@@ -22,7 +22,7 @@ const TOLD_CYCLES_MAX: usize = 16;
 pub(crate) struct Departing {
     pub(crate) entry: Entry,
     pub(crate) reason: &'static str,
-    /// What its consumer says about that.
+    /// What the consumer said about it.
     pub(crate) detail: Option<Box<str>>,
     /// False for a publish that was refused: it never had a place here.
     had_place: bool,
@@ -72,11 +72,16 @@ impl Dropped {
 impl State {
     /// A message leaves without having been accepted.
     pub(super) fn depart(&mut self, entry: Entry, reason: &'static str) {
-        self.depart_with(entry, reason, None);
+        self.depart_because(entry, reason, None);
     }
 
-    /// The same, with what its consumer says.
-    pub(super) fn depart_with(&mut self, entry: Entry, reason: &'static str, detail: Option<&str>) {
+    /// A message leaves, and its consumer said why.
+    pub(super) fn depart_because(
+        &mut self,
+        entry: Entry,
+        reason: &'static str,
+        detail: Option<&str>,
+    ) {
         if self.rules.dead_letter.is_none() {
             self.note_settled(&entry);
             return self.dropped.count(reason);
@@ -88,14 +93,8 @@ impl State {
     /// A message was refused a place.
     pub(super) fn refuse(&mut self, entry: Entry, reason: &'static str) {
         if self.rules.dead_letter.is_some() {
-            let had_place = false;
-            self.departing.push_back(Departing {
-                entry,
-                reason,
-                detail: None,
-                had_place,
-                tries: 0,
-            });
+            let (detail, had_place) = (None, false);
+            self.departing.push_back(Departing { entry, reason, detail, had_place, tries: 0 });
         }
     }
 

@@ -32,7 +32,8 @@ impl Queue {
         let (log, first) = (lane.log, lane.next_seq);
         let durable = arriving.messages.iter().enumerate().filter(|(_, m)| m.is_durable());
         // Messages that are handed over together are kept as the strictest of them wants.
-        let class = self.settings.durability;
+        let strictest = durable.clone().map(|(_, m)| m.durability()).reduce(Durability::stronger);
+        let class = self.settings.durability.weaker(strictest.unwrap_or_default());
         let (batch, ()) = self.committer.append_as(class, |writer| {
             for (index, message) in durable {
                 let seq = Seq(first + index as u64);

@@ -97,7 +97,7 @@ impl Queue {
             state.consumers.iter_mut().for_each(|(_, consumer)| consumer.begin_timing(now_ms));
         }
         state.expire_heads(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         state.dispatch(now_ms);
         self.finish(state, now_ms);
     }

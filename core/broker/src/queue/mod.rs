@@ -32,7 +32,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use polymq_contract::{Delivery, Kept, Matched, Outbox, Refusal};
+use polymq_contract::{Delivery, Matched, Outbox, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName};
 use polymq_store::{Committer, Durability, PubRef, ShardBatch};
 
@@ -236,7 +236,7 @@ impl Queue {
                 state.refuse(Entry::new(message, matched), "maxlen");
             }
         }
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         state.expire_heads(now_ms);
         if self.keeps {
             state.window = self.home.budget.window();
@@ -325,15 +325,9 @@ impl Queue {
         if self.settings.exclusive.is_some() == wanted { Ok(()) } else { Err(self.locked()) }
     }
 
-    /// What persistent messages survive here.
-    pub(crate) fn kept(&self) -> Kept {
-        match self.settings.durability {
-            _ if !self.keeps => Kept::Memory,
-            Durability::Sync => Kept::Sync,
-            Durability::SyncInterval { .. } => Kept::Interval,
-            Durability::Os => Kept::Os,
-            Durability::Memory => Kept::Memory,
-        }
+    /// How well the queue keeps messages that ask for no less.
+    pub(crate) fn durability(&self) -> Durability {
+        if self.keeps { self.settings.durability } else { Durability::Memory }
     }
 
     /// True when the queue survives a restart.

@@ -211,7 +211,7 @@ impl Queue {
         state.delayed.extend(held.into_iter().map(|(due, entry)| ((due, entry.at), entry)));
         state.expire_heads(now_ms);
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let getters = std::mem::take(&mut state.getters);
         self.finish_but_fill(state, now_ms);
         getters.iter().for_each(|outbox| outbox.nudge());

@@ -78,13 +78,13 @@ impl Queue {
     pub(crate) fn release(self: &Arc<Self>, slot: usize, outcome: Outcome, now_ms: u64) -> usize {
         let mut state = self.state.lock();
         state.cancel(slot, now_ms);
-        self.settle_in(&mut state, slot, ALL, outcome, now_ms, None);
+        self.settle_in(&mut state, slot, ALL, (outcome, None), now_ms);
         if self.settings.of_client {
             state.spare_returned();
         }
         state.forget(slot);
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let left = state.active_consumers();
         self.finish(state, now_ms);
         left
@@ -102,7 +102,7 @@ impl Queue {
         let mut state = self.state.lock();
         let stays = self.at(now_ms, |moment| state.park(slot, begun, moment));
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let left = state.active_consumers();
         self.finish(state, now_ms);
         (stays, left)
@@ -145,12 +145,13 @@ impl Queue {
     /// The client of a parked consumer does not come back.
     pub(crate) fn drop_parked(&self, slot: usize) {
         let mut state = self.state.lock();
-        self.settle_in(&mut state, slot, ALL, Outcome::Accepted, 0, None);
+        self.settle_in(&mut state, slot, ALL, (Outcome::Accepted, None), 0);
         state.forget(slot);
         self.settle_records(&mut state);
     }
 
-    /// Settles deliveries. Returns true when the consumer has none left and is cancelled.
+    /// Settles deliveries, for which the consumer may give a reason. Returns true when it has none
+    /// left and is cancelled.
     pub(crate) fn settle(
         self: &Arc<Self>,
         slot: usize,
@@ -159,10 +160,11 @@ impl Queue {
     ) -> bool {
         let Settlement { deliveries, outcome, ref note, .. } = *settlement;
         let mut state = self.state.lock();
-        let done = self.settle_in(&mut state, slot, deliveries, outcome, now_ms, note.as_deref());
+        let note = note.as_deref();
+        let done = self.settle_in(&mut state, slot, deliveries, (outcome, note), now_ms);
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
-            state.drop_over_limit();
+            state.drop_over_limit(now_ms);
         }
         if done {
             state.forget(slot);

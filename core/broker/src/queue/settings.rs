@@ -180,10 +180,8 @@ fn levels(arguments: &Arguments<'_>, is_quorum: bool) -> Result<Levels, Refusal>
 fn durability(arguments: &Arguments<'_>, default: Durability) -> Result<Durability, Refusal> {
     match arguments.text("durability")? {
         None => Ok(default),
-        Some(word) => Durability::parse(word).ok_or_else(|| {
-            let value = Value::String(word.to_owned());
-            invalid("x-durability", &value, "sync, sync-interval:<ms>, os or memory")
-        }),
+        Some(word) => Durability::parse(word)
+            .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string())),
     }
 }
 

@@ -8,6 +8,9 @@ use super::{
     state::State,
 };
 
+/// So much of what a consumer says about a message is kept, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// The time, and what the core does not have itself: chance.
 #[derive(Clone, Copy)]
 pub(super) struct Moment<'a> {
@@ -16,6 +19,14 @@ pub(super) struct Moment<'a> {
     pub(super) chance: &'a dyn Fn() -> f64,
     /// What a client says about what it settles.
     pub(super) note: Option<&'a Note>,
+}
+
+impl<'a> Moment<'a> {
+    /// What the client says about why, as far as it is kept.
+    fn reason(&self) -> Option<&'a str> {
+        let reason = self.note?.reason.as_deref().filter(|reason| !reason.is_empty())?;
+        Some(&reason[..reason.floor_char_boundary(REASON_BYTES_MAX)])
+    }
 }
 
 /// What settling came to.
@@ -36,9 +47,8 @@ impl Queue {
         state: &mut State,
         slot: usize,
         deliveries: DeliveryRange,
-        outcome: Outcome,
+        (outcome, note): (Outcome, Option<&Note>),
         now_ms: u64,
-        note: Option<&Note>,
     ) -> bool {
         let settled = self.at(now_ms, |moment| {
             state.settle(slot, deliveries, outcome, Moment { note, ..moment })
@@ -80,15 +90,14 @@ impl State {
         let Some(consumer) = self.consumers.get_mut(slot) else { return settled };
         let mut unsettled = std::mem::take(&mut consumer.unsettled);
         let mut count = 0;
-        let reason = moment.note.and_then(|note| note.reason.as_deref());
         unsettled.take(deliveries.first, deliveries.last, |entry| {
             count += 1;
             match outcome {
                 Outcome::Accepted => self.note_settled(&entry),
                 Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
                 Outcome::Failed => self.come_back(entry, true, moment, &mut settled),
-                Outcome::Rejected => self.depart_with(entry, "rejected", reason),
-                Outcome::TooLarge => self.depart_with(entry, "too_large", reason),
+                Outcome::Rejected => self.depart_because(entry, "rejected", moment.reason()),
+                Outcome::TooLarge => self.depart(entry, "too_large"),
             }
         });
         self.unsettled = self.unsettled.saturating_sub(u64::from(count));
@@ -110,7 +119,7 @@ impl State {
     ) {
         if self.rules.is_last_delivery(entry.failed, entry.acquired, has_failed) {
             settled.over_limit += 1;
-            return self.depart(entry, "delivery_limit");
+            return self.depart_because(entry, "delivery_limit", moment.reason());
         }
         let is_hot = self.rules.retry.is_none() && entry.acquired >= HOT_LOOP_DELIVERIES;
         settled.slowed += usize::from(is_hot);

@@ -262,7 +262,7 @@ impl State {
     }
 
     /// Takes out what is too much: the heads of the lowest level that has messages.
-    pub(super) fn drop_over_limit(&mut self) {
+    pub(super) fn drop_over_limit(&mut self, now_ms: u64) {
         if self.rules.overflow != Overflow::DropHead || !self.rules.is_bounded() {
             return;
         }
@@ -270,6 +270,8 @@ impl State {
             let Some(at) = self.lanes.iter().rposition(|lane| lane.len() > 0) else { return };
             let Some(entry) = self.pop_lane(at) else { return };
             self.depart(entry, "maxlen");
+            // What has come to the head may have expired.
+            self.expire_heads(now_ms);
         }
     }
 

@@ -24,7 +24,10 @@ impl State {
     pub(super) fn next_due_ms(&mut self, now_ms: u64, is_unscheduled: bool) -> Option<u64> {
         let mut due: Option<u64> = None;
         let mut sooner = |at: u64| due = Some(due.map_or(at, |due| due.min(at)));
-        for lane in self.lanes.iter().filter(|lane| lane.has_deadlines) {
+        let window = self.window;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.has_deadlines) {
+            // What stands behind an empty window may be in memory as well.
+            lane.has_next(window);
             let head = lane.head().map_or(0, |head| head.deadline_ms);
             if head != 0 {
                 sooner(head);
@@ -78,7 +81,7 @@ impl Queue {
         state.expire_heads(now_ms);
         let is_last_gone = self.end_overdue(&mut state, now_ms);
         state.dispatch(now_ms);
-        state.drop_over_limit();
+        state.drop_over_limit(now_ms);
         let overdue_ms = state.next_overdue_ms();
         self.finish(state, now_ms);
         if let Some(due_ms) = overdue_ms {
@@ -101,7 +104,7 @@ impl Queue {
             );
             state.cancel(late.slot, now_ms);
             let all = DeliveryRange { first: 0, last: u64::MAX };
-            self.settle_in(state, late.slot, all, Outcome::Returned, now_ms, None);
+            self.settle_in(state, late.slot, all, (Outcome::Returned, None), now_ms);
             tell_cancelled(&late.spec, CancelReason::Timeout);
         }
         is_any && state.active_consumers() == 0

@@ -131,7 +131,8 @@ impl Core {
         inner.next_seq = inner.next_seq.max(1);
         let (log, seq) = (inner.log, Seq(inner.next_seq));
         inner.next_seq += 1;
-        let class = if message.is_durable() { self.durability } else { Durability::Os };
+        // What stays in memory elsewhere is on the disk here, but nobody waits for it.
+        let class = self.durability.weaker(message.durability()).stronger(Durability::Os);
         let (batch, _) = self.committer.append_as(class, |writer| {
             stored_message::write(writer, log, seq, message.deadline_ms(), &message)
         });

@@ -1,11 +1,11 @@
 //! Section 4.4: where messages go that die, and what is recorded of it.
 
-use polymq_contract::{Command, Delivery, Outcome};
-use polymq_model::Value;
+use polymq_contract::{Command, Delivery, DeliveryRange, Note, Outcome, Settlement};
+use polymq_model::{ConsumerId, Value};
 
 use crate::{
     counter, dead_letters_to, deaths, drain, exists, logged, publish_for, ready, text, view, with,
-    world::{Client, World, body_of, message, publish_of},
+    world::{Client, World, body_of, message, publish, publish_of},
 };
 
 /// The queue `q`, whose dead letters go to the queue `dead`, with a consumer.
@@ -326,4 +326,52 @@ fn a_dead_letter_keeps_its_priority() {
     client.settle(1, 1, 2, Outcome::Rejected);
     let found: Vec<_> = letters(&mut client).iter().map(|d| body_of(&d.message)).collect();
     assert_eq!(found, ["high", "low"]);
+}
+
+#[test]
+fn the_consumers_own_words_are_kept_in_the_record() {
+    let world = World::new();
+    let mut client = world.connect();
+    dying(&mut client, &[("x-delivery-limit", Value::I32(0))]);
+    for body in ["rejected", "failed", "without a word"] {
+        client.publish("", "q", body);
+    }
+    client.consume("q", 1, 0);
+    client.deliveries();
+    let long = "é".repeat(2000);
+    let outcomes = [(Outcome::Rejected, "no such customer"), (Outcome::Failed, &long)];
+    for (number, (outcome, detail)) in (1..).zip(outcomes) {
+        let deliveries = DeliveryRange { first: number, last: number };
+        let note = Note { reason: Some(detail.to_owned()), ..Note::default() };
+        let note = Some(Box::new(note));
+        client.send(Command::Settle(Settlement {
+            consumer: ConsumerId(1),
+            deliveries,
+            outcome,
+            note,
+        }));
+    }
+    client.settle(1, 3, 3, Outcome::Rejected);
+    let world = world.restart();
+    let found: Vec<_> =
+        letters(&mut world.connect()).iter().map(|d| deaths(d)[0].detail.clone()).collect();
+    let shortened = "é".repeat(512);
+    assert_eq!(found, [Some("no such customer".to_owned()), Some(shortened), None]);
+}
+
+#[test]
+fn a_dead_letter_stands_behind_what_its_consumer_published_before() {
+    let world = World::new();
+    let mut client = world.connect();
+    dying(&mut client, &[]);
+    client.publish("", "q", "dead");
+    client.consume("q", 1, 0);
+    client.deliveries();
+    let deliveries = DeliveryRange { first: 1, last: 1 };
+    let outcome = Outcome::Rejected;
+    client.send_all(vec![
+        publish("", "dead", "published", 0),
+        Command::Settle(Settlement { consumer: ConsumerId(1), deliveries, outcome }),
+    ]);
+    assert_eq!(drain(&mut client, "dead"), ["published", "dead"]);
 }

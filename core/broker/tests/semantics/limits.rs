@@ -1,7 +1,9 @@
 //! Section 3.2: lengths and what happens beyond them.
 
 use polymq_contract::{Event, Outcome, PublishOutcome, RefusalKind};
-use polymq_model::Value;
+use polymq_model::{Durability, Value};
+
+use polymq_model::Limits;
 
 use crate::{
     dead_letters_to, deaths, drain, publish_of_bytes, ready, text, with,
@@ -22,7 +24,7 @@ fn outcomes(client: &mut Client) -> Vec<(u64, PublishOutcome)> {
 }
 
 const FULL: PublishOutcome = PublishOutcome::Refused(RefusalKind::Full);
-const ROUTED: PublishOutcome = PublishOutcome::Routed;
+const ROUTED: PublishOutcome = PublishOutcome::Routed(Durability::Memory);
 
 #[test]
 fn the_limits_of_messages_and_of_body_bytes_both_apply() {
@@ -178,4 +180,27 @@ fn the_limit_holds_after_a_restart() {
     let mut client = world.connect();
     client.publish("", "q", "c");
     assert_eq!(drain(&mut client, "q"), ["b", "c"]);
+}
+
+#[test]
+fn what_is_left_by_a_lower_limit_expires_in_time() {
+    let few = Limits { queue_messages_in_memory_max: 8, ..Limits::default() };
+    let mut world = World::with_limits(few);
+    let mut client = world.connect();
+    client.queue("q");
+    let message = |body: &str, durable| {
+        let mut new = crate::world::message("", "q", body);
+        new.durable = durable;
+        new.deadline_ms = if body == "brief" { 1_000_050 } else { 0 };
+        crate::world::publish_of(new.build(&mut Vec::new()), 0)
+    };
+    client.send(message("m", false));
+    client.send_all((0..3).map(|_| message("m", false)).collect());
+    client.send_all((0..5).map(|_| message("m", true)).collect());
+    let last = ["m", "m", "m", "brief", "m"];
+    client.send_all(last.iter().map(|body| message(body, true)).collect());
+    crate::set_policy(&world, &[("max-length", Value::I32(2))]);
+    assert_eq!(ready(&world, "q"), 2);
+    world.pass(50);
+    assert_eq!(ready(&world, "q"), 1, "nobody has touched the queue since");
 }

@@ -1,7 +1,7 @@
 //! Section 15: paused queues.
 
 use polymq_contract::{Event, Outcome, PublishOutcome, RefusalKind};
-use polymq_model::Value;
+use polymq_model::{Durability, Value};
 
 use crate::{
     dead_letters_to, drain, ready, root, view, with,
@@ -25,7 +25,7 @@ fn a_paused_queue_accepts_publishes_and_delivers_nothing() {
     client.events();
     pause(&world, true);
     client.send(publish("", "q", "m", 1));
-    let routed = PublishOutcome::Routed;
+    let routed = PublishOutcome::Routed(Durability::Memory);
     let events = client.events();
     assert!(matches!(events[..], [Event::Confirmed { outcome, .. }] if outcome == routed));
     assert!(view(&world, "q").paused);

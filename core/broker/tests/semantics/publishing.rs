@@ -1,7 +1,7 @@
 //! Sections 7.1 and 7.2: confirms, durability, mandatory.
 
 use polymq_contract::{Command, Event, PublishOutcome, RefusalKind};
-use polymq_model::Value;
+use polymq_model::{Durability, Value};
 use polymq_store::StoreError;
 
 use crate::{
@@ -41,7 +41,7 @@ fn a_confirm_covers_every_queue_the_message_was_routed_to() {
     client.send(publish("x", "", "m", 1));
     assert!(confirmed(&mut client).is_empty(), "one of them is on its way to the disk");
     world.store.release();
-    assert_eq!(confirmed(&mut client), [(1, 1, PublishOutcome::Routed)]);
+    assert_eq!(confirmed(&mut client), [(1, 1, PublishOutcome::Routed(Durability::Memory))]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_mandatory_message_that_an_alternate_exchange_takes_is_not_returned() {
     });
     client.events();
     client.send(mandatory("main", "k", 1));
-    assert_eq!(confirmed(&mut client), [(1, 1, PublishOutcome::Routed)]);
+    assert_eq!(confirmed(&mut client), [(1, 1, PublishOutcome::Routed(Durability::Memory))]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use polymq_model::{
     message::Body,
     properties::Ident,
 };
-use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+use polymq_store::{Capabilities, Committer, OwnerId, ShardId, Store, wait};
 
 pub(crate) struct World {
     pub(crate) broker: BrokerHandle,
@@ -39,6 +39,12 @@ impl World {
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self::over(Arc::new(MemoryStore::new()), limits, 1_000_000, false)
+    }
+
+    /// A broker on a store that says what it can.
+    pub(crate) fn on(capabilities: Capabilities) -> Self {
+        let store = Arc::new(MemoryStore::posing_as(capabilities));
+        Self::over(store, Limits::default(), 1_000_000, false)
     }
 
     fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64, skips_damage: bool) -> Self {
@@ -400,6 +406,7 @@ pub(crate) fn topic_subscription(filter: &str, qos: u8) -> Subscription {
         retain_handling: 0,
         id: None,
         consumer: ConsumerId(0),
+        arguments: Vec::new(),
     }
 }
 

@@ -1,11 +1,17 @@
 //! Bytes, events, answers and timers in the right order.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use polymq_contract::Event;
 use polymq_model::RequestId;
 
-use crate::toy::{House, Seen, answer};
+use crate::toy::{Client, CountedWrites, House, Seen, answer, peer, protocols};
 
 const PIPE: usize = 64 * 1024;
 
@@ -76,6 +82,26 @@ async fn events_reach_a_peer_that_says_nothing() {
     outbox.push_all(["three", "four"].map(|text| Event::Blocked { reason: text.into() }));
     client.expect("three").await;
     client.expect("four").await;
+}
+
+#[tokio::test]
+async fn what_others_are_about_to_say_leaves_in_the_same_write() {
+    let mut house = House::new();
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = CountedWrites { stream: theirs, writes: Arc::clone(&writes) };
+    house.driver.adopt(counted, protocols(), peer());
+    let mut client = Client::new(ours);
+    client.log_in().await;
+    let outbox = house.connected().await;
+    // The connection goes to sleep.
+    tokio::task::yield_now().await;
+    let before = writes.load(Ordering::SeqCst);
+    outbox.push(Event::Blocked { reason: "one".into() });
+    tokio::spawn(async move { outbox.push(Event::Blocked { reason: "two".into() }) });
+    client.expect("one").await;
+    client.expect("two").await;
+    assert_eq!(writes.load(Ordering::SeqCst) - before, 1);
 }
 
 #[tokio::test]

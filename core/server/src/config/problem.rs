@@ -11,7 +11,7 @@ pub(crate) enum Origin {
     File(Range<usize>),
     /// A variable of the environment.
     Env(String),
-    /// A flag, as written.
+    /// A flag, as written, without its value.
     Flag(String),
 }
 

@@ -102,12 +102,17 @@ impl Source {
         }
     }
 
-    /// Adds `key=value`; `flag` is how the operator wrote it.
+    /// Adds `key=value`; `flag` is how the operator wrote it, with that at its end.
     pub(crate) fn add_flag(&mut self, setting: &str, flag: &str) {
-        let origin = Origin::Flag(flag.to_owned());
         match setting.split_once('=') {
-            Some((path, value)) => self.set(path.trim(), value.to_owned(), origin),
+            Some((path, value)) => {
+                // The value may be a secret, and stands beside the key where it may be shown.
+                let flag = flag.strip_suffix(value).unwrap_or(flag);
+                let origin = Origin::Flag(flag.trim_end_matches(['=', ' ']).to_owned());
+                self.set(path.trim(), value.to_owned(), origin);
+            }
             None => {
+                let origin = Origin::Flag(flag.to_owned());
                 let help = Some("write key=value, such as limits.connections=1000".to_owned());
                 self.note(origin, format!("`{setting}` sets nothing"), help);
             }

@@ -94,7 +94,7 @@ fn later_sources_win_over_earlier_ones() {
         let found = loaded.effective.iter().find(|(path, ..)| path == key);
         found.map(|(_, _, origin)| origin.clone()).unwrap()
     };
-    assert_eq!(origin("limits.connections"), "flag --set limits.connections=100");
+    assert_eq!(origin("limits.connections"), "flag --set limits.connections");
     assert_eq!(origin("limits.prefetch_max"), "env POLYMQ__LIMITS__PREFETCH_MAX");
     assert!(origin("limits.channels_per_connection").ends_with(":4"));
     assert_eq!(origin("limits.message_size"), "default");
@@ -179,6 +179,9 @@ fn password_of_the_database_is_shown_nowhere() {
         assert_eq!(found.unwrap().1, format!("\"{shown}\""));
         assert!(!format!("{:?}", loaded.config).contains("s3cret"));
     }
+    let flag = "storage.postgres.url=postgres://u:s3cret@h/d";
+    let loaded = load("", &[], &[flag]).unwrap();
+    assert!(!format!("{:?}", loaded.effective).contains("s3cret"), "{:?}", loaded.effective);
     let from_file = "[storage.postgres]\npassword = { file = \"/run/secret\" }\nlease = \"3s\"\n";
     let config = load(from_file, &[], &[]).unwrap().config;
     assert_eq!(config.storage_password.file, Path::new("/run/secret"));

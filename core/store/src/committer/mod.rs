@@ -12,8 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, BatchWriter, Close, Durability, Epoch, LogId, MessageRef, Opened, Outcome, Page,
-    ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
+    Batch, BatchWriter, Capabilities, Close, Durability, Epoch, LogId, MessageRef, Opened, Outcome,
+    Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store, StoreError,
 };
 
 mod answers;
@@ -62,6 +62,7 @@ pub struct Committer {
     on_dirty: Hook,
     on_answered: Hook,
     clock: OnceLock<fn() -> u64>,
+    capabilities: Capabilities,
 }
 
 impl Committer {
@@ -76,6 +77,7 @@ impl Committer {
         };
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            capabilities: store.capabilities(),
             store,
             shard,
             epoch: opened.epoch,
@@ -196,6 +198,12 @@ impl Committer {
     /// once, on this thread.
     pub fn read(&self, log: LogId, from: Seq, limit: ReadLimit, reply: Reply<Page>) {
         self.store.read(log, from, limit, reply);
+    }
+
+    /// How well the engine keeps what is wanted so; a batch that also holds stricter records is
+    /// kept, and waited for, as those are.
+    pub fn kept(&self, wanted: Durability) -> Durability {
+        self.capabilities.kept(wanted)
     }
 
     /// Reads these messages, as far as they are durable and live. The answer may come at once, on
@@ -470,15 +478,5 @@ impl Committer {
 
     fn since(&self, started_nanos: u64) -> u64 {
         self.nanos().saturating_sub(started_nanos)
-    }
-}
-
-impl std::fmt::Debug for Committer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Committer")
-            .field("shard", &self.shard)
-            .field("durable", &self.durable())
-            .field("pending_bytes", &self.pending_bytes())
-            .finish_non_exhaustive()
     }
 }

@@ -70,3 +70,13 @@ impl Drop for Unanswered {
         }
     }
 }
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer")
+            .field("shard", &self.shard)
+            .field("durable", &self.durable())
+            .field("pending_bytes", &self.pending_bytes())
+            .finish_non_exhaustive()
+    }
+}

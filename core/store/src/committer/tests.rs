@@ -49,7 +49,7 @@ impl Fake {
 
 impl Store for Fake {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: false, batch_bytes_max: 0 }
+        Capabilities { durable: false, weaker_classes: false, batch_bytes_max: 0 }
     }
     fn open(&self, _: ShardId, _: OwnerId, reply: Reply<Opened>) {
         reply(Err(StoreError::Closed));

@@ -117,7 +117,7 @@ impl Channel {
             return false;
         }
         match outcome {
-            PublishOutcome::Routed | PublishOutcome::Unrouted => confirms.confirmed(first, last),
+            PublishOutcome::Routed(_) | PublishOutcome::Unrouted => confirms.confirmed(first, last),
             PublishOutcome::Refused(_) => {
                 confirms.refused(first, last, self.number, effects.out.buffer());
             }

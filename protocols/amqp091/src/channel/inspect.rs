@@ -1,7 +1,7 @@
 //! What the broker needs to know of a publish's properties, and what must be taken out of them.
 
 use polymq_model::{
-    Value,
+    DURABILITY, Durability, Value,
     carry::{Field, RETAIN, is_reserved},
     delay::{Delay, DelayHeaders},
 };
@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) deadline_ms: u64,
+    /// The weaker class that is asked for.
+    pub(super) durability: Option<Durability>,
     pub(super) extra_keys: Vec<Box<str>>,
     pub(super) delay: Option<Delay>,
     /// The properties to keep are in the connection's buffer instead.
@@ -41,6 +43,7 @@ pub(super) struct Facts {
 struct Headers {
     qos: Option<u8>,
     retain: bool,
+    durability: Option<Durability>,
     extra_keys: Vec<Box<str>>,
     delay: Option<Delay>,
     /// Entries that do not travel on.
@@ -72,6 +75,7 @@ pub(super) fn inspect(
         let found = read_headers(headers, context)?;
         facts.qos = found.qos.unwrap_or(facts.qos);
         facts.retain = found.retain;
+        facts.durability = found.durability;
         facts.extra_keys = found.extra_keys;
         facts.delay = found.delay;
         if found.removed > 0 {
@@ -121,6 +125,7 @@ fn check_user(user: &[u8], context: &Context<'_>) -> Step {
 /// Headers that the broker itself reads or removes; all others are passed over unread.
 enum Known {
     Retain,
+    Durability,
     Qos,
     Cc,
     Bcc,
@@ -135,6 +140,7 @@ fn known(name: &[u8]) -> Option<Known> {
         name if DelayHeaders::is_one(name) => Some(Known::Delay),
         [b'x', b'-', ..] => match std::str::from_utf8(name).ok()? {
             name if name == RETAIN => Some(Known::Retain),
+            name if name == DURABILITY => Some(Known::Durability),
             name if name == Field::Qos.key() => Some(Known::Qos),
             name if is_reserved(name) => Some(Known::Reserved),
             _ => None,
@@ -158,6 +164,7 @@ fn read_headers(headers: &[u8], context: &Context<'_>) -> Step<Headers> {
             Some(Known::Retain) => {
                 found.retain = value(entry).and_then(|value| value.as_bool()) == Some(true);
             }
+            Some(Known::Durability) => found.durability = Some(durability(entry)?),
             Some(Known::Qos) => {
                 let qos = value(entry).and_then(|value| value.as_i64());
                 found.qos = qos.and_then(|qos| u8::try_from(qos).ok()).filter(|qos| *qos <= 2);
@@ -185,6 +192,14 @@ fn read_headers(headers: &[u8], context: &Context<'_>) -> Step<Headers> {
 fn value(entry: RawEntry<'_>) -> Option<Value> {
     let table = table::decode(entry.whole, DECODE_BOUNDS).ok()?;
     table.into_iter().next().map(|(_, value)| value)
+}
+
+fn durability(entry: RawEntry<'_>) -> Step<Durability> {
+    let value = value(entry);
+    let Some(text) = value.as_ref().and_then(Value::as_str) else {
+        return Err(Exception::invalid(id::PUBLISH, format!("header {DURABILITY} is not text")));
+    };
+    Durability::parse(text).map_err(|bad| Exception::invalid(id::PUBLISH, bad.to_string()))
 }
 
 /// CC and BCC are lists of text.

@@ -182,8 +182,9 @@ impl Channel {
         };
         checked_size(u64::try_from(body_bytes).unwrap_or(u64::MAX), context)?;
         let reply_name = self.reply.as_ref().map(|reply| reply.name.as_str());
-        let Facts { durable, priority, qos, retain, deadline_ms, extra_keys, delay, rewritten } =
-            inspect(props, reply_name, context)?;
+        let facts = inspect(props, reply_name, context)?;
+        let Facts { durable, durability, priority, qos, retain, deadline_ms, .. } = facts;
+        let Facts { extra_keys, delay, rewritten, .. } = facts;
         let connection = &mut *context.connection;
         let message = NewMessage {
             format: &AMQP091,
@@ -199,7 +200,8 @@ impl Channel {
             arrived_ms: context.now.unix_ms,
             extra_keys,
         }
-        .build(&mut connection.scratch);
+        .build(&mut connection.scratch)
+        .lowered(durability);
         let publisher = self.publisher();
         let number = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.next_number(),

@@ -1,8 +1,8 @@
 //! Publisher confirms and transactions.
 
 use amq_protocol::protocol::{confirm, tx};
-use polymq_contract::{Kept, Outcome, PublishOutcome};
-use polymq_model::PublisherId;
+use polymq_contract::{Outcome, PublishOutcome};
+use polymq_model::{Durability, PublisherId};
 
 use super::*;
 
@@ -34,12 +34,12 @@ fn confirming(count: u64) -> (World, PublisherId) {
 }
 
 fn confirmed(publisher: PublisherId, first: u64, last: u64) -> Event {
-    Event::Confirmed { publisher, first, last, outcome: PublishOutcome::Routed, kept: Kept::Sync }
+    Event::Confirmed { publisher, first, last, outcome: PublishOutcome::Routed(Durability::Sync) }
 }
 
 fn refused(publisher: PublisherId, first: u64, last: u64) -> Event {
     let outcome = PublishOutcome::Refused(RefusalKind::Full);
-    Event::Confirmed { publisher, first, last, outcome, kept: Kept::Sync }
+    Event::Confirmed { publisher, first, last, outcome }
 }
 
 /// Confirms as (acknowledged, number, multiple).
@@ -101,7 +101,7 @@ fn return_comes_before_its_confirm() {
     let outcome = PublishOutcome::Unrouted;
     world.events(vec![
         Event::Returned { publisher, message: message(&[0, 0], b"") },
-        Event::Confirmed { publisher, first: 1, last: 1, outcome, kept: Kept::Sync },
+        Event::Confirmed { publisher, first: 1, last: 1, outcome },
     ]);
     assert!(matches!(world.content().0, basic::AMQPMethod::Return(_)));
     assert_eq!(told(&mut world), [(true, 1, false)]);

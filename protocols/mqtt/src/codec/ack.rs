@@ -7,28 +7,30 @@ use super::{
 
 /// One of the four acknowledgements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
+pub struct Ack<'a> {
     /// The flow it belongs to.
     pub packet_id: u16,
     /// How it went; always success in MQTT 3.
     pub reason: Reason,
+    /// The reason string, if there is one.
+    pub text: Option<&'a str>,
 }
 
-impl Ack {
+impl<'a> Ack<'a> {
     /// Reads what follows the fixed header: sections 3.4 to 3.7.
     ///
     /// Errors: a fault when the bytes are malformed or the reason code does not exist for this
     /// packet.
     pub fn decode(
         kind: PacketKind,
-        body: &[u8],
+        body: &'a [u8],
         version: Version,
         entries_max: usize,
     ) -> Result<Self, Fault> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         if reader.is_empty() {
-            return Ok(Self { packet_id, reason: Reason::SUCCESS });
+            return Ok(Self { packet_id, reason: Reason::SUCCESS, text: None });
         }
         if version != Version::V5 {
             return Err(Fault::malformed("bytes follow the packet identifier"));
@@ -43,21 +45,18 @@ impl Ack {
         if !known.contains(&reason) {
             return Err(Fault::protocol("the reason code does not exist for this packet"));
         }
-        trailing_properties(&mut reader, Place::Ack, entries_max)?;
-        Ok(Self { packet_id, reason: Reason(reason) })
+        let mut text = None;
+        if !reader.is_empty() {
+            let mut properties = PropertyReader::new(reader.properties()?, Place::Ack, entries_max);
+            while let Some(property) = properties.next_property()? {
+                if let (id::REASON_STRING, Value::Text(found)) = (property.id, property.value) {
+                    text = Some(found);
+                }
+            }
+        }
+        reader.finish()?;
+        Ok(Self { packet_id, reason: Reason(reason), text })
     }
-}
-
-/// Checks properties that may be missing altogether at the end of a packet.
-fn trailing_properties(
-    reader: &mut Reader<'_>,
-    place: Place,
-    entries_max: usize,
-) -> Result<(), Fault> {
-    if !reader.is_empty() {
-        PropertyReader::new(reader.properties()?, place, entries_max).check_all()?;
-    }
-    reader.finish()
 }
 
 /// DISCONNECT: section 3.14.

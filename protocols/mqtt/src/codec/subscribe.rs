@@ -27,6 +27,8 @@ pub struct Subscribe<'a> {
     pub packet_id: u16,
     /// Subscription identifier for all filters.
     pub id: Option<u32>,
+    /// User properties, in order.
+    pub user: Vec<(&'a str, &'a str)>,
     /// The filters, at least one.
     pub filters: Vec<Filter<'a>>,
 }
@@ -38,13 +40,17 @@ impl<'a> Subscribe<'a> {
     pub fn decode(body: &'a [u8], version: Version, entries_max: usize) -> Result<Self, Fault> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
-        let mut subscription_id = None;
+        let (mut subscription_id, mut user) = (None, Vec::new());
         if version == Version::V5 {
             let mut properties =
                 PropertyReader::new(reader.properties()?, Place::Subscribe, entries_max);
             while let Some(property) = properties.next_property()? {
-                if let (id::SUBSCRIPTION_ID, Value::Var(number)) = (property.id, property.value) {
-                    subscription_id = Some(number);
+                match property.value {
+                    Value::Var(number) if property.id == id::SUBSCRIPTION_ID => {
+                        subscription_id = Some(number);
+                    }
+                    Value::Pair(name, value) => user.push((name, value)),
+                    _ => {}
                 }
             }
         }
@@ -56,7 +62,7 @@ impl<'a> Subscribe<'a> {
         if filters.is_empty() {
             return Err(Fault::protocol("SUBSCRIBE has no topic filter"));
         }
-        Ok(Self { packet_id, id: subscription_id, filters })
+        Ok(Self { packet_id, id: subscription_id, user, filters })
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     publish::{Publish, PublishHead},
     reader::var_int,
     subscribe::{Subscribe, Unsubscribe},
-    writer::{Properties, put_ack, put_var_int, var_int_len},
+    writer::{Properties, put_ack, put_var_int, reason_string, var_int_len},
     *,
 };
 
@@ -100,9 +100,15 @@ fn user_properties_are_counted() {
 #[test]
 fn acknowledgements_are_as_short_as_they_can_be() {
     let mut out = BytesMut::new();
-    put_ack(&mut out, PacketKind::Puback, 7, Reason::SUCCESS, Some("unused"));
+    put_ack(&mut out, PacketKind::Puback, 7, Reason::SUCCESS, None);
     put_ack(&mut out, PacketKind::Pubrel, 8, Reason::PACKET_ID_NOT_FOUND, None);
-    put_ack(&mut out, PacketKind::Pubrec, 9, Reason::QUOTA_EXCEEDED, Some("no"));
+    put_ack(
+        &mut out,
+        PacketKind::Pubrec,
+        9,
+        Reason::QUOTA_EXCEEDED,
+        Some(&reason_string(Some("no"))),
+    );
     let expected = [
         &[0x40, 2, 0, 7][..],
         &[0x62, 3, 0, 8, 0x92],

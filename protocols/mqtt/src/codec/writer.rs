@@ -133,21 +133,18 @@ pub fn put_ack(
     kind: PacketKind,
     packet_id: u16,
     reason: Reason,
-    text: Option<&str>,
+    properties: Option<&Properties>,
 ) {
     out.put_u8(kind.first_byte());
-    if reason == Reason::SUCCESS {
-        out.put_u8(2);
+    let Some(properties) = properties else {
+        let is_success = reason == Reason::SUCCESS;
+        out.put_u8(if is_success { 2 } else { 3 });
         out.put_u16(packet_id);
-        return;
-    }
-    let Some(text) = text else {
-        out.put_u8(3);
-        out.put_u16(packet_id);
-        out.put_u8(reason.0);
+        if !is_success {
+            out.put_u8(reason.0);
+        }
         return;
     };
-    let properties = reason_string(Some(text));
     put_var_int(out, properties.encoded_len().saturating_add(3));
     out.put_u16(packet_id);
     out.put_u8(reason.0);

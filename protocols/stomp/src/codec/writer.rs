@@ -1,6 +1,7 @@
 //! Frames of the server, appended to the output.
 
 use bytes::{BufMut, BytesMut};
+use polymq_model::Durability;
 
 use super::{Version, put_escaped};
 
@@ -62,7 +63,7 @@ pub(crate) fn put_connected(connected: &Connected<'_>, out: &mut BytesMut) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Told {
     /// What the message survives.
-    pub(crate) kept: Option<&'static str>,
+    pub(crate) kept: Option<Durability>,
     /// Nobody took the message.
     pub(crate) is_unrouted: bool,
 }
@@ -72,8 +73,9 @@ pub(crate) fn put_receipt(receipt: &str, told: Told, out: &mut BytesMut) {
     out.put_slice(b"RECEIPT\nreceipt-id:");
     out.put_slice(receipt.as_bytes());
     if let Some(kept) = told.kept {
+        let shown = kept.to_string();
         out.put_slice(b"\nx-durability:");
-        out.put_slice(kept.as_bytes());
+        out.put_slice(shown.as_bytes());
     }
     if told.is_unrouted {
         out.put_slice(b"\nx-routed:false");

@@ -179,7 +179,7 @@ fn receipt_of_disconnect_comes_last() {
     let request = world.commit().request;
     world.event(Event::Answered { request, answer: Box::new(Ok(Answer::Done)) });
     assert!(world.said().is_empty() && !world.is_closed());
-    world.event(confirmed(1, PublishOutcome::Routed));
+    world.event(confirmed(1, PublishOutcome::Routed(Durability::Sync)));
     assert_eq!(world.receipts(), ["1", "2"]);
     assert!(world.is_closed());
 }

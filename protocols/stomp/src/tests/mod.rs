@@ -13,13 +13,13 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Consume, DeclareQueue, Delivery, Effects, Event, EventBatch, Kept, Login,
-    Matched, Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal, RefusalKind,
-    Transaction, Transport,
+    Answer, Command, Consume, DeclareQueue, Delivery, Effects, Event, EventBatch, Login, Matched,
+    Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal, RefusalKind, Transaction,
+    Transport,
 };
 use polymq_model::{
-    ConsumerId, Limits, Message, NewMessage, Now, PublisherId, QueueName, Seq, UserName, VhostName,
-    message::Body,
+    ConsumerId, Durability, Limits, Message, NewMessage, Now, PublisherId, QueueName, Seq,
+    UserName, VhostName, message::Body,
 };
 
 use crate::{Settings, Stomp, convert::STOMP};
@@ -165,7 +165,7 @@ impl World {
             Command::DeleteQueue { .. } => ("delete", Answer::QueueDeleted { messages: 0 }),
             Command::Commit(_) if !self.holds_commits => ("commit", Answer::Done),
             Command::Publish(publish) if publish.number > 0 && !self.holds_confirms => {
-                let event = confirmed(publish.number, PublishOutcome::Routed);
+                let event = confirmed(publish.number, PublishOutcome::Routed(Durability::Sync));
                 return self.events.push(event);
             }
             _ => return,
@@ -322,7 +322,7 @@ fn authenticated() -> Answer {
 
 fn confirmed(number: u64, outcome: PublishOutcome) -> Event {
     let (first, last) = (number, number);
-    Event::Confirmed { publisher: PublisherId(0), first, last, outcome, kept: Kept::Sync }
+    Event::Confirmed { publisher: PublisherId(0), first, last, outcome }
 }
 
 fn delivery(consumer: ConsumerId, number: u64, message: Message) -> Delivery {

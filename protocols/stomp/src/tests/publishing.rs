@@ -200,7 +200,7 @@ fn receipt_comes_after_the_confirm() {
     assert!(world.said().is_empty());
     world.event(confirmed(2, PublishOutcome::Unrouted));
     assert!(world.said().is_empty(), "receipts come in the order of their frames");
-    world.event(confirmed(1, PublishOutcome::Routed));
+    world.event(confirmed(1, PublishOutcome::Routed(Durability::Sync)));
     let said = world.said();
     assert_eq!(said[0].get("receipt-id"), Some("a\\cb"));
     assert_eq!(said[0].get("x-durability"), Some("sync"));
@@ -215,7 +215,7 @@ fn refused_publish_is_an_error_with_its_receipt() {
     world.holds_confirms = true;
     world.send("SEND\ndestination:/topic/t\nreceipt:1\n\nx\0");
     world.send("SEND\ndestination:/topic/t\nreceipt:2\n\nx\0");
-    world.event(confirmed(1, PublishOutcome::Routed));
+    world.event(confirmed(1, PublishOutcome::Routed(Durability::Sync)));
     world.event(confirmed(2, PublishOutcome::Refused(RefusalKind::Full)));
     let said = world.said();
     assert_eq!(said[0].get("receipt-id"), Some("1"));
@@ -239,7 +239,7 @@ fn receipts_that_pile_up_stop_the_reading() {
     }
     assert!(world.effects.waiting && world.publishes().len() < 20);
     for number in 1..=40 {
-        world.event(confirmed(number, PublishOutcome::Routed));
+        world.event(confirmed(number, PublishOutcome::Routed(Durability::Sync)));
         assert_eq!(world.receipts().len(), 1);
     }
 }

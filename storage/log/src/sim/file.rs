@@ -41,6 +41,7 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         self.with(|inner, inode| {
+            inner.writable()?;
             let is_last = inner.operate()?;
             let mut bytes = parts.concat();
             if is_last {

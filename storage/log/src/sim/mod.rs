@@ -46,6 +46,7 @@ struct Inner {
     fail_write_at: Option<u64>,
     writes: u64,
     capacity: Option<u64>,
+    is_read_only: bool,
 }
 
 #[derive(Default, Clone)]
@@ -99,6 +100,7 @@ impl SimDisk {
                 fail_write_at: None,
                 writes: 0,
                 capacity: None,
+                is_read_only: false,
             })),
         }
     }
@@ -131,6 +133,11 @@ impl SimDisk {
     /// The bytes all files may take together.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.inner.lock().capacity = bytes;
+    }
+
+    /// Whether it takes no writes, and no files either.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.inner.lock().is_read_only = is_read_only;
     }
 
     /// The bytes all files take.
@@ -262,7 +269,12 @@ impl Inner {
         Ok(self.cut_at.is_some_and(|at| self.operations >= at))
     }
 
+    fn writable(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
     fn change(&mut self, change: Change) -> io::Result<()> {
+        self.writable()?;
         let is_last = self.operate()?;
         if !is_last || self.rng.chance(50) {
             apply_change(&mut self.entries, &change);

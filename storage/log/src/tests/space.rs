@@ -5,8 +5,41 @@ use polymq_store::{LogId, Seq};
 use super::{commit, epoch, model::Model, open};
 use crate::{
     error::Failure,
+    prepare::{Fill, prepare},
     sim::{Rng, SimDisk},
 };
+
+#[test]
+fn read_only_disk_refuses_batches_and_goes_on_when_it_is_writable() {
+    let disk = SimDisk::new(6);
+    let mut core = open(&disk).unwrap();
+    let (mut model, mut rng) = (Model::default(), Rng::new(6));
+    let epoch = epoch(&core);
+    let mut refused = 0;
+    while refused < 100 {
+        let (batch, next) = model.random_batch(&mut rng, epoch);
+        let bytes = core.home.config.wal_file_bytes;
+        let number = core.take_file_number().unwrap();
+        // It is ready when the one that is written has been replaced.
+        let prepared = prepare(&core.home, number, bytes, Fill::Zeros, &|| false).unwrap();
+        if rng.chance(30) {
+            core.roll(1).unwrap();
+        }
+        disk.set_read_only(rng.chance(50));
+        core.offer(prepared).unwrap();
+        match core.commit(&batch, polymq_store::Durability::Sync) {
+            Ok(()) => model = next,
+            Err(Failure::ReadOnly(_)) => refused += 1,
+            Err(failure) => panic!("{failure}"),
+        }
+        assert!(!matches!(core.tidy(), Err(Failure::Fatal(_))));
+        assert_eq!(Model::of(&core), model);
+        disk.set_read_only(false);
+    }
+    drop(core);
+    disk.power_cycle();
+    assert_eq!(Model::of(&open(&disk).unwrap()), model);
+}
 
 #[test]
 fn full_disk_refuses_the_batch_and_keeps_everything() {

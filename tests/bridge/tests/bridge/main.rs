@@ -9,6 +9,7 @@
 mod addresses;
 mod amqp;
 mod delays;
+mod durability;
 mod events;
 mod exact;
 mod fields;

@@ -244,14 +244,24 @@ impl Mqtt {
 
     /// Subscribes with these options and this subscription identifier; returns the reason code.
     pub(crate) fn subscribe_with(&mut self, filter: &str, options: u8, id: Option<u32>) -> u8 {
+        let mut properties = Vec::new();
+        if let Some(id) = id {
+            properties.push(0x0B);
+            put_var(&mut properties, usize::try_from(id).unwrap());
+        }
+        self.send_subscribe(filter, options, &properties)
+    }
+
+    /// Subscribes with quality of service 1 and arguments in user properties; returns the reason
+    /// code.
+    pub(crate) fn subscribe_as(&mut self, filter: &str, arguments: &[(&str, &str)]) -> u8 {
+        self.send_subscribe(filter, 1, &Properties::of_user(arguments).encode())
+    }
+
+    fn send_subscribe(&mut self, filter: &str, options: u8, properties: &[u8]) -> u8 {
         self.next_id += 1;
         let mut body = self.next_id.to_be_bytes().to_vec();
         if self.version == Version::V5 {
-            let mut properties = Vec::new();
-            if let Some(id) = id {
-                properties.push(0x0B);
-                put_var(&mut properties, usize::try_from(id).unwrap());
-            }
             put_var(&mut body, properties.len());
             body.extend(properties);
         }
@@ -263,10 +273,15 @@ impl Mqtt {
 
     /// Publishes, answers what the server answers, and returns the reason code.
     pub(crate) fn publish(&mut self, publish: Publish) -> u8 {
+        self.publish_acked(publish).get(2).copied().unwrap_or(0)
+    }
+
+    /// Publishes, answers what the server answers, and returns the body of PUBACK or PUBREC.
+    pub(crate) fn publish_acked(&mut self, publish: Publish) -> Vec<u8> {
         let qos = publish.qos;
         self.send(publish);
         if qos == 0 {
-            return 0;
+            return Vec::new();
         }
         let answer = self.reply(if qos == 1 { 0x40 } else { 0x50 });
         let reason = answer.get(2).copied().unwrap_or(0);
@@ -274,7 +289,7 @@ impl Mqtt {
             self.packet(0x62, &answer[..2]);
             self.reply(0x70);
         }
-        reason
+        answer
     }
 
     /// Publishes and waits for nothing.

@@ -119,6 +119,25 @@ fn mqtt_rejects() {
 }
 
 #[test]
+fn the_reason_of_an_mqtt_client_is_kept_in_the_record() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    with_dead_letters(&mut amqp, "q");
+    amqp.publish("", "q", &Props::persistent(), b"hi");
+    let mut mqtt = Mqtt::v5(&world, "m").answering_by_hand();
+    mqtt.subscribe("$queue/q", 1);
+    let seen = mqtt.one();
+    let mut puback = seen.packet_id.to_be_bytes().to_vec();
+    puback.extend([0x99, 12, 0x1F, 0, 9]);
+    puback.extend(b"no number");
+    mqtt.packet(0x40, &puback);
+    let dead = amqp.delivery();
+    let Some(Field::List(deaths)) = dead.header("x-death") else { panic!("a death record") };
+    let Field::Table(death) = &deaths[0] else { panic!("a table") };
+    assert!(death.contains(&("detail".to_owned(), Field::text("no number"))), "{death:?}");
+}
+
+#[test]
 fn mqtt_returns() {
     for (reason, failed) in [(0x97, None), (0x80, Some("1")), (0x83, Some("1"))] {
         let world = World::new();
@@ -196,4 +215,63 @@ fn carry_keys_give_way_to_the_packet_limit() {
     let seen = mqtt.one();
     assert_eq!(seen.properties.user, [("k".to_owned(), "v".to_owned())]);
     assert_eq!(world.mqtt_count("packet_size"), 1);
+}
+
+#[test]
+fn user_properties_of_a_subscription_are_arguments_of_the_queue_it_makes() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.declare("dead");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    let arguments = [
+        ("x-max-length", "1"),
+        ("x-overflow", "drop-head"),
+        ("x-dead-letter-exchange", ""),
+        ("x-dead-letter-routing-key", "dead"),
+        ("mine", "is no argument"),
+    ];
+    assert_eq!(mqtt.subscribe_as("$queue/q", &arguments), 1);
+    mqtt.cut();
+    for body in [b"1", b"2"] {
+        amqp.publish("", "q", &Props::persistent(), body);
+    }
+    assert_eq!((world.ready("q"), world.ready("dead")), (Some(1), Some(1)));
+    let declared = [
+        ("x-max-length", Field::I32(1)),
+        ("x-overflow", Field::text("drop-head")),
+        ("x-dead-letter-exchange", Field::text("")),
+        ("x-dead-letter-routing-key", Field::text("dead")),
+    ];
+    amqp.declare_with("q", &declared);
+}
+
+#[test]
+fn user_properties_of_a_subscription_are_arguments_of_its_consumer() {
+    let world = World::new();
+    let mut low = Mqtt::v5(&world, "low");
+    assert_eq!(low.subscribe_as("$queue/q", &[]), 1);
+    let mut high = Mqtt::v5(&world, "high");
+    assert_eq!(high.subscribe_as("$queue/q", &[("x-priority", "10")]), 1);
+    let mut amqp = Amqp::connect(&world);
+    for _ in 0..3 {
+        amqp.publish("", "q", &Props::persistent(), b"m");
+    }
+    assert_eq!((high.all().len(), low.all().len()), (3, 0));
+    let mut share = Mqtt::v5(&world, "share");
+    assert_eq!(share.subscribe_as("$share/g/t", &[("x-priority", "7"), ("x-max-length", "5")]), 1);
+}
+
+#[test]
+fn a_timeout_of_an_mqtt_consumer_ends_its_connection() {
+    let world = World::new();
+    let mut mqtt = Mqtt::v5(&world, "m").answering_by_hand();
+    assert_eq!(mqtt.subscribe_as("$queue/q", &[("x-consumer-timeout", "1000")]), 1);
+    Amqp::connect(&world).publish("", "q", &Props::persistent(), b"m");
+    mqtt.one();
+    world.pass(900);
+    assert!(mqtt.is_connected());
+    world.pass(300);
+    let (first, body) = mqtt.answer().expect("DISCONNECT");
+    assert_eq!((first, body[0]), (0xE0, 0x98));
+    assert_eq!(world.ready("q"), Some(1));
 }

@@ -579,6 +579,11 @@ fn receipt_tells_what_a_message_survives() {
     assert_eq!(told("/queue/os", "true"), (text("os"), None));
     assert_eq!(told("/topic/s.x", "true"), (text("memory"), None));
     assert_eq!(told("/topic/nowhere", "true"), (None, text("false")));
+    let lowered = [("receipt", "r"), ("persistent", "true"), ("x-durability", "memory")];
+    stomp.send("/queue/sync", &lowered, b"x");
+    assert_eq!(stomp.all()[0].get("x-durability"), Some("memory"));
+    stomp.send("/queue/sync", &[("x-durability", "disk")], b"x");
+    assert!(stomp.error().contains("x-durability"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, Now, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
-use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
+use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
 
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
@@ -36,7 +36,7 @@ const TURNS_MAX: usize = 10_000;
 pub(crate) struct World(Rc<RefCell<State>>);
 
 struct State {
-    store: Arc<dyn Store>,
+    store: Arc<MemoryStore>,
     broker: BrokerHandle,
     amqp: Amqp091,
     mqtt: Mqtt,
@@ -72,7 +72,11 @@ pub(crate) enum Speaks {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(State::over(Arc::new(MemoryStore::new()), BEGINNING_MS))))
+        // What is told of durability is told of a store that has a disk.
+        let batch_bytes_max = u64::from(u32::MAX);
+        let capabilities = Capabilities { durable: true, weaker_classes: true, batch_bytes_max };
+        let store = Arc::new(MemoryStore::posing_as(capabilities));
+        Self(Rc::new(RefCell::new(State::over(store, BEGINNING_MS))))
     }
 
     /// Stops without a word, as a kill does, and starts again on what the store has. All
@@ -172,6 +176,11 @@ impl World {
     }
 
     /// Ready messages of a queue; `None` when there is no such queue.
+    /// How well the store was to keep the latest batch.
+    pub(crate) fn last_wanted(&self) -> Option<Durability> {
+        self.0.borrow().store.faults().last_wanted()
+    }
+
     pub(crate) fn ready(&self, queue: &str) -> Option<u64> {
         let views = self.0.borrow().broker.queues();
         let view = views.into_iter().find(|view| view.name.as_str() == queue)?;
@@ -180,13 +189,14 @@ impl World {
 }
 
 impl State {
-    fn over(store: Arc<dyn Store>, now_ms: u64) -> Self {
+    fn over(store: Arc<MemoryStore>, now_ms: u64) -> Self {
+        let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
-            committer: Committer::new(store.clone(), ShardId(0), &opened),
+            committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new([amqp.formats(), mqtt.formats(), stomp.formats()].concat()),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
@@ -195,13 +205,13 @@ impl State {
                 bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
             }),
             share_expiry_ms: 86_400_000,
-            durability: polymq_store::Durability::Sync,
+            durability: Durability::Sync,
             skips_damage: false,
         });
         let started = Instant::now();
         let links = Vec::new();
         let state = Self { store, broker, amqp, mqtt, stomp, limits, started, now_ms, links };
-        state.broker.recover(&opened, &state.store, state.now()).unwrap();
+        state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());
         for user in USERS {

@@ -148,7 +148,7 @@ proptest! {
             let (header, body) = whole(bytes);
             prop_assert!(header.kind == kind && header.check(Version::V5).is_ok());
             let found = Ack::decode(kind, body, Version::V5, 0).unwrap();
-            prop_assert_eq!(found, Ack { packet_id, reason: Reason::SUCCESS });
+            prop_assert_eq!(found, Ack { packet_id, reason: Reason::SUCCESS, text: None });
         }
     }
 

@@ -1,5 +1,5 @@
 use polymq_contract::{Answer, Command, Login, RefusalKind};
-use polymq_model::{RequestId, UserName};
+use polymq_model::{Limits, RequestId, UserName};
 
 use crate::world::*;
 
@@ -51,6 +51,18 @@ fn scram_login_ends_with_connack() {
     let last = properties("server-final");
     assert_eq!(sent[3], 0);
     assert!(sent.windows(last.len()).any(|bytes| bytes == last), "{sent:x?}");
+}
+
+#[test] // Section 4.12
+fn a_method_that_is_switched_off_is_refused_at_once() {
+    for properties in [properties("first"), [vec![0x15], text(METHOD)].concat()] {
+        let mqtt = polymq_mqtt::Mqtt::new("amq.topic", false);
+        let mut world = World::speaking(mqtt, Limits::default(), None);
+        world.send(&connect_5("c", &properties));
+        assert_eq!(world.sent()[3], 0x8C);
+        assert!(world.is_closed());
+        assert!(world.commands().is_empty(), "nobody is asked");
+    }
 }
 
 #[test]

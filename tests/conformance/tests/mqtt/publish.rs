@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use polymq_contract::{Command, Event, PublishOutcome::*, Refusal, RefusalKind};
-use polymq_model::{Limits, PublisherId, delay::Delay};
+use polymq_model::{Durability, Limits, PublisherId, delay::Delay};
 
 use crate::world::*;
 
@@ -35,9 +35,9 @@ fn acknowledgements_go_out_in_the_order_of_arrival() {
     world.send(&publish_5(2, "a", 10, &[], b""));
     world.send(&publish_5(4, "a", 11, &[], b""));
     world.send(&publish_5(2, "a", 12, &[], b""));
-    world.confirm(2, 3, Routed);
+    world.confirm(2, 3, Routed(Durability::Sync));
     assert!(world.sent().is_empty());
-    world.confirm(1, 1, Routed);
+    world.confirm(1, 1, Routed(Durability::Sync));
     assert_eq!(world.sent(), [0x40, 2, 0, 10, 0x50, 2, 0, 11, 0x40, 2, 0, 12]);
 }
 
@@ -102,7 +102,7 @@ fn message_of_quality_2_is_published_once() {
     // A repeat before PUBREC is answered by that PUBREC.
     world.send(&publish_4(12, "a", 7, b"x"));
     assert_eq!((world.sent(), world.publishes().len()), (vec![], 0));
-    world.confirm(1, 1, Routed);
+    world.confirm(1, 1, Routed(Durability::Sync));
     assert_eq!(world.sent(), [0x50, 2, 0, 7]);
     world.send(&publish_4(12, "a", 7, b"x"));
     assert_eq!((world.sent(), world.publishes().len()), (vec![0x50, 2, 0, 7], 0));
@@ -140,7 +140,7 @@ fn receive_maximum_is_enforced() {
     world.connect_5(&[]);
     world.send(&publish_5(2, "a", 1, &[], b""));
     world.send(&publish_5(4, "a", 2, &[], b""));
-    world.confirm(1, 2, Routed);
+    world.confirm(1, 2, Routed(Durability::Sync));
     world.sent();
     // The publish of quality of service 1 is done, the other one only after PUBCOMP.
     world.send(&publish_5(2, "a", 3, &[], b""));
@@ -349,10 +349,10 @@ fn pubrel_that_comes_before_its_pubrec_is_answered_after_it() {
     world.send(&publish_5(4, "a", 1, &[], b"x"));
     world.send(&[0x62, 2, 0, 1]);
     assert!(world.sent().is_empty());
-    world.confirm(1, 1, Routed);
+    world.confirm(1, 1, Routed(Durability::Sync));
     assert_eq!(world.sent(), [0x50, 2, 0, 1, 0x70, 2, 0, 1]);
     // The packet identifier is free.
     world.send(&publish_5(4, "a", 1, &[], b"y"));
-    world.confirm(2, 2, Routed);
+    world.confirm(2, 2, Routed(Durability::Sync));
     assert_eq!(world.sent(), [0x50, 2, 0, 1]);
 }

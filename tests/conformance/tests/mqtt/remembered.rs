@@ -3,7 +3,7 @@
 use polymq_contract::{
     Answer, Command, Effects, Event, EventBatch, InFlight, PublishOutcome, RefusalKind,
 };
-use polymq_model::RequestId;
+use polymq_model::{Durability, RequestId};
 
 use crate::world::*;
 
@@ -127,7 +127,7 @@ fn a_share_is_told_what_the_client_has_begun() {
 fn pubcomp_waits_until_the_packet_id_is_free_for_good() {
     let mut world = World::v5_with(&[0x11, 0, 0, 1, 0]);
     world.send(&publish_5(4, "a", 9, &[], b"x"));
-    world.confirm(1, 1, PublishOutcome::Routed);
+    world.confirm(1, 1, PublishOutcome::Routed(Durability::Sync));
     assert_eq!(world.sent(), [0x50, 2, 0, 9]);
     world.commands();
     world.obliging = false;

@@ -8,7 +8,7 @@ use std::{
 use bytes::BytesMut;
 use polymq_contract::{
     Answer, Broadcast, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, InFlight,
-    Kept, Login, Matched, OpenClientSession, OpenedClientSession, Peer, Protocol, ProtocolSession,
+    Login, Matched, OpenClientSession, OpenedClientSession, Peer, Protocol, ProtocolSession,
     Publish, PublishOutcome, Refusal, RefusalKind, Settlement, Subscription, Transport,
 };
 use polymq_model::{
@@ -55,6 +55,14 @@ impl World {
     }
 
     pub(crate) fn with_peer(limits: Limits, tls: Option<Arc<polymq_contract::TlsPeer>>) -> Self {
+        Self::speaking(Mqtt::default(), limits, tls)
+    }
+
+    pub(crate) fn speaking(
+        mqtt: Mqtt,
+        limits: Limits,
+        tls: Option<Arc<polymq_contract::TlsPeer>>,
+    ) -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
         let instant = *START.get_or_init(Instant::now);
         let now = Now { instant, unix_ms: 1_700_000_000_000 };
@@ -67,7 +75,6 @@ impl World {
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
         };
-        let mqtt = Mqtt::default();
         let session = mqtt.session(&Arc::new(peer), &Arc::new(limits), now);
         Self {
             session,
@@ -270,13 +277,7 @@ impl World {
     }
 
     pub(crate) fn confirm(&mut self, first: u64, last: u64, outcome: PublishOutcome) {
-        self.event(Event::Confirmed {
-            publisher: PublisherId(0),
-            first,
-            last,
-            outcome,
-            kept: Kept::Sync,
-        });
+        self.event(Event::Confirmed { publisher: PublisherId(0), first, last, outcome });
     }
 
     pub(crate) fn answer(&mut self, request: RequestId, answer: Result<Answer, Refusal>) {

@@ -199,3 +199,24 @@ fn the_user_of_somebody_else_is_dropped_and_the_message_taken() {
     let seen = amqp.delivery();
     assert_eq!((seen.props.user_id, seen.body.as_slice()), (None, b"m".as_slice()));
 }
+
+#[test]
+fn wrong_arguments_of_a_subscription_are_invalid() {
+    let long = "x".repeat(5000);
+    for wrong in [
+        ("x-max-length", "-1"),
+        ("x-overflow", "spill"),
+        ("x-overflow", "block"),
+        ("x-priority", "high"),
+        ("x-consumer-timeout", "-1"),
+        ("x-dead-letter-routing-key", "k"),
+        ("x-delayed-retry-type", "all"),
+        ("x-long", &long),
+    ] {
+        let world = World::new();
+        let mut client = Mqtt::v5(&world, "m");
+        assert_eq!(client.subscribe_as("$queue/q", &[wrong]), 0x83, "{wrong:?}");
+        assert!(client.is_connected());
+        assert_eq!(client.subscribe_as("$queue/q", &[]), 1, "after {wrong:?}");
+    }
+}
