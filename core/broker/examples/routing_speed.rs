@@ -115,6 +115,8 @@ impl Client {
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "example".into(),
             vhost,

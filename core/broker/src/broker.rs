@@ -74,7 +74,12 @@ impl BrokerHandle {
         self.0.access.put_user(name, record);
     }
 
-    /// Removes a user and its permissions.
+    /// Gives every user a mailbox in this domain, made when it is needed. The first call counts.
+    pub fn serve_mailboxes(&self, domain: &str) {
+        self.0.mailbox_domain.get_or_init(|| domain.into());
+    }
+
+    /// Removes a user, its permissions, and what was kept for it.
     pub fn remove_user(&self, name: &UserName) {
         let vhosts = self.0.all_vhosts();
         self.0.committer.append(|writer| {
@@ -90,6 +95,7 @@ impl BrokerHandle {
         });
         self.0.access.remove_user(name);
         self.0.users.set_limits(name.clone(), UserLimits::default());
+        self.0.remove_mailboxes(name);
     }
 
     /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use crate::{
     counters::Counters,
     definitions::{self, kind},
     login::Authenticator,
+    mailbox::{DocumentKey, StoredDocument},
     queue::{Home, WindowBudget},
     tenants::{Users, VhostRecord},
     vhost::Vhost,
@@ -66,6 +67,10 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) vhosts: RwLock<HashMap<VhostName, Arc<Vhost>>>,
     pub(crate) connections: Mutex<HashMap<ConnectionId, ConnectionRecord>>,
+    /// What protocols keep for users.
+    pub(crate) documents: Mutex<HashMap<DocumentKey, StoredDocument>>,
+    /// The domain whose addresses have mailboxes.
+    pub(crate) mailbox_domain: OnceLock<Box<str>>,
     pub(crate) stopping: AtomicBool,
     /// Set while publishers must wait: memory or disk is short.
     pub(crate) alarm: RwLock<Option<Arc<str>>>,
@@ -115,6 +120,8 @@ impl Core {
             counters: Counters::default(),
             vhosts: RwLock::default(),
             connections: Mutex::default(),
+            documents: Mutex::default(),
+            mailbox_domain: OnceLock::new(),
             stopping: AtomicBool::new(false),
             alarm: RwLock::new(None),
             alarmed: AtomicBool::new(false),

@@ -33,6 +33,7 @@ pub(crate) mod kind {
     pub(crate) const SUBSCRIPTION: &str = "subscription";
     pub(crate) const RECEIVED: &str = "received";
     pub(crate) const IN_FLIGHT: &str = "in-flight";
+    pub(crate) const DOCUMENT: &str = "document";
 }
 
 /// The key of a definition.

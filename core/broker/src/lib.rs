@@ -18,6 +18,7 @@ mod declare;
 mod definitions;
 mod hash;
 mod login;
+mod mailbox;
 mod policies;
 mod publishing;
 mod queue;

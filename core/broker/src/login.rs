@@ -47,10 +47,13 @@ pub trait Authenticator: Send + Sync {
 pub struct AcceptEverybody;
 
 impl Authenticator for AcceptEverybody {
-    fn step(&self, _: &Arc<Conversation>, login: Login, _: &Arc<Peer>, reply: LoginReply) {
+    fn step(&self, _: &Arc<Conversation>, login: Login, peer: &Arc<Peer>, reply: LoginReply) {
         let user = match login {
             Login::Password { user, .. } => user,
             Login::Certificate { identity } => identity,
+            Login::Configured => {
+                peer.account.as_ref().map_or_else(String::new, ToString::to_string)
+            }
             Login::Anonymous | Login::ScramFirst { .. } | Login::ScramFinal { .. } => {
                 "guest".to_owned()
             }

@@ -70,6 +70,7 @@ impl Core {
             kind::RECEIVED,
             kind::IN_FLIGHT,
             kind::RETAINED,
+            kind::DOCUMENT,
             kind::SCHEDULE,
         ];
         for wanted in order {
@@ -127,6 +128,12 @@ impl Core {
             (kind::USER, [name]) => {
                 let name = UserName::new(name).map_err(|e| e.to_string())?;
                 self.access.put_user(name, decode(value)?);
+                Ok(())
+            }
+            (kind::DOCUMENT, [protocol, user, name]) => {
+                let user = UserName::new(user).map_err(|e| e.to_string())?;
+                let key = ((*protocol).to_owned(), user, (*name).to_owned());
+                self.documents.lock().insert(key, decode(value)?);
                 Ok(())
             }
             (kind::PERMISSION, [vhost, user]) => {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use polymq_contract::{Matched, Refusal, RefusalKind, SubscriptionIds};
-use polymq_model::{ClientNumber, ExchangeName, Message, Value};
+use polymq_model::{
+    ClientNumber, ExchangeName, Message, Value,
+    address::{MAILBOX_PREFIX, Mailbox},
+};
 use smallvec::SmallVec;
 
 use crate::{
@@ -93,7 +96,7 @@ impl Routing<'_> {
         let mut cacheable = true;
         if exchange.is_empty() {
             for key in keys {
-                if let Some(queue) = self.topology.queue(key) {
+                if let Some(queue) = self.topology.queue(key).or_else(|| self.mailbox(key)) {
                     found.queue(queue);
                 }
             }
@@ -101,6 +104,12 @@ impl Routing<'_> {
             cacheable = self.visit(chance, exchange, keys, &mut found);
         }
         Route { targets: found.into_targets(), cacheable, body_bytes_max: None }
+    }
+
+    /// The mailbox of the user whose resource a key names.
+    fn mailbox(&self, key: &str) -> Option<&Arc<Queue>> {
+        let mailbox = key.starts_with(MAILBOX_PREFIX).then(|| Mailbox::parse(key)).flatten()?;
+        self.topology.queue(mailbox.queue)
     }
 
     /// Follows an exchange, its bindings to exchanges, and its alternate when nothing took the

@@ -1,6 +1,6 @@
 //! Answers to commands that carry a request.
 
-use polymq_model::{QueueName, Seq, UserName};
+use polymq_model::{Message, QueueName, Seq, UserName};
 
 use crate::{
     event::Delivery,
@@ -43,6 +43,24 @@ pub enum Answer {
     QueuePurged {
         /// How many.
         messages: u64,
+    },
+    /// The queues, in order of their names.
+    Queues {
+        /// Names and what they hold.
+        queues: Vec<ListedQueue>,
+        /// How many there are in all, of those that may be read.
+        total: usize,
+    },
+    /// The bindings that lead to a queue.
+    Bindings(Vec<ListedBinding>),
+    /// Retained messages, in order of their keys.
+    Recalled(Vec<Message>),
+    /// A document; version 0 when there is none.
+    Document {
+        /// Its version.
+        version: u64,
+        /// What it says.
+        text: String,
     },
     /// The consumer is registered.
     Consuming {
@@ -87,4 +105,24 @@ pub struct OpenedClientSession {
     /// Positions of the session's queue below this may have been sent by a connection that ended
     /// with the broker, under packet ids that are not known.
     pub unsure_before: Seq,
+}
+
+/// A queue in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedQueue {
+    /// Its name.
+    pub name: QueueName,
+    /// Ready messages.
+    pub messages: u64,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+/// A binding in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedBinding {
+    /// The exchange.
+    pub exchange: String,
+    /// The binding key.
+    pub key: String,
 }

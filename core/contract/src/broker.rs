@@ -58,6 +58,8 @@ pub trait Connection: Send {
     /// The outbox has room again after a consumer was skipped for lack of it, or the outbox was
     /// nudged.
     fn on_room(&mut self, now: Now);
+    /// The connection is encrypted from now on.
+    fn secured(&mut self, peer: &Arc<Peer>);
     /// The connection is gone: unsettled deliveries return, exclusive queues go. Called once, after
     /// the session's last commands were executed.
     fn disconnect(&mut self, cause: DisconnectCause, now: Now);

@@ -1,6 +1,6 @@
 //! What a connection asks of the broker.
 
-use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table, delay::Delay};
+use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table, UserName, delay::Delay};
 
 use crate::{
     login::Login,
@@ -80,6 +80,64 @@ pub enum Command {
     BindQueue(Box<BindQueue>),
     /// Removes such a binding; one that is missing counts as removed.
     UnbindQueue(Box<BindQueue>),
+    /// Asks which queues there are, of those that the user may read.
+    ListQueues {
+        /// Answered with `Queues`.
+        request: RequestId,
+        /// Only those whose names come after this one.
+        after: Option<String>,
+        /// The most that are named.
+        count_max: usize,
+    },
+    /// Asks which bindings of exchanges lead to a queue that the user may read.
+    ListBindings {
+        /// Answered with `Bindings`.
+        request: RequestId,
+        /// The queue.
+        queue: String,
+    },
+    /// Stops the deliveries of a queue, or lets them go on.
+    PauseQueue {
+        /// Answered with `Done`.
+        request: RequestId,
+        /// The queue.
+        queue: String,
+        /// Stop or go on.
+        paused: bool,
+    },
+    /// Asks for the retained messages of a topic exchange that the user may read.
+    Recall {
+        /// Answered with `Recalled`.
+        request: RequestId,
+        /// The exchange.
+        exchange: String,
+        /// Pattern in dot form.
+        pattern: String,
+        /// The most that are returned.
+        count_max: usize,
+    },
+    /// Reads a document that the protocol keeps for a user.
+    ReadDocument {
+        /// Answered with `Document`.
+        request: RequestId,
+        /// Whose.
+        user: UserName,
+        /// Which.
+        name: String,
+    },
+    /// Replaces such a document. One with an older version than the broker has is passed over.
+    WriteDocument {
+        /// Answered with `Done` when it is durable.
+        request: Option<RequestId>,
+        /// Whose.
+        user: UserName,
+        /// Which.
+        name: String,
+        /// Grows with each change.
+        version: u64,
+        /// What it says; empty removes it.
+        text: String,
+    },
     /// Starts a consumer.
     Consume(Box<Consume>),
     /// Stops a consumer; its unsettled deliveries stay with the connection.
@@ -187,6 +245,11 @@ impl Command {
             | Self::DeleteExchange { request, .. }
             | Self::DeleteQueue { request, .. }
             | Self::PurgeQueue { request, .. }
+            | Self::ListQueues { request, .. }
+            | Self::ListBindings { request, .. }
+            | Self::PauseQueue { request, .. }
+            | Self::Recall { request, .. }
+            | Self::ReadDocument { request, .. }
             | Self::Cancel { request, .. }
             | Self::Get { request, .. }
             | Self::Subscribe { request, .. }
@@ -199,7 +262,7 @@ impl Command {
             Self::Consume(consume) => Some(consume.request),
             Self::Commit(transaction) => Some(transaction.request),
             Self::OpenClientSession(open) => Some(open.request),
-            Self::ReleaseReceived { request, .. } => *request,
+            Self::ReleaseReceived { request, .. } | Self::WriteDocument { request, .. } => *request,
             Self::Publish(_)
             | Self::Settle(_)
             | Self::Release { .. }

@@ -27,6 +27,15 @@ pub struct Effects {
     pub waiting: bool,
     /// Set once the login is complete; the driver then lifts the limits of strangers.
     pub logged_in: bool,
+    /// Set to encrypt the connection once the output has been written. Bytes that are left in the
+    /// input then were sent before the handshake and end the connection. `on_secured` follows.
+    pub start_tls: bool,
+    /// Set once: the session may outlive its socket, and goes on with that of another session of
+    /// its protocol which asks for this key. Nobody may be able to guess it.
+    pub resumable: Option<Box<str>>,
+    /// Set to hand the socket to the session with this key and end this one. `on_resume_failed`
+    /// follows when there is none any more.
+    pub resume: Option<Box<str>>,
 }
 
 impl Effects {

@@ -1,7 +1,7 @@
 //! What the broker tells a connection, in order, through its outbox.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::{any::Any, fmt, sync::Arc};
 
 use polymq_model::{ConsumerId, Durability, Message, PublisherId, RequestId, Seq};
 
@@ -120,6 +120,8 @@ pub enum Event {
     Unblocked,
     /// Another connection has taken the client session.
     TakenOver,
+    /// Another session of the same protocol says this; the broker has no part in it.
+    Passed(Passed),
     /// The broker closes this connection: it stops, or an administrator wants it.
     Closing {
         /// For the client.
@@ -127,6 +129,21 @@ pub enum Event {
         /// True when the whole server goes away.
         shutdown: bool,
     },
+}
+
+/// What one session of a protocol tells another. Only their protocol knows what it is.
+#[derive(Clone)]
+pub struct Passed {
+    /// The word.
+    pub word: Arc<dyn Any + Send + Sync>,
+    /// What it weighs.
+    pub bytes: usize,
+}
+
+impl fmt::Debug for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passed").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Event {
@@ -137,6 +154,7 @@ impl Event {
                 Self::Delivered(delivery) => delivery.message.size(),
                 Self::Broadcast { batch, .. } => batch.bytes(),
                 Self::Returned { message, .. } => message.size(),
+                Self::Passed(passed) => passed.bytes,
                 Self::Confirmed { .. }
                 | Self::PublishRefused { .. }
                 | Self::Answered { .. }

@@ -21,7 +21,7 @@ pub mod protocol;
 pub mod refusal;
 pub mod subscription;
 
-pub use answer::{Answer, OpenedClientSession};
+pub use answer::{Answer, ListedBinding, ListedQueue, OpenedClientSession};
 pub use broadcast::Broadcast;
 pub use broker::{Broker, Connection, DisconnectCause};
 pub use command::{
@@ -29,11 +29,11 @@ pub use command::{
     DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
 };
 pub use effects::{Close, Effects};
-pub use event::{CancelReason, Delivery, Event, EventBatch, PublishOutcome};
-pub use login::{Login, Secret};
+pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
+pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;
-pub use peer::{Peer, TlsPeer, Transport};
+pub use peer::{ChannelBindings, Peer, TlsPeer, Transport};
 pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
 pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};

@@ -42,14 +42,44 @@ pub enum Login {
         /// Authorisation identity, mostly empty.
         identity: String,
     },
-    /// First message of SCRAM-SHA-256 (RFC 7677).
+    /// The user that the configuration gives this connection, see [`crate::Peer::account`].
+    Configured,
+    /// First message of SCRAM (RFC 5802 and RFC 7677).
     ScramFirst {
+        /// The mechanism.
+        scram: Scram,
         /// The client-first-message.
         message: Secret,
     },
-    /// Final message of SCRAM-SHA-256.
+    /// Final message of SCRAM.
     ScramFinal {
         /// The client-final-message.
         message: Secret,
     },
+}
+
+/// A mechanism of the SCRAM family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scram {
+    /// The hash.
+    pub hash: ScramHash,
+    /// The mechanism's name ends in `-PLUS`: the login is tied to its TLS connection.
+    pub is_bound: bool,
+    /// The client was offered a mechanism with channel binding, so that one which says that it was
+    /// not has been deceived (RFC 5802, section 6).
+    pub offers_bound: bool,
+}
+
+impl Scram {
+    /// SCRAM-SHA-256 without channel binding.
+    pub const SHA256: Self = Self { hash: ScramHash::Sha256, is_bound: false, offers_bound: false };
+}
+
+/// The hash of a SCRAM mechanism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScramHash {
+    /// RFC 5802.
+    Sha1,
+    /// RFC 7677.
+    Sha256,
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use polymq_model::VhostName;
+use polymq_model::{UserName, VhostName};
 
 /// How bytes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Peer {
     pub is_loopback: bool,
     /// TLS facts, when the connection is encrypted.
     pub tls: Option<Arc<TlsPeer>>,
+    /// The connection may be encrypted later, when the session asks for it.
+    pub offers_tls: bool,
+    /// The user that the configuration gives a connection which we have opened ourselves.
+    pub account: Option<UserName>,
     /// How bytes arrive.
     pub transport: Transport,
     /// Name of the listener.
@@ -42,4 +46,15 @@ pub struct TlsPeer {
     pub cipher: String,
     /// The user that the verified client certificate maps to.
     pub certificate_user: Option<String>,
+    /// What ties a login to this connection and to no other.
+    pub bindings: ChannelBindings,
+}
+
+/// What SCRAM with channel binding compares on both sides of a TLS connection (RFC 5056).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelBindings {
+    /// `tls-exporter` of RFC 9266; `None` when TLS gives none that is safe.
+    pub exporter: Option<[u8; 32]>,
+    /// `tls-server-end-point` of RFC 5929: the hash of our certificate; empty when it has none.
+    pub server_end_point: Vec<u8>,
 }

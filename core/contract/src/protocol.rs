@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Instant};
 use bytes::BytesMut;
 use polymq_model::{Format, Limits, Now};
 
-use crate::{broker::DisconnectCause, effects::Effects, event::EventBatch, peer::Peer};
+use crate::{
+    broker::DisconnectCause, effects::Effects, event::EventBatch, outbox::Outbox, peer::Peer,
+};
 
 /// What the first bytes of a connection say about its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,4 +58,27 @@ pub trait ProtocolSession: Send {
     fn next_timeout(&self) -> Option<Timeout>;
     /// The connection is gone or about to close: last commands only; output is no longer written.
     fn on_disconnect(&mut self, cause: DisconnectCause, effects: &mut Effects);
+    /// Comes once, before everything else: where other sessions of the protocol reach this one,
+    /// with [`crate::Event::Passed`]. Protocols whose clients do not talk to each other ignore it.
+    fn on_open(&mut self, outbox: &Arc<Outbox>) {
+        let _ = outbox;
+    }
+    /// The handshake that `effects.start_tls` asked for is done.
+    fn on_secured(&mut self, peer: &Arc<Peer>) {
+        let _ = peer;
+    }
+    /// The socket is gone. True when the session goes on without: events and the time still come,
+    /// output is dropped, and it ends when it closes or takes another session's socket.
+    fn on_socket_lost(&mut self, now: Now) -> bool {
+        let _ = now;
+        false
+    }
+    /// The socket of a session that asked for `effects.resume` belongs to this one now.
+    fn on_socket_gained(&mut self, now: Now, effects: &mut Effects) {
+        let _ = (now, effects);
+    }
+    /// There is no session with the key of `effects.resume`.
+    fn on_resume_failed(&mut self, now: Now, effects: &mut Effects) {
+        let _ = (now, effects);
+    }
 }

@@ -23,6 +23,7 @@ use crate::{
     said,
     socket::Socket,
     timer::Timer,
+    tls::Tls,
 };
 
 /// When a refused connection was last said.
@@ -81,8 +82,9 @@ impl Arrival {
         mut socket: S,
         protocols: &[Arc<dyn Protocol>],
         peer: Peer,
+        start_tls: Option<Arc<Tls>>,
     ) where
-        S: Socket + Send,
+        S: Socket + Send + 'static,
     {
         let gate = Arc::clone(&self.ticket.gate);
         let mut input = Input::default();
@@ -95,7 +97,32 @@ impl Arrival {
             Ok(protocol) => protocol,
             Err(ending) => return self.fail(&ending),
         };
-        let mut link = match self.link(socket, input, protocol, peer) {
+        self.run(socket, input, protocol, (peer, start_tls)).await;
+    }
+
+    /// Serves a connection that we have opened, whose session speaks first.
+    pub(crate) async fn serve_opened<S>(
+        mut self,
+        socket: S,
+        protocol: &Arc<dyn Protocol>,
+        peer: Peer,
+    ) where
+        S: Socket + Send + 'static,
+    {
+        self.run(socket, Input::default(), protocol, (peer, None)).await;
+    }
+
+    async fn run<S>(
+        &mut self,
+        socket: S,
+        input: Input,
+        protocol: &Arc<dyn Protocol>,
+        (peer, start_tls): (Peer, Option<Arc<Tls>>),
+    ) where
+        S: Socket + Send + 'static,
+    {
+        let gate = Arc::clone(&self.ticket.gate);
+        let mut link = match self.link(socket, input, protocol, (peer, start_tls)) {
             Ok(link) => link,
             Err(ending) => return self.fail(&ending),
         };
@@ -108,7 +135,9 @@ impl Arrival {
         gate.counters.ended(&ending);
         tracing::debug!(cause = ending.word(), protocol = protocol.name(), "a connection ended");
         let (socket, out) = link.end(&ending);
-        if matches!(ending, Ending::Session(_)) {
+        if matches!(ending, Ending::Session(_))
+            && let Some(socket) = socket
+        {
             part(socket, out, &gate).await;
         }
     }
@@ -118,10 +147,10 @@ impl Arrival {
         socket: S,
         input: Input,
         protocol: &Arc<dyn Protocol>,
-        peer: Peer,
+        (peer, start_tls): (Peer, Option<Arc<Tls>>),
     ) -> Result<Link<S>, Ending>
     where
-        S: Socket,
+        S: Socket + Send + 'static,
     {
         let gate = Arc::clone(&self.ticket.gate);
         let outbox = Arc::new(Outbox::new(gate.limits.outbox_bytes_max));
@@ -129,7 +158,9 @@ impl Arrival {
         let now = clock::now();
         let made = catch_unwind(AssertUnwindSafe(|| {
             let connection = gate.broker.connect(protocol.name(), &peer, &outbox)?;
-            Ok((connection, protocol.session(&peer, &gate.limits, now)))
+            let mut session = protocol.session(&peer, &gate.limits, now);
+            session.on_open(&outbox);
+            Ok((connection, session))
         }));
         let (connection, session) = match made {
             Ok(Ok(made)) => made,
@@ -151,6 +182,8 @@ impl Arrival {
             input,
             timer: std::mem::take(&mut self.timer),
             login_deadline: self.deadline,
+            peer,
+            start_tls,
         }))
     }
 }

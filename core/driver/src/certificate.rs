@@ -1,5 +1,6 @@
 //! Which user a client certificate stands for.
 
+use aws_lc_rs::digest;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::GeneralName,
@@ -47,4 +48,19 @@ impl CertificateField {
         };
         Ok(alternatives.value.general_names.iter().filter_map(of_kind).collect())
     }
+}
+
+/// The hash of a certificate that `tls-server-end-point` is: the one its signature uses, and
+/// SHA-256 instead of weaker ones (RFC 5929, section 4.1).
+pub(crate) fn end_point_hash(der: &[u8]) -> Vec<u8> {
+    const SHA384: [&str; 2] = ["1.2.840.113549.1.1.12", "1.2.840.10045.4.3.3"];
+    const SHA512: [&str; 2] = ["1.2.840.113549.1.1.13", "1.2.840.10045.4.3.4"];
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    let signature = certificate.signature_algorithm.algorithm.to_id_string();
+    let algorithm = match signature.as_str() {
+        named if SHA384.contains(&named) => &digest::SHA384,
+        named if SHA512.contains(&named) => &digest::SHA512,
+        _ => &digest::SHA256,
+    };
+    digest::digest(algorithm, der).as_ref().to_vec()
 }

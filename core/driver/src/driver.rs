@@ -11,7 +11,12 @@ use polymq_contract::{Broker, Peer, Protocol};
 use polymq_model::Limits;
 
 use crate::{
-    arrival::Arrival, counters::DriverCounters, gate::Gate, listener::Listener, socket::Adopted,
+    arrival::Arrival,
+    counters::DriverCounters,
+    gate::Gate,
+    listener::Listener,
+    outgoing::{self, Outgoing},
+    socket::Adopted,
 };
 
 /// How long connections that were told to go may take to notice, after the time for draining is
@@ -60,9 +65,14 @@ impl Driver {
         let Some(ticket) = self.gate.enter() else {
             return;
         };
-        tokio::spawn(
-            async move { Arrival::new(ticket).serve(Adopted(socket), &protocols, peer).await },
-        );
+        tokio::spawn(async move {
+            Arrival::new(ticket).serve(Adopted(socket), &protocols, peer, None).await
+        });
+    }
+
+    /// Keeps a connection to a server of somebody else, from now until the driver stops accepting.
+    pub fn keep(&self, outgoing: Outgoing) {
+        tokio::spawn(outgoing::keep(outgoing, Arc::clone(&self.gate)));
     }
 
     /// The counters, for metrics.

@@ -21,6 +21,8 @@ pub(crate) enum Ending {
     Unrecognised,
     /// The broker took no further connection.
     Refused,
+    /// The socket belongs to another session of the same client.
+    HandedOver,
     /// The server stops.
     Shutdown,
     /// A session, or the broker on its behalf, panicked.
@@ -29,7 +31,7 @@ pub(crate) enum Ending {
 
 impl Ending {
     /// The words of metrics and logs, by index.
-    pub(crate) const WORDS: [&'static str; 10] = [
+    pub(crate) const WORDS: [&'static str; 11] = [
         "session",
         "peer_gone",
         "login_timeout",
@@ -40,6 +42,7 @@ impl Ending {
         "shutdown",
         "panic",
         "evicted",
+        "handed_over",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -54,6 +57,7 @@ impl Ending {
             Self::Shutdown => 7,
             Self::Panic => 8,
             Self::Evicted => 9,
+            Self::HandedOver => 10,
         }
     }
 
@@ -64,9 +68,11 @@ impl Ending {
     /// What the session and the broker are told.
     pub(crate) fn cause(&self) -> DisconnectCause {
         match self {
-            Self::Session(_) | Self::LoginBytes | Self::Unrecognised | Self::Refused => {
-                DisconnectCause::Session
-            }
+            Self::Session(_)
+            | Self::LoginBytes
+            | Self::Unrecognised
+            | Self::Refused
+            | Self::HandedOver => DisconnectCause::Session,
             Self::PeerGone | Self::Evicted | Self::Handshake => DisconnectCause::PeerGone,
             Self::LoginTimeout => DisconnectCause::Timeout,
             Self::Shutdown => DisconnectCause::Shutdown,

@@ -18,7 +18,7 @@ use tokio::{
 use polymq_contract::Broker;
 use polymq_model::Limits;
 
-use crate::{counters::DriverCounters, pacer::Pacer};
+use crate::{counters::DriverCounters, heirs::Heirs, pacer::Pacer};
 
 /// TLS handshakes that run at once; further ones wait, within their time limit.
 const HANDSHAKES_MAX: usize = 64;
@@ -34,6 +34,7 @@ pub(crate) struct Gate {
     pub(crate) counters: Arc<DriverCounters>,
     pub(crate) handshakes: Semaphore,
     pub(crate) pacer: Pacer,
+    pub(crate) heirs: Heirs,
     phase: AtomicU8,
     next_id: AtomicU64,
     wakers: Mutex<HashMap<u64, Waker>>,
@@ -53,6 +54,7 @@ impl Gate {
             counters: Arc::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
             pacer: Pacer::default(),
+            heirs: Heirs::default(),
             phase: AtomicU8::new(SERVING),
             next_id: AtomicU64::new(0),
             wakers: Mutex::default(),

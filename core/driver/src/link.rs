@@ -1,6 +1,8 @@
 //! The connection loop: moves bytes between a socket and a session, and words between the session
 //! and the broker.
 
+mod line;
+
 use std::{
     ops::ControlFlow::{self, Break, Continue},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,13 +13,15 @@ use std::{
 };
 
 use polymq_contract::{
-    Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, ProtocolSession,
+    Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, Peer, ProtocolSession,
 };
 use polymq_model::Now;
 
+use line::Line;
+
 use crate::{
     clock, ending::Ending, gate::Gate, input::Input, pace::Pace, pacer::Tick, parting::poll_output,
-    socket::Socket, timer::Timer,
+    socket::Socket, timer::Timer, tls::Tls,
 };
 
 /// Turns before other tasks get their turn.
@@ -34,11 +38,15 @@ const COUNTED_BYTES_MIN: u64 = 256 * 1024;
 
 /// One connection whose protocol is known.
 pub(crate) struct Link<S> {
-    socket: S,
+    line: Line<S>,
     session: Box<dyn ProtocolSession>,
     connection: Box<dyn Connection>,
     outbox: Arc<Outbox>,
     gate: Arc<Gate>,
+    peer: Arc<Peer>,
+    start_tls: Option<Arc<Tls>>,
+    /// Under which it may get another socket.
+    key: Option<Box<str>>,
     input: Input,
     batch: EventBatch,
     effects: Effects,
@@ -78,14 +86,19 @@ pub(crate) struct Parts<S> {
     pub(crate) input: Input,
     pub(crate) timer: Timer,
     pub(crate) login_deadline: Instant,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) start_tls: Option<Arc<Tls>>,
 }
 
-impl<S: Socket> Link<S> {
+impl<S: Socket + Send + 'static> Link<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let login_bytes = parts.input.bytes().len();
         Self {
             login_bytes,
-            socket: parts.socket,
+            line: Line::Socket(parts.socket),
+            peer: parts.peer,
+            start_tls: parts.start_tls,
+            key: None,
             session: parts.session,
             connection: parts.connection,
             outbox: parts.outbox,
@@ -123,8 +136,10 @@ impl<S: Socket> Link<S> {
                             self.asleep = true;
                             return Poll::Pending;
                         }
+                        Break(Ending::PeerGone) if self.outlives_socket(now) => {}
                         Break(ending) => return Poll::Ready(Step::Ended(ending)),
                     },
+                    Break(Ending::PeerGone) if self.outlives_socket(now) => {}
                     Break(ending) => return Poll::Ready(Step::Ended(ending)),
                 }
             }
@@ -151,7 +166,9 @@ impl<S: Socket> Link<S> {
         let mut moved = self.outbox.take_nudge();
         if moved {
             self.connection.on_room(now);
+            self.gain_socket(now);
         }
+        moved |= self.finish_securing(cx)?;
         moved |= self.on_events(now);
         if self.read(cx, now)? {
             moved = true;
@@ -161,6 +178,7 @@ impl<S: Socket> Link<S> {
         // we are.
         moved |= self.on_time(now)?;
         moved |= self.write(cx)?;
+        moved |= self.change_line(now)?;
         if let Some(close) = self.effects.close.take() {
             return Break(Ending::Session(close));
         }
@@ -235,8 +253,14 @@ impl<S: Socket> Link<S> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
-        let held = self.effects.waiting || self.resume || self.effects.close.is_some();
-        if held || self.is_pausing() || self.is_full() || !self.connection.may_read() {
+        let Line::Socket(socket) = &mut self.line else { return Continue(false) };
+        let held = self.effects.waiting
+            || self.resume
+            || self.effects.start_tls
+            || self.effects.close.is_some();
+        let is_pausing = self.tick.is_some_and(|tick| !self.gate.pacer.has_come(tick));
+        let is_full = self.effects.out.len() >= self.gate.limits.output_bytes_max;
+        if held || is_pausing || is_full || !self.connection.may_read() {
             return Continue(false);
         }
         let bytes_max = if self.effects.logged_in {
@@ -247,7 +271,7 @@ impl<S: Socket> Link<S> {
         if bytes_max == 0 {
             return Break(Ending::LoginBytes);
         }
-        match self.input.poll_read(&mut self.socket, bytes_max, cx) {
+        match self.input.poll_read(socket, bytes_max, cx) {
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.login_bytes = self.login_bytes.saturating_add(count);
                 self.uncounted.0 += count as u64;
@@ -262,8 +286,16 @@ impl<S: Socket> Link<S> {
 
     fn write(&mut self, cx: &mut Context<'_>) -> ControlFlow<Ending, bool> {
         let mut moved = false;
+        let socket = match &mut self.line {
+            Line::Socket(socket) => socket,
+            Line::Securing(_) => return Continue(false),
+            Line::Gone => {
+                self.effects.out.take_all();
+                return Continue(false);
+            }
+        };
         while !self.effects.out.is_empty() {
-            match poll_output(&mut self.socket, &mut self.effects.out, cx) {
+            match poll_output(socket, &mut self.effects.out, cx) {
                 Poll::Ready(Ok(count)) => {
                     self.uncounted.1 += count as u64;
                     self.unflushed = true;
@@ -274,7 +306,7 @@ impl<S: Socket> Link<S> {
             }
         }
         if self.unflushed {
-            match Pin::new(&mut self.socket).poll_flush(cx) {
+            match Pin::new(socket).poll_flush(cx) {
                 Poll::Ready(Ok(())) => self.unflushed = false,
                 Poll::Ready(Err(_)) => return Break(Ending::PeerGone),
                 Poll::Pending => {}
@@ -285,10 +317,11 @@ impl<S: Socket> Link<S> {
 
     /// False when the task may pause or sleep.
     fn rest(&mut self, cx: &mut Context<'_>, now: Now) -> ControlFlow<Ending, bool> {
-        let watched = if self.pauses(cx) {
-            self.socket.unwatch().map(|()| false)
-        } else {
-            self.socket.watch()
+        let pauses = self.pauses(cx);
+        let watched = match &mut self.line {
+            Line::Socket(socket) if pauses => socket.unwatch().map(|()| false),
+            Line::Socket(socket) => socket.watch(),
+            Line::Securing(_) | Line::Gone => Ok(false),
         };
         match watched {
             Ok(newly) => Continue(newly || self.has_more(cx, now)),
@@ -360,8 +393,11 @@ impl<S: Socket> Link<S> {
     }
 
     /// Parts from session and broker. What the peer is still to see comes back with the socket.
-    pub(crate) fn end(mut self, ending: &Ending) -> (S, Output) {
+    pub(crate) fn end(mut self, ending: &Ending) -> (Option<S>, Output) {
         self.count();
+        if let Some(key) = &self.key {
+            self.gate.heirs.leave(key);
+        }
         let out = std::mem::take(&mut self.effects.out);
         let cause = ending.cause();
         let now = clock::now();
@@ -382,6 +418,10 @@ impl<S: Socket> Link<S> {
         if let Ending::Session(Close { cause, detail }) = ending {
             tracing::debug!(cause, detail, "the session closed its connection");
         }
-        (self.socket, out)
+        let socket = match self.line {
+            Line::Socket(socket) => Some(socket),
+            Line::Securing(_) | Line::Gone => None,
+        };
+        (socket, out)
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     gate::{Gate, Ticket},
     socket::Direct,
     tls::Tls,
+    wire::Wire,
 };
 
 /// Connections that the system keeps ready for us to accept.
@@ -39,6 +40,8 @@ pub struct ListenerSpec {
     pub bind: Bind,
     /// Set to speak TLS from the first byte.
     pub tls: Option<Arc<Tls>>,
+    /// Set to let clients of a protocol that can do so switch to TLS.
+    pub start_tls: Option<Arc<Tls>>,
     /// Virtual host of clients that name none.
     pub vhost: VhostName,
 }
@@ -177,6 +180,8 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
             local: socket.local_addr().ok(),
             is_loopback: address.ip().to_canonical().is_loopback(),
             tls: None,
+            offers_tls: spec.start_tls.is_some() && spec.tls.is_none(),
+            account: None,
             transport: Transport::Stream,
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
@@ -186,7 +191,9 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
             tokio::spawn(serve_tls(ticket, socket, spec, peer));
         } else {
             tokio::spawn(async move {
-                Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer).await;
+                let socket = Wire::Plain(Direct::Watched(socket));
+                let start_tls = spec.start_tls.clone();
+                Arrival::new(ticket).serve(socket, &spec.protocols, peer, start_tls).await;
             });
         }
     }
@@ -202,6 +209,8 @@ async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &A
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
@@ -248,7 +257,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
-    Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer).await;
+    Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer, None).await;
 }
 
 async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
@@ -264,7 +273,8 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
     match arrival.bounded(handshake).await {
         Ok(Ok((socket, facts))) => {
             peer.tls = Some(Arc::new(facts));
-            arrival.serve(socket, &spec.protocols, peer).await;
+            let socket = Wire::Tls(Box::new(socket));
+            arrival.serve(socket, &spec.protocols, peer, None).await;
         }
         Ok(Err(ending)) | Err(ending) => arrival.fail(&ending),
     }

@@ -10,6 +10,7 @@ use std::{
     net,
     os::unix,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,6 +19,10 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::server::TlsStream;
+
+use polymq_contract::TlsPeer;
+
+use crate::{ending::Ending, tls::Tls};
 
 /// The most bytes of one read while the socket is not watched.
 const READ_BYTES: usize = 64 * 1024;
@@ -36,7 +41,19 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Watches again. True when that is new, so that the caller must look once more before it may
     /// rely on being woken.
     fn watch(&mut self) -> io::Result<bool>;
+
+    /// Encrypts what goes over it from now on; `None` when that cannot be.
+    fn encrypt(self, tls: &Arc<Tls>) -> Option<Handshake<Self>>
+    where
+        Self: Sized,
+    {
+        let _ = tls;
+        None
+    }
 }
+
+/// A TLS handshake that is under way.
+pub(crate) type Handshake<S> = Pin<Box<dyn Future<Output = Result<(S, TlsPeer), Ending>> + Send>>;
 
 /// A stream of the operating system.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Sized {

@@ -15,9 +15,17 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use polymq_contract::TlsPeer;
+use polymq_contract::{ChannelBindings, TlsPeer};
 
-use crate::{certificate::CertificateField, ending::Ending, said, socket::Direct};
+use crate::{
+    certificate::{CertificateField, end_point_hash},
+    ending::Ending,
+    said,
+    socket::Direct,
+};
+
+/// RFC 9266, section 2.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 /// When a failed handshake was last said.
 static SAID: AtomicU64 = AtomicU64::new(0);
@@ -26,6 +34,8 @@ static SAID: AtomicU64 = AtomicU64::new(0);
 pub struct Tls {
     config: RwLock<Arc<ServerConfig>>,
     user_field: Option<CertificateField>,
+    /// What `tls-server-end-point` is; empty when it is not known.
+    end_point: Vec<u8>,
 }
 
 /// Whether clients show certificates.
@@ -109,7 +119,14 @@ impl Tls {
     /// TLS with these settings. `user_field` names the part of a client certificate that is its
     /// user, if any.
     pub fn new(config: Arc<ServerConfig>, user_field: Option<CertificateField>) -> Self {
-        Self { config: RwLock::new(config), user_field }
+        Self { config: RwLock::new(config), user_field, end_point: Vec::new() }
+    }
+
+    /// The same, with the certificate that logins may be tied to: the first of a PEM text.
+    pub fn with_end_point(mut self, certificates_pem: &[u8]) -> Self {
+        let first = CertificateDer::pem_slice_iter(certificates_pem).find_map(Result::ok);
+        self.end_point = first.map(|der| end_point_hash(&der)).unwrap_or_default();
+        self
     }
 
     /// Uses other settings for all handshakes from now on; connections that stand keep theirs.
@@ -146,6 +163,18 @@ impl Tls {
             .unwrap_or_default();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let certificate_user = self.user_field.zip(certificate).and_then(|(f, c)| f.user_in(c));
-        TlsPeer { version: version.to_owned(), cipher: cipher.to_owned(), certificate_user }
+        // Before version 1.3 what is exported need not be of this handshake alone (RFC 9266).
+        let exporter = (version == "TLSv1.3")
+            .then(|| session.export_keying_material([0; 32], EXPORTER_LABEL, Some(&[])).ok());
+        let bindings = ChannelBindings {
+            exporter: exporter.flatten(),
+            server_end_point: self.end_point.clone(),
+        };
+        TlsPeer {
+            version: version.to_owned(),
+            cipher: cipher.to_owned(),
+            certificate_user,
+            bindings,
+        }
     }
 }

@@ -1,11 +1,16 @@
 //! Addresses of places inside the broker, as reply addresses and topic texts carry them.
 
+mod jid;
 mod mqtt;
 mod percent;
 mod stomp;
 
 pub(crate) use percent::decode as decode_percent;
 
+pub use jid::{
+    JID_PART_BYTES_MAX, MAILBOX_PREFIX, Mailbox, local_from_name, local_from_user, mailbox_key,
+    name_from_local, user_from_local,
+};
 pub use mqtt::{BadDestination, MqttDestination};
 pub use stomp::{BadStompDestination, StompDestination};
 

@@ -18,6 +18,9 @@ pub const MQTT5: FormatId = FormatId(3);
 /// STOMP 1.0 to 1.2: the header lines that travel on, in the form of STOMP 1.2.
 pub const STOMP: FormatId = FormatId(4);
 
+/// XMPP: the stanza, without the part of it that is the body.
+pub const XMPP: FormatId = FormatId(5);
+
 /// How to read one native form. Each protocol crate provides a `static` per form it brings.
 pub struct Format {
     /// The number in stored records.

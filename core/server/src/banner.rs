@@ -37,7 +37,10 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
         let shown = match listener.protocol {
             EndpointProtocol::Http => format!("http://{address}/"),
             EndpointProtocol::Metrics => format!("http://{address}/metrics"),
-            EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Stomp => {
+            EndpointProtocol::Amqp
+            | EndpointProtocol::Mqtt
+            | EndpointProtocol::Stomp
+            | EndpointProtocol::Xmpp => {
                 format!("{address}{}", if *has_tls { "  TLS" } else { "" })
             }
         };

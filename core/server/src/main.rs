@@ -22,6 +22,7 @@ mod slow_store;
 mod storage;
 mod store;
 mod tls;
+mod xmpp;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 

@@ -20,6 +20,7 @@ use polymq_model::{Formats, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Committer, Opened, ShardId, Store};
+use polymq_xmpp::Xmpp;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -41,7 +42,7 @@ use crate::{
     limits::limits,
     logging, process,
     store::{self, OpenStore},
-    tls,
+    tls, xmpp,
 };
 
 /// A database may be away for longer than anybody waits for a stop.
@@ -106,6 +107,7 @@ impl Running {
         let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
+        let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
@@ -123,6 +125,7 @@ impl Running {
             skips_damage: config.storage_file.on_damage == OnDamage::Skip,
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
+        broker.serve_mailboxes(&config.xmpp.domain);
         let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
         let http = std::mem::take(&mut ports.http);
         let allowed = process::memory_allowed_bytes();
@@ -146,6 +149,9 @@ impl Running {
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
             running.driver.serve(listener)?;
+        }
+        for component in components {
+            running.driver.keep(component);
         }
         running.phase.enter(Phase::Serving);
         let vhost = config.server.default_vhost.as_str();
@@ -306,6 +312,7 @@ struct Protocols {
     amqp: Arc<dyn Protocol>,
     mqtt: Arc<dyn Protocol>,
     stomp: Arc<dyn Protocol>,
+    xmpp: Arc<dyn Protocol>,
 }
 
 impl Protocols {
@@ -328,11 +335,12 @@ impl Protocols {
                 config.auth.mechanisms.contains(&Mechanism::ScramSha256),
             )),
             stomp: Arc::new(Stomp::new(stomp)),
+            xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
         }
     }
 
     fn formats(&self) -> Formats {
-        let all = [&self.amqp, &self.mqtt, &self.stomp];
+        let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp];
         Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
     }
 
@@ -342,6 +350,7 @@ impl Protocols {
             EndpointProtocol::Amqp => Some(&self.amqp),
             EndpointProtocol::Mqtt => Some(&self.mqtt),
             EndpointProtocol::Stomp => Some(&self.stomp),
+            EndpointProtocol::Xmpp => Some(&self.xmpp),
             EndpointProtocol::Http | EndpointProtocol::Metrics => None,
         }
     }
@@ -363,7 +372,9 @@ impl Ports {
     ) -> anyhow::Result<Self> {
         let mut ports = Self::default();
         for endpoint in &config.endpoints {
-            let tls = endpoint.tls.as_ref().and_then(|name| certificates.get(name)).cloned();
+            let named =
+                |name: &Option<String>| name.as_ref().and_then(|n| certificates.get(n)).cloned();
+            let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
                 let address = match protocols.of(endpoint.protocol) {
@@ -373,6 +384,7 @@ impl Ports {
                             protocols: vec![Arc::clone(protocol)],
                             bind: Bind::Tcp(asked),
                             tls: tls.clone(),
+                            start_tls: start_tls.clone(),
                             vhost: VhostName::new(&endpoint.vhost)?,
                         })?;
                         let address = listener.local_addr().unwrap_or(asked);
@@ -444,7 +456,7 @@ fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
     }
 }
 
-fn fill_with_randomness(bytes: &mut [u8]) {
+pub(crate) fn fill_with_randomness(bytes: &mut [u8]) {
     if auth::fill_random(bytes).is_err() {
         // Names that can be guessed would hand out other clients' answers.
         tracing::error!(event = "no_randomness", "the process ends");

@@ -40,7 +40,8 @@ fn load_one(tls: &config::Tls) -> anyhow::Result<Arc<Tls>> {
         CertificateUser::Email => CertificateField::Email,
         CertificateUser::Uri => CertificateField::Uri,
     };
-    Ok(Arc::new(Tls::new(server_config(&certificates, &key, clients)?, Some(field))))
+    let tls = Tls::new(server_config(&certificates, &key, clients)?, Some(field));
+    Ok(Arc::new(tls.with_end_point(&certificates)))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

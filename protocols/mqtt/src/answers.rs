@@ -1,6 +1,6 @@
 //! Answers of the broker, and a second login on an open connection: section 4.12.1.
 
-use polymq_contract::{Answer, Command, Effects, Login, Refusal, RefusalKind, Secret};
+use polymq_contract::{Answer, Command, Effects, Login, Refusal, RefusalKind, Scram, Secret};
 use polymq_model::{Now, RequestId};
 
 use crate::{
@@ -71,7 +71,9 @@ impl Session {
         }
         let message = Secret::new(auth.data);
         let login = match (auth.reason, self.re_login) {
-            (Reason::RE_AUTHENTICATE, ReLogin::Idle) => Login::ScramFirst { message },
+            (Reason::RE_AUTHENTICATE, ReLogin::Idle) => {
+                Login::ScramFirst { scram: Scram::SHA256, message }
+            }
             (Reason::CONTINUE_AUTHENTICATION, ReLogin::Challenged) => Login::ScramFinal { message },
             _ => return Err(Fault::protocol("AUTH comes out of turn")),
         };

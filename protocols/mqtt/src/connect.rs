@@ -1,7 +1,9 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
 use bytes::{BufMut, BytesMut};
-use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Secret, Will};
+use polymq_contract::{
+    Answer, Command, Effects, Login, OpenClientSession, Refusal, Scram, Secret, Will,
+};
 use polymq_model::{
     Now,
     delay::DelayHeaders,
@@ -213,7 +215,10 @@ impl Session {
                 return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
             }
             (Some(SCRAM), Some(data)) => {
-                return Ok(Some(Login::ScramFirst { message: Secret::new(data) }));
+                return Ok(Some(Login::ScramFirst {
+                    scram: Scram::SHA256,
+                    message: Secret::new(data),
+                }));
             }
             (Some(SCRAM), None) => return Ok(None),
             (Some(_), _) => {
@@ -293,7 +298,7 @@ impl Session {
                 let begins = !std::mem::replace(&mut connecting.has_begun, true);
                 connecting.awaits_auth = false;
                 let login = match begins {
-                    true => Login::ScramFirst { message },
+                    true => Login::ScramFirst { scram: Scram::SHA256, message },
                     false => Login::ScramFinal { message },
                 };
                 self.authenticate(login, Ask::Login, effects);

@@ -25,6 +25,8 @@ fn session() -> Box<dyn ProtocolSession> {
         local: None,
         is_loopback: true,
         tls: None,
+        offers_tls: false,
+        account: None,
         transport: Transport::Stream,
         listener: "test".into(),
         vhost: VhostName::new("/").expect("a name"),

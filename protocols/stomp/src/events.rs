@@ -36,7 +36,10 @@ impl Session {
                 self.fail(&Failure::closing(&reason), None, effects);
             }
             // Nothing is published as mandatory, and no client session is opened.
-            Event::Returned { .. } | Event::Broadcast { .. } | Event::TakenOver => {}
+            Event::Returned { .. }
+            | Event::Broadcast { .. }
+            | Event::Passed(_)
+            | Event::TakenOver => {}
         }
     }
 

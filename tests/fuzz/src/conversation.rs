@@ -7,9 +7,9 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, Matched,
-    OpenedClientSession, Peer, Protocol, ProtocolSession, Publish, PublishOutcome, Refusal,
-    RefusalKind, SubscriptionTarget, Transport,
+    Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, ListedBinding,
+    ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Protocol, ProtocolSession, Publish,
+    PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
 };
 use polymq_model::{
     ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
@@ -29,6 +29,10 @@ pub struct Conversation {
     has_broker: bool,
     events: EventBatch,
     deliveries: u64,
+    /// What other sessions, or this one to itself, have said.
+    outbox: Arc<Outbox>,
+    /// How much larger a message may be than what it came from.
+    factor: usize,
     fed: usize,
     /// What the session wrote.
     pub output: Vec<u8>,
@@ -60,12 +64,21 @@ impl Conversation {
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "fuzz".into(),
             vhost: VhostName::new("/").expect("a valid name"),
         };
+        let outbox = Arc::new(Outbox::new(usize::MAX));
+        let mut session = protocol.session(&Arc::new(peer), &Arc::new(Limits::default()), now);
+        session.on_open(&outbox);
+        // Markup that stands for one character is longer than that.
+        let factor = if protocol.name() == "xmpp" { 12 } else { 2 };
         Self {
-            session: protocol.session(&Arc::new(peer), &Arc::new(Limits::default()), now),
+            outbox,
+            factor,
+            session,
             effects: Effects::default(),
             input: BytesMut::new(),
             now,
@@ -101,14 +114,14 @@ impl Conversation {
 
     /// The broker says what it has kept back: confirms and deliveries.
     pub fn settle(&mut self) {
-        while !self.events.is_empty() && self.effects.close.is_none() {
-            self.hear();
+        while self.effects.close.is_none() && self.hear() {
             self.feed(&[]);
         }
     }
 
     /// Hands over the events; false when there are none.
     fn hear(&mut self) -> bool {
+        self.outbox.take(&mut self.events);
         if self.events.is_empty() {
             return false;
         }
@@ -168,7 +181,10 @@ impl Conversation {
         assert!(orders <= fed + 8, "{orders} commands for {fed} bytes of input");
         let bodies: usize = self.published.iter().map(Message::size).sum();
         let headers = self.published.len().saturating_mul(512);
-        assert!(bodies <= fed.saturating_mul(2) + headers, "{bodies} bytes in {fed} bytes");
+        assert!(
+            bodies <= fed.saturating_mul(self.factor) + headers,
+            "{bodies} bytes in {fed} bytes"
+        );
         assert!(self.input.len() <= fed, "more is left than was sent");
     }
 
@@ -213,17 +229,7 @@ impl Conversation {
             Command::DeleteExchange { request, .. } | Command::Cancel { request, .. } => {
                 self.perhaps(request, Answer::Done);
             }
-            Command::DeclareQueue(declare) => {
-                let name = if declare.queue.is_empty() { "made" } else { &declare.queue };
-                let refused = Refusal::new(RefusalKind::Invalid, "no such name");
-                match polymq_model::QueueName::new(name) {
-                    Ok(queue) => {
-                        let answer = Answer::QueueDeclared { queue, messages: 1, consumers: 2 };
-                        self.perhaps(declare.request, answer);
-                    }
-                    Err(_) => self.refuse(declare.request, refused),
-                }
-            }
+            Command::DeclareQueue(declare) => self.declare(declare.request, &declare.queue),
             Command::DeleteQueue { request, .. } => {
                 self.perhaps(request, Answer::QueueDeleted { messages: 3 });
             }
@@ -239,6 +245,12 @@ impl Conversation {
                 self.answer(request, Answer::Got { delivery: None, remaining: 0 });
             }
             Command::Commit(commit) => self.perhaps(commit.request, Answer::Done),
+            Command::ListQueues { .. }
+            | Command::ListBindings { .. }
+            | Command::PauseQueue { .. }
+            | Command::Recall { .. }
+            | Command::ReadDocument { .. }
+            | Command::WriteDocument { .. } => self.oblige_inspection(command),
             Command::KeepInFlight { request, .. }
             | Command::ReleaseReceived { request: Some(request), .. } => {
                 self.perhaps(request, Answer::Done);
@@ -255,6 +267,44 @@ impl Conversation {
             | Command::LeaveChannel { .. }
             | Command::CloseChannel
             | Command::CloseClientSession { .. } => {}
+        }
+    }
+
+    fn declare(&mut self, request: RequestId, name: &str) {
+        let name = if name.is_empty() { "made" } else { name };
+        match polymq_model::QueueName::new(name) {
+            Ok(queue) => {
+                let answer = Answer::QueueDeclared { queue, messages: 1, consumers: 2 };
+                self.perhaps(request, answer);
+            }
+            Err(_) => self.refuse(request, Refusal::new(RefusalKind::Invalid, "no such name")),
+        }
+    }
+
+    /// The requests of XMPP.
+    fn oblige_inspection(&mut self, command: Command) {
+        match command {
+            Command::PauseQueue { request, .. }
+            | Command::WriteDocument { request: Some(request), .. } => {
+                self.perhaps(request, Answer::Done);
+            }
+            Command::ListQueues { request, .. } => {
+                let name = polymq_model::QueueName::new("Q & q").expect("a valid name");
+                let queues = vec![ListedQueue { name, messages: 1, consumers: 2 }];
+                self.perhaps(request, Answer::Queues { queues, total: 1 });
+            }
+            Command::ListBindings { request, .. } => {
+                let (exchange, key) = ("amq.topic".to_owned(), "a.#".to_owned());
+                self.perhaps(request, Answer::Bindings(vec![ListedBinding { exchange, key }]));
+            }
+            Command::Recall { request, .. } => {
+                self.perhaps(request, Answer::Recalled(Vec::new()));
+            }
+            Command::ReadDocument { request, .. } => {
+                let (version, text) = (1, String::new());
+                self.perhaps(request, Answer::Document { version, text });
+            }
+            _ => {}
         }
     }
 

@@ -13,6 +13,7 @@ pub mod record;
 pub mod seeds;
 pub mod stomp;
 pub mod topic;
+pub mod xmpp;
 
 /// A function under test.
 pub type Target = fn(&[u8]);
@@ -31,6 +32,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("stomp_session", stomp::session),
     ("stomp_frames", stomp::frames),
     ("stomp_codec", stomp::codec),
+    ("xmpp_stranger", xmpp::stranger),
+    ("xmpp_session", xmpp::session),
+    ("xmpp_xml", xmpp::xml),
     ("topic", topic::topic),
     ("record", record::record),
 ];

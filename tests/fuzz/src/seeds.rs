@@ -3,6 +3,7 @@
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
 mod stomp;
+mod xmpp;
 
 use bytes::BytesMut;
 use polymq_amqp091::codec::{frame, table::put_table};
@@ -10,6 +11,7 @@ use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
 pub use stomp::{stomp_connect, stomp_subscribe};
+pub use xmpp::xmpp_login;
 
 /// An input for a target.
 #[derive(Debug, Clone)]
@@ -414,6 +416,7 @@ pub fn all() -> Vec<Seed> {
     amqp(&mut seeds);
     mqtt(&mut seeds);
     stomp::stomp(&mut seeds);
+    xmpp::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds

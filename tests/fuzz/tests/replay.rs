@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp};
+use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, xmpp};
 
 /// A small generator, so that each run tries the same inputs.
 struct Random(u64);
@@ -106,6 +106,9 @@ fn seeds_reach_the_states_behind_the_login() {
         assert!(reached.published.len() >= 4, "{mode}: {:?}", reached.visible());
         assert!(reached.consumers.len() >= 3, "{mode}: {:?}", reached.visible());
     }
+    let reached = xmpp::bind_and_feed(&bytes("xmpp_session", "all-7"));
+    assert!(reached.published.len() >= 4, "{:?}", reached.visible());
+    assert!(reached.consumers.len() >= 4, "{:?}", reached.visible());
     for level in 3..=5 {
         let reached = mqtt::connect_and_feed(&bytes("mqtt_session", &format!("{level}-all")));
         assert!(reached.published.len() >= 3, "{level}: {:?}", reached.visible());
@@ -141,5 +144,6 @@ targets! {
     amqp_stranger amqp_session amqp_methods amqp_table
     mqtt_stranger mqtt_session mqtt_packets mqtt_codec
     stomp_stranger stomp_session stomp_frames stomp_codec
+    xmpp_stranger xmpp_session xmpp_xml
     topic record
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{Peer, Relay, last_lines};
+use crate::{Peer, Relay, last_lines, peers::CERTIFICATE, prosody::Prosody};
 
 /// What a test wants to talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Speaks {
     Both,
     /// All of them, over one set of queues and topics.
     All,
+    /// XMPP, with the others beside it.
+    Xmpp,
 }
 
 /// Ports of one run of the broker; 0 for a protocol it does not speak.
@@ -38,6 +40,7 @@ pub(crate) struct Ports {
     pub(crate) amqp: u16,
     pub(crate) mqtt: u16,
     pub(crate) stomp: u16,
+    pub(crate) xmpp: u16,
 }
 
 /// One started broker, its data and its addresses. Dropping it ends the process.
@@ -46,8 +49,13 @@ pub struct Broker {
     amqp: Relay,
     mqtt: Relay,
     stomp: Relay,
+    xmpp: Relay,
     processes: Vec<Child>,
     dir: TempDir,
+    /// Settings of ours beside the usual ones.
+    settings: Vec<String>,
+    /// What runs beside it and ends with it.
+    prosody: Option<Prosody>,
 }
 
 impl Broker {
@@ -71,11 +79,41 @@ impl Broker {
             amqp: Relay::open()?,
             mqtt: Relay::open()?,
             stomp: Relay::open()?,
+            xmpp: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
+            settings: Vec::new(),
+            prosody: None,
         };
         broker.launch()?;
         Ok(broker)
+    }
+
+    /// Starts PolyMQ as a component of a Prosody.
+    ///
+    /// Errors: as [`Broker::start`], for both.
+    pub fn start_beside_prosody() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let prosody = Prosody::start(dir.path())?;
+        let mut broker = Self {
+            peer: Peer::Polymq,
+            amqp: Relay::open()?,
+            mqtt: Relay::open()?,
+            stomp: Relay::open()?,
+            xmpp: Relay::open()?,
+            processes: Vec::new(),
+            settings: prosody.settings(dir.path()),
+            prosody: Some(prosody),
+            dir,
+        };
+        broker.launch()?;
+        Ok(broker)
+    }
+
+    /// Port of the Prosody beside it, for clients.
+    #[must_use]
+    pub fn prosody_port(&self) -> Option<u16> {
+        self.prosody.as_ref().map(|prosody| prosody.client_port)
     }
 
     /// Which program this is.
@@ -102,6 +140,24 @@ impl Broker {
         self.stomp.port()
     }
 
+    /// Loopback port for XMPP clients, the same for the whole test.
+    #[must_use]
+    pub fn xmpp_port(&self) -> u16 {
+        self.xmpp.port()
+    }
+
+    /// The certificate of the broker, which signs itself.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.path().join(CERTIFICATE)
+    }
+
+    /// Folder of everything that belongs to this broker.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Address of the default virtual host for the user `guest`.
     #[must_use]
     pub fn amqp_url(&self) -> String {
@@ -113,6 +169,7 @@ impl Broker {
         self.amqp.cut();
         self.mqtt.cut();
         self.stomp.cut();
+        self.xmpp.cut();
     }
 
     /// SIGKILL, then a start on the same data.
@@ -142,7 +199,7 @@ impl Broker {
     }
 
     fn launch(&mut self) -> Result<()> {
-        let started = self.peer.launch(self.dir.path());
+        let started = self.peer.launch(self.dir.path(), &self.settings);
         let (processes, ports) = started.with_context(|| {
             format!("{:?} did not start; its log ends:\n{}", self.peer, self.log_tail())
         })?;
@@ -150,6 +207,7 @@ impl Broker {
         self.amqp.lead_to(ports.amqp);
         self.mqtt.lead_to(ports.mqtt);
         self.stomp.lead_to(ports.stomp);
+        self.xmpp.lead_to(ports.xmpp);
         Ok(())
     }
 
@@ -157,6 +215,7 @@ impl Broker {
         self.amqp.lead_to(0);
         self.mqtt.lead_to(0);
         self.stomp.lead_to(0);
+        self.xmpp.lead_to(0);
         let result = end_processes(&mut self.processes, signal);
         self.processes.clear();
         // A dead broker's connections are gone; the relay must not keep half of them open.

@@ -11,13 +11,14 @@
 
 mod broker;
 mod peers;
+mod prosody;
 mod relay;
 mod script;
 
 pub use broker::{Broker, Speaks};
 pub use peers::Peer;
 pub use relay::Relay;
-pub use script::{Client, run_script, run_script_beside_rabbitmq};
+pub use script::{Client, run_script, run_script_beside_prosody, run_script_beside_rabbitmq};
 
 use std::{env, path::PathBuf};
 

@@ -62,26 +62,40 @@ impl Peer {
         match self {
             Self::Polymq => true,
             // Its MQTT of this version has neither QoS 2 nor MQTT 5; Mosquitto is the oracle.
-            Self::Rabbitmq => !matches!(speaks, Speaks::Mqtt | Speaks::All),
+            Self::Rabbitmq => !matches!(speaks, Speaks::Mqtt | Speaks::All | Speaks::Xmpp),
             Self::Mosquitto => speaks == Speaks::Mqtt,
         }
     }
 
-    pub(crate) fn launch(self, dir: &Path) -> Result<(Vec<Child>, Ports)> {
+    pub(crate) fn launch(self, dir: &Path, settings: &[String]) -> Result<(Vec<Child>, Ports)> {
         match self {
-            Self::Polymq => launch_polymq(dir),
+            Self::Polymq => launch_polymq(dir, settings),
             Self::Rabbitmq => launch_rabbitmq(dir),
             Self::Mosquitto => launch_mosquitto(dir),
         }
     }
 }
 
-fn launch_polymq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
+fn launch_polymq(dir: &Path, settings: &[String]) -> Result<(Vec<Child>, Ports)> {
     let program = env::var_os("POLYMQ_BIN")
         .map_or_else(|| target_dir().join("release/polymq"), PathBuf::from);
     let mut command = Command::new(&program);
     command.args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"]);
     command.arg(dir.join("data"));
+    let (certificate, key) = certificate(dir)?;
+    for (setting, value) in [
+        ("listeners.xmpp.starttls", "interop"),
+        ("tls.interop.cert_file", &certificate),
+        ("tls.interop.key_file", &key),
+        ("logging.level", "info,polymq_xmpp=debug"),
+    ] {
+        command.arg("--set").arg(format!("{setting}={value}"));
+    }
+    for setting in settings {
+        command.arg("--set").arg(setting);
+    }
+    // A second user beside `guest`.
+    command.env("POLYMQ_ADMIN_USER", "admin").env("POLYMQ_ADMIN_PASSWORD", "admin");
     let mut child = spawn_logged(&mut command, dir, Stdio::piped())
         .context("build it with `cargo build --release -p polymq-server`")?;
     let ports = ready_ports(&mut child);
@@ -92,6 +106,21 @@ fn launch_polymq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
     Ok((vec![child], ports?))
 }
 
+/// The file with the certificate, in the broker's folder.
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
+
+/// A certificate for `localhost` that signs itself, and its key; the same after a restart.
+fn certificate(dir: &Path) -> Result<(String, String)> {
+    let (certificate, key) = (dir.join(CERTIFICATE), dir.join("key.pem"));
+    if !certificate.exists() {
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names)?;
+        fs::write(&certificate, made.cert.pem())?;
+        fs::write(&key, made.signing_key.serialize_pem())?;
+    }
+    Ok((certificate.display().to_string(), key.display().to_string()))
+}
+
 fn ready_ports(child: &mut Child) -> Result<Ports> {
     let line = first_json_line(child, Duration::from_secs(20))?;
     let port = |name: &str| {
@@ -100,12 +129,17 @@ fn ready_ports(child: &mut Child) -> Result<Ports> {
             .and_then(|port| u16::try_from(port).ok())
             .with_context(|| format!("no `{name}` in {line}"))
     };
-    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")?, stomp: port("stomp")? })
+    Ok(Ports {
+        amqp: port("amqp")?,
+        mqtt: port("mqtt")?,
+        stomp: port("stomp")?,
+        xmpp: port("xmpp")?,
+    })
 }
 
 /// A node with its own name, port mapper, cookie and database, so nothing of the machine's is used.
 fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
-    let ports = Ports { amqp: free_port()?, mqtt: free_port()?, stomp: free_port()? };
+    let ports = Ports { amqp: free_port()?, mqtt: free_port()?, stomp: free_port()?, xmpp: 0 };
     let (mapper, distribution) = (free_port()?, free_port()?);
     let home = dir.join("home");
     fs::create_dir_all(&home)?;

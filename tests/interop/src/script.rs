@@ -20,7 +20,9 @@ use rustix::process::{Signal, kill_process_group};
 use crate::{
     Broker, Peer, Speaks,
     broker::{pid_of, wait_at_most},
-    clients_are_required, last_lines, target_dir,
+    clients_are_required, last_lines,
+    prosody::Prosody,
+    target_dir,
 };
 
 /// One client script and how it is started.
@@ -107,6 +109,23 @@ pub fn run_script_beside_rabbitmq(client: Client) -> Result<()> {
     Run::start(command, Broker::start_peer(Peer::Polymq)?)?.judge(client)
 }
 
+/// Runs the script against PolyMQ as a component of a Prosody, whose port it gets as
+/// `PROSODY_PORT`.
+///
+/// Errors: as [`run_script`]; a missing Prosody counts as a missing client.
+pub fn run_script_beside_prosody(client: Client) -> Result<()> {
+    let (mut command, needed) = client.command();
+    if !needed.exists() {
+        return skip(&format!("{client:?} is not installed; run tests/interop/setup.sh"));
+    }
+    if !Prosody::is_installed() {
+        return skip(&format!("{client:?} needs Debian's package prosody"));
+    }
+    let broker = Broker::start_beside_prosody()?;
+    command.env("PROSODY_PORT", broker.prosody_port().unwrap_or_default().to_string());
+    Run::start(command, broker)?.judge(client)
+}
+
 /// Errors: where nothing may be missing.
 fn skip(text: &str) -> Result<()> {
     if clients_are_required() {
@@ -141,6 +160,10 @@ impl Run {
             .env("MQTT_PORT", broker.mqtt_port().to_string())
             .env("STOMP_HOST", "127.0.0.1")
             .env("STOMP_PORT", broker.stomp_port().to_string())
+            .env("XMPP_HOST", "127.0.0.1")
+            .env("XMPP_PORT", broker.xmpp_port().to_string())
+            .env("XMPP_CA", broker.certificate())
+            .env("NODE_EXTRA_CA_CERTS", broker.certificate())
             .env("USER", "guest")
             .env("PASS", "guest")
             .stdin(Stdio::piped())

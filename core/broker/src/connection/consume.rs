@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use polymq_contract::{Answer, Consume, Event, Outcome, Refusal, RefusalKind, Settlement};
-use polymq_model::{ConsumerId, Now, RequestId, Table, value::find};
+use polymq_model::{ConsumerId, Now, RequestId, Table, address::Mailbox, value::find};
 
 use super::BrokerConnection;
 use crate::{
     access::Read,
+    mailbox,
     queue::{ConsumerSpec, Got, Group, Queue},
     vhost::ReplyTarget,
 };
@@ -66,6 +67,9 @@ impl BrokerConnection {
     pub(super) fn consume(&mut self, consume: Consume, now: Now) {
         if consume.queue == REPLY_TO {
             return self.consume_replies(&consume);
+        }
+        if Mailbox::parse(&consume.queue).is_some_and(|mailbox| mailbox.resource.is_some()) {
+            return self.consume_resource(&consume);
         }
         let found = (|| {
             let vhost = self.open_host()?;
@@ -134,6 +138,19 @@ impl BrokerConnection {
         self.answer(consume.request, Ok(Answer::Consuming { reply_name: Some(name) }), None);
     }
 
+    /// Takes what is sent to one resource of a mailbox, instead of whoever had it before.
+    fn consume_resource(&mut self, consume: &Consume) {
+        let registered = self.open_host().and_then(|vhost| {
+            self.permit::<Read>(&vhost, "queue", &consume.queue)?;
+            mailbox::register(&vhost, &consume.queue, &self.outbox, consume.consumer);
+            Ok(Answer::Consuming { reply_name: None })
+        });
+        if registered.is_ok() {
+            self.reply_names.push(consume.queue.clone());
+        }
+        self.answer(consume.request, registered, None);
+    }
+
     pub(super) fn cancel(&mut self, request: RequestId, consumer: ConsumerId, now: Now) {
         if let Some(held) = self.consumers.get_mut(&consumer) {
             let was_active = std::mem::replace(&mut held.active, false);
@@ -148,7 +165,9 @@ impl BrokerConnection {
         } else if let Some(vhost) = self.vhost.clone() {
             let mut replies = vhost.replies.lock();
             self.reply_names.retain(|name| {
-                let ours = replies.get(name).is_some_and(|target| target.consumer == consumer);
+                let ours = replies.get(name).is_some_and(|target| {
+                    target.consumer == consumer && Arc::ptr_eq(&target.outbox, &self.outbox)
+                });
                 if ours {
                     replies.remove(name);
                 }

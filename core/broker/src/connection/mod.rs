@@ -4,6 +4,7 @@
 mod client;
 mod consume;
 mod failed;
+mod inspect;
 mod login;
 mod parking;
 mod publish;
@@ -27,12 +28,13 @@ use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, PublisherId, Req
 use polymq_store::ShardBatch;
 
 use crate::{
-    access::{Action, Permit},
+    access::{Access, Action, Permit},
     chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
+    mailbox,
     queue::{Group, Queue},
     tenants::Seat,
     vhost::Vhost,
@@ -179,6 +181,12 @@ impl BrokerConnection {
             Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
             Command::BindQueue(bind) => self.bind_queue(&bind, true),
             Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
+            Command::ListQueues { .. }
+            | Command::ListBindings { .. }
+            | Command::PauseQueue { .. }
+            | Command::Recall { .. }
+            | Command::ReadDocument { .. }
+            | Command::WriteDocument { .. } => self.inspect(command, now),
             Command::Consume(consume) => self.consume(*consume, now),
             Command::Cancel { request, consumer } => self.cancel(request, consumer, now),
             Command::Release { consumers } => self.release(&consumers, now),
@@ -241,6 +249,7 @@ impl BrokerConnection {
         name: &str,
     ) -> Result<Permit<A>, Refusal> {
         match self.identity.principal() {
+            Some(who) if kind == "queue" && mailbox::is_own(&who, name) => Ok(Access::own()),
             Some(who) => self.core.access.permit(&who, &vhost.name, kind, name),
             None => Err(not_open()),
         }
@@ -306,6 +315,10 @@ impl Connection for BrokerConnection {
         self.unpark(now);
     }
 
+    fn secured(&mut self, peer: &Arc<Peer>) {
+        self.peer = Arc::clone(peer);
+    }
+
     fn disconnect(&mut self, cause: DisconnectCause, now: Now) {
         if std::mem::replace(&mut self.gone, true) {
             return;
@@ -319,7 +332,10 @@ impl Connection for BrokerConnection {
         if let Some(vhost) = self.vhost.clone() {
             let mut replies = vhost.replies.lock();
             for name in self.reply_names.drain(..) {
-                replies.remove(&name);
+                // A resource may belong to another connection by now.
+                if replies.get(&name).is_some_and(|t| Arc::ptr_eq(&t.outbox, &self.outbox)) {
+                    replies.remove(&name);
+                }
             }
             drop(replies);
             for queue in std::mem::take(&mut self.exclusive) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Durability, Message, Now, PublisherId,
-    address::{ADDRESS_KEY_PREFIX, Address},
+    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, mailbox_key},
     delay::Delay,
 };
 use polymq_store::ShardBatch;
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::Write,
     queue::Room,
-    routing::{Route, Routing, check_publishable},
+    routing::{Route, Routing, Target, check_publishable},
     vhost::Vhost,
 };
 
@@ -213,12 +213,22 @@ impl BrokerConnection {
         if reserved && let Some(route) = self.reply_route(vhost, message) {
             return route;
         }
+        let is_mailbox = exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX);
+        if is_mailbox {
+            if let Some(target) = self.core.resource_target(vhost, message.key()) {
+                let targets = [Target::Reply(target)].into_iter().collect();
+                return Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None }));
+            }
+            self.core.ensure_mailbox(vhost, message.key());
+        }
+        // A mailbox may just have been made.
+        let topology = if is_mailbox { vhost.topology.load() } else { topology };
         let routing =
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
         let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
-        let cacheable = route.cacheable && plain;
+        let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
         if cacheable {
             self.routes.put(message, cached.clone());
@@ -375,7 +385,8 @@ fn to_address(message: &Message) -> Option<Message> {
         Address::Exchange { exchange, key } => {
             Some(message.moved_to(&exchange, key.as_deref().unwrap_or_default()))
         }
-        Address::Jid(_) | Address::Opaque(_) => None,
+        Address::Jid(jid) => Some(message.moved_to("", &mailbox_key(&jid))),
+        Address::Opaque(_) => None,
     }
 }
 

@@ -371,7 +371,7 @@ fn a_dead_letter_stands_behind_what_its_consumer_published_before() {
     let outcome = Outcome::Rejected;
     client.send_all(vec![
         publish("", "dead", "published", 0),
-        Command::Settle(Settlement { consumer: ConsumerId(1), deliveries, outcome }),
+        Command::Settle(Settlement::new(ConsumerId(1), deliveries, outcome)),
     ]);
     assert_eq!(drain(&mut client, "dead"), ["published", "dead"]);
 }

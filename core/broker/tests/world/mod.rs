@@ -136,6 +136,8 @@ impl World {
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),

@@ -80,6 +80,7 @@ async fn a_stopped_driver_gives_its_port_back() {
         protocols: protocols(),
         bind: Bind::Tcp(address),
         tls: None,
+        start_tls: None,
         vhost: VhostName::new("/").expect("a name"),
     });
     assert_eq!(bound.expect("the port is free").local_addr(), Some(address));
@@ -94,6 +95,7 @@ async fn a_taken_port_is_named_in_the_error() {
         protocols: protocols(),
         bind: bind.clone(),
         tls: None,
+        start_tls: None,
         vhost: VhostName::new("/").expect("a name"),
     });
     let error = second.err().expect("an error").to_string();

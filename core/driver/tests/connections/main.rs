@@ -4,6 +4,7 @@
 mod conversation;
 mod endings;
 mod hasty;
+mod lines;
 mod listeners;
 mod pressure;
 mod strangers;

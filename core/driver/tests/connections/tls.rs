@@ -21,17 +21,17 @@ use crate::{
 };
 
 /// An authority, and what it has signed.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-struct Signed {
-    certificate: String,
-    key: String,
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -44,7 +44,7 @@ impl Authority {
         Signed { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn server(&self) -> Signed {
+    pub(crate) fn server(&self) -> Signed {
         self.sign(&CertificateParams::new(vec!["localhost".to_owned()]).expect("a name"))
     }
 
@@ -59,7 +59,7 @@ impl Authority {
         self.sign(&params)
     }
 
-    fn connector(&self, client: Option<&Signed>) -> TlsConnector {
+    pub(crate) fn connector(&self, client: Option<&Signed>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("an authority");
         let builder = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())

@@ -64,6 +64,7 @@ impl Protocol for LineProtocol {
             awaiting: None,
             next_request: 0,
             alarm: None,
+            survives: false,
         })
     }
 }
@@ -75,6 +76,7 @@ struct LineSession {
     awaiting: Option<RequestId>,
     next_request: u32,
     alarm: Option<Instant>,
+    survives: bool,
 }
 
 impl LineSession {
@@ -106,6 +108,16 @@ impl LineSession {
                 let after = Duration::from_millis(rest.parse().expect("a number"));
                 self.alarm = Some(now.instant + after);
             }
+            "tls" => {
+                say(effects, "go");
+                effects.start_tls = true;
+            }
+            "resumable" => {
+                effects.resumable = Some(rest.into());
+                self.survives = true;
+                say(effects, "kept");
+            }
+            "resume" => effects.resume = Some(rest.into()),
             "boom" => panic!("the toy session was told to panic"),
             "bye" => {
                 say(effects, "bye");
@@ -123,14 +135,15 @@ fn say(effects: &mut Effects, text: &str) {
 
 impl ProtocolSession for LineSession {
     fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
-        while self.awaiting.is_none() && effects.close.is_none() {
+        let changes = |effects: &Effects| effects.start_tls || effects.resume.is_some();
+        while self.awaiting.is_none() && effects.close.is_none() && !changes(effects) {
             let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
                 break;
             };
             let line = input.split_to(end + 1);
             self.on_line(std::str::from_utf8(&line[..end]).expect("text"), now, effects);
         }
-        effects.waiting = self.awaiting.is_some();
+        effects.waiting = self.awaiting.is_some() || changes(effects);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, _: Now, effects: &mut Effects) {
@@ -169,6 +182,22 @@ impl ProtocolSession for LineSession {
 
     fn next_timeout(&self) -> Option<Timeout> {
         self.alarm.map(|at| Timeout { at, reason: "alarm" })
+    }
+
+    fn on_secured(&mut self, peer: &Arc<Peer>) {
+        self.peer = Arc::clone(peer);
+    }
+
+    fn on_socket_lost(&mut self, _: Now) -> bool {
+        self.survives
+    }
+
+    fn on_socket_gained(&mut self, _: Now, effects: &mut Effects) {
+        say(effects, "back");
+    }
+
+    fn on_resume_failed(&mut self, _: Now, effects: &mut Effects) {
+        say(effects, "gone");
     }
 
     fn on_disconnect(&mut self, _: DisconnectCause, effects: &mut Effects) {
@@ -263,6 +292,10 @@ impl Connection for ToyConnection {
     fn on_room(&mut self, _: Now) {
         let _ = self.seen.send(Seen::Room);
         self.stream();
+    }
+
+    fn secured(&mut self, peer: &Arc<Peer>) {
+        assert!(peer.tls.is_some());
     }
 
     fn disconnect(&mut self, cause: DisconnectCause, _: Now) {
@@ -383,6 +416,8 @@ pub(crate) fn peer() -> Peer {
         local: None,
         is_loopback: true,
         tls: None,
+        offers_tls: false,
+        account: None,
         transport: Transport::Stream,
         listener: "toy".into(),
         vhost: VhostName::new("/").expect("a name"),
@@ -390,11 +425,20 @@ pub(crate) fn peer() -> Peer {
 }
 
 pub(crate) fn listener(bind: Bind, tls: Option<Arc<Tls>>) -> Listener {
+    listener_with(bind, tls, None)
+}
+
+pub(crate) fn listener_with(
+    bind: Bind,
+    tls: Option<Arc<Tls>>,
+    start_tls: Option<Arc<Tls>>,
+) -> Listener {
     Listener::bind(ListenerSpec {
         name: "toy".into(),
         protocols: protocols(),
         bind,
         tls,
+        start_tls,
         vhost: VhostName::new("/").expect("a name"),
     })
     .expect("an address")

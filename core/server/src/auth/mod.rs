@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context;
 use polymq_broker::{Authenticator, Conversation, LoginReply, LoginStep, UserRecord};
-use polymq_contract::{Login, Peer, Refusal, RefusalKind};
+use polymq_contract::{Login, Peer, Refusal, RefusalKind, Scram, ScramHash};
 use polymq_model::UserName;
 
 use self::{
@@ -147,8 +147,9 @@ impl Authenticator for Logins {
             Login::Password { user, password } => self.check_password(user, password, peer, reply),
             Login::Anonymous => reply(self.inner.anonymous(peer)),
             Login::Certificate { identity } => reply(self.inner.certificate(&identity, peer)),
-            Login::ScramFirst { message } => {
-                reply(self.inner.scram_first(conversation, message.expose(), peer));
+            Login::Configured => reply(self.inner.configured(peer)),
+            Login::ScramFirst { scram, message } => {
+                reply(self.inner.scram_first(conversation, (scram, message.expose()), peer));
             }
             Login::ScramFinal { message } => {
                 reply(self.inner.scram_final(conversation, message.expose(), peer));
@@ -230,6 +231,15 @@ impl Inner {
         self.admit(&attempt, record.as_deref(), Vec::new())
     }
 
+    /// A connection that we have opened ourselves, whose other end has shown that it is the one
+    /// that the configuration names.
+    fn configured(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
+        let user = peer.account.as_ref().map(|user| user.as_str().to_owned());
+        let attempt = Attempt { is_loopback: true, ..Attempt::new(user.unwrap_or_default(), peer) };
+        let record = self.find(&attempt.user);
+        self.admit(&attempt, record.as_deref(), Vec::new())
+    }
+
     fn certificate(&self, identity: &str, peer: &Peer) -> Result<LoginStep, Refusal> {
         self.offers(Mechanism::External)?;
         let named = peer.tls.as_ref().and_then(|tls| tls.certificate_user.clone());
@@ -247,19 +257,24 @@ impl Inner {
     fn scram_first(
         &self,
         conversation: &Conversation,
-        message: &[u8],
+        (scram, message): (Scram, &[u8]),
         peer: &Peer,
     ) -> Result<LoginStep, Refusal> {
-        self.offers(Mechanism::ScramSha256)?;
-        let Ok(first) = ClientFirst::parse(message) else {
+        self.offers(match scram.hash {
+            ScramHash::Sha1 => Mechanism::ScramSha1,
+            ScramHash::Sha256 => Mechanism::ScramSha256,
+        })?;
+        let bindings = peer.tls.as_ref().map(|tls| tls.bindings.clone()).unwrap_or_default();
+        let Ok(first) = ClientFirst::parse(message, scram, &bindings) else {
             let attempt = Attempt::new(String::new(), peer);
             return Err(self.refuse(&attempt, "malformed first message of SCRAM"));
         };
         let attempt = Attempt::new(first.user.clone(), peer);
         self.may_try(&attempt)?;
-        let stored = self.find(&first.user).and_then(|record| record.scram.parse().ok());
-        let verifier =
-            stored.unwrap_or_else(|| Verifier::of_nobody(&first.user, &self.process_key));
+        let record = self.find(&first.user);
+        let stored = record.and_then(|record| Verifier::find(&record.scram, scram.hash));
+        let verifier = stored
+            .unwrap_or_else(|| Verifier::of_nobody(scram.hash, &first.user, &self.process_key));
         let Ok(exchange) = Exchange::start(first, verifier) else {
             return Err(self.refuse(&attempt, "the system gives no randomness"));
         };
@@ -324,13 +339,19 @@ impl Inner {
     }
 }
 
+/// The verifiers of all mechanisms of SCRAM.
+fn verifiers(password: &[u8]) -> anyhow::Result<String> {
+    let of = |hash| Verifier::of_password(hash, password);
+    Ok(format!("{} {}", of(ScramHash::Sha256)?, of(ScramHash::Sha1)?))
+}
+
 /// Makes the record of a user who logs in with `password`.
 ///
 /// Errors: when the password cannot be hashed.
 pub(crate) fn user_record(password: &[u8], tags: &[&str]) -> anyhow::Result<UserRecord> {
     Ok(UserRecord {
         password_hash: password::hash(password)?,
-        scram: Verifier::of_password(password)?.to_string(),
+        scram: verifiers(password)?,
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         loopback_only: false,
     })
@@ -343,7 +364,7 @@ pub(crate) fn user_record(password: &[u8], tags: &[&str]) -> anyhow::Result<User
 pub(crate) fn public_record(password: &[u8], tags: &[&str]) -> anyhow::Result<UserRecord> {
     Ok(UserRecord {
         password_hash: password::hash_public(password)?,
-        scram: Verifier::of_password(password)?.to_string(),
+        scram: verifiers(password)?,
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         loopback_only: true,
     })

@@ -1,4 +1,5 @@
-//! SCRAM-SHA-256 on the server's side (RFC 5802 and RFC 7677), without channel binding.
+//! SCRAM-SHA-256 and SCRAM-SHA-1 on the server's side (RFC 5802 and RFC 7677), with and without
+//! channel binding (RFC 5056).
 //!
 //! ```text
 //! client-first  --> [server-first] --> client-final --> [server-final, or failure]
@@ -8,11 +9,13 @@ use std::{fmt, num::NonZeroU32};
 
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use polymq_contract::{ChannelBindings, Scram, ScramHash};
 
 use super::random;
 
 /// RFC 7677, section 4: at least 4096.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
+/// Bytes of the longest key.
 const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 16;
 /// Bytes of randomness in our half of the nonce.
@@ -21,10 +24,11 @@ const NONCE_BYTES: usize = 18;
 /// What is stored instead of the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Verifier {
+    hash: ScramHash,
     iterations: NonZeroU32,
     salt: Vec<u8>,
-    stored_key: [u8; KEY_BYTES],
-    server_key: [u8; KEY_BYTES],
+    stored_key: Vec<u8>,
+    server_key: Vec<u8>,
 }
 
 /// The client's messages broke the rules, or the proof is wrong.
@@ -35,38 +39,50 @@ impl Verifier {
     /// Derives the verifier of a password with a fresh salt. Takes some milliseconds.
     ///
     /// Errors: when the system gives no randomness.
-    pub(crate) fn of_password(password: &[u8]) -> anyhow::Result<Self> {
-        Ok(Self::derive(password, random::<SALT_BYTES>()?.to_vec(), ITERATIONS))
+    pub(crate) fn of_password(hash: ScramHash, password: &[u8]) -> anyhow::Result<Self> {
+        Ok(Self::derive(hash, password, random::<SALT_BYTES>()?.to_vec(), ITERATIONS))
     }
 
-    fn derive(password: &[u8], salt: Vec<u8>, iterations: NonZeroU32) -> Self {
-        let mut salted = [0; KEY_BYTES];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &mut salted);
-        let stored_key = sha256(&mac(&salted, b"Client Key"));
-        let server_key = mac(&salted, b"Server Key");
-        Self { iterations, salt, stored_key, server_key }
+    fn derive(hash: ScramHash, password: &[u8], salt: Vec<u8>, iterations: NonZeroU32) -> Self {
+        let mut salted = vec![0; key_bytes(hash)];
+        let algorithm = match hash {
+            ScramHash::Sha1 => pbkdf2::PBKDF2_HMAC_SHA1,
+            ScramHash::Sha256 => pbkdf2::PBKDF2_HMAC_SHA256,
+        };
+        pbkdf2::derive(algorithm, iterations, &salt, password, &mut salted);
+        let stored_key = digest_of(hash, &mac(hash, &salted, b"Client Key"));
+        let server_key = mac(hash, &salted, b"Server Key");
+        Self { hash, iterations, salt, stored_key, server_key }
+    }
+
+    /// The verifier of a mechanism among those of a user, which are separated by spaces.
+    pub(crate) fn find(stored: &str, hash: ScramHash) -> Option<Self> {
+        let verifiers = stored.split(' ').filter_map(|text| text.parse::<Self>().ok());
+        verifiers.into_iter().find(|verifier| verifier.hash == hash)
     }
 
     /// A verifier that fits no password and looks the same at each try of `user`, so that nobody
     /// learns from the salt who exists.
-    pub(crate) fn of_nobody(user: &str, process_key: &[u8; KEY_BYTES]) -> Self {
-        let made = mac(process_key, user.as_bytes());
+    pub(crate) fn of_nobody(hash: ScramHash, user: &str, process_key: &[u8; KEY_BYTES]) -> Self {
+        let made = mac(hash, process_key, user.as_bytes());
         Self {
+            hash,
             iterations: ITERATIONS,
             salt: made[..SALT_BYTES].to_vec(),
-            stored_key: mac(process_key, &made),
-            server_key: mac(process_key, b"server"),
+            stored_key: mac(hash, process_key, &made),
+            server_key: mac(hash, process_key, b"server"),
         }
     }
 }
 
-/// The text form: `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`.
+/// The text form: `<mechanism>$<iterations>:<salt>$<StoredKey>:<ServerKey>`.
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encode = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
         write!(
             f,
-            "SCRAM-SHA-256${}:{}${}:{}",
+            "{}${}:{}${}:{}",
+            mechanism(self.hash),
             self.iterations,
             encode(&self.salt),
             encode(&self.stored_key),
@@ -79,14 +95,20 @@ impl std::str::FromStr for Verifier {
     type Err = Failed;
 
     fn from_str(text: &str) -> Result<Self, Failed> {
-        let mut parts = text.strip_prefix("SCRAM-SHA-256$").ok_or(Failed)?.split(['$', ':']);
+        let (name, rest) = text.split_once('$').ok_or(Failed)?;
+        let hashes = [ScramHash::Sha256, ScramHash::Sha1];
+        let hash = hashes.into_iter().find(|hash| mechanism(*hash) == name).ok_or(Failed)?;
+        let mut parts = rest.split(['$', ':']);
         let mut next = || parts.next().ok_or(Failed);
         let iterations = next()?.parse().map_err(|_| Failed)?;
         let mut decoded = || BASE64_STANDARD.decode(next()?).map_err(|_| Failed);
         let salt = decoded()?;
-        let stored_key = decoded()?.try_into().map_err(|_| Failed)?;
-        let server_key = decoded()?.try_into().map_err(|_| Failed)?;
-        Ok(Self { iterations, salt, stored_key, server_key })
+        let (stored_key, server_key) = (decoded()?, decoded()?);
+        let fits = |key: &Vec<u8>| key.len() == key_bytes(hash);
+        if !fits(&stored_key) || !fits(&server_key) {
+            return Err(Failed);
+        }
+        Ok(Self { hash, iterations, salt, stored_key, server_key })
     }
 }
 
@@ -95,24 +117,34 @@ impl std::str::FromStr for Verifier {
 pub(crate) struct ClientFirst {
     /// Who wants to log in.
     pub(crate) user: String,
-    /// The GS2 header, repeated in the final message.
-    gs2_header: String,
+    /// What the final message must bind: the GS2 header, then what ties the login to its channel.
+    binding: Vec<u8>,
     nonce: String,
     bare: String,
 }
 
 impl ClientFirst {
-    /// Errors: a message that RFC 5802, section 7, does not allow, a demand for channel binding,
-    /// or the wish to be somebody else.
-    pub(crate) fn parse(message: &[u8]) -> Result<Self, Failed> {
+    /// Errors: a message that RFC 5802, section 7, does not allow, a channel binding that the
+    /// mechanism has not or that there is none of, or the wish to be somebody else.
+    pub(crate) fn parse(
+        message: &[u8],
+        scram: Scram,
+        bindings: &ChannelBindings,
+    ) -> Result<Self, Failed> {
         let text = std::str::from_utf8(message).map_err(|_| Failed)?;
         let mut parts = text.splitn(3, ',');
         let (flag, authzid) = (parts.next().ok_or(Failed)?, parts.next().ok_or(Failed)?);
         let bare = parts.next().ok_or(Failed)?;
-        // `y`: the client could bind channels and believes that we cannot, which is true.
-        if !matches!(flag, "n" | "y") {
-            return Err(Failed);
-        }
+        let bound = match flag {
+            "n" if !scram.is_bound => &[][..],
+            // The client could bind channels and believes that we cannot, which must be true.
+            "y" if !scram.is_bound && !scram.offers_bound => &[][..],
+            "p=tls-exporter" if scram.is_bound => bindings.exporter.as_ref().ok_or(Failed)?,
+            "p=tls-server-end-point" if scram.is_bound && !bindings.server_end_point.is_empty() => {
+                &bindings.server_end_point
+            }
+            _ => return Err(Failed),
+        };
         let mut attributes = bare.split(',');
         // An attribute before the name would be `m=`, an extension that we must refuse.
         let user = attributes.next().and_then(|part| part.strip_prefix("n=")).ok_or(Failed)?;
@@ -129,7 +161,7 @@ impl ClientFirst {
         }
         Ok(Self {
             user,
-            gs2_header: format!("{flag},{authzid},"),
+            binding: [format!("{flag},{authzid},").as_bytes(), bound].concat(),
             nonce: nonce.to_owned(),
             bare: bare.to_owned(),
         })
@@ -159,7 +191,7 @@ pub(crate) struct Exchange {
     /// Our answer to the first message.
     pub(crate) server_first: String,
     verifier: Verifier,
-    gs2_header: String,
+    binding: Vec<u8>,
     nonce: String,
     client_first_bare: String,
 }
@@ -180,7 +212,7 @@ impl Exchange {
             user: first.user,
             server_first: format!("r={nonce},s={salt},i={}", verifier.iterations),
             verifier,
-            gs2_header: first.gs2_header,
+            binding: first.binding,
             nonce,
             client_first_bare: first.bare,
         }
@@ -195,36 +227,58 @@ impl Exchange {
         let mut attributes = without_proof.split(',');
         let binding = attributes.next().and_then(|part| part.strip_prefix("c=")).ok_or(Failed)?;
         let nonce = attributes.next().and_then(|part| part.strip_prefix("r=")).ok_or(Failed)?;
-        if binding != BASE64_STANDARD.encode(&self.gs2_header) || nonce != self.nonce {
+        if binding != BASE64_STANDARD.encode(&self.binding) || nonce != self.nonce {
             return Err(Failed);
         }
-        let proof: [u8; KEY_BYTES] =
-            BASE64_STANDARD.decode(proof).ok().and_then(|p| p.try_into().ok()).ok_or(Failed)?;
+        let hash = self.verifier.hash;
+        let proof = BASE64_STANDARD.decode(proof).map_err(|_| Failed)?;
+        if proof.len() != key_bytes(hash) {
+            return Err(Failed);
+        }
 
         let signed = format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
-        let signature = mac(&self.verifier.stored_key, signed.as_bytes());
+        let signature = mac(hash, &self.verifier.stored_key, signed.as_bytes());
         let mut client_key = proof;
         for (byte, mask) in client_key.iter_mut().zip(signature) {
             *byte ^= mask;
         }
-        constant_time::verify_slices_are_equal(&sha256(&client_key), &self.verifier.stored_key)
+        let stored_key = digest_of(hash, &client_key);
+        constant_time::verify_slices_are_equal(&stored_key, &self.verifier.stored_key)
             .map_err(|_| Failed)?;
-        let server_signature = mac(&self.verifier.server_key, signed.as_bytes());
+        let server_signature = mac(hash, &self.verifier.server_key, signed.as_bytes());
         Ok(format!("v={}", BASE64_STANDARD.encode(server_signature)))
     }
 }
 
-fn mac(key: &[u8; KEY_BYTES], message: &[u8]) -> [u8; KEY_BYTES] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
-    let mut bytes = [0; KEY_BYTES];
-    bytes.copy_from_slice(tag.as_ref());
-    bytes
+/// The name of the mechanism, as it stands before a verifier.
+fn mechanism(hash: ScramHash) -> &'static str {
+    match hash {
+        ScramHash::Sha1 => "SCRAM-SHA-1",
+        ScramHash::Sha256 => "SCRAM-SHA-256",
+    }
 }
 
-fn sha256(message: &[u8]) -> [u8; KEY_BYTES] {
-    let mut bytes = [0; KEY_BYTES];
-    bytes.copy_from_slice(digest::digest(&digest::SHA256, message).as_ref());
-    bytes
+fn key_bytes(hash: ScramHash) -> usize {
+    match hash {
+        ScramHash::Sha1 => 20,
+        ScramHash::Sha256 => KEY_BYTES,
+    }
+}
+
+fn mac(hash: ScramHash, key: &[u8], message: &[u8]) -> Vec<u8> {
+    let algorithm = match hash {
+        ScramHash::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        ScramHash::Sha256 => hmac::HMAC_SHA256,
+    };
+    hmac::sign(&hmac::Key::new(algorithm, key), message).as_ref().to_vec()
+}
+
+fn digest_of(hash: ScramHash, message: &[u8]) -> Vec<u8> {
+    let algorithm = match hash {
+        ScramHash::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        ScramHash::Sha256 => &digest::SHA256,
+    };
+    digest::digest(algorithm, message).as_ref().to_vec()
 }
 
 #[cfg(test)]
@@ -236,10 +290,51 @@ mod tests {
     const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
          p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
+    fn parse(message: &[u8]) -> Result<ClientFirst, Failed> {
+        ClientFirst::parse(message, Scram::SHA256, &ChannelBindings::default())
+    }
+
+    fn nobody(user: &str, key: &[u8; KEY_BYTES]) -> Verifier {
+        Verifier::of_nobody(ScramHash::Sha256, user, key)
+    }
+
+    #[test] // RFC 5802, section 5.
+    fn example_of_scram_sha_1_succeeds() {
+        let salt = BASE64_STANDARD.decode("QSXCR+Q6sek8bf92").unwrap();
+        let verifier = Verifier::derive(ScramHash::Sha1, b"pencil", salt, ITERATIONS);
+        let first = parse(b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL").unwrap();
+        let exchange = Exchange::start_with(first, verifier, "3rfcNHYJY1ZVvWVs7j");
+        let last = "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,\
+             p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=";
+        let answer = exchange.finish(last.as_bytes());
+        assert_eq!(answer.as_deref(), Ok("v=rmF9pqV8S7suAoZWja4dJRkFsKQ="));
+    }
+
+    #[test] // RFC 5802, section 6.
+    fn bound_login_needs_the_channel_it_names() {
+        let bindings = ChannelBindings { exporter: Some([7; 32]), server_end_point: vec![1, 2] };
+        let bound = Scram { is_bound: true, offers_bound: true, ..Scram::SHA256 };
+        let parse = |flag: &str, scram| {
+            ClientFirst::parse(format!("{flag},,n=user,r=x").as_bytes(), scram, &bindings)
+        };
+        let first = parse("p=tls-exporter", bound).unwrap();
+        assert_eq!(first.binding, [&b"p=tls-exporter,,"[..], &[7; 32]].concat());
+        assert_eq!(
+            parse("p=tls-server-end-point", bound).unwrap().binding,
+            [&b"p=tls-server-end-point,,"[..], &[1, 2]].concat()
+        );
+        assert!(parse("n", bound).is_err(), "the mechanism promises a binding");
+        assert!(parse("p=tls-unique", bound).is_err(), "an unknown one");
+        assert!(parse("p=tls-exporter", Scram::SHA256).is_err(), "the mechanism has none");
+        let offered = Scram { offers_bound: true, ..Scram::SHA256 };
+        assert!(parse("y", offered).is_err(), "somebody has hidden the bound mechanisms");
+        assert!(parse("n", offered).is_ok());
+    }
+
     fn exchange() -> Exchange {
         let salt = BASE64_STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let verifier = Verifier::derive(b"pencil", salt, ITERATIONS);
-        Exchange::start_with(ClientFirst::parse(CLIENT_FIRST).unwrap(), verifier, SERVER_NONCE)
+        let verifier = Verifier::derive(ScramHash::Sha256, b"pencil", salt, ITERATIONS);
+        Exchange::start_with(parse(CLIENT_FIRST).unwrap(), verifier, SERVER_NONCE)
     }
 
     #[test] // RFC 7677, section 3.
@@ -283,15 +378,15 @@ mod tests {
             "p=tls-unique,,n=user,r=x",
             "n,a=other,n=user,r=x",
         ] {
-            assert!(ClientFirst::parse(message.as_bytes()).is_err(), "{message}");
+            assert!(parse(message.as_bytes()).is_err(), "{message}");
         }
-        let first = ClientFirst::parse(b"y,a=a=2Cb=3D,n=a=2Cb=3D,r=x,ext=1").unwrap();
+        let first = parse(b"y,a=a=2Cb=3D,n=a=2Cb=3D,r=x,ext=1").unwrap();
         assert_eq!(first.user, "a,b=");
     }
 
     #[test]
     fn verifier_survives_its_text_form() {
-        let verifier = Verifier::of_password(b"pencil").unwrap();
+        let verifier = Verifier::of_password(ScramHash::Sha256, b"pencil").unwrap();
         assert!(verifier.to_string().parse() == Ok(verifier));
         assert!("SCRAM-SHA-256$0:AA==$AA==:AA==".parse::<Verifier>().is_err());
         assert!("SCRAM-SHA-1$4096:".parse::<Verifier>().is_err());
@@ -300,10 +395,10 @@ mod tests {
     #[test]
     fn unknown_user_gets_the_same_salt_again_and_never_in() {
         let key = [7; KEY_BYTES];
-        let (first, again) = (Verifier::of_nobody("eve", &key), Verifier::of_nobody("eve", &key));
+        let (first, again) = (nobody("eve", &key), nobody("eve", &key));
         assert!(first == again);
-        assert_ne!(first.salt, Verifier::of_nobody("bob", &key).salt);
-        let first = ClientFirst::parse(CLIENT_FIRST).unwrap();
+        assert_ne!(first.salt, nobody("bob", &key).salt);
+        let first = parse(CLIENT_FIRST).unwrap();
         let exchange = Exchange::start_with(first, again, SERVER_NONCE);
         assert_eq!(exchange.finish(CLIENT_FINAL.as_bytes()), Err(Failed));
     }

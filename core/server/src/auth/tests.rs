@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::mpsc};
 
-use polymq_contract::{Secret, TlsPeer, Transport};
+use polymq_contract::{Scram, Secret, TlsPeer, Transport};
 use polymq_model::VhostName;
 
 use super::*;
@@ -62,6 +62,8 @@ fn peer(from: &str) -> Peer {
         local: None,
         is_loopback: address.ip().is_loopback(),
         tls: None,
+        offers_tls: false,
+        account: None,
         transport: Transport::Stream,
         listener: "amqp".into(),
         vhost: VhostName::new("/").unwrap(),
@@ -156,7 +158,7 @@ fn scram_challenges_everybody_alike_and_needs_its_first_message() {
     user_of(world.step(last(), &peer(LOCAL))).unwrap_err();
     for user in ["ann", "nobody"] {
         let message = Secret::new(format!("n,,n={user},r=abc"));
-        let first = world.step(Login::ScramFirst { message }, &peer(LOCAL));
+        let first = world.step(Login::ScramFirst { scram: Scram::SHA256, message }, &peer(LOCAL));
         let Ok(LoginStep::Challenge(challenge)) = first else { panic!("{first:?}") };
         let challenge = String::from_utf8(challenge).unwrap();
         assert!(challenge.starts_with("r=abc") && challenge.ends_with(",i=4096"), "{challenge}");

@@ -15,8 +15,14 @@ use super::{
 };
 
 /// Listeners that exist without being mentioned, with their ports.
-pub(super) const DEFAULT_LISTENERS: [(&str, u16); 5] =
-    [("amqp", 5672), ("mqtt", 1883), ("stomp", 61613), ("http", 15672), ("metrics", 15692)];
+pub(super) const DEFAULT_LISTENERS: [(&str, u16); 6] = [
+    ("amqp", 5672),
+    ("mqtt", 1883),
+    ("stomp", 61613),
+    ("xmpp", 5222),
+    ("http", 15672),
+    ("metrics", 15692),
+];
 
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +30,7 @@ pub(crate) enum EndpointProtocol {
     Amqp,
     Mqtt,
     Stomp,
+    Xmpp,
     Http,
     Metrics,
 }
@@ -34,6 +41,7 @@ impl fmt::Display for EndpointProtocol {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
             Self::Stomp => "stomp",
+            Self::Xmpp => "xmpp",
             Self::Http => "http",
             Self::Metrics => "metrics",
         })
@@ -48,6 +56,8 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Name of a certificate.
     pub(crate) tls: Option<String>,
+    /// Name of a certificate that clients may switch to.
+    pub(crate) starttls: Option<String>,
     pub(crate) vhost: String,
 }
 
@@ -102,7 +112,8 @@ fn endpoint(source: &mut Source, server: &Server, ports: Ports, name: String) ->
     let vhost =
         if listener.vhost.is_empty() { server.default_vhost.clone() } else { listener.vhost };
     let tls = (!listener.tls.is_empty()).then_some(listener.tls);
-    Some(Endpoint { name, protocol, addresses, tls, vhost })
+    let starttls = (!listener.starttls.is_empty()).then_some(listener.starttls);
+    Some(Endpoint { name, protocol, addresses, tls, starttls, vhost })
 }
 
 fn protocol(
@@ -116,13 +127,9 @@ fn protocol(
         "amqp" => Some(EndpointProtocol::Amqp),
         "mqtt" => Some(EndpointProtocol::Mqtt),
         "stomp" => Some(EndpointProtocol::Stomp),
+        "xmpp" => Some(EndpointProtocol::Xmpp),
         "http" => Some(EndpointProtocol::Http),
         "metrics" => Some(EndpointProtocol::Metrics),
-        "xmpp" => {
-            let message = format!("protocol \"{word}\" is planned and not available yet");
-            source.note_at(&format!("{path}.protocol"), message, None);
-            None
-        }
         _ => {
             let help = Some(format!("add protocol = \"amqp\" (or another) to [{path}]"));
             let message = format!("listener `{name}` does not say what it speaks");
@@ -158,12 +165,24 @@ pub(super) fn check_addresses(source: &mut Source, endpoints: &[Endpoint]) {
 /// Notes listeners that name no certificate of ours, and certificates that are incomplete.
 pub(super) fn check_tls(source: &mut Source, endpoints: &[Endpoint], tls: &BTreeMap<String, Tls>) {
     for endpoint in endpoints {
-        let Some(name) = &endpoint.tls else { continue };
-        let path = format!("listeners.{}.tls", endpoint.name);
-        if !tls.contains_key(name) {
-            let help = Some(format!("add a table [tls.{name}]"));
-            source.note_at(&path, format!("there is no certificate `{name}`"), help);
+        for (key, name) in [("tls", &endpoint.tls), ("starttls", &endpoint.starttls)] {
+            if let Some(name) = name.as_ref().filter(|name| !tls.contains_key(*name)) {
+                let path = format!("listeners.{}.{key}", endpoint.name);
+                let help = Some(format!("add a table [tls.{name}]"));
+                source.note_at(&path, format!("there is no certificate `{name}`"), help);
+            }
         }
+        if endpoint.starttls.is_some()
+            && (endpoint.tls.is_some() || endpoint.protocol != EndpointProtocol::Xmpp)
+        {
+            let path = format!("listeners.{}.starttls", endpoint.name);
+            let message = "only clients of XMPP switch to TLS, and only from clear text";
+            source.note_at(&path, message.to_owned(), Some("use `tls`".to_owned()));
+        }
+        if endpoint.tls.is_none() {
+            continue;
+        }
+        let path = format!("listeners.{}.tls", endpoint.name);
         if matches!(endpoint.protocol, EndpointProtocol::Http | EndpointProtocol::Metrics) {
             let message = "TLS on HTTP listeners is planned and not available yet".to_owned();
             source.note_at(&path, message, Some("put a proxy in front".to_owned()));

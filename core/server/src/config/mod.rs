@@ -26,8 +26,8 @@ pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Stomp, Storage,
-        StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls,
+        Amqp, Auth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Stomp,
+        Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
     },
     source::ENV_PREFIX,
 };
@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) amqp: Amqp,
     pub(crate) mqtt: Mqtt,
     pub(crate) stomp: Stomp,
+    pub(crate) xmpp: Xmpp,
+    pub(crate) components: BTreeMap<String, Component>,
     pub(crate) http: Http,
     pub(crate) logging: Logging,
 }
@@ -139,6 +141,11 @@ impl Config {
             .into_iter()
             .map(|name| (name.clone(), Tls::read(source, &format!("tls.{name}"))))
             .collect();
+        let names = source.names("components");
+        let components = names
+            .into_iter()
+            .map(|name| (name.clone(), Component::read(source, &format!("components.{name}"))))
+            .collect();
         Self {
             server,
             storage,
@@ -155,6 +162,8 @@ impl Config {
             amqp: Amqp::read(source, "amqp"),
             mqtt: Mqtt::read(source, "mqtt"),
             stomp: Stomp::read(source, "stomp"),
+            xmpp: Xmpp::read(source, "xmpp"),
+            components,
             http: Http::read(source, "http"),
             logging: Logging::read(source, "logging"),
         }
@@ -191,6 +200,7 @@ impl Config {
             let help = Some("use 4KiB to 1GiB".to_owned());
             source.note_at("amqp.frame_size", "`amqp.frame_size` is out of range".to_owned(), help);
         }
+        self.check_xmpp(source);
         let prefix = &self.http.path_prefix;
         if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
             let help = Some("write it as \"/polymq\"".to_owned());
@@ -213,6 +223,37 @@ impl Config {
         }
         listener::check_addresses(source, &self.endpoints);
         listener::check_tls(source, &self.endpoints, &self.tls);
+    }
+
+    fn check_xmpp(&self, source: &mut Source) {
+        let is_domain = |domain: &str| {
+            polymq_xmpp::jid::Jid::parse(domain).is_some_and(|jid| jid.to_string() == domain)
+                && !domain.contains(['@', '/'])
+        };
+        if !is_domain(&self.xmpp.domain) {
+            let message = format!("`{}` is no domain in lower case", self.xmpp.domain);
+            source.note_at("xmpp.domain", message, None);
+        }
+        if !(10_000..=1 << 30).contains(&self.xmpp.stanza_size.0) {
+            let help = Some("use 10KB to 1GiB".to_owned());
+            source.note_at(
+                "xmpp.stanza_size",
+                "`xmpp.stanza_size` is out of range".to_owned(),
+                help,
+            );
+        }
+        for (name, component) in &self.components {
+            let missing = [
+                ("domain", !is_domain(&component.domain)),
+                ("secret_file", component.secret_file.as_os_str().is_empty()),
+                ("user", component.user.is_empty()),
+                ("address", component.address.is_empty()),
+            ];
+            for (key, _) in missing.iter().filter(|(_, is_missing)| *is_missing) {
+                let path = format!("components.{name}.{key}");
+                source.note_at(&path, format!("`{path}` is missing or cannot be used"), None);
+            }
+        }
     }
 
     fn warnings(&self) -> Vec<String> {

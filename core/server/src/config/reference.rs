@@ -34,6 +34,7 @@ pub(crate) fn reference() -> String {
 fn push_section(text: &mut String, path: &str, section: &Section) {
     // A section under a chosen name has no default, so it is shown as an example.
     let (mark, path) = match path.strip_suffix(".*") {
+        Some("components") => ("# ", "components.prosody".to_owned()),
         Some(table) => ("# ", format!("{table}.public")),
         None => ("", path.to_owned()),
     };
@@ -57,7 +58,8 @@ fn push_listeners(text: &mut String, section: &Section) {
     text.push_str(
         "# amqps = { protocol = \"amqp\", bind = [\"0.0.0.0:5671\"], tls = \"public\" }\n\
          # mqtts = { protocol = \"mqtt\", bind = [\"0.0.0.0:8883\"], tls = \"public\" }\n\
-         # stomps = { protocol = \"stomp\", bind = [\"0.0.0.0:61614\"], tls = \"public\" }\n",
+         # stomps = { protocol = \"stomp\", bind = [\"0.0.0.0:61614\"], tls = \"public\" }\n\
+         # xmpps = { protocol = \"xmpp\", bind = [\"0.0.0.0:5223\"], tls = \"public\" }\n",
     );
 }
 

@@ -113,15 +113,17 @@ section! {
 
 section! {
     /// A port that clients connect to. The table's name is its protocol, unless `protocol` says
-    /// otherwise. `amqp`, `mqtt`, `stomp`, `http` and `metrics` exist without being mentioned; an
-    /// empty `bind` switches one off.
+    /// otherwise. `amqp`, `mqtt`, `stomp`, `xmpp`, `http` and `metrics` exist without being
+    /// mentioned; an empty `bind` switches one off.
     Listener at "listeners.*" {
-        /// "amqp", "mqtt", "stomp", "http" or "metrics".
+        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics".
         protocol: ListenerProtocol = "",
         /// Addresses and ports; ":5672" takes `server.default_address`.
         bind: Vec<Bind> = "",
         /// Name of a table below `tls`; empty for clear text.
         tls: String = "",
+        /// Name of a table below `tls` with which XMPP clients may switch to TLS (STARTTLS).
+        starttls: String = "",
         /// Virtual host of clients that name none; empty takes `server.default_vhost`.
         vhost: String = "",
     }
@@ -148,7 +150,7 @@ section! {
     Auth at "auth" {
         /// Ways to log in. PLAIN stands for every clear password: SASL PLAIN and AMQPLAIN, and
         /// user name and password of MQTT and STOMP.
-        mechanisms: Vec<Mechanism> = "PLAIN,SCRAM-SHA-256,EXTERNAL",
+        mechanisms: Vec<Mechanism> = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-1,EXTERNAL",
         /// Clear passwords on connections without TLS: "allow", "loopback" or "never".
         plain_without_tls: PlainWithoutTls = "allow",
         /// The user that clients without credentials become; empty refuses them.
@@ -259,6 +261,39 @@ section! {
 }
 
 section! {
+    /// XMPP.
+    Xmpp at "xmpp" {
+        /// The domain of its users: `guest` is guest@localhost. Queues, topics and rooms have the
+        /// domains below it that begin with "queues.", "topics." and "rooms.".
+        domain: String = "localhost",
+        /// Largest stanza; messages larger than this reach no client.
+        stanza_size: ByteCount = "1MiB",
+        /// How long a client that was lost may take to come back to its stream; "0s" for never.
+        resume_timeout: Duration = "5m",
+        /// A client is asked whether it is there after this time of silence, and lost after
+        /// twice as long; "0s" for never.
+        ping_after: Duration = "5m",
+    }
+}
+
+section! {
+    /// Servers of XMPP that this broker joins as an external component (XEP-0114): the local parts
+    /// of their domain begin with "q+" for queues, "t+" for topics, "r+" for rooms.
+    Component at "components.*" {
+        /// Address and port where the server takes components.
+        address: String = "127.0.0.1:5347",
+        /// The domain that the server gives us.
+        domain: String = "",
+        /// File with the secret that the server knows.
+        secret_file: PathBuf = "",
+        /// The user whose permissions those of the server's users are.
+        user: String = "",
+        /// Virtual host; empty takes `server.default_vhost`.
+        vhost: String = "",
+    }
+}
+
+section! {
     /// The HTTP listeners.
     Http at "http" {
         /// First part of every path, such as "/polymq", when a proxy forwards one.
@@ -293,6 +328,8 @@ pub(crate) static SECTIONS: &[Section] = &[
     Amqp::SECTION,
     Mqtt::SECTION,
     Stomp::SECTION,
+    Xmpp::SECTION,
+    Component::SECTION,
     Http::SECTION,
     Logging::SECTION,
 ];
@@ -300,7 +337,6 @@ pub(crate) static SECTIONS: &[Section] = &[
 /// Keys of releases to come, so that they are told apart from typing mistakes.
 pub(crate) static PLANNED: &[&str] = &[
     "include",
-    "xmpp",
     "plugins",
     "plugin",
     "metrics",

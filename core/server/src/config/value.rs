@@ -380,6 +380,7 @@ words! {
     Mechanism {
         Plain = "PLAIN",
         ScramSha256 = "SCRAM-SHA-256",
+        ScramSha1 = "SCRAM-SHA-1",
         External = "EXTERNAL",
     }
 }

@@ -56,6 +56,8 @@ pub(crate) fn peer() -> Peer {
         local: None,
         is_loopback: true,
         tls: None,
+        offers_tls: false,
+        account: None,
         transport: Transport::Stream,
         listener: "amqp".into(),
         vhost: VhostName::new("/").unwrap(),

@@ -70,6 +70,8 @@ impl World {
 
     fn with(settings: Settings, limits: Limits) -> Self {
         let peer = Peer {
+            account: None,
+            offers_tls: false,
             address: None,
             local: None,
             is_loopback: true,

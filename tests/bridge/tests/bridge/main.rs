@@ -27,3 +27,5 @@ mod stomp_lossless;
 mod topics;
 mod wire;
 mod world;
+mod xmpp;
+mod xmpp_client;

@@ -22,9 +22,13 @@ use polymq_model::{Formats, Limits, Now, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
+use polymq_xmpp::{Mechanisms, Settings, Xmpp};
 
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
+
+/// The domain of XMPP users.
+pub(crate) const DOMAIN: &str = "d";
 
 /// When every world begins, in ms since 1970.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
@@ -41,6 +45,7 @@ struct State {
     amqp: Amqp091,
     mqtt: Mqtt,
     stomp: Stomp,
+    xmpp: Xmpp,
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
@@ -68,6 +73,7 @@ pub(crate) enum Speaks {
     Amqp,
     Mqtt,
     Stomp,
+    Xmpp,
 }
 
 impl World {
@@ -97,6 +103,8 @@ impl World {
             local: None,
             is_loopback: true,
             tls: None,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
@@ -105,9 +113,12 @@ impl World {
             Speaks::Amqp => &state.amqp,
             Speaks::Mqtt => &state.mqtt,
             Speaks::Stomp => &state.stomp,
+            Speaks::Xmpp => &state.xmpp,
         };
+        let mut session = protocol.session(&peer, &state.limits, state.now());
+        session.on_open(&outbox);
         state.links.push(Link {
-            session: protocol.session(&peer, &state.limits, state.now()),
+            session,
             connection: state.broker.connect(protocol.name(), &peer, &outbox).unwrap(),
             outbox,
             unread: BytesMut::new(),
@@ -175,6 +186,12 @@ impl World {
         self.0.borrow().now_ms
     }
 
+    /// A counter of the XMPP sessions.
+    pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
+        let counters = self.0.borrow().xmpp.counters().snapshot();
+        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+    }
+
     /// Ready messages of a queue; `None` when there is no such queue.
     /// How well the store was to keep the latest batch.
     pub(crate) fn last_wanted(&self) -> Option<Durability> {
@@ -188,16 +205,40 @@ impl World {
     }
 }
 
+fn xmpp_settings() -> Settings {
+    let random = AtomicU64::new(1);
+    Settings {
+        domain: DOMAIN.to_owned(),
+        stanza_bytes_max: 1024 * 1024,
+        resume_timeout: Duration::from_secs(300),
+        ping_after: Duration::ZERO,
+        mechanisms: Mechanisms {
+            plain: true,
+            plain_in_clear: true,
+            scram_sha_1: false,
+            scram_sha_256: false,
+            external: false,
+        },
+        entropy: Box::new(move |bytes: &mut [u8]| {
+            let number = random.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+            bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);
+        }),
+    }
+}
+
 impl State {
     fn over(store: Arc<MemoryStore>, now_ms: u64) -> Self {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
+        let xmpp = Xmpp::new(xmpp_settings());
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
-            formats: Formats::new([amqp.formats(), mqtt.formats(), stomp.formats()].concat()),
+            formats: Formats::new(
+                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats()].concat(),
+            ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
             entropy: Box::new(move |bytes: &mut [u8]| {
@@ -210,7 +251,8 @@ impl State {
         });
         let started = Instant::now();
         let links = Vec::new();
-        let state = Self { store, broker, amqp, mqtt, stomp, limits, started, now_ms, links };
+        broker.serve_mailboxes(DOMAIN);
+        let state = Self { store, broker, amqp, mqtt, stomp, xmpp, limits, started, now_ms, links };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());

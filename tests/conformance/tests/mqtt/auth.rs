@@ -33,7 +33,7 @@ fn scram() -> World {
     world.obliging = false;
     world.send(&connect_5("c", &properties("first")));
     let (request, login) = step(&mut world);
-    assert!(matches!(login, Login::ScramFirst { message } if message.expose() == b"first"));
+    assert!(matches!(login, Login::ScramFirst { message, .. } if message.expose() == b"first"));
     world.answer(request, Ok(Answer::Challenge(b"server-first".to_vec())));
     assert_eq!(world.sent(), auth(0x18, "server-first"));
     world.send(&auth(0x18, "final"));

@@ -71,6 +71,8 @@ impl World {
             local: None,
             is_loopback: true,
             tls,
+            offers_tls: false,
+            account: None,
             transport: Transport::Stream,
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),

@@ -1,7 +1,9 @@
 //! One test per client script.
 
 use anyhow::Result;
-use polymq_interop::{Client, Speaks, run_script, run_script_beside_rabbitmq};
+use polymq_interop::{
+    Client, Speaks, run_script, run_script_beside_prosody, run_script_beside_rabbitmq,
+};
 
 #[test]
 fn python_pika() -> Result<()> {
@@ -71,6 +73,26 @@ fn python_cross_protocol() -> Result<()> {
 #[test]
 fn python_kill_both_protocols() -> Result<()> {
     run_script(Client::Python("cross_kill.py"), Speaks::Both)
+}
+
+#[test]
+fn python_slixmpp() -> Result<()> {
+    run_script(Client::Python("xmpp_slixmpp.py"), Speaks::Xmpp)
+}
+
+#[test]
+fn python_slixmpp_and_others() -> Result<()> {
+    run_script(Client::Python("cross_xmpp.py"), Speaks::Xmpp)
+}
+
+#[test]
+fn python_slixmpp_at_prosody() -> Result<()> {
+    run_script_beside_prosody(Client::Python("xmpp_component.py"))
+}
+
+#[test]
+fn node_xmpp_js() -> Result<()> {
+    run_script(Client::Node("xmpp_client.js"), Speaks::Xmpp)
 }
 
 #[test]

@@ -1,0 +1,174 @@
+//! Mailboxes of users, documents kept for them, and what a connection may ask about queues.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod world;
+
+use polymq_contract::{Answer, Command, Consume, Event, RefusalKind};
+use polymq_model::{ConsumerId, RequestId, UserName, VhostName};
+use world::{Client, World};
+
+const MAILBOX: &str = "xmpp-mailbox-guest@d";
+
+fn world() -> World {
+    let world = World::new();
+    world.broker.serve_mailboxes("d");
+    world
+}
+
+fn revoke(world: &World, user: &str) {
+    let none = || "^$".to_owned();
+    let none = polymq_broker::PermissionRecord { configure: none(), write: none(), read: none() };
+    let vhost = VhostName::new("/").unwrap();
+    world.broker.put_permission(vhost, UserName::new(user).unwrap(), none, true).unwrap();
+}
+
+fn consume(client: &mut Client, queue: &str) -> Result<Answer, polymq_contract::Refusal> {
+    let consume = |request: RequestId| {
+        Command::Consume(Box::new(Consume {
+            request,
+            consumer: ConsumerId(1),
+            queue: queue.to_owned(),
+            no_ack: true,
+            exclusive: false,
+            prefetch: 0,
+            group: 0,
+            tag: String::new(),
+            arguments: Vec::new(),
+        }))
+    };
+    client.try_ask(consume)
+}
+
+fn publish(client: &mut Client, key: &str) {
+    client.publish("", key, "m");
+}
+
+fn received(client: &mut Client) -> usize {
+    client.events().iter().filter(|event| matches!(event, Event::Delivered(_))).count()
+}
+
+fn has_queue(world: &World, name: &str) -> bool {
+    world.broker.queues().iter().any(|queue| queue.name.as_str() == name)
+}
+
+#[test]
+fn mailbox_needs_no_permission_of_its_user_and_that_of_everybody_else() {
+    let world = world();
+    let mut sender = world.connect();
+    publish(&mut sender, MAILBOX);
+    revoke(&world, "guest");
+    revoke(&world, "other");
+    let mut owner = world.connect();
+    assert!(consume(&mut owner, MAILBOX).is_ok());
+    assert_eq!(received(&mut owner), 1);
+    let mut other = world.connect_as("other");
+    assert_eq!(consume(&mut other, MAILBOX).unwrap_err().kind, RefusalKind::Denied);
+    let resource = format!("{MAILBOX}/r");
+    assert_eq!(consume(&mut other, &resource).unwrap_err().kind, RefusalKind::Denied);
+}
+
+#[test]
+fn mailbox_comes_with_a_message_for_a_user_of_our_domain_only() {
+    let world = world();
+    let mut sender = world.connect();
+    for (key, is_made) in [
+        ("xmpp-mailbox-other@d/phone", true),
+        ("xmpp-mailbox-nobody@d", false),
+        ("xmpp-mailbox-guest@elsewhere", false),
+        ("xmpp-mailbox-", false),
+    ] {
+        publish(&mut sender, key);
+        let queue = key.split('/').next().unwrap();
+        assert_eq!(has_queue(&world, queue), is_made, "{key}");
+    }
+}
+
+#[test]
+fn message_for_a_resource_goes_to_whoever_has_bound_it() {
+    let world = world();
+    let resource = format!("{MAILBOX}/r");
+    let mut sender = world.connect();
+    let (mut first, mut second) = (world.connect(), world.connect());
+    consume(&mut first, &resource).unwrap();
+    publish(&mut sender, &resource);
+    assert_eq!(received(&mut first), 1);
+    consume(&mut second, &resource).unwrap();
+    first.disconnect();
+    publish(&mut sender, &resource);
+    assert_eq!(received(&mut second), 1, "the end of the earlier one changes nothing");
+    second.disconnect();
+    publish(&mut sender, &resource);
+    let waiting = world.broker.queues();
+    let mailbox = waiting.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap();
+    assert_eq!(mailbox.counts.ready, 1, "nobody is there, so it waits");
+}
+
+#[test]
+fn mailbox_and_documents_go_with_their_user() {
+    let world = world();
+    let mut sender = world.connect();
+    publish(&mut sender, "xmpp-mailbox-other@d");
+    write(&mut sender, "other", 1, "text");
+    let other = UserName::new("other").unwrap();
+    world.broker.remove_user(&other);
+    assert!(!has_queue(&world, "xmpp-mailbox-other@d"));
+    assert_eq!(read(&mut sender, "other"), (0, String::new()));
+}
+
+fn write(client: &mut Client, user: &str, version: u64, text: &str) {
+    let (user, name) = (UserName::new(user).unwrap(), "roster".to_owned());
+    let text = text.to_owned();
+    client.ask(|request| {
+        let request = Some(request);
+        Command::WriteDocument { request, user, name, version, text }
+    });
+}
+
+fn read(client: &mut Client, user: &str) -> (u64, String) {
+    let (user, name) = (UserName::new(user).unwrap(), "roster".to_owned());
+    match client.ask(|request| Command::ReadDocument { request, user, name }) {
+        Answer::Document { version, text } => (version, text),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[test]
+fn older_document_is_passed_over_and_the_newest_survives_a_restart() {
+    let world = world();
+    let mut client = world.connect();
+    assert_eq!(read(&mut client, "guest"), (0, String::new()));
+    write(&mut client, "guest", 2, "two");
+    write(&mut client, "guest", 1, "one");
+    assert_eq!(read(&mut client, "guest"), (2, "two".to_owned()));
+    let world = world.restart();
+    let mut client = world.connect();
+    assert_eq!(read(&mut client, "guest"), (2, "two".to_owned()));
+}
+
+#[test]
+fn list_names_what_may_be_read_page_by_page() {
+    let world = world();
+    let mut client = world.connect();
+    for name in ["a", "b", "c", "secret"] {
+        client.queue(name);
+    }
+    let readable = polymq_broker::PermissionRecord {
+        read: "[abc]".to_owned(),
+        ..polymq_broker::PermissionRecord::all()
+    };
+    let (vhost, guest) = (VhostName::new("/").unwrap(), UserName::new("guest").unwrap());
+    world.broker.put_permission(vhost, guest, readable, true).unwrap();
+    let mut page = |after: Option<&str>| {
+        let after = after.map(str::to_owned);
+        match client.ask(|request| Command::ListQueues { request, after, count_max: 2 }) {
+            Answer::Queues { queues, total } => {
+                let names = queues.iter().map(|queue| queue.name.as_str().to_owned());
+                (names.collect::<Vec<_>>(), total)
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    };
+    assert_eq!(page(None), (vec!["a".to_owned(), "b".to_owned()], 3));
+    assert_eq!(page(Some("b")), (vec!["c".to_owned()], 3));
+}

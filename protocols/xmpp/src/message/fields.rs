@@ -1,0 +1,187 @@
+//! `<properties xmlns='urn:polymq:properties:1'>`: fields and headers that XMPP has no place for.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use polymq_model::{
+    Ident, Properties, Table, Value,
+    carry::{
+        ident_from_text, ident_kind, ident_to_text, rfc3339_to_ms, value_from_text, value_to_text,
+    },
+};
+
+use crate::xml::{Element, is_legal, ns};
+
+fn is_illegal(c: char) -> bool {
+    !is_legal(c)
+}
+
+/// An entry: `f` for a field, `n` for a header.
+fn entry(attribute: &'static str, name: &str, value: &Value) -> Element {
+    let (text, code) = value_to_text(value, is_illegal);
+    Element::new(ns::PROPERTIES, "p").attr(attribute, name).maybe_attr("t", code).text(text)
+}
+
+/// A header as an entry; a name that XML cannot hold is base64.
+pub(super) fn header(name: &str, value: &Value) -> Element {
+    match name.contains(is_illegal) {
+        true => entry("n64", &BASE64_STANDARD.encode(name), value),
+        false => entry("n", name, value),
+    }
+}
+
+/// The name of the header that an entry is.
+fn name_of(entry: &Element) -> Option<String> {
+    match entry.get("n64") {
+        Some(text) => String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok(),
+        None => entry.get("n").map(str::to_owned),
+    }
+}
+
+/// True for a header with such a name.
+pub(super) fn is_named(entry: &Element, test: impl Fn(&str) -> bool) -> bool {
+    name_of(entry).is_some_and(|name| test(&name))
+}
+
+/// An identifier that XML cannot hold, as text of its own.
+fn illegal(ident: &Option<Ident>) -> Option<Value> {
+    let text = ident.as_ref().map(ident_to_text)?;
+    text.contains(is_illegal).then_some(Value::String(text))
+}
+
+/// A field as an entry.
+pub(super) fn field(name: &str, value: &Value) -> Element {
+    entry("f", name, value)
+}
+
+/// The entries of a message that came over another protocol. `implied` is what the form of its body
+/// says already.
+pub(super) fn write(
+    props: &Properties,
+    implied: (Option<&str>, Option<bool>),
+    headers: &Table,
+) -> Vec<Element> {
+    let text = |text: &Option<String>| text.clone().map(Value::String);
+    let said = |value: Option<Value>| Some(value.unwrap_or(Value::Null));
+    let content_type = props.content_type.as_deref() != implied.0;
+    let is_text = props.text != implied.1;
+    let kind = props.correlation.as_ref().and_then(ident_kind);
+    let fields = [
+        ("id", illegal(&props.id)),
+        ("correlation", illegal(&props.correlation)),
+        ("content_type", said(text(&props.content_type)).filter(|_| content_type)),
+        ("text", said(props.text.map(Value::Bool)).filter(|_| is_text)),
+        ("content_encoding", text(&props.content_encoding)),
+        ("durable", props.durable.is_none().then_some(Value::Null)),
+        ("priority", props.priority.map(Value::U8)),
+        ("ttl", props.ttl_ms.map(Value::U64)),
+        ("timestamp", props.timestamp_ms.map(Value::Timestamp)),
+        ("type", text(&props.kind)),
+        ("user_id", text(&props.user_id)),
+        ("app_id", text(&props.app_id)),
+        ("group_id", text(&props.group_id)),
+        ("qos", (props.qos == 2).then_some(Value::U8(2))),
+        ("retain", props.retain.then_some(Value::Bool(true))),
+        ("correlation_kind", kind.map(|kind| Value::String(kind.to_owned()))),
+        ("reply_to", props.reply_to.as_ref().map(|address| Value::String(address.to_text()))),
+    ];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some(field(name, &value?)));
+    fields.chain(headers.iter().map(|(name, value)| header(name, value))).collect()
+}
+
+/// Reads the entries of a stanza: fields into `props`, headers into `headers`. Returns the kind of
+/// the correlation.
+pub(super) fn read(
+    stanza: &Element,
+    props: &mut Properties,
+    headers: &mut Table,
+) -> Option<String> {
+    let mut kind = None;
+    for list in stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties")) {
+        for entry in list.elements().filter(|entry| entry.is(ns::PROPERTIES, "p")) {
+            let text = entry.content();
+            let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
+            let value = typed.unwrap_or(Value::String(text));
+            match (entry.get("f"), name_of(entry)) {
+                (Some("correlation_kind"), _) => kind = value.as_str().map(str::to_owned),
+                (Some(name), _) => read_field(name, &value, props),
+                (None, Some(name)) => headers.push((name, value)),
+                (None, None) => {}
+            }
+        }
+    }
+    // XEP-0131.
+    for list in stanza.elements().filter(|child| child.is(ns::SHIM, "headers")) {
+        let named = list.elements().filter_map(|header| Some((header.get("name")?, header)));
+        headers
+            .extend(named.map(|(name, header)| (name.to_owned(), Value::String(header.content()))));
+    }
+    kind
+}
+
+fn read_field(name: &str, value: &Value, props: &mut Properties) {
+    let text = || value.as_str().map(str::to_owned);
+    match name {
+        "id" => props.id = text().map(|text| ident_from_text(&text, None)),
+        "correlation" => props.correlation = text().map(|text| ident_from_text(&text, None)),
+        "content_type" => props.content_type = text(),
+        "text" => props.text = value.as_bool(),
+        "durable" if *value == Value::Null => props.durable = None,
+        "content_encoding" => props.content_encoding = text(),
+        "priority" => props.priority = value.as_i64().and_then(|v| u8::try_from(v).ok()),
+        "ttl" => props.ttl_ms = value.as_i64().and_then(|v| u64::try_from(v).ok()),
+        "timestamp" => {
+            props.timestamp_ms = match value {
+                Value::Timestamp(ms) => Some(*ms),
+                other => other.as_str().and_then(rfc3339_to_ms),
+            }
+        }
+        "type" => props.kind = text(),
+        "user_id" => props.user_id = text(),
+        "app_id" => props.app_id = text(),
+        "group_id" => props.group_id = text(),
+        "qos" if value.as_i64() == Some(2) => props.qos = 2,
+        "retain" => props.retain = value.as_bool() == Some(true),
+        _ => {}
+    }
+}
+
+/// The headers of a stanza that has just come, without those of XEP-0131.
+pub(super) fn headers(stanza: &Element) -> Table {
+    let mut headers = Table::new();
+    let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
+    for entry in lists.flat_map(Element::elements) {
+        if let Some(name) = name_of(entry) {
+            let text = entry.content();
+            let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
+            headers.push((name, typed.unwrap_or(Value::String(text))));
+        }
+    }
+    headers
+}
+
+/// The text of a field of a stanza that has just come.
+pub(super) fn find(stanza: &Element, name: &str) -> Option<Value> {
+    let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
+    let mut entries = lists.flat_map(Element::elements);
+    let entry = entries.find(|entry| entry.get("f") == Some(name))?;
+    let text = entry.content();
+    let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
+    Some(typed.unwrap_or(Value::String(text)))
+}
+
+/// Removes entries that a client may not write; returns how many.
+pub(super) fn remove(stanza: &mut Element, is_wrong: impl Fn(&Element) -> bool) -> usize {
+    let mut removed: usize = 0;
+    for node in &mut stanza.nodes {
+        let crate::xml::Node::Element(list) = node else { continue };
+        if !list.is(ns::PROPERTIES, "properties") {
+            continue;
+        }
+        let before = list.nodes.len();
+        list.nodes.retain(|node| match node {
+            crate::xml::Node::Element(entry) => !is_wrong(entry),
+            crate::xml::Node::Text(_) => true,
+        });
+        removed = removed.saturating_add(before.saturating_sub(list.nodes.len()));
+    }
+    removed
+}

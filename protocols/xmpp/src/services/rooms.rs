@@ -1,0 +1,313 @@
+//! Rooms (XEP-0045): a room is a topic, and being in it a subscription that ends with the stream.
+
+use polymq_contract::{Answer, BindQueue, Command, Consume, DeclareQueue, Refusal};
+use polymq_model::{RequestId, address::TOPIC_EXCHANGE};
+
+use super::{
+    iq::{Handled, Route},
+    state::PLACES_MAX,
+};
+use crate::{
+    directory::{
+        Word,
+        room::{OCCUPANTS_MAX, Occupant, Room, presence},
+        tell,
+    },
+    error::StanzaError,
+    jid::{Jid, Service, room_key},
+    session::{Session, Source, Turn, consume_of},
+    xml::{Element, ns},
+};
+
+/// Messages on their way to an occupant.
+const PREFETCH: u32 = 1000;
+
+/// The namespace of conditions that the sender of a message has not to know.
+const SELF: &str = "110";
+const NOT_ANONYMOUS: &str = "100";
+const CREATED: &str = "201";
+const NEW_NICK: &str = "303";
+
+impl Session {
+    /// Presence sent to a room.
+    pub(super) fn on_room_presence(
+        &mut self,
+        stanza: &Element,
+        route: &Route,
+        room: &str,
+        turn: &mut Turn<'_>,
+    ) {
+        match stanza.get("type") {
+            None => {
+                if let Err(error) = self.on_join(stanza, route, room, turn) {
+                    self.send_error(stanza, &error, turn);
+                }
+            }
+            Some("unavailable") => self.leave_room(&route.from, room, turn),
+            Some(_) => {}
+        }
+    }
+
+    fn on_join(
+        &mut self,
+        stanza: &Element,
+        route: &Route,
+        room: &str,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), StanzaError> {
+        let nick = route.to.resource.as_str();
+        if nick.is_empty() {
+            return Err(StanzaError::new("modify", "jid-malformed", "a nickname is missing"));
+        }
+        let jid = self.shared.domains.address(Service::Rooms, room);
+        let taken = self.shared.directory.rooms(|rooms| {
+            let there = rooms.get(room);
+            there.and_then(|room| room.by_nick(nick)).map(|other| other.jid != route.from)
+        });
+        if taken == Some(true) {
+            return Err(StanzaError::new("cancel", "conflict", "the nickname is taken"));
+        }
+        if self.is_in_room(&route.from, room) {
+            // A new nickname, or a new presence (XEP-0045, sections 7.6 and 7.7).
+            self.shared.directory.rooms(|rooms| {
+                let there = rooms.get_mut(room);
+                there.map(|room| change(room, &jid, &route.from, nick, stanza))
+            });
+            return Ok(());
+        }
+        if self.consumers.len() >= PLACES_MAX {
+            let text = format!("a stream is in at most {PLACES_MAX} places");
+            return Err(StanzaError::new("wait", "resource-constraint", text));
+        }
+        let declare = DeclareQueue {
+            request: RequestId(0),
+            queue: String::new(),
+            passive: false,
+            durable: false,
+            exclusive: true,
+            auto_delete: false,
+            arguments: Vec::new(),
+        };
+        let (stanza, who, room) = (stanza.clone(), route.from.clone(), room.to_owned());
+        self.ask(
+            turn,
+            |request| Command::DeclareQueue(Box::new(DeclareQueue { request, ..declare })),
+            move |session, answer, turn| match answer {
+                Ok(Answer::QueueDeclared { queue, .. }) => {
+                    let queue = queue.as_str().to_owned();
+                    session.enter_room(stanza, who, room, queue, turn);
+                }
+                Ok(_) => {}
+                Err(refusal) => session.send_error(&stanza, &StanzaError::from(refusal), turn),
+            },
+        );
+        Ok(())
+    }
+
+    fn enter_room(
+        &mut self,
+        stanza: Element,
+        who: Jid,
+        room: String,
+        queue: String,
+        turn: &mut Turn<'_>,
+    ) {
+        let (exchange, key) = (TOPIC_EXCHANGE.to_owned(), room_key(&room));
+        let bind = BindQueue {
+            request: RequestId(0),
+            queue: queue.clone(),
+            exchange,
+            key,
+            arguments: Vec::new(),
+        };
+        self.ask(
+            turn,
+            |request| Command::BindQueue(Box::new(BindQueue { request, ..bind })),
+            move |session, answer: Result<Answer, Refusal>, turn| match answer {
+                Ok(_) => session.on_entered(&stanza, who, room, queue, turn),
+                Err(refusal) => session.send_error(&stanza, &StanzaError::from(refusal), turn),
+            },
+        );
+    }
+
+    /// The messages of the room come; now the others are told (XEP-0045, section 7.2.2).
+    fn on_entered(
+        &mut self,
+        stanza: &Element,
+        who: Jid,
+        name: String,
+        queue: String,
+        turn: &mut Turn<'_>,
+    ) {
+        let jid = self.shared.domains.address(Service::Rooms, &name);
+        let nick = stanza.get("to").and_then(Jid::parse).map(|to| to.resource).unwrap_or_default();
+        let outbox = self.outbox.clone();
+        let entered = self.shared.directory.rooms(|rooms| {
+            let is_new = !rooms.contains_key(&name);
+            let room = rooms.entry(name.clone()).or_default();
+            let is_full = room.occupants.len() >= OCCUPANTS_MAX;
+            if is_full || room.by_nick(&nick).is_some() {
+                return None;
+            }
+            let me = Occupant { nick, jid: who.clone(), outbox, presence: stanza.clone() };
+            let of_others: Vec<_> =
+                room.occupants.iter().map(|other| presence(&jid, other, &me, false, &[])).collect();
+            room.tell_all(|other| presence(&jid, &me, other, false, &[]));
+            let mut codes = vec![NOT_ANONYMOUS, SELF];
+            codes.extend(is_new.then_some(CREATED));
+            let own = presence(&jid, &me, &me, false, &codes);
+            room.occupants.push(me);
+            Some((of_others, own, room.subject.clone()))
+        });
+        let Some((of_others, own, subject)) = entered else {
+            let error = StanzaError::new("cancel", "conflict", "the nickname is taken");
+            return self.send_error(stanza, &error, turn);
+        };
+        for presence in of_others.iter().chain([&own]) {
+            self.send(presence, turn);
+        }
+        let empty = || {
+            let subject = Element::new(ns::CLIENT, "subject");
+            Element::new(ns::CLIENT, "message").attr("from", jid.to_string()).child(subject)
+        };
+        let subject = subject.unwrap_or_else(empty).attr("type", "groupchat");
+        self.send(&subject.attr("to", who.to_string()), turn);
+        let consumer = self.next_consumer();
+        let tag = who.to_string();
+        let source = Source::Room { who, room: name, queue: queue.clone() };
+        self.consumers.insert(consumer, source);
+        let consume = Consume { prefetch: PREFETCH, tag, ..consume_of(queue, consumer, false) };
+        self.ask(
+            turn,
+            |request| Command::Consume(Box::new(Consume { request, ..consume })),
+            |_, _, _| {},
+        );
+    }
+
+    fn is_in_room(&self, who: &Jid, name: &str) -> bool {
+        self.shared
+            .directory
+            .rooms(|rooms| rooms.get(name).is_some_and(|room| room.nick_of(who).is_some()))
+    }
+
+    /// Leaves a room; everybody is told.
+    pub(super) fn leave_room(&mut self, who: &Jid, name: &str, turn: &mut Turn<'_>) {
+        let jid = self.shared.domains.address(Service::Rooms, name);
+        self.shared.directory.rooms(|rooms| {
+            let Some(room) = rooms.get_mut(name) else { return };
+            let at = room.occupants.iter().position(|occupant| occupant.jid == *who);
+            let Some(me) = at.map(|at| room.occupants.remove(at)) else { return };
+            tell(&me.outbox, Word::Stanza(presence(&jid, &me, &me, true, &[SELF])));
+            room.tell_all(|other| presence(&jid, &me, other, true, &[]));
+            if room.occupants.is_empty() {
+                rooms.remove(name);
+            }
+        });
+        let consumer = self.consumers.iter().find_map(|(consumer, source)| match source {
+            Source::Room { who: of, room, .. } if of == who && room == name => Some(*consumer),
+            _ => None,
+        });
+        if let Some(consumer) = consumer {
+            self.end_consumer(consumer, turn);
+        }
+    }
+
+    /// A message to a room, or to one of its occupants.
+    pub(super) fn on_to_room(
+        &mut self,
+        stanza: &Element,
+        route: &Route,
+        name: &str,
+        turn: &mut Turn<'_>,
+    ) -> Result<Handled, StanzaError> {
+        if stanza.get("type") == Some("error") {
+            return Ok(Handled::Now);
+        }
+        let jid = self.shared.domains.address(Service::Rooms, name);
+        let nick = self.shared.directory.rooms(|rooms| {
+            rooms.get(name).and_then(|room| room.nick_of(&route.from)).map(str::to_owned)
+        });
+        let not_in = || StanzaError::new("modify", "not-acceptable", "only occupants may speak");
+        let nick = nick.ok_or_else(not_in)?;
+        let from = jid.with_resource(nick).to_string();
+        if !route.to.is_bare() {
+            return self.on_private(stanza, route, name, &from);
+        }
+        if stanza.get("type") != Some("groupchat") {
+            let text = "messages to a room have the type `groupchat`";
+            return Err(StanzaError::bad_request(text));
+        }
+        let is_subject = stanza.find(ns::CLIENT, "subject").is_some()
+            && stanza.find(ns::CLIENT, "body").is_none();
+        if is_subject {
+            let mut subject = stanza.clone();
+            subject.set("from", from.clone());
+            self.shared
+                .directory
+                .rooms(|rooms| rooms.get_mut(name).map(|room| room.subject = Some(subject)));
+        }
+        let draft = self.draft(stanza.clone(), &from, None)?.transient();
+        let to = (TOPIC_EXCHANGE, &*room_key(name));
+        Ok(self.publish_stanza(stanza, draft, to, None, turn))
+    }
+
+    /// A message from one occupant to another (XEP-0045, section 7.5).
+    fn on_private(
+        &self,
+        stanza: &Element,
+        route: &Route,
+        name: &str,
+        from: &str,
+    ) -> Result<Handled, StanzaError> {
+        let mut passed = stanza.clone();
+        passed.set("from", from);
+        let is_there = self.shared.directory.rooms(|rooms| {
+            let room = rooms.get(name);
+            let Some(occupant) = room.and_then(|room| room.by_nick(&route.to.resource)) else {
+                return false;
+            };
+            passed.set("to", occupant.jid.to_string());
+            tell(&occupant.outbox, Word::Stanza(passed));
+            true
+        });
+        match is_there {
+            true => Ok(Handled::Now),
+            false => Err(StanzaError::not_found("there is no such occupant")),
+        }
+    }
+}
+
+/// Gives an occupant another nickname or presence.
+fn change(room: &mut Room, jid: &Jid, who: &Jid, nick: &str, stanza: &Element) {
+    let Some(at) = room.occupants.iter().position(|occupant| occupant.jid == *who) else { return };
+    let mut me = room.occupants.remove(at);
+    if me.nick != nick {
+        let mut gone = presence(jid, &me, &me, true, &[NEW_NICK, SELF]);
+        name_new(&mut gone, nick);
+        tell(&me.outbox, Word::Stanza(gone));
+        room.tell_all(|other| {
+            let mut gone = presence(jid, &me, other, true, &[NEW_NICK]);
+            name_new(&mut gone, nick);
+            gone
+        });
+        me.nick = nick.to_owned();
+    }
+    me.presence = stanza.clone();
+    room.tell_all(|other| presence(jid, &me, other, false, &[]));
+    tell(&me.outbox, Word::Stanza(presence(jid, &me, &me, false, &[SELF])));
+    room.occupants.push(me);
+}
+
+/// Says the new nickname of an occupant who had another.
+fn name_new(presence: &mut Element, nick: &str) {
+    for node in &mut presence.nodes {
+        let crate::xml::Node::Element(user) = node else { continue };
+        for node in &mut user.nodes {
+            if let crate::xml::Node::Element(item) = node
+                && item.name == "item"
+            {
+                item.set("nick", nick);
+            }
+        }
+    }
+}
