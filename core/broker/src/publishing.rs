@@ -218,12 +218,12 @@ fn with_death(departing: &Departing, queue: &str, now_ms: u64) -> Annotations {
                 .chain(cc_keys(message))
                 .map(str::to_owned)
                 .collect(),
-            detail: None,
             original_ttl_ms: if message.deadline_ms() == 0 {
                 None
             } else {
                 message.properties().ttl_ms
             },
+            detail: None,
         },
     };
     death.detail = departing.detail.as_deref().map(str::to_owned);

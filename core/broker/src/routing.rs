@@ -6,7 +6,6 @@ use polymq_contract::{Matched, Refusal, RefusalKind, SubscriptionIds};
 use polymq_model::{
     ClientNumber, ExchangeName, Message, Value,
     address::{MAILBOX_PREFIX, Mailbox},
-    value::find,
 };
 use smallvec::SmallVec;
 
@@ -187,7 +186,7 @@ pub(crate) fn check_publishable(
 
 /// The keys of a message's CC header. Those of BCC served its first routing only, and are gone.
 pub(crate) fn cc_keys(message: &Message) -> impl Iterator<Item = &str> + Clone {
-    let list = match find(&message.properties().headers, "CC") {
+    let list = match message.properties().header("CC") {
         Some(Value::List(keys)) => keys.as_slice(),
         _ => &[],
     };

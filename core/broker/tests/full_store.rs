@@ -69,7 +69,7 @@ fn a_transaction_that_meets_a_full_disk_happens_as_a_whole_or_not_at_all() {
         message: moved,
     };
     let deliveries = polymq_contract::DeliveryRange { first: 1, last: 1 };
-    let settlement = Settlement { consumer: ConsumerId(1), deliveries, outcome: Outcome::Accepted };
+    let settlement = Settlement::new(ConsumerId(1), deliveries, Outcome::Accepted);
     client.send(Command::Commit(Box::new(Transaction {
         request: RequestId(77),
         publishes: vec![publish],

@@ -449,6 +449,7 @@ fn a_transaction_with_a_refused_publish_changes_nothing() {
             consumer: ConsumerId(1),
             deliveries: DeliveryRange { first: 1, last: 1 },
             outcome: Outcome::Accepted,
+            note: None,
         }],
     })));
     let events = client.events();
@@ -489,6 +490,7 @@ fn a_commit_is_answered_when_its_settlements_are_durable() {
             consumer: ConsumerId(1),
             deliveries: DeliveryRange { first: 1, last: 1 },
             outcome: Outcome::Accepted,
+            note: None,
         }],
     })));
     assert!(client.answer_to(RequestId(9)).is_none(), "the disk has not answered yet");

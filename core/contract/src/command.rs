@@ -20,8 +20,6 @@ pub enum Command {
     Publish(Publish),
     /// Settles deliveries.
     Settle(Settlement),
-    /// Settles deliveries, with the consumer's own words for why.
-    SettleBecause(Box<Explained>),
     /// A step of logging in.
     Authenticate {
         /// Answered with `Authenticated` or `Challenge`.
@@ -267,7 +265,6 @@ impl Command {
             Self::ReleaseReceived { request, .. } | Self::WriteDocument { request, .. } => *request,
             Self::Publish(_)
             | Self::Settle(_)
-            | Self::SettleBecause(_)
             | Self::Release { .. }
             | Self::SetGroupPrefetch { .. }
             | Self::CloseChannel
@@ -322,7 +319,7 @@ pub enum Outcome {
 }
 
 /// Settles deliveries of one consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// The consumer.
     pub consumer: ConsumerId,
@@ -330,15 +327,25 @@ pub struct Settlement {
     pub deliveries: DeliveryRange,
     /// How they end.
     pub outcome: Outcome,
+    /// What the client says beside that; most say nothing.
+    pub note: Option<Box<Note>>,
 }
 
-/// A settlement with a reason, which is kept in the record of a message that dies of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explained {
-    /// What is settled, and how.
-    pub settlement: Settlement,
-    /// Why, in the consumer's words. The broker keeps the first KiB.
-    pub detail: Box<str>,
+impl Settlement {
+    /// A settlement of which nothing more is to be said.
+    pub fn new(consumer: ConsumerId, deliveries: DeliveryRange, outcome: Outcome) -> Self {
+        Self { consumer, deliveries, outcome, note: None }
+    }
+}
+
+/// What a client may say about deliveries that it does not accept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Note {
+    /// Those that come back are held for this long, in ms, instead of the time that the queue's
+    /// retry policy says.
+    pub retry_after_ms: Option<u64>,
+    /// Why, for the record of a message that dies of it. The broker keeps the first KiB.
+    pub reason: Option<String>,
 }
 
 /// Declares an exchange.

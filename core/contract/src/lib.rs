@@ -26,7 +26,7 @@ pub use broadcast::Broadcast;
 pub use broker::{Broker, Connection, DisconnectCause};
 pub use command::{
     Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
-    DeliveryRange, Explained, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
+    DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
 };
 pub use effects::{Close, Effects};
 pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};

@@ -3,6 +3,7 @@
 mod jid;
 mod mqtt;
 mod percent;
+mod stomp;
 
 pub(crate) use percent::decode as decode_percent;
 
@@ -11,6 +12,7 @@ pub use jid::{
     name_from_local, user_from_local,
 };
 pub use mqtt::{BadDestination, MqttDestination};
+pub use stomp::{BadStompDestination, StompDestination};
 
 #[cfg(test)]
 mod tests;

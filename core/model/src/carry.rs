@@ -34,10 +34,13 @@ pub use number::{
     expiry_shown_ms, remaining_ms, rfc3339_from_ms, rfc3339_to_ms, round_up, seconds_down,
     smaller_ttl,
 };
-pub use read::{from_table_headers, from_text_headers, header_as_sent};
+pub use read::{from_table_headers, from_text_headers, header_as_sent, is_text_encoding};
 pub use text::{code_of, value_from_text, value_to_text};
 pub use types::{decode_types, encode_types};
-pub use write::{MQTT5, TextTarget, Writing, drop_carry_keys, to_table_headers, to_text_headers};
+pub use write::{
+    MQTT5, Repeats, STOMP10, STOMP11, STOMP12, TextTarget, Writing, drop_carry_keys,
+    to_table_headers, to_text_headers,
+};
 
 /// Shortest text of AMQP 0-9-1: properties and header names have at most this many bytes.
 pub const SHORT_BYTES_MAX: usize = 255;

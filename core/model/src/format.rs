@@ -15,6 +15,8 @@ pub const AMQP091: FormatId = FormatId(1);
 pub const MQTT3: FormatId = FormatId(2);
 /// MQTT 5: the PUBLISH properties as on the wire, without their length, without topic alias.
 pub const MQTT5: FormatId = FormatId(3);
+/// STOMP 1.0 to 1.2: the header lines that travel on, in the form of STOMP 1.2.
+pub const STOMP: FormatId = FormatId(4);
 
 /// XMPP: the stanza, without the part of it that is the body.
 pub const XMPP: FormatId = FormatId(5);

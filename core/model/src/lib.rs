@@ -17,6 +17,7 @@ pub mod message;
 pub mod names;
 pub mod persistent;
 pub mod properties;
+mod sha256;
 pub mod topic;
 pub mod value;
 
@@ -28,6 +29,7 @@ pub use message::{Annotations, Body, Death, Message, NewMessage};
 pub use names::{BadName, ExchangeName, QueueName, UserName, VhostName};
 pub use persistent::PersistentMap;
 pub use properties::{Ident, Properties};
+pub use sha256::sha256;
 pub use value::{Table, Value};
 
 /// Property tests replay: one seed, unless `PROPTEST_RNG_SEED` in the environment asks for another.

@@ -27,6 +27,14 @@ pub struct Limits {
     pub nesting_max: usize,
     /// Entries of a header table, user properties of a packet.
     pub table_entries_max: usize,
+    /// Headers of a frame whose headers are lines of text.
+    pub headers_max: usize,
+    /// Bytes of all those headers together.
+    pub header_bytes_max: usize,
+    /// Headers of such a frame before login.
+    pub login_headers_max: usize,
+    /// Their bytes before login.
+    pub login_header_bytes_max: usize,
     /// Levels of a topic.
     pub topic_levels_max: usize,
     /// Bytes of a topic.
@@ -52,14 +60,18 @@ pub struct Limits {
     pub unconfirmed_bytes_max: usize,
     /// How long a publish waits while publishers are blocked before it is refused.
     pub publish_block_timeout: Duration,
-    /// Bytes of one AMQP transaction.
+    /// Bytes of the transactions of one channel or connection.
     pub transaction_bytes_max: usize,
+    /// Transactions that a connection may have open at once, where it may have several.
+    pub transactions_max: usize,
     /// Largest client id of MQTT.
     pub client_id_bytes_max: usize,
     /// Longest MQTT keep-alive the server allows, 0 for no bound.
     pub keep_alive_max_secs: u16,
     /// Longest MQTT session expiry the server allows.
     pub session_expiry_max_secs: u32,
+    /// Subscriptions of one STOMP client.
+    pub destinations_max: usize,
     /// Topic aliases a client may use towards us.
     pub topic_alias_max: u16,
     /// Unacknowledged QoS 1 and 2 publishes a client may have towards us.
@@ -85,6 +97,10 @@ impl Default for Limits {
             login_bytes_max: 16 * 1024,
             nesting_max: 32,
             table_entries_max: 1024,
+            headers_max: 128,
+            header_bytes_max: 64 * 1024,
+            login_headers_max: 32,
+            login_header_bytes_max: 4 * 1024,
             topic_levels_max: 200,
             topic_bytes_max: 65_535,
             connections_max: 50_000,
@@ -97,12 +113,14 @@ impl Default for Limits {
             unconfirmed_bytes_max: 1024 * 1024,
             publish_block_timeout: Duration::from_secs(30),
             transaction_bytes_max: 64 * 1024 * 1024,
+            transactions_max: 100,
             client_id_bytes_max: 65_535,
             keep_alive_max_secs: 0,
             session_expiry_max_secs: u32::MAX,
             topic_alias_max: 32,
             receive_max: 1024,
             subscriptions_max: 10_000,
+            destinations_max: 10_000,
             session_messages_max: 0,
             refused_publish_wait: Duration::from_secs(30),
         }

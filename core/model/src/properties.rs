@@ -1,7 +1,11 @@
 //! The canonical fields of a message: what every protocol's reader produces and every writer
 //! consumes.
 
-use crate::{address::Address, message::Message, value::Table};
+use crate::{
+    address::Address,
+    message::Message,
+    value::{Table, Value},
+};
 
 /// An identifier with the kind it was sent as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +57,19 @@ pub struct Properties {
     pub qos: u8,
     /// User headers, without fields that have a place above and without reserved names.
     pub headers: Table,
+    /// Of headers with the same name the first counts, as in STOMP; elsewhere the last does, or
+    /// all.
+    pub first_counts: bool,
 }
 
 impl Properties {
+    /// The header that counts under this name.
+    pub fn header(&self, name: &str) -> Option<&Value> {
+        let mut named = self.headers.iter().filter(|(known, _)| known == name);
+        let header = if self.first_counts { named.next() } else { named.next_back() };
+        header.map(|(_, value)| value)
+    }
+
     /// The fields that the head of every message holds, for native forms without properties.
     pub fn of_head(message: &Message) -> Self {
         Self {

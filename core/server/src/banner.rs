@@ -37,13 +37,11 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
         let shown = match listener.protocol {
             EndpointProtocol::Http => format!("http://{address}/"),
             EndpointProtocol::Metrics => format!("http://{address}/metrics"),
-            EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp
-                if *has_tls =>
-            {
-                format!("{address}  TLS")
-            }
-            EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp => {
-                address.to_string()
+            EndpointProtocol::Amqp
+            | EndpointProtocol::Mqtt
+            | EndpointProtocol::Stomp
+            | EndpointProtocol::Xmpp => {
+                format!("{address}{}", if *has_tls { "  TLS" } else { "" })
             }
         };
         push_line(&mut text, &format!("  {name:width$}  {shown}"));
@@ -67,8 +65,8 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
     }
     if is_dev {
         text.push_str(
-            "\nDevelopment: from this machine, guest/guest may do everything, and MQTT clients\n\
-             need no login.\n",
+            "\nDevelopment: from this machine, guest/guest may do everything, and clients of\n\
+             MQTT and STOMP need no login.\n",
         );
     }
     text
@@ -102,6 +100,13 @@ pub(crate) fn first_start(
             &format!(
                 "|  MQTT      mosquitto_sub -h {host} -p {port} -u {name} -P {password} -t '#'"
             ),
+        );
+    }
+    if let Some(stomp) = address(EndpointProtocol::Stomp) {
+        let (host, port) = (stomp.ip(), stomp.port());
+        push_line(
+            &mut text,
+            &format!("|  STOMP     stomp -H {host} -P {port} -U {name} -W {password}"),
         );
     }
     match kept_in {

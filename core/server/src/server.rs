@@ -14,7 +14,7 @@ use polymq_broker::{BrokerHandle, Parts};
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_log::EXIT_CODE_STORE_FAILED;
-use polymq_model::{Limits, UserName, VhostName};
+use polymq_model::{UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::{
     runtime::Runtime,
@@ -31,6 +31,7 @@ use crate::{
     facts,
     first_admin::FirstAdmin,
     housekeeping::{self, Watch},
+    limits::limits,
     logging, process,
     protocols::Protocols,
     store::{self, OpenStore},
@@ -320,13 +321,8 @@ impl Ports {
             let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
-                let address = match endpoint.protocol {
-                    EndpointProtocol::Amqp | EndpointProtocol::Mqtt | EndpointProtocol::Xmpp => {
-                        let protocol = match endpoint.protocol {
-                            EndpointProtocol::Mqtt => &protocols.mqtt,
-                            EndpointProtocol::Xmpp => &protocols.xmpp,
-                            _ => &protocols.amqp,
-                        };
+                let address = match protocols.of(endpoint.protocol) {
+                    Some(protocol) => {
                         let listener = Listener::bind(ListenerSpec {
                             name: endpoint.name.as_str().into(),
                             protocols: vec![Arc::clone(protocol)],
@@ -339,8 +335,10 @@ impl Ports {
                         ports.clients.push(listener);
                         address
                     }
-                    EndpointProtocol::Http => ports.bind_http(asked, Audience::Loopback)?,
-                    EndpointProtocol::Metrics => ports.bind_http(asked, Audience::Everybody)?,
+                    None if endpoint.protocol == EndpointProtocol::Metrics => {
+                        ports.bind_http(asked, Audience::Everybody)?
+                    }
+                    None => ports.bind_http(asked, Audience::Loopback)?,
                 };
                 let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
                 ports.bound.push(Bound { name, protocol, address, has_tls });
@@ -399,35 +397,6 @@ fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
             exchange,
             "mqtt.exchange names an exchange that does not exist; MQTT publishes are refused"
         );
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    let (limits, mqtt) = (&config.limits, &config.mqtt);
-    let or_no_bound = |time: Duration| match u32::try_from(time.as_secs()) {
-        Ok(0) | Err(_) => u32::MAX,
-        Ok(secs) => secs,
-    };
-    Limits {
-        message_bytes_max: limits.message_size.as_usize(),
-        amqp_frame_bytes_max: u32::try_from(config.amqp.frame_size.0).unwrap_or(u32::MAX),
-        channels_max: limits.channels_per_connection,
-        heartbeat: config.amqp.heartbeat,
-        prefetch_max: limits.prefetch_max,
-        login_timeout: config.auth.login_timeout,
-        // One packet may be half of what a stranger may send.
-        login_frame_bytes_max: limits.login_size.as_usize() / 2,
-        login_bytes_max: limits.login_size.as_usize(),
-        connections_max: usize::try_from(limits.connections).unwrap_or(usize::MAX),
-        keep_alive_max_secs: u16::try_from(mqtt.keep_alive_max.as_secs()).unwrap_or(u16::MAX),
-        session_expiry_max_secs: or_no_bound(mqtt.session_expiry_max),
-        topic_alias_max: mqtt.topic_alias_max,
-        receive_max: mqtt.receive_max,
-        subscriptions_max: usize::try_from(mqtt.subscriptions_max).unwrap_or(usize::MAX),
-        session_messages_max: u64::from(mqtt.session_messages_max),
-        refused_publish_wait: mqtt.refused_publish_wait,
-        publish_block_timeout: limits.publish_block_timeout,
-        ..Limits::default()
     }
 }
 

@@ -26,7 +26,7 @@ impl Session {
             Event::Delivered(delivery) => {
                 self.deliver(delivery.consumer, &Arrival::from(&delivery), now, effects);
             }
-            Event::Confirmed { publisher, first, last, outcome } => {
+            Event::Confirmed { publisher, first, last, outcome, .. } => {
                 if let Some(channel) = self.publishing(publisher)
                     && channel.on_confirmed(first, last, outcome, effects)
                 {

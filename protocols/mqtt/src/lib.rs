@@ -24,7 +24,6 @@ mod render;
 mod route;
 mod session;
 mod settle;
-mod sha256;
 mod subscribe;
 mod subscriptions;
 #[cfg(test)]

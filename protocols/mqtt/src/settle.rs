@@ -1,6 +1,6 @@
 //! How a client's acknowledgement ends a delivery, with its words for why.
 
-use polymq_contract::{Command, DeliveryRange, Effects, Explained, Outcome, Settlement};
+use polymq_contract::{Command, DeliveryRange, Effects, Note, Outcome, Settlement};
 use polymq_model::ConsumerId;
 
 use crate::{codec::ack::Ack, publish_out::Flight, session::Session};
@@ -22,9 +22,10 @@ impl Session {
             None => push_settlement(consumer, number, outcome, effects),
             Some(text) => {
                 let deliveries = DeliveryRange { first: number, last: number };
-                let settlement = Settlement { consumer, deliveries, outcome };
-                let explained = Explained { settlement, detail: text.into() };
-                effects.commands.push(Command::SettleBecause(Box::new(explained)));
+                let note = Note { reason: Some(text.to_owned()), ..Note::default() };
+                let note = Some(Box::new(note));
+                let settlement = Settlement { consumer, deliveries, outcome, note };
+                effects.commands.push(Command::Settle(settlement));
             }
         }
     }
@@ -44,11 +45,12 @@ pub(crate) fn push_settlement(
     if let Some(Command::Settle(last)) = effects.commands.last_mut()
         && last.consumer == consumer
         && last.outcome == outcome
+        && last.note.is_none()
         && last.deliveries.last.checked_add(1) == Some(number)
     {
         last.deliveries.last = number;
         return;
     }
     let deliveries = DeliveryRange { first: number, last: number };
-    effects.commands.push(Command::Settle(Settlement { consumer, deliveries, outcome }));
+    effects.commands.push(Command::Settle(Settlement::new(consumer, deliveries, outcome)));
 }

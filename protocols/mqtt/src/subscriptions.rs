@@ -10,13 +10,13 @@ use polymq_model::{
     ConsumerId, Limits, Message, QueueName,
     address::{BadDestination, MqttDestination},
     names::NAME_BYTES_MAX,
+    sha256,
     topic::{Pattern, dot_to_slash, swap_separators, valid_topic_filter},
 };
 
 use crate::{
     codec::{Fault, Reason, subscribe::Filter},
     ids::ConsumerMap,
-    sha256::sha256,
 };
 
 /// Deliveries of the client session's own queue.

@@ -16,7 +16,7 @@ use crate::mqtt::Version;
 use crate::peers::{Launch, Peer, Ports, parse_ports};
 use crate::process::{Tree, terminate};
 use crate::work::Target;
-use crate::{amqp, mqtt};
+use crate::{amqp, mqtt, stomp};
 
 /// How long a broker may take to accept its first client.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -119,9 +119,9 @@ impl Broker {
 
     /// Where clients connect.
     pub fn target(&self) -> Target {
-        let Ports { amqp, mqtt } = self.ports;
+        let Ports { amqp, mqtt, stomp } = self.ports;
         let mqtt_login = self.mqtt_login.clone();
-        Target { amqp, mqtt, login: amqp::Login::default(), mqtt_login }
+        Target { amqp, mqtt, stomp, login: amqp::Login::default(), mqtt_login }
     }
 
     /// The processes to measure.
@@ -199,6 +199,9 @@ fn pinned(command: Command, cpus: Option<&str>) -> Command {
 fn greet(target: &Target) -> Result<()> {
     if let Some(addr) = target.amqp {
         amqp::Connection::open(addr, &target.login)?.close()?;
+    }
+    if let Some(addr) = target.stomp {
+        stomp::Connection::open(addr, &target.login)?;
     }
     if let Some(addr) = target.mqtt {
         mqtt::Connection::open(addr, Version::V4, "greeter", target.mqtt_login())?;

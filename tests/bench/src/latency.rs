@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 
 use crate::link::Proto;
 use crate::wire::be64;
-use crate::{amqp, mqtt};
+use crate::{amqp, mqtt, stomp};
 
 /// Marks in `Progress::sent` that the sender is still at work.
 const RUNNING: u64 = u64::MAX;
@@ -149,6 +149,11 @@ fn receive(
             }),
             Proto::Mqtt(version) => mqtt::scan(version, &held, |event| {
                 if let mqtt::Event::Message { payload, .. } = event {
+                    note(payload);
+                }
+            }),
+            Proto::Stomp => stomp::scan(&held, |event| {
+                if let stomp::Event::Message { payload, .. } = event {
                     note(payload);
                 }
             }),

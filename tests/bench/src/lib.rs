@@ -23,5 +23,6 @@ pub mod process;
 pub mod relay;
 pub mod report;
 pub mod rows;
+pub mod stomp;
 pub mod wire;
 pub mod work;

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail};
 
 use crate::confirms::Confirms;
-use crate::{amqp, mqtt};
+use crate::{amqp, mqtt, stomp};
 
 /// Messages by one publisher before the loop looks at other sockets, when each is its own write.
 const SINGLES_PER_TURN: usize = 32;
@@ -21,6 +21,8 @@ pub enum Proto {
     Amqp,
     /// MQTT in the version given.
     Mqtt(mqtt::Version),
+    /// STOMP 1.2.
+    Stomp,
 }
 
 /// How a consumer settles deliveries; MQTT above QoS 0 always answers each.
@@ -230,11 +232,15 @@ impl Link {
     fn scan(&mut self, bytes: &[u8], flow: &mut Flow) -> Result<usize> {
         let mut refusal = None;
         let mut received = 0;
-        let confirms = match &mut self.role {
-            Role::Publisher(publisher) => publisher.confirms.as_mut(),
-            Role::Consumer(_) => None,
+        let (confirms, due) = match &mut self.role {
+            Role::Publisher(publisher) => (publisher.confirms.as_mut(), None),
+            Role::Consumer(consumer) => (None, Some(consumer)),
         };
         let used = match self.proto {
+            Proto::Stomp => {
+                let out = &mut self.out;
+                scan_stomp(bytes, confirms, due, out, &mut received, &mut refusal)
+            }
             Proto::Amqp => scan_amqp(bytes, confirms, &mut received, &mut refusal),
             Proto::Mqtt(version) => {
                 let out = &mut self.out;
@@ -315,5 +321,33 @@ fn scan_mqtt(
             }
         }
         mqtt::Event::Refused(text) => *refusal = Some(text),
+    })
+}
+
+fn scan_stomp(
+    bytes: &[u8],
+    mut confirms: Option<&mut Confirms>,
+    mut consumer: Option<&mut Consumer>,
+    out: &mut Vec<u8>,
+    received: &mut u64,
+    refusal: &mut Option<String>,
+) -> Result<usize> {
+    stomp::scan(bytes, |event| match event {
+        stomp::Event::Message { ack, .. } => {
+            *received += 1;
+            if let (Some(id), Some(consumer)) = (ack, consumer.as_deref_mut())
+                && let Ack::Every(step) = consumer.ack
+                && consumer.received + *received - consumer.acked >= step
+            {
+                consumer.acked = consumer.received + *received;
+                stomp::ack(id, out);
+            }
+        }
+        stomp::Event::Confirmed => {
+            if let Some(confirms) = confirms.as_deref_mut() {
+                confirms.confirm_next();
+            }
+        }
+        stomp::Event::Refused(text) => *refusal = Some(text),
     })
 }

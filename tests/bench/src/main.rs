@@ -281,6 +281,7 @@ fn run_one(args: RunArgs) -> Result<()> {
     let target = Target {
         amqp: args.amqp.or(args.addr),
         mqtt: args.mqtt.or(args.addr),
+        stomp: args.addr,
         login: Login { user: args.user, password: args.password },
         mqtt_login,
     };

@@ -16,7 +16,7 @@ use crate::link::Proto;
 pub enum Peer {
     /// This project.
     PolyMq,
-    /// RabbitMQ with its MQTT plugin.
+    /// RabbitMQ with its plugins for MQTT and STOMP.
     RabbitMq,
     /// Eclipse Mosquitto.
     Mosquitto,
@@ -49,6 +49,8 @@ pub struct Ports {
     pub amqp: Option<SocketAddr>,
     /// MQTT.
     pub mqtt: Option<SocketAddr>,
+    /// STOMP.
+    pub stomp: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -69,9 +71,10 @@ impl Peer {
     /// Whether this broker speaks a protocol.
     pub fn speaks(self, proto: Proto) -> bool {
         match self {
-            Self::PolyMq | Self::RabbitMq | Self::LavinMq => true,
+            Self::PolyMq | Self::RabbitMq => true,
+            Self::LavinMq => proto != Proto::Stomp,
             Self::Mosquitto | Self::Emqx | Self::Nats | Self::Rumqttd | Self::Relay => {
-                proto != Proto::Amqp
+                matches!(proto, Proto::Mqtt(_))
             }
         }
     }
@@ -159,23 +162,26 @@ pub fn parse_ports(line: &str) -> Result<Ports> {
     struct Printed {
         amqp: u16,
         mqtt: u16,
+        stomp: u16,
     }
     let printed: Printed =
         serde_json::from_str(line).with_context(|| format!("no ports in `{line}`"))?;
-    Ok(Ports { amqp: local(printed.amqp), mqtt: local(printed.mqtt) })
+    Ok(Ports { amqp: local(printed.amqp), mqtt: local(printed.mqtt), stomp: local(printed.stomp) })
 }
 
 fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
-    let (amqp, mqtt, dist, epmd) = (free_port()?, free_port()?, free_port()?, free_port()?);
+    let (amqp, mqtt, stomp) = (free_port()?, free_port()?, free_port()?);
+    let (dist, epmd) = (free_port()?, free_port()?);
     let config = write(
         dir,
         "rabbitmq.conf",
         &format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\nmqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}\n\
-             mqtt.allow_anonymous = true\nlog.file.level = warning\n"
+             stomp.listeners.tcp.1 = 127.0.0.1:{stomp}\nmqtt.allow_anonymous = true\n\
+             log.file.level = warning\n"
         ),
     )?;
-    let plugins = write(dir, "enabled_plugins", "[rabbitmq_mqtt].\n")?;
+    let plugins = write(dir, "enabled_plugins", "[rabbitmq_mqtt,rabbitmq_stomp].\n")?;
     let environment = write(dir, "environment.conf", "")?;
     let mut names = Command::new("epmd");
     names.args(["-address", "127.0.0.1", "-port", &epmd.to_string()]);
@@ -196,7 +202,7 @@ fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
         .env("HOME", dir)
         .env("ERL_EPMD_PORT", epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1");
-    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt) });
+    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp: local(stomp) });
     Ok(Launch { helpers: vec![names], main, ports })
 }
 
@@ -216,7 +222,7 @@ fn mosquitto(program: &Path, dir: &Path) -> Result<Launch> {
 }
 
 fn mqtt_only(main: Command, port: u16) -> Result<Launch> {
-    let ports = Some(Ports { amqp: None, mqtt: local(port) });
+    let ports = Some(Ports { mqtt: local(port), ..Ports::default() });
     Ok(Launch { helpers: Vec::new(), main, ports })
 }
 
@@ -227,7 +233,7 @@ fn lavinmq(program: &Path, dir: &Path) -> Result<Launch> {
     main.arg("--bind=127.0.0.1");
     main.arg(format!("--amqp-port={amqp}")).arg(format!("--mqtt-port={mqtt}"));
     main.arg(format!("--http-port={http}")).arg(format!("--metrics-http-port={metrics}"));
-    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt) });
+    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp: None });
     Ok(Launch { helpers: Vec::new(), main, ports })
 }
 
@@ -292,8 +298,9 @@ mod tests {
 
     #[test]
     fn printed_ports_are_read_and_others_ignored() {
-        let ports = parse_ports(r#"{"amqp":40001,"mqtt":40002,"http":40003}"#).unwrap();
-        assert_eq!(ports, Ports { amqp: local(40001), mqtt: local(40002) });
+        let ports = parse_ports(r#"{"amqp":40001,"mqtt":40002,"http":40003,"stomp":40004}"#);
+        let (amqp, mqtt, stomp) = (local(40001), local(40002), local(40004));
+        assert_eq!(ports.unwrap(), Ports { amqp, mqtt, stomp });
         assert!(parse_ports("ready").is_err());
     }
 

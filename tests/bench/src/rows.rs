@@ -15,6 +15,9 @@ pub const MQTT: Proto = Proto::Mqtt(Version::V4);
 /// MQTT 5 on both sides.
 pub const MQTT5: Proto = Proto::Mqtt(Version::V5);
 
+/// STOMP 1.2 on both sides.
+pub const STOMP: Proto = Proto::Stomp;
+
 /// One line of the comparison.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -106,6 +109,7 @@ pub fn find(name: &str) -> Option<Row> {
 pub fn all() -> Vec<Row> {
     let mut rows = amqp_rows();
     rows.extend(mqtt_rows());
+    rows.extend(stomp_rows());
     rows.extend(bridge_rows());
     rows.extend(broker_rows());
     rows
@@ -210,6 +214,32 @@ fn mqtt_rows() -> Vec<Row> {
             "MQTT 128 B latency p50 / p99 at 10k/s",
             Goal::Latency,
             Work::Latency(MQTT),
+        ),
+    ]
+}
+
+fn stomp_rows() -> Vec<Row> {
+    let goal = || Goal::ratio(Peer::RabbitMq, (12.0, 20.0), (25.0, 40.0));
+    let shape = Shape::new(STOMP, 128);
+    vec![
+        load("stomp-auto", "STOMP 128 B, 1x1, ack auto", goal(), shape.clone()),
+        load(
+            "stomp-client",
+            "STOMP 128 B, 1x1, ack client, acks every 50",
+            goal(),
+            Shape { ack: Ack::Every(50), ..shape },
+        ),
+        other(
+            "stomp-latency",
+            "STOMP 128 B latency p50 / p99 at 10k/s",
+            Goal::Latency,
+            Work::Latency(STOMP),
+        ),
+        other(
+            "idle-stomp",
+            "memory per idle STOMP connection",
+            Goal::None,
+            Work::IdleConnections(STOMP),
         ),
     ]
 }

@@ -11,8 +11,8 @@ use crate::engine::{Engine, Measured, Snapshot, Until};
 use crate::latency::{self, Stream};
 use crate::link::{Ack, Consumer, Flow, Link, Proto, Publisher, Role};
 use crate::process::Tree;
-use crate::rows::{AMQP, Shape};
-use crate::{amqp, mqtt};
+use crate::rows::{AMQP, STOMP, Shape};
+use crate::{amqp, mqtt, stomp};
 
 /// Bytes of encoded messages in one large write.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -30,7 +30,9 @@ pub struct Target {
     pub amqp: Option<SocketAddr>,
     /// Listener of MQTT.
     pub mqtt: Option<SocketAddr>,
-    /// User for AMQP.
+    /// Listener of STOMP.
+    pub stomp: Option<SocketAddr>,
+    /// User for AMQP and STOMP.
     pub login: amqp::Login,
     /// User for MQTT; without one, clients stay anonymous.
     pub mqtt_login: Option<amqp::Login>,
@@ -45,6 +47,11 @@ impl Target {
     fn amqp(&self) -> Result<amqp::Connection> {
         let addr = self.amqp.context("the broker has no AMQP listener")?;
         amqp::Connection::open(addr, &self.login)
+    }
+
+    fn stomp(&self) -> Result<stomp::Connection> {
+        let addr = self.stomp.context("the broker has no STOMP listener")?;
+        stomp::Connection::open(addr, &self.login)
     }
 
     fn mqtt(&self, version: mqtt::Version, client_id: &str) -> Result<mqtt::Connection> {
@@ -153,6 +160,11 @@ impl Channel {
                 let at = wire.len() - payload.len();
                 (wire, at)
             }
+            Proto::Stomp => {
+                let wire = stomp::send(&format!("/amq/queue/{}", self.name), &payload);
+                let at = wire.len() - 1 - payload.len();
+                (wire, at)
+            }
         }
     }
 }
@@ -171,7 +183,7 @@ pub fn load(target: &Target, shape: &Shape, effort: &Effort, broker: &Tree) -> R
         for _ in 0..shape.publishers {
             links.push(publisher(target, shape, &channel, flow)?);
         }
-        let copies = if shape.to == AMQP { 1 } else { shape.consumers as u64 };
+        let copies = if shape.to == AMQP || shape.to == STOMP { 1 } else { shape.consumers as u64 };
         flows.push(Flow { sent: 0, received: 0, credit: shape.credit, copies, total });
         channels.push(channel);
     }
@@ -217,6 +229,11 @@ fn consumer(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> R
             connection.subscribe(&channel.topic(), qos)?;
             connection.into_parts()
         }
+        Proto::Stomp => {
+            let mut connection = target.stomp()?;
+            connection.subscribe(&channel.name, shape.ack != Ack::None)?;
+            connection.into_parts()
+        }
     };
     Link::new(shape.to, flow, Role::Consumer(Consumer::new(shape.ack)), parts)
 }
@@ -231,13 +248,14 @@ fn publisher(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> 
             connection.into_parts()
         }
         Proto::Mqtt(version) => target.mqtt(version, &next_name())?.into_parts(),
+        Proto::Stomp => target.stomp()?.into_parts(),
     };
     Link::new(shape.from, flow, Role::Publisher(encoded(shape, channel)), parts)
 }
 
 /// A publisher with its block of encoded messages.
 fn encoded(shape: &Shape, channel: &Channel) -> Publisher {
-    let numbered = shape.from != AMQP && shape.window.is_some();
+    let numbered = matches!(shape.from, Proto::Mqtt(_)) && shape.window.is_some();
     let message_len = channel.encode(shape.from, shape, numbered.then_some(1)).0.len();
     // Several batches per publisher fit into the credit, so that nobody waits for a whole one.
     let share = shape.credit as usize / (4 * shape.publishers);
@@ -306,6 +324,11 @@ pub fn latency(target: &Target, proto: Proto, effort: &Effort, broker: &Tree) ->
             consumer.subscribe(&channel.topic(), 0)?;
             (consumer.into_parts(), target.mqtt(version, &next_name())?.into_parts())
         }
+        Proto::Stomp => {
+            let mut consumer = target.stomp()?;
+            consumer.subscribe(&channel.name, false)?;
+            (consumer.into_parts(), target.stomp()?.into_parts())
+        }
     };
     let (message, stamp_at) = channel.encode(proto, &shape, None);
     let before = broker.cpu();
@@ -351,6 +374,7 @@ fn open_many(target: &Target, proto: Proto, count: usize) -> Result<Vec<std::net
     let open = |_| match proto {
         Proto::Amqp => Ok(target.amqp()?.into_parts().0),
         Proto::Mqtt(version) => Ok(target.mqtt(version, &next_name())?.into_parts().0),
+        Proto::Stomp => Ok(target.stomp()?.into_parts().0),
     };
     (0..count).map(open).collect()
 }

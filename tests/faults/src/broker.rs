@@ -25,6 +25,8 @@ pub struct Ports {
     pub amqp: u16,
     /// MQTT.
     pub mqtt: u16,
+    /// STOMP.
+    pub stomp: u16,
     /// HTTP.
     pub http: u16,
 }
@@ -204,7 +206,12 @@ fn ports(line: &str) -> Result<Ports> {
         let number = ports.get(name).and_then(serde_json::Value::as_u64);
         number.and_then(|port| u16::try_from(port).ok()).with_context(|| format!("port of {name}"))
     };
-    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")?, http: port("http")? })
+    Ok(Ports {
+        amqp: port("amqp")?,
+        mqtt: port("mqtt")?,
+        stomp: port("stomp")?,
+        http: port("http")?,
+    })
 }
 
 /// Kills a child and waits for its end.

@@ -7,5 +7,7 @@ mod lies;
 mod reader;
 #[path = "abuse/served.rs"]
 mod served;
+#[path = "abuse/stomp.rs"]
+mod stomp;
 #[path = "abuse/strangers.rs"]
 mod strangers;

@@ -9,7 +9,7 @@ use polymq_model::{Table, Value};
 
 use crate::{
     conversation::{Conversation, in_pieces},
-    mqtt, seeds, xmpp,
+    mqtt, seeds, stomp, xmpp,
 };
 
 /// Bytes from somebody who has not logged in.
@@ -79,10 +79,18 @@ pub(crate) fn deliver_everywhere(client: &Conversation) {
         return;
     }
     let mut readers = [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader()];
+    let mut texts = ["1.0", "1.1", "1.2"].map(stomp::subscriber);
     for message in client.published.iter().take(8) {
         for reader in &mut readers {
             reader.deliver(message);
             assert!(reader.is_open(), "a message of somebody else closes a reader");
+        }
+        for reader in &mut texts {
+            let before = reader.output.len();
+            reader.deliver(message);
+            assert!(reader.is_open(), "a message of somebody else closes a reader");
+            let written = reader.output.get(before..).unwrap_or_default();
+            stomp::is_one_message(written, message);
         }
     }
 }

@@ -102,6 +102,8 @@ impl Conversation {
                 self.effects.waiting = true;
                 break;
             }
+            // As the driver does: a session only ever sets it.
+            self.effects.waiting = false;
             self.session.on_bytes(&mut self.input, self.now, &mut self.effects);
             self.collect();
             if !self.effects.waiting {
@@ -257,7 +259,6 @@ impl Conversation {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. } => self.oblige_client(command),
             Command::Settle(_)
-            | Command::SettleBecause(_)
             | Command::Release { .. }
             | Command::SetGroupPrefetch { .. }
             | Command::ReleaseReceived { .. }

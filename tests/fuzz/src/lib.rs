@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
+pub mod stomp;
 pub mod topic;
 pub mod xmpp;
 
@@ -27,6 +28,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mqtt_session", mqtt::session),
     ("mqtt_packets", mqtt::packets),
     ("mqtt_codec", mqtt::codec),
+    ("stomp_stranger", stomp::stranger),
+    ("stomp_session", stomp::session),
+    ("stomp_frames", stomp::frames),
+    ("stomp_codec", stomp::codec),
     ("xmpp_stranger", xmpp::stranger),
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),

@@ -2,6 +2,7 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod stomp;
 mod xmpp;
 
 use bytes::BytesMut;
@@ -9,6 +10,7 @@ use polymq_amqp091::codec::{frame, table::put_table};
 use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
+pub use stomp::{stomp_connect, stomp_subscribe};
 pub use xmpp::xmpp_login;
 
 /// An input for a target.
@@ -413,6 +415,7 @@ pub fn all() -> Vec<Seed> {
     let mut seeds = Vec::new();
     amqp(&mut seeds);
     mqtt(&mut seeds);
+    stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, xmpp};
+use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, xmpp};
 
 /// A small generator, so that each run tries the same inputs.
 struct Random(u64);
@@ -101,6 +101,11 @@ fn seeds_reach_the_states_behind_the_login() {
     let reached = amqp::open_and_feed(&bytes("amqp_session", "publishes-5"));
     assert!(reached.is_open() && reached.published.len() == 3, "{:?}", reached.visible());
     assert_eq!(reached.consumers.len(), 1);
+    for mode in 0..=2 {
+        let reached = stomp::connect_and_feed(&bytes("stomp_session", &format!("{mode}-all")));
+        assert!(reached.published.len() >= 4, "{mode}: {:?}", reached.visible());
+        assert!(reached.consumers.len() >= 3, "{mode}: {:?}", reached.visible());
+    }
     let reached = xmpp::bind_and_feed(&bytes("xmpp_session", "all-7"));
     assert!(reached.published.len() >= 4, "{:?}", reached.visible());
     assert!(reached.consumers.len() >= 4, "{:?}", reached.visible());
@@ -138,6 +143,7 @@ macro_rules! targets {
 targets! {
     amqp_stranger amqp_session amqp_methods amqp_table
     mqtt_stranger mqtt_session mqtt_packets mqtt_codec
+    stomp_stranger stomp_session stomp_frames stomp_codec
     xmpp_stranger xmpp_session xmpp_xml
     topic record
 }

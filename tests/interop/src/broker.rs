@@ -24,8 +24,12 @@ pub enum Speaks {
     Amqp,
     /// MQTT 3.1, 3.1.1 and 5.
     Mqtt,
-    /// Both, over one set of queues and topics.
+    /// STOMP 1.0, 1.1 and 1.2.
+    Stomp,
+    /// AMQP and MQTT, over one set of queues and topics.
     Both,
+    /// All of them, over one set of queues and topics.
+    All,
     /// XMPP, with the others beside it.
     Xmpp,
 }
@@ -35,6 +39,7 @@ pub enum Speaks {
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
     pub(crate) mqtt: u16,
+    pub(crate) stomp: u16,
     pub(crate) xmpp: u16,
 }
 
@@ -43,6 +48,7 @@ pub struct Broker {
     peer: Peer,
     amqp: Relay,
     mqtt: Relay,
+    stomp: Relay,
     xmpp: Relay,
     processes: Vec<Child>,
     dir: TempDir,
@@ -72,6 +78,7 @@ impl Broker {
             peer,
             amqp: Relay::open()?,
             mqtt: Relay::open()?,
+            stomp: Relay::open()?,
             xmpp: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
@@ -92,6 +99,7 @@ impl Broker {
             peer: Peer::Polymq,
             amqp: Relay::open()?,
             mqtt: Relay::open()?,
+            stomp: Relay::open()?,
             xmpp: Relay::open()?,
             processes: Vec::new(),
             settings: prosody.settings(dir.path()),
@@ -126,6 +134,12 @@ impl Broker {
         self.mqtt.port()
     }
 
+    /// Loopback port for STOMP clients, the same for the whole test.
+    #[must_use]
+    pub fn stomp_port(&self) -> u16 {
+        self.stomp.port()
+    }
+
     /// Loopback port for XMPP clients, the same for the whole test.
     #[must_use]
     pub fn xmpp_port(&self) -> u16 {
@@ -154,6 +168,7 @@ impl Broker {
     pub fn cut_connections(&self) {
         self.amqp.cut();
         self.mqtt.cut();
+        self.stomp.cut();
         self.xmpp.cut();
     }
 
@@ -191,6 +206,7 @@ impl Broker {
         self.processes = processes;
         self.amqp.lead_to(ports.amqp);
         self.mqtt.lead_to(ports.mqtt);
+        self.stomp.lead_to(ports.stomp);
         self.xmpp.lead_to(ports.xmpp);
         Ok(())
     }
@@ -198,6 +214,7 @@ impl Broker {
     fn end(&mut self, signal: Signal) -> Result<()> {
         self.amqp.lead_to(0);
         self.mqtt.lead_to(0);
+        self.stomp.lead_to(0);
         self.xmpp.lead_to(0);
         let result = end_processes(&mut self.processes, signal);
         self.processes.clear();

@@ -22,7 +22,7 @@ const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 pub enum Peer {
     /// Ours: `POLYMQ_BIN`, else the release build in the target directory.
     Polymq,
-    /// Debian's `rabbitmq-server`, with its MQTT plugin.
+    /// Debian's `rabbitmq-server`, with its plugins for MQTT and STOMP.
     Rabbitmq,
     /// Debian's `mosquitto`.
     Mosquitto,
@@ -62,7 +62,7 @@ impl Peer {
         match self {
             Self::Polymq => true,
             // Its MQTT of this version has neither QoS 2 nor MQTT 5; Mosquitto is the oracle.
-            Self::Rabbitmq => matches!(speaks, Speaks::Amqp | Speaks::Both),
+            Self::Rabbitmq => !matches!(speaks, Speaks::Mqtt | Speaks::All | Speaks::Xmpp),
             Self::Mosquitto => speaks == Speaks::Mqtt,
         }
     }
@@ -129,22 +129,28 @@ fn ready_ports(child: &mut Child) -> Result<Ports> {
             .and_then(|port| u16::try_from(port).ok())
             .with_context(|| format!("no `{name}` in {line}"))
     };
-    Ok(Ports { amqp: port("amqp")?, mqtt: port("mqtt")?, xmpp: port("xmpp")? })
+    Ok(Ports {
+        amqp: port("amqp")?,
+        mqtt: port("mqtt")?,
+        stomp: port("stomp")?,
+        xmpp: port("xmpp")?,
+    })
 }
 
 /// A node with its own name, port mapper, cookie and database, so nothing of the machine's is used.
 fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
-    let ports = Ports { amqp: free_port()?, mqtt: free_port()?, xmpp: 0 };
+    let ports = Ports { amqp: free_port()?, mqtt: free_port()?, stomp: free_port()?, xmpp: 0 };
     let (mapper, distribution) = (free_port()?, free_port()?);
     let home = dir.join("home");
     fs::create_dir_all(&home)?;
-    fs::write(dir.join("enabled_plugins"), "[rabbitmq_mqtt].\n")?;
+    fs::write(dir.join("enabled_plugins"), "[rabbitmq_mqtt,rabbitmq_stomp].\n")?;
     fs::write(
         dir.join("rabbitmq.conf"),
         format!(
             "listeners.tcp.1 = 127.0.0.1:{}\nmqtt.listeners.tcp.1 = 127.0.0.1:{}\n\
-             mqtt.allow_anonymous = true\nlog.console = true\nlog.console.level = info\n",
-            ports.amqp, ports.mqtt
+             stomp.listeners.tcp.1 = 127.0.0.1:{}\nmqtt.allow_anonymous = true\n\
+             log.console = true\nlog.console.level = info\n",
+            ports.amqp, ports.mqtt, ports.stomp
         ),
     )?;
     let mut epmd = Command::new("epmd");
@@ -168,7 +174,7 @@ fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
     let log = fs::File::create(dir.join("rabbitmq.out"))?;
     let mut children = vec![epmd];
     children.push(spawn_logged(&mut command, dir, log.into())?);
-    for port in [ports.amqp, ports.mqtt] {
+    for port in [ports.amqp, ports.mqtt, ports.stomp] {
         if let Some(node) = children.last_mut() {
             await_port(port, node, Duration::from_secs(60))?;
         }
@@ -177,7 +183,7 @@ fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
 }
 
 fn launch_mosquitto(dir: &Path) -> Result<(Vec<Child>, Ports)> {
-    let ports = Ports { amqp: 0, mqtt: free_port()?, xmpp: 0 };
+    let ports = Ports { mqtt: free_port()?, ..Ports::default() };
     let passwords = dir.join("passwords");
     if !passwords.exists() {
         fs::write(&passwords, "guest:guest\n")?;

@@ -36,6 +36,8 @@ pub enum Client {
     Go(&'static str),
     /// A class of `java/`.
     Java(&'static str),
+    /// A file of `perl/`, with the modules of Debian's packages named here.
+    Perl(&'static str, &'static str),
 }
 
 impl Client {
@@ -67,6 +69,11 @@ impl Client {
                 command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
                 command.arg(format!("{0}/classes:{0}/lib/*", built.display())).arg(class);
                 (command, built.join("classes"))
+            }
+            Self::Perl(script, module) => {
+                let mut command = Command::new("perl");
+                command.arg(sources.join("perl").join(script));
+                (command, Path::new("/usr/share/perl5").join(module))
             }
         }
     }
@@ -151,6 +158,8 @@ impl Run {
             .env("AMQP_PORT", broker.amqp_port().to_string())
             .env("MQTT_HOST", "127.0.0.1")
             .env("MQTT_PORT", broker.mqtt_port().to_string())
+            .env("STOMP_HOST", "127.0.0.1")
+            .env("STOMP_PORT", broker.stomp_port().to_string())
             .env("XMPP_HOST", "127.0.0.1")
             .env("XMPP_PORT", broker.xmpp_port().to_string())
             .env("XMPP_CA", broker.certificate())

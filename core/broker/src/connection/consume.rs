@@ -16,9 +16,6 @@ use crate::{
 /// The pseudo queue of direct replies.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// So much of what a consumer says about a message is kept, in bytes.
-const DETAIL_BYTES_MAX: usize = 1024;
-
 /// A consumer of this connection.
 pub(super) struct Held {
     pub(super) queue: Arc<Queue>,
@@ -298,20 +295,10 @@ impl BrokerConnection {
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement, now: Now) {
-        self.settle_because(settlement, None, now);
-    }
-
-    pub(super) fn settle_because(
-        &mut self,
-        settlement: Settlement,
-        detail: Option<&str>,
-        now: Now,
-    ) {
         // Dead letters are of this moment and must find what was published before.
         if settlement.outcome != Outcome::Accepted {
             self.finish_run(now);
         }
-        let detail = detail.map(|detail| &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]);
         let Some(held) = self.consumers.get(&settlement.consumer) else { return };
         let (range, outcome) = (settlement.deliveries, settlement.outcome);
         let count = range.last.saturating_sub(range.first).saturating_add(1);
@@ -320,7 +307,7 @@ impl BrokerConnection {
             Outcome::Returned | Outcome::Failed => self.tally.returned += 1,
             Outcome::Rejected | Outcome::TooLarge => self.tally.rejected += 1,
         }
-        let done = held.queue.settle(held.slot, range, (outcome, detail), now.unix_ms);
+        let done = held.queue.settle(held.slot, &settlement, now.unix_ms);
         let bounded = held.group.is_bounded();
         let group = held.group.clone();
         let queue = held.queue.clone();

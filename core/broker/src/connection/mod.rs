@@ -153,10 +153,6 @@ impl BrokerConnection {
         }
         match command {
             Command::Settle(settlement) => return self.settle(settlement, now),
-            Command::SettleBecause(explained) => {
-                let detail = Some(&*explained.detail).filter(|detail| !detail.is_empty());
-                return self.settle_because(explained.settlement, detail, now);
-            }
             Command::EnterChannel { publisher } => return self.channels.enter(publisher),
             Command::LeaveChannel { publisher } => return self.leave_channel(publisher),
             _ => {}
@@ -166,7 +162,6 @@ impl BrokerConnection {
         match command {
             Command::Publish(_)
             | Command::Settle(_)
-            | Command::SettleBecause(_)
             | Command::EnterChannel { .. }
             | Command::LeaveChannel { .. } => {}
             Command::Authenticate { request, login } => self.authenticate(request, *login),

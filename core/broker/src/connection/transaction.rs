@@ -43,7 +43,8 @@ impl BrokerConnection {
             Ok(prepared) => prepared,
             Err(stopped) => {
                 for settlement in settlements {
-                    self.settle(Settlement { outcome: Outcome::Failed, ..settlement }, now);
+                    let outcome = Outcome::Failed;
+                    self.settle(Settlement { outcome, note: None, ..settlement }, now);
                 }
                 let answer = match stopped {
                     Stopped::By(publish, refusal) => {

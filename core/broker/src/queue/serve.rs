@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind};
+use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind, Settlement};
 use polymq_model::{ConsumerId, Seq};
 
 use super::{Cancelled, ConsumerSpec, Entry, Got, Queue, settling::Moment};
@@ -13,7 +13,7 @@ const ALL: DeliveryRange = DeliveryRange { first: 0, last: u64::MAX };
 impl Queue {
     /// Runs `work` with the time, and with chance where the rules want it.
     pub(super) fn at<T>(&self, now_ms: u64, work: impl FnOnce(Moment<'_>) -> T) -> T {
-        work(Moment { now_ms, chance: &|| self.home.chance(), detail: None })
+        work(Moment { now_ms, chance: &|| self.home.chance(), note: None })
     }
 
     /// Registers a consumer and hands it what waits, after the event `first`.
@@ -155,12 +155,13 @@ impl Queue {
     pub(crate) fn settle(
         self: &Arc<Self>,
         slot: usize,
-        deliveries: DeliveryRange,
-        (outcome, detail): (Outcome, Option<&str>),
+        settlement: &Settlement,
         now_ms: u64,
     ) -> bool {
+        let Settlement { deliveries, outcome, ref note, .. } = *settlement;
         let mut state = self.state.lock();
-        let done = self.settle_in(&mut state, slot, deliveries, (outcome, detail), now_ms);
+        let note = note.as_deref();
+        let done = self.settle_in(&mut state, slot, deliveries, (outcome, note), now_ms);
         state.dispatch(now_ms);
         if outcome != Outcome::Accepted {
             state.drop_over_limit(now_ms);

@@ -1,6 +1,6 @@
 //! How deliveries end: accepted, back at their places, held for later, or gone as dead letters.
 
-use polymq_contract::{DeliveryRange, Outcome};
+use polymq_contract::{DeliveryRange, Note, Outcome};
 
 use super::{
     Entry, Queue,
@@ -8,14 +8,25 @@ use super::{
     state::State,
 };
 
+/// So much of what a consumer says about a message is kept, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// The time, and what the core does not have itself: chance.
 #[derive(Clone, Copy)]
 pub(super) struct Moment<'a> {
     pub(super) now_ms: u64,
     /// A random number from 0 to 1.
     pub(super) chance: &'a dyn Fn() -> f64,
-    /// What the consumer says about what it settles.
-    pub(super) detail: Option<&'a str>,
+    /// What a client says about what it settles.
+    pub(super) note: Option<&'a Note>,
+}
+
+impl<'a> Moment<'a> {
+    /// What the client says about why, as far as it is kept.
+    fn reason(&self) -> Option<&'a str> {
+        let reason = self.note?.reason.as_deref().filter(|reason| !reason.is_empty())?;
+        Some(&reason[..reason.floor_char_boundary(REASON_BYTES_MAX)])
+    }
 }
 
 /// What settling came to.
@@ -36,11 +47,11 @@ impl Queue {
         state: &mut State,
         slot: usize,
         deliveries: DeliveryRange,
-        (outcome, detail): (Outcome, Option<&str>),
+        (outcome, note): (Outcome, Option<&Note>),
         now_ms: u64,
     ) -> bool {
         let settled = self.at(now_ms, |moment| {
-            state.settle(slot, deliveries, outcome, Moment { detail, ..moment })
+            state.settle(slot, deliveries, outcome, Moment { note, ..moment })
         });
         // A crash of a consumer hits everything it had at once, and people should know which.
         let consumer = || state.consumers.get(slot).map(|c| c.spec.tag.clone()).unwrap_or_default();
@@ -85,7 +96,7 @@ impl State {
                 Outcome::Accepted => self.note_settled(&entry),
                 Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
                 Outcome::Failed => self.come_back(entry, true, moment, &mut settled),
-                Outcome::Rejected => self.depart_because(entry, "rejected", moment.detail),
+                Outcome::Rejected => self.depart_because(entry, "rejected", moment.reason()),
                 Outcome::TooLarge => self.depart(entry, "too_large"),
             }
         });
@@ -108,7 +119,7 @@ impl State {
     ) {
         if self.rules.is_last_delivery(entry.failed, entry.acquired, has_failed) {
             settled.over_limit += 1;
-            return self.depart_because(entry, "delivery_limit", moment.detail);
+            return self.depart_because(entry, "delivery_limit", moment.reason());
         }
         let is_hot = self.rules.retry.is_none() && entry.acquired >= HOT_LOOP_DELIVERIES;
         settled.slowed += usize::from(is_hot);
@@ -129,6 +140,9 @@ impl State {
     }
 
     fn hold_for(&self, entry: &Entry, has_failed: bool, moment: Moment<'_>) -> Option<u64> {
+        if let Some(ms) = moment.note.and_then(|note| note.retry_after_ms) {
+            return Some(ms);
+        }
         let times = if has_failed { entry.failed } else { entry.acquired };
         match &self.rules.retry {
             Some(retry) => {

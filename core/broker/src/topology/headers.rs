@@ -41,7 +41,7 @@ pub(super) fn matches(arguments: &Table, props: &Properties) -> bool {
 
 /// The header under the name its sender gave it.
 pub(super) fn header_of<'a>(props: &'a Properties, name: &str) -> Option<Cow<'a, Value>> {
-    let found = find(&props.headers, name).map(Cow::Borrowed);
+    let found = props.header(name).map(Cow::Borrowed);
     found.or_else(|| header_as_sent(props, name))
 }
 

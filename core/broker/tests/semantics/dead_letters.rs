@@ -1,6 +1,6 @@
 //! Section 4.4: where messages go that die, and what is recorded of it.
 
-use polymq_contract::{Command, Delivery, DeliveryRange, Explained, Outcome, Settlement};
+use polymq_contract::{Command, Delivery, DeliveryRange, Note, Outcome, Settlement};
 use polymq_model::{ConsumerId, Value};
 
 use crate::{
@@ -342,9 +342,14 @@ fn the_consumers_own_words_are_kept_in_the_record() {
     let outcomes = [(Outcome::Rejected, "no such customer"), (Outcome::Failed, &long)];
     for (number, (outcome, detail)) in (1..).zip(outcomes) {
         let deliveries = DeliveryRange { first: number, last: number };
-        let settlement = Settlement { consumer: ConsumerId(1), deliveries, outcome };
-        let explained = Explained { settlement, detail: detail.into() };
-        client.send(Command::SettleBecause(Box::new(explained)));
+        let note = Note { reason: Some(detail.to_owned()), ..Note::default() };
+        let note = Some(Box::new(note));
+        client.send(Command::Settle(Settlement {
+            consumer: ConsumerId(1),
+            deliveries,
+            outcome,
+            note,
+        }));
     }
     client.settle(1, 3, 3, Outcome::Rejected);
     let world = world.restart();
@@ -366,7 +371,7 @@ fn a_dead_letter_stands_behind_what_its_consumer_published_before() {
     let outcome = Outcome::Rejected;
     client.send_all(vec![
         publish("", "dead", "published", 0),
-        Command::Settle(Settlement { consumer: ConsumerId(1), deliveries, outcome }),
+        Command::Settle(Settlement::new(ConsumerId(1), deliveries, outcome)),
     ]);
     assert_eq!(drain(&mut client, "dead"), ["published", "dead"]);
 }

@@ -17,10 +17,9 @@ fn commit(
     publishes: Vec<Publish>,
     settled: &[(u64, Outcome)],
 ) -> Option<Refusal> {
-    let settlements = settled.iter().map(|(number, outcome)| Settlement {
-        consumer: ConsumerId(1),
-        deliveries: DeliveryRange { first: *number, last: *number },
-        outcome: *outcome,
+    let settlements = settled.iter().map(|(number, outcome)| {
+        let deliveries = DeliveryRange { first: *number, last: *number };
+        Settlement::new(ConsumerId(1), deliveries, *outcome)
     });
     let settlements = settlements.collect();
     let request = RequestId(1_000_001);

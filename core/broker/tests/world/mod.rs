@@ -334,6 +334,7 @@ impl Client {
             consumer: ConsumerId(consumer),
             deliveries: DeliveryRange { first, last },
             outcome,
+            note: None,
         }));
     }
 

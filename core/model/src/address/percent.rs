@@ -12,6 +12,11 @@ pub(super) fn encode_level(text: &str, out: &mut String) {
     encode(text, out, |c| !matches!(c, '%' | '/' | '+' | '#' | '\0'));
 }
 
+/// Encodes what one part of a STOMP destination cannot hold, and the `%` itself.
+pub(super) fn encode_part(text: &str, out: &mut String) {
+    encode(text, out, |c| matches!(c, ' '..='~') && !matches!(c, '%' | '/'));
+}
+
 fn encode(text: &str, out: &mut String, is_plain: impl Fn(char) -> bool) {
     for c in text.chars() {
         if is_plain(c) {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// True for the content encodings with which some AMQP libraries mean a text.
-pub(super) fn is_text_encoding(encoding: Option<&str>) -> bool {
+pub fn is_text_encoding(encoding: Option<&str>) -> bool {
     encoding.is_some_and(|e| e.eq_ignore_ascii_case("utf-8") || e.eq_ignore_ascii_case("us-ascii"))
 }
 
@@ -91,7 +91,11 @@ fn lift(mut table: Table, props: &mut Properties, dropped: Dropped<'_>) {
             Ident::Uuid(_) | Ident::Ulong(_) => ident,
         });
     }
-    props.headers = restore_order(headers, extra.unwrap_or_default(), names);
+    let extra = extra.unwrap_or_default();
+    // What repeats a name and is extra all the same is what nobody is to read.
+    let is_repeat = |name: &String| headers.iter().any(|(known, _)| known == name);
+    props.first_counts |= extra.iter().any(|(name, _)| is_repeat(name));
+    props.headers = restore_order(headers, extra, names);
 }
 
 /// Keeps the first value; true when there is one, so that the header has done its work.

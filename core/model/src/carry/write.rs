@@ -9,14 +9,17 @@ use super::{
     SHORT_BYTES_MAX,
     ident::{ident_kind, ident_to_text},
     json::extra_to_json,
-    keys::{CORRELATION_ALIAS, Carry, Dropped, Field, GROUP_ID, ID_ALIAS, Outcome, RETAIN},
+    keys::{
+        CORRELATION_ALIAS, Carry, Dropped, Field, GROUP_ID, GROUP_ID_ALIAS, ID_ALIAS, Outcome,
+        RETAIN,
+    },
     read::is_text_encoding,
     text::{code_of, value_to_text},
     types::{encode_names, encode_types},
 };
 use crate::{
     address::TOPIC_EXCHANGE,
-    properties::Properties,
+    properties::{Ident, Properties},
     value::{Table, Value},
 };
 
@@ -42,18 +45,134 @@ impl Default for Writing<'_> {
 #[derive(Debug)]
 pub struct TextTarget {
     /// True when the native form cannot say this field of this message.
-    pub lacks: fn(&Properties, Field, &Writing<'_>) -> bool,
+    pub lacks: fn(&Properties, Field, &Writing<'_>, &Self) -> bool,
     /// Longest name and longest text.
     pub bytes_max: usize,
-    /// Characters that names and texts cannot hold.
+    /// Characters that texts cannot hold.
     pub forbids: fn(char) -> bool,
+    /// False for names that a header of the user cannot have.
+    pub holds: fn(&str) -> bool,
+    /// What several headers with the same name mean.
+    pub repeats: Repeats,
+    /// The header that holds the message group.
+    pub group: &'static str,
+}
+
+/// What several headers with the same name mean to a protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// Each counts.
+    AllCount,
+    /// The first counts, the others are lines that nobody reads.
+    FirstCounts,
+    /// They cannot be.
+    Never,
+}
+
+impl TextTarget {
+    /// True when the target cannot say this text.
+    pub fn cannot_say(&self, text: &str) -> bool {
+        text.contains(self.forbids)
+    }
 }
 
 /// User Properties of MQTT 5.
-pub static MQTT5: TextTarget =
-    TextTarget { lacks: mqtt5_lacks, bytes_max: 65_535, forbids: |c| c == '\0' };
+pub static MQTT5: TextTarget = TextTarget {
+    lacks: mqtt5_lacks,
+    bytes_max: 65_535,
+    forbids: |c| c == '\0',
+    holds: |name| !name.contains('\0'),
+    repeats: Repeats::AllCount,
+    group: GROUP_ID,
+};
 
-fn mqtt5_lacks(props: &Properties, field: Field, writing: &Writing<'_>) -> bool {
+/// Headers of STOMP 1.0, which knows no escapes: a value ends with its line, a name at its colon.
+pub static STOMP10: TextTarget = TextTarget {
+    forbids: |c| matches!(c, '\0' | '\r' | '\n'),
+    holds: |name| stomp_holds(name, &['\0', '\r', '\n', ':']),
+    ..STOMP12
+};
+
+/// Headers of STOMP 1.1, which has no escape for the carriage return.
+pub static STOMP11: TextTarget = TextTarget {
+    forbids: |c| matches!(c, '\0' | '\r'),
+    holds: |name| stomp_holds(name, &['\0', '\r']),
+    ..STOMP12
+};
+
+/// Headers of STOMP 1.2: NUL would end the frame.
+pub const STOMP12: TextTarget = TextTarget {
+    lacks: stomp_lacks,
+    bytes_max: usize::MAX,
+    forbids: |c| c == '\0',
+    holds: |name| stomp_holds(name, &['\0']),
+    repeats: Repeats::FirstCounts,
+    group: GROUP_ID_ALIAS,
+};
+
+/// Headers of MESSAGE and SEND that say something to the protocol or are fields of the message.
+const STOMP_NAMES: [&str; 21] = [
+    "ack",
+    "amqp-message-id",
+    "app-id",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "correlation-id",
+    "destination",
+    "expiration",
+    "expires",
+    "message-id",
+    "persistent",
+    "priority",
+    "receipt",
+    "redelivered",
+    "reply-to",
+    "subscription",
+    "timestamp",
+    "transaction",
+    "type",
+    "user-id",
+];
+
+fn stomp_holds(name: &str, forbidden: &[char]) -> bool {
+    !name.is_empty() && !name.contains(forbidden) && STOMP_NAMES.binary_search(&name).is_err()
+}
+
+fn stomp_lacks(
+    props: &Properties,
+    field: Field,
+    writing: &Writing<'_>,
+    target: &TextTarget,
+) -> bool {
+    let is_forbidden =
+        |text: &Option<String>| text.as_ref().is_some_and(|text| target.cannot_say(text));
+    match field {
+        Field::Priority => false,
+        Field::Id => props.id.as_ref().is_some_and(|id| target.cannot_say(&ident_to_text(id))),
+        Field::Encoding => is_forbidden(&props.content_encoding),
+        Field::Type => is_forbidden(&props.kind),
+        Field::User => is_forbidden(&props.user_id),
+        Field::App => is_forbidden(&props.app_id),
+        Field::CorrelationKind => match &props.correlation {
+            // It is written as the escape of its bytes.
+            Some(Ident::Text(text)) => target.cannot_say(text),
+            _ => true,
+        },
+        Field::ReplyTo => props.reply_to.as_ref().is_some_and(|address| {
+            address.to_stomp(writing.topic_exchange).is_none_or(|text| target.cannot_say(&text))
+        }),
+        Field::Text | Field::Timestamp => amqp_lacks(props, field),
+        _ => true,
+    }
+}
+
+fn mqtt5_lacks(
+    props: &Properties,
+    field: Field,
+    writing: &Writing<'_>,
+    _target: &TextTarget,
+) -> bool {
     match field {
         Field::Text | Field::Qos => false,
         Field::ReplyTo => {
@@ -97,15 +216,15 @@ pub fn to_text_headers(
 ) -> Vec<(String, String)> {
     let mut out = Vec::new();
     let mut types = Types::default();
-    let holds = |name: &str| !name.contains(target.forbids);
-    for (name, value) in props.headers.iter().filter(|(name, _)| holds(name)) {
-        let (text, code) = value_to_text(value, target.forbids);
+    let fits = Fits::of(props, target.holds, target.repeats);
+    for (name, value) in fits.values() {
+        let (text, code) = value_to_text(&value, target.forbids);
         if name.len() > target.bytes_max || text.len() > target.bytes_max {
             dropped("header", Outcome::TooLong);
             continue;
         }
         types.add(name, code);
-        out.push((name.clone(), text));
+        out.push((name.to_owned(), text));
     }
     let mut text_of = |name, value: &Value| {
         let (text, code) = value_to_text(value, target.forbids);
@@ -114,12 +233,16 @@ pub fn to_text_headers(
         text
     };
     if let Some(group) = &props.group_id {
-        out.push((GROUP_ID.to_owned(), text_of(GROUP_ID, &Value::String(group.clone()))));
+        out.push((target.group.to_owned(), text_of(target.group, &Value::String(group.clone()))));
     }
-    let mut carried: Vec<_> = fields(props, |field| (target.lacks)(props, field, writing), writing)
+    let retain = (target.repeats == Repeats::FirstCounts && props.retain)
+        .then(|| (RETAIN.to_owned(), "true".into()));
+    out.extend(retain);
+    let lacks = |field| (target.lacks)(props, field, writing, target);
+    let mut carried: Vec<_> = fields(props, lacks, writing)
         .map(|(field, value)| (field, text_of(field.key(), &value)))
         .collect();
-    carried.extend(about_headers(props, holds, false, &types));
+    carried.extend(fits.about(&types));
     for (field, text) in carried {
         if writing.carry == Carry::None {
             dropped(field.label(), Outcome::CarryOff);
@@ -150,7 +273,8 @@ pub fn to_table_headers(props: &Properties, writing: &Writing<'_>, dropped: Drop
     let holds = |name: &str| name.len() <= SHORT_BYTES_MAX;
     let mut types = Types::default();
     let mut out = Table::new();
-    for (name, value) in grouped(&props.headers, holds) {
+    let fits = Fits::of(props, holds, Repeats::Never);
+    for (name, value) in fits.values() {
         let (value, code) = express(&value);
         types.add(name, code);
         out.push((name.to_owned(), value));
@@ -165,8 +289,7 @@ pub fn to_table_headers(props: &Properties, writing: &Writing<'_>, dropped: Drop
         let long = ident.as_ref().map(ident_to_text).filter(|text| text.len() > SHORT_BYTES_MAX);
         out.extend(long.map(|text| (name.to_owned(), Value::String(text))));
     }
-    let about = about_headers(props, holds, true, &types);
-    let about = about.into_iter().map(|(field, text)| (field, Value::String(text)));
+    let about = fits.about(&types).into_iter().map(|(field, text)| (field, Value::String(text)));
     for (field, value) in fields(props, |field| amqp_lacks(props, field), writing).chain(about) {
         if writing.carry == Carry::None {
             dropped(field.label(), Outcome::CarryOff);
@@ -187,25 +310,66 @@ fn fields(
     lacking.filter_map(|field| Some((field, field_value(props, field, writing)?)))
 }
 
-/// The carry keys about headers: their order, their types, and those that the target cannot hold.
-fn about_headers(
-    props: &Properties,
-    holds: impl Fn(&str) -> bool,
+/// The headers of a message, and which of them a target can hold under their names.
+struct Fits<'a> {
+    headers: &'a Table,
+    fits: Vec<bool>,
+    /// Values of a repeated name are put in a list at its first place.
     groups: bool,
-    types: &Types<'_>,
-) -> Vec<(Field, String)> {
-    let extra: Vec<_> = props
-        .headers
-        .iter()
-        .filter(|(name, _)| !holds(name))
-        .map(|(name, value)| (name.as_str(), value))
-        .collect();
-    let extra = (!extra.is_empty()).then(|| extra_to_json(&extra));
-    let order = order(props, holds, groups);
-    [(Field::Multi, order), (Field::Types, types.text()), (Field::Extra, extra)]
-        .into_iter()
-        .filter_map(|(field, text)| Some((field, text?)))
-        .collect()
+}
+
+impl<'a> Fits<'a> {
+    fn of(props: &'a Properties, holds: impl Fn(&str) -> bool, repeats: Repeats) -> Self {
+        let mut seen = HashSet::new();
+        let repeats_fit = repeats == Repeats::FirstCounts || !props.first_counts;
+        let fits = |(name, _): &'a (String, Value)| {
+            holds(name) && (seen.insert(name.as_str()) || repeats_fit)
+        };
+        let fits = props.headers.iter().map(fits).collect();
+        let groups = repeats != Repeats::AllCount && !props.first_counts;
+        Self { headers: &props.headers, fits, groups }
+    }
+
+    fn marked(&self) -> impl DoubleEndedIterator<Item = (&'a (String, Value), bool)> + '_ {
+        self.headers.iter().zip(self.fits.iter().copied())
+    }
+
+    /// The headers to write.
+    fn values(&self) -> Vec<(&'a str, Cow<'a, Value>)> {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut groups: Vec<(&str, Vec<&Value>)> = Vec::new();
+        for ((name, value), _) in self.marked().filter(|(_, fits)| *fits) {
+            let next = groups.len();
+            let place = if self.groups { *places.entry(name).or_insert(next) } else { next };
+            match groups.get_mut(place) {
+                Some((_, group)) => group.push(value),
+                None => groups.push((name, vec![value])),
+            }
+        }
+        groups.into_iter().map(|(name, values)| (name, list(values))).collect()
+    }
+
+    /// The carry keys about headers: their order, their types, and those that do not fit.
+    fn about(&self, types: &Types<'_>) -> Vec<(Field, String)> {
+        let extra = self.marked().filter(|(_, fits)| !fits);
+        let extra: Vec<_> = extra.map(|((name, value), _)| (name.as_str(), value)).collect();
+        let extra = (!extra.is_empty()).then(|| extra_to_json(&extra));
+        [(Field::Multi, self.order()), (Field::Types, types.text()), (Field::Extra, extra)]
+            .into_iter()
+            .filter_map(|(field, text)| Some((field, text?)))
+            .collect()
+    }
+
+    /// The sequence of names, where the headers of the target and its extra ones do not tell it.
+    fn order(&self) -> Option<String> {
+        let told = self.marked().rev().skip_while(|(_, fits)| !fits).count();
+        let mut seen = HashSet::new();
+        let mut marked = self.marked().take(told);
+        let is_needed =
+            marked.any(|((name, _), fits)| !fits || (!seen.insert(name) && self.groups));
+        let names = self.headers.iter().take(told).map(|(name, _)| name.as_str());
+        is_needed.then(|| encode_names(names))
+    }
 }
 
 /// What the carry key of a field says, when the message has the field.
@@ -260,34 +424,11 @@ impl<'a> Types<'a> {
     }
 }
 
-/// The headers with such names, the values of a repeated name in a list at its first place.
-fn grouped(headers: &Table, holds: impl Fn(&str) -> bool) -> Vec<(&str, Cow<'_, Value>)> {
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut groups: Vec<(&str, Vec<&Value>)> = Vec::new();
-    for (name, value) in headers.iter().filter(|(name, _)| holds(name)) {
-        let place = *places.entry(name).or_insert(groups.len());
-        match groups.get_mut(place) {
-            Some((_, group)) => group.push(value),
-            None => groups.push((name, vec![value])),
-        }
-    }
-    groups.into_iter().map(|(name, values)| (name, list(values))).collect()
-}
-
 fn list(values: Vec<&Value>) -> Cow<'_, Value> {
     match values.as_slice() {
         [only] => Cow::Borrowed(only),
         _ => Cow::Owned(Value::List(values.into_iter().cloned().collect())),
     }
-}
-
-/// The sequence of names, where the headers of the target and its extra ones do not tell it.
-fn order(props: &Properties, holds: impl Fn(&str) -> bool, groups: bool) -> Option<String> {
-    let names = || props.headers.iter().map(|(name, _)| name.as_str());
-    let told = names().rev().skip_while(|name| !holds(name)).count();
-    let mut seen = HashSet::new();
-    let is_needed = names().take(told).any(|name| !holds(name) || (!seen.insert(name) && groups));
-    is_needed.then(|| encode_names(names().take(told)))
 }
 
 /// The value as AMQP 0-9-1 can write it, and the code of its type where that is another one.

@@ -1,4 +1,4 @@
-//! The listeners: the four that exist by themselves, and those that the operator names.
+//! The listeners: the five that exist by themselves, and those that the operator names.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,21 @@ use super::{
 };
 
 /// Listeners that exist without being mentioned, with their ports.
-pub(super) const DEFAULT_LISTENERS: [(&str, u16); 5] =
-    [("amqp", 5672), ("mqtt", 1883), ("xmpp", 5222), ("http", 15672), ("metrics", 15692)];
+pub(super) const DEFAULT_LISTENERS: [(&str, u16); 6] = [
+    ("amqp", 5672),
+    ("mqtt", 1883),
+    ("stomp", 61613),
+    ("xmpp", 5222),
+    ("http", 15672),
+    ("metrics", 15692),
+];
 
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointProtocol {
     Amqp,
     Mqtt,
+    Stomp,
     Xmpp,
     Http,
     Metrics,
@@ -33,6 +40,7 @@ impl fmt::Display for EndpointProtocol {
         f.write_str(match self {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
+            Self::Stomp => "stomp",
             Self::Xmpp => "xmpp",
             Self::Http => "http",
             Self::Metrics => "metrics",
@@ -118,14 +126,10 @@ fn protocol(
     match word.as_str() {
         "amqp" => Some(EndpointProtocol::Amqp),
         "mqtt" => Some(EndpointProtocol::Mqtt),
+        "stomp" => Some(EndpointProtocol::Stomp),
         "xmpp" => Some(EndpointProtocol::Xmpp),
         "http" => Some(EndpointProtocol::Http),
         "metrics" => Some(EndpointProtocol::Metrics),
-        "stomp" => {
-            let message = format!("protocol \"{word}\" is planned and not available yet");
-            source.note_at(&format!("{path}.protocol"), message, None);
-            None
-        }
         _ => {
             let help = Some(format!("add protocol = \"amqp\" (or another) to [{path}]"));
             let message = format!("listener `{name}` does not say what it speaks");

@@ -26,8 +26,8 @@ pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Storage,
-        StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
+        Amqp, Auth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Stomp,
+        Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
     },
     source::ENV_PREFIX,
 };
@@ -59,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) disk_slow: DiskSlow,
     pub(crate) amqp: Amqp,
     pub(crate) mqtt: Mqtt,
+    pub(crate) stomp: Stomp,
     pub(crate) xmpp: Xmpp,
     pub(crate) components: BTreeMap<String, Component>,
     pub(crate) http: Http,
@@ -160,6 +161,7 @@ impl Config {
             disk_slow: DiskSlow::read(source, "limits.disk_slow"),
             amqp: Amqp::read(source, "amqp"),
             mqtt: Mqtt::read(source, "mqtt"),
+            stomp: Stomp::read(source, "stomp"),
             xmpp: Xmpp::read(source, "xmpp"),
             components,
             http: Http::read(source, "http"),

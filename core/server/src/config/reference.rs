@@ -58,6 +58,7 @@ fn push_listeners(text: &mut String, section: &Section) {
     text.push_str(
         "# amqps = { protocol = \"amqp\", bind = [\"0.0.0.0:5671\"], tls = \"public\" }\n\
          # mqtts = { protocol = \"mqtt\", bind = [\"0.0.0.0:8883\"], tls = \"public\" }\n\
+         # stomps = { protocol = \"stomp\", bind = [\"0.0.0.0:61614\"], tls = \"public\" }\n\
          # xmpps = { protocol = \"xmpp\", bind = [\"0.0.0.0:5223\"], tls = \"public\" }\n",
     );
 }

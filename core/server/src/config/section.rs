@@ -113,10 +113,10 @@ section! {
 
 section! {
     /// A port that clients connect to. The table's name is its protocol, unless `protocol` says
-    /// otherwise. `amqp`, `mqtt`, `xmpp`, `http` and `metrics` exist without being mentioned; an
-    /// empty `bind` switches one off.
+    /// otherwise. `amqp`, `mqtt`, `stomp`, `xmpp`, `http` and `metrics` exist without being
+    /// mentioned; an empty `bind` switches one off.
     Listener at "listeners.*" {
-        /// "amqp", "mqtt", "xmpp", "http" or "metrics".
+        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics".
         protocol: ListenerProtocol = "",
         /// Addresses and ports; ":5672" takes `server.default_address`.
         bind: Vec<Bind> = "",
@@ -149,7 +149,7 @@ section! {
     /// Who may come in.
     Auth at "auth" {
         /// Ways to log in. PLAIN stands for every clear password: SASL PLAIN and AMQPLAIN, and
-        /// user name and password of MQTT.
+        /// user name and password of MQTT and STOMP.
         mechanisms: Vec<Mechanism> = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-1,EXTERNAL",
         /// Clear passwords on connections without TLS: "allow", "loopback" or "never".
         plain_without_tls: PlainWithoutTls = "allow",
@@ -240,6 +240,27 @@ section! {
 }
 
 section! {
+    /// STOMP 1.0, 1.1 and 1.2.
+    Stomp at "stomp" {
+        /// The exchange behind /topic/.
+        exchange: String = "amq.topic",
+        /// A header `host` that names no virtual host is refused. Otherwise it is taken for the
+        /// name of the machine, as the specification has it, and means the listener's.
+        strict_host: bool = "false",
+        /// NACK without `requeue` gives a message back; otherwise it rejects it.
+        nack_requeues: bool = "true",
+        /// Headers of one frame.
+        headers_max: u16 = "128",
+        /// What they take together.
+        header_size: ByteCount = "64KiB",
+        /// Transactions a client may have open at once.
+        transactions_max: u16 = "100",
+        /// Subscriptions of one client.
+        subscriptions_max: u32 = "10_000",
+    }
+}
+
+section! {
     /// XMPP.
     Xmpp at "xmpp" {
         /// The domain of its users: `guest` is guest@localhost. Queues, topics and rooms have the
@@ -306,6 +327,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     DiskSlow::SECTION,
     Amqp::SECTION,
     Mqtt::SECTION,
+    Stomp::SECTION,
     Xmpp::SECTION,
     Component::SECTION,
     Http::SECTION,

@@ -122,7 +122,7 @@ fn lists_in_the_environment_are_separated_by_commas() {
 fn listeners_exist_by_themselves_on_loopback_and_can_be_switched_off() {
     let config = load("[listeners]\nmqtt = { bind = [] }\n", &[], &[]).unwrap().config;
     let names: Vec<_> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-    assert_eq!(names, ["amqp", "xmpp", "http", "metrics"]);
+    assert_eq!(names, ["amqp", "stomp", "xmpp", "http", "metrics"]);
     let is_loopback = |endpoint: &Endpoint| endpoint.addresses.iter().all(|a| a.ip().is_loopback());
     assert!(config.endpoints.iter().all(is_loopback));
 }
@@ -135,8 +135,6 @@ fn named_listener_needs_a_protocol_an_address_and_its_certificate() {
     assert!(shown.contains("listener `amqps` has no address"), "{shown}");
     let shown = mistakes("[listeners]\nmqtt = { bind = [\":1\"], tls = \"public\" }\n");
     assert!(shown.contains("add a table [tls.public]"), "{shown}");
-    let shown = mistakes("[listeners]\nstomp = { bind = [\":1\"] }\n");
-    assert!(shown.contains("\"stomp\" is planned and not available yet"), "{shown}");
 }
 
 #[test]
@@ -145,8 +143,8 @@ fn ports_can_be_moved_or_left_to_the_system() {
     let ports = |config: &Config| -> Vec<_> {
         config.endpoints.iter().map(|endpoint| endpoint.addresses[0].port()).collect()
     };
-    assert_eq!(ports(&load(Ports::Offset(1000))), [6672, 2883, 6222, 16672, 16692]);
-    assert_eq!(ports(&load(Ports::Free)), [0; 5]);
+    assert_eq!(ports(&load(Ports::Offset(1000))), [6672, 2883, 62613, 6222, 16672, 16692]);
+    assert_eq!(ports(&load(Ports::Free)), [0; 6]);
 }
 
 #[test]
@@ -201,8 +199,8 @@ fn default_listeners_are_shown_as_they_are() {
 
 #[test]
 fn listeners_that_are_all_off_are_warned_about() {
-    let off =
-        ["amqp", "mqtt", "xmpp", "http", "metrics"].map(|name| format!("listeners.{name}.bind="));
+    let off = ["amqp", "mqtt", "stomp", "xmpp", "http", "metrics"]
+        .map(|name| format!("listeners.{name}.bind="));
     let loaded = load("", &[], &off.each_ref().map(String::as_str)).unwrap();
     assert!(loaded.warnings[0].contains("nobody can connect"), "{:?}", loaded.warnings);
 }

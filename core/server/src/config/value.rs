@@ -50,6 +50,24 @@ pub(crate) trait Setting: Sized {
     fn show(&self) -> String;
 }
 
+impl Setting for bool {
+    fn expects() -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Option<Self> {
+        match raw {
+            Raw::Bool(value) => Some(*value),
+            Raw::Text(text) => text.parse().ok(),
+            Raw::Str(_) | Raw::Int(_) | Raw::List(_) | Raw::Other(_) => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 /// A number of bytes, written with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteCount(pub(crate) u64);

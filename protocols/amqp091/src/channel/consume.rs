@@ -301,6 +301,7 @@ impl Channel {
                     last: arrival.number,
                 },
                 outcome: polymq_contract::Outcome::TooLarge,
+                note: None,
             }));
         }
         None

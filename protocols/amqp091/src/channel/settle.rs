@@ -180,7 +180,7 @@ fn push_all(commands: &mut Vec<Command>, taken: &[Unsettled], outcome: Outcome) 
 
 fn one(entry: Unsettled, outcome: Outcome) -> Settlement {
     let deliveries = DeliveryRange { first: entry.number, last: entry.number };
-    Settlement { consumer: entry.consumer, deliveries, outcome }
+    Settlement::new(entry.consumer, deliveries, outcome)
 }
 
 /// How far back a consumer's range is looked for: many single gets must not make this quadratic.

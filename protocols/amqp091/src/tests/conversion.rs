@@ -60,6 +60,7 @@ fn reader_fills_every_field() {
             retain: true,
             qos: 2,
             headers: vec![("n".to_owned(), Value::I32(5))],
+            first_counts: false,
         }
     );
 }

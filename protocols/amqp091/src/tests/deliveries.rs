@@ -10,7 +10,7 @@ fn ack(world: &mut World, delivery_tag: u64, multiple: bool) {
 }
 
 fn settlement(consumer: ConsumerId, first: u64, last: u64, outcome: Outcome) -> Settlement {
-    Settlement { consumer, deliveries: DeliveryRange { first, last }, outcome }
+    Settlement::new(consumer, DeliveryRange { first, last }, outcome)
 }
 
 fn settlements(world: &mut World) -> Vec<Settlement> {

@@ -134,5 +134,5 @@ pub(crate) fn settle_as(settle: Settle, outcome: Outcome, turn: &mut Turn<'_>) {
         return;
     }
     let deliveries = DeliveryRange { first: number, last: number };
-    turn.effects.commands.push(Command::Settle(Settlement { consumer, deliveries, outcome }));
+    turn.effects.commands.push(Command::Settle(Settlement::new(consumer, deliveries, outcome)));
 }

@@ -3,6 +3,7 @@
 use crate::{
     amqp::{Amqp, Field, Props},
     mqtt::{Mqtt, Properties, publish},
+    stomp::Stomp,
     world::World,
 };
 
@@ -49,6 +50,33 @@ fn every_protocol_delays_and_shows_the_delay_negated() {
 }
 
 #[test]
+fn stomp_delays_by_every_header_and_shows_the_delay_negated() {
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "t.#");
+    let mut stomp = Stomp::connect(&world);
+    stomp.subscribe("/topic/t.stomp");
+    let until = (world.now_ms() + 3000).to_string();
+    let delays =
+        [("x-delay", "1000"), ("AMQ_SCHEDULED_DELAY", "2000"), ("x-delivery-time", &until)];
+    for (name, value) in delays {
+        stomp.send("/topic/t.stomp", &[(name, value), ("mine", value)], b"1");
+    }
+    for ms in [1000, 2000, 3000] {
+        assert!(stomp.all().is_empty(), "{ms}");
+        world.pass(1000);
+        assert_eq!(amqp.delivery().header("x-delay"), Some(&Field::I64(-ms)));
+        let message = stomp.message();
+        assert_eq!(message.get("x-delay"), Some((-ms).to_string().as_str()));
+        assert_eq!(message.get("AMQ_SCHEDULED_DELAY"), None);
+        assert!(message.get("mine").is_some());
+        stomp.republish(&message, "/topic/t.stomp");
+        assert_eq!(stomp.message().get("x-delay"), Some((-ms).to_string().as_str()));
+        amqp.delivery();
+    }
+}
+
+#[test]
 fn a_delay_that_is_no_number_is_refused() {
     let world = World::new();
     let mut mqtt = Mqtt::v5(&world, "m");
@@ -57,6 +85,9 @@ fn a_delay_that_is_no_number_is_refused() {
     for topic in ["$delayed/soon/t", "$delayed/5", "$delayed/-5/t"] {
         assert_eq!(mqtt.publish(publish(topic, b"1")), 0x90, "{topic}");
     }
+    let mut stomp = Stomp::connect(&world);
+    stomp.send("/topic/t", &[("x-delay", "soon")], b"1");
+    assert!(stomp.error().contains("x-delay"));
     let mut amqp = Amqp::connect(&world);
     let soon = Props::with_headers(&[("x-delay", Field::text("soon"))]).encode();
     amqp.publish_raw("amq.topic", "t", &soon, b"1");

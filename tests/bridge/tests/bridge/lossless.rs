@@ -24,7 +24,7 @@ pub(crate) fn runner(cases: u32) -> TestRunner {
 }
 
 /// Texts rich in what conversions escape.
-fn odd_text() -> impl Strategy<Value = String> {
+pub(crate) fn odd_text() -> impl Strategy<Value = String> {
     let odd = prop_oneof![
         Just("b64:"),
         Just("urn:uuid:"),

@@ -20,6 +20,7 @@ use polymq_contract::{
 use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, Now, UserName, VhostName};
 use polymq_mqtt::Mqtt;
+use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
 use polymq_xmpp::{Mechanisms, Settings, Xmpp};
 
@@ -43,6 +44,7 @@ struct State {
     broker: BrokerHandle,
     amqp: Amqp091,
     mqtt: Mqtt,
+    stomp: Stomp,
     xmpp: Xmpp,
     limits: Arc<Limits>,
     started: Instant,
@@ -70,6 +72,7 @@ struct Link {
 pub(crate) enum Speaks {
     Amqp,
     Mqtt,
+    Stomp,
     Xmpp,
 }
 
@@ -109,6 +112,7 @@ impl World {
         let protocol: &dyn Protocol = match speaks {
             Speaks::Amqp => &state.amqp,
             Speaks::Mqtt => &state.mqtt,
+            Speaks::Stomp => &state.stomp,
             Speaks::Xmpp => &state.xmpp,
         };
         let mut session = protocol.session(&peer, &state.limits, state.now());
@@ -171,6 +175,17 @@ impl World {
         counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
     }
 
+    /// A counter of the STOMP sessions.
+    pub(crate) fn stomp_count(&self, name: &str) -> u64 {
+        let counters = self.0.borrow().stomp.counters().snapshot();
+        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+    }
+
+    /// The time, in ms since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.0.borrow().now_ms
+    }
+
     /// A counter of the XMPP sessions.
     pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
         let counters = self.0.borrow().xmpp.counters().snapshot();
@@ -215,14 +230,14 @@ impl State {
     fn over(store: Arc<MemoryStore>, now_ms: u64) -> Self {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
-        let (amqp, mqtt) = (Amqp091::default(), Mqtt::default());
+        let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
         let xmpp = Xmpp::new(xmpp_settings());
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new(
-                amqp.formats().into_iter().chain(mqtt.formats()).chain(xmpp.formats()),
+                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats()].concat(),
             ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
@@ -237,7 +252,7 @@ impl State {
         let started = Instant::now();
         let links = Vec::new();
         broker.serve_mailboxes(DOMAIN);
-        let state = Self { store, broker, amqp, mqtt, xmpp, limits, started, now_ms, links };
+        let state = Self { store, broker, amqp, mqtt, stomp, xmpp, limits, started, now_ms, links };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());

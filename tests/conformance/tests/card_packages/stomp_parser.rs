@@ -1,5 +1,7 @@
-//! stomp-parser 0.8: what keeps it off the wire.
+//! stomp-parser 0.8: what keeps it off the wire, and what it reads as our codec does.
 
+use polymq_stomp::codec::{Bounds, Command, Frame, HeaderBounds, Splitter, Version, unescape};
+use proptest::{prelude::*, test_runner::RngSeed};
 use stomp_parser::client::{ClientFrame, SendFrame, SendFrameBuilder, SubscribeFrame};
 
 fn read(text: &str) -> Result<ClientFrame, String> {
@@ -71,4 +73,60 @@ fn builder_lets_a_value_bring_a_header_of_its_own() {
         .build();
     let bytes: Vec<u8> = frame.into();
     assert!(String::from_utf8_lossy(&bytes).contains("\ninjected:2\n"));
+}
+
+/// Headers and body of a frame as our codec reads it.
+fn ours(bytes: &[u8]) -> (Command, Vec<(String, String)>, Vec<u8>) {
+    let bounds = Bounds { head_bytes_max: 65_536, body_bytes_max: 65_536 };
+    let whole = Splitter::default().find(bytes, bounds).unwrap().unwrap();
+    let mut places = Vec::new();
+    let limits = HeaderBounds { headers_max: 128 };
+    let frame = Frame::parse(bytes, whole, Version::V12, limits, &mut places).unwrap();
+    let meant = |raw| unescape(raw, Version::V12).unwrap().into_owned();
+    let headers = frame.raw_headers().map(|(name, value)| (meant(name), meant(value)));
+    (frame.command, headers.collect(), frame.body.to_vec())
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..Default::default()
+    })]
+
+    /// Texts hold what both sides read: no escapes, nothing empty.
+    #[test]
+    fn plain_send_is_read_as_we_read_it(
+        destination in "/queue/[a-z0-9.]{1,20}",
+        custom in "[a-zA-Z0-9 .]{0,20}[a-z]",
+        body in "[ -~]{1,60}",
+    ) {
+        let text = format!("SEND\ndestination:{destination}\nx-custom:{custom}\n\n{body}\0");
+        let theirs = send(&text);
+        let (command, headers, ours) = ours(text.as_bytes());
+        prop_assert_eq!(command, Command::Send);
+        prop_assert_eq!(find(&headers, "destination"), Some(theirs.destination().value()));
+        prop_assert_eq!(find(&headers, "x-custom"), Some(custom.as_str()));
+        prop_assert_eq!(theirs.body(), Some(ours.as_slice()));
+    }
+
+    #[test]
+    fn plain_subscribe_is_read_as_we_read_it(
+        destination in "/topic/[a-z0-9.*#]{1,20}",
+        id in "[a-z0-9-]{1,10}",
+        ack in prop::sample::select(vec!["auto", "client", "client-individual"]),
+    ) {
+        let text = format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\nack:{ack}\n\n\0");
+        let theirs = subscribe(&text);
+        let (command, headers, _) = ours(text.as_bytes());
+        prop_assert_eq!(command, Command::Subscribe);
+        prop_assert_eq!(find(&headers, "destination"), Some(theirs.destination().value()));
+        prop_assert_eq!(find(&headers, "id"), Some(theirs.id().value()));
+        prop_assert_eq!(find(&headers, "ack"), Some(ack));
+    }
 }

@@ -134,3 +134,23 @@ fn go_paho_5() -> Result<()> {
 fn java_amqp_client() -> Result<()> {
     run_script(Client::Java("RabbitClient"), Speaks::Amqp)
 }
+
+#[test]
+fn python_stomp_py() -> Result<()> {
+    run_script(Client::Python("stomp_stomppy.py"), Speaks::Stomp)
+}
+
+#[test]
+fn python_stomp_cross_protocol() -> Result<()> {
+    run_script(Client::Python("stomp_cross.py"), Speaks::All)
+}
+
+#[test]
+fn node_stompjs() -> Result<()> {
+    run_script(Client::Node("stomp_stompjs.js"), Speaks::Stomp)
+}
+
+#[test]
+fn perl_net_stomp() -> Result<()> {
+    run_script(Client::Perl("stomp_net.pl", "Net/Stomp.pm"), Speaks::Stomp)
+}
