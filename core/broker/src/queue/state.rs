@@ -266,11 +266,15 @@ impl State {
         if self.rules.overflow != Overflow::DropHead || !self.rules.is_bounded() {
             return;
         }
+        let mut has_dropped = false;
         while self.rules.is_exceeded(self.ready_len(), self.bytes()) {
-            let Some(at) = self.lanes.iter().rposition(|lane| lane.len() > 0) else { return };
-            let Some(entry) = self.pop_lane(at) else { return };
+            let Some(at) = self.lanes.iter().rposition(|lane| lane.len() > 0) else { break };
+            let Some(entry) = self.pop_lane(at) else { break };
             self.depart(entry, "maxlen");
-            // What has come to the head may have expired.
+            has_dropped = true;
+        }
+        // What has come to the head may have expired.
+        if has_dropped {
             self.expire_heads(now_ms);
         }
     }
