@@ -237,6 +237,10 @@ impl Run {
     }
 
     fn set_policy(&mut self, length: Option<u8>) -> Given {
+        // The same when the restart came first.
+        if self.model.config.retry.is_some() && self.has_restarted && length.is_some() {
+            return Given::default();
+        }
         let (vhost, moment) = (VhostName::new("/").unwrap(), self.world.now());
         let broker = &self.world.broker;
         match length {
