@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     thread,
     time::{Duration, Instant},
 };
@@ -227,10 +227,19 @@ fn dead_letters_arrive_once_over_kills() {
 fn move_by_transactions(client: &mut Amqp) -> Result<()> {
     client.call(&Method::new((90, 10)), (90, 11))?;
     client.consume("from", 50)?;
+    // Deliveries that came before the answer to a commit.
+    let mut early = VecDeque::new();
     loop {
         let mut last = 0;
         for _ in 0..10 {
-            let Some(Incoming::Delivery(delivery)) = client.next_event()? else { break };
+            let delivery = match early.pop_front() {
+                Some(delivery) => delivery,
+                None => match client.next_event()? {
+                    Some(Incoming::Delivery(delivery)) => delivery,
+                    Some(other) => bail!("{other:?} for a consumer"),
+                    None => break,
+                },
+            };
             client.send(&amqp::publish("", "to", &delivery.body))?;
             last = delivery.tag;
         }
@@ -238,19 +247,13 @@ fn move_by_transactions(client: &mut Amqp) -> Result<()> {
             return Ok(());
         }
         client.ack(last, true)?;
-        // Deliveries may come before the answer; they are given back with the connection.
         client.send(&Method::new((90, 20)).frame(CHANNEL))?;
-        let mut early = Vec::new();
         loop {
             match client.next_event()? {
                 Some(Incoming::Method((90, 21), _)) => break,
-                Some(Incoming::Delivery(delivery)) => early.push(delivery),
+                Some(Incoming::Delivery(delivery)) => early.push_back(delivery),
                 other => bail!("{other:?} for a commit"),
             }
-        }
-        for delivery in early {
-            client.send(&amqp::publish("", "to", &delivery.body))?;
-            client.ack(delivery.tag, false)?;
         }
     }
 }
