@@ -88,6 +88,8 @@ impl ReadFailure {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     level: u8,
+    /// Everything before this was on the disk when the page was asked for.
+    until: Seq,
     generation: u64,
     now_ms: u64,
 }
@@ -97,7 +99,7 @@ impl Queue {
     /// the queue's lock, because an engine may answer at once.
     pub(super) fn fill(self: &Arc<Self>, now_ms: u64) {
         loop {
-            let (at, level, generation, limit) = {
+            let (at, asked, limit) = {
                 let mut state = self.state.lock();
                 let Some((lane, from)) = state.page_wanted() else { return };
                 if self.read_failure.stands(now_ms) {
@@ -106,10 +108,11 @@ impl Queue {
                 let limit = state.window.page();
                 let Some(lane) = state.lanes.get_mut(lane) else { return };
                 lane.tail.reading = Reading::Asking;
-                ((lane.log, from), lane.level, lane.tail.generation, limit)
+                let (level, generation) = (lane.level, lane.tail.generation);
+                let asked = Asked { level, until: Seq(lane.tail.until), generation, now_ms };
+                ((lane.log, from), asked, limit)
             };
-            let queue = self.clone();
-            let asked = Asked { level, generation, now_ms };
+            let (queue, level) = (self.clone(), asked.level);
             let reply = Box::new(move |page| queue.on_page(page, asked));
             self.committer.read(at.0, at.1, limit, reply);
             let mut state = self.state.lock();
@@ -197,6 +200,9 @@ impl Queue {
 
     fn take(self: &Arc<Self>, mut page: Page, asked: Asked) {
         let now_ms = asked.now_ms;
+        // A page that ends with the log says nothing of what has come to the disk since.
+        let last = page.entries.last().map_or(Seq(0), |entry| Seq(entry.at.seq().0 + 1));
+        page.next = page.next.or_else(|| Some(asked.until.max(last)));
         let mut state = self.state.lock();
         state.window = self.home.budget.window();
         let window = state.window;

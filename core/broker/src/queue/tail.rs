@@ -49,7 +49,7 @@ pub(super) struct Page {
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     from: u64,
-    until: u64,
+    pub(super) until: u64,
     /// Messages on the disk, and the bytes of their bodies; may be too high after a batch was
     /// refused, and is exact again when the disk has been read to its end.
     count: u64,

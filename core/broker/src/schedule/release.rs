@@ -79,6 +79,8 @@ impl Core {
                 }
                 drop(inner);
                 core.release(&vhost, &entries, page, now);
+                // The rest does not wait for the next tick.
+                core.release_due(&vhost, now);
             };
             self.committer.read_at(&wanted, Box::new(answer));
             let mut inner = vhost.schedule.0.lock();
