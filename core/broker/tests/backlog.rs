@@ -5,7 +5,7 @@
 mod world;
 
 use polymq_contract::{Command, Outcome};
-use polymq_model::{RequestId, Seq, Value};
+use polymq_model::{Limits, RequestId, Seq, Value};
 use polymq_store::{OwnerId, ShardId, wait};
 use world::{Client, World, message, publish, publish_of};
 
@@ -263,4 +263,30 @@ fn damaged(first: u64, last: u64, skips: bool) -> World {
     let last = Seq(log.floor.0 + last);
     world.store.faults().damage(Some((log.id, first, last)));
     if skips { world.restart_skipping_damage() } else { world.restart() }
+}
+
+#[test]
+fn what_comes_to_the_disk_while_a_page_is_read_is_not_passed_over() {
+    let limits = Limits { queue_messages_in_memory_max: 8, ..Limits::default() };
+    let world = World::with_limits(limits);
+    let (mut client, mut publisher) = (world.connect(), world.connect());
+    client.queue("q");
+    fill(&mut publisher, 0, 20);
+    world.store.faults().delay_pages(true);
+    client.consume("q", 1, 0);
+    let mut got = drain(&mut client, 1);
+    for number in 20..60 {
+        // Each is on the disk before the next comes.
+        fill(&mut publisher, number, number + 1);
+        if number % 4 > 0 {
+            continue;
+        }
+        world.store.faults().release_page();
+        got.extend(drain(&mut client, 1));
+    }
+    got.extend(drain(&mut client, 1));
+    while world.store.faults().release_page() {
+        got.extend(drain(&mut client, 1));
+    }
+    assert_eq!(got, numbers(0, 60));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use polymq_store::{Batch, Durability, LogId, Reply, Seq, ShardBatch, StoreError};
+use polymq_store::{Batch, Durability, LogId, Page, Reply, Seq, ShardBatch, StoreError};
 
 /// What the store does wrong from now on. Submissions are counted from 1, over all openings.
 #[derive(Default)]
@@ -20,6 +20,8 @@ struct Inner {
     fail_all: Option<StoreError>,
     is_delaying: bool,
     delayed: VecDeque<(Batch, Reply<ShardBatch>)>,
+    is_slow_to_read: bool,
+    slow_pages: VecDeque<(Result<Page, StoreError>, Reply<Page>)>,
     unreadable: Option<(LogId, Seq, Seq)>,
 }
 
@@ -90,6 +92,28 @@ impl Faults {
     /// How well the latest batch was to be kept, if there was one.
     pub fn last_wanted(&self) -> Option<Durability> {
         self.inner.lock().last_wanted
+    }
+
+    /// Holds back what is read, as it was at that time, until
+    /// [`Faults::release_page`](Self::release_page).
+    pub fn delay_pages(&self, delay: bool) {
+        self.inner.lock().is_slow_to_read = delay;
+    }
+
+    /// Answers the oldest read that is held back; false when there is none.
+    pub fn release_page(&self) -> bool {
+        let slow = self.inner.lock().slow_pages.pop_front();
+        slow.map(|(page, reply)| reply(page)).is_some()
+    }
+
+    /// Answers a read, now or later.
+    pub(crate) fn answer(&self, page: Result<Page, StoreError>, reply: Reply<Page>) {
+        let mut inner = self.inner.lock();
+        if inner.is_slow_to_read {
+            return inner.slow_pages.push_back((page, reply));
+        }
+        drop(inner);
+        reply(page);
     }
 
     pub(crate) fn take_delayed(&self) -> Option<(Batch, Reply<ShardBatch>)> {

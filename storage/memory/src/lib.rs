@@ -210,7 +210,7 @@ impl Store for MemoryStore {
                 page.messages.push(message(id, log, seq, kept));
             }
         }
-        reply(damage.map_or(Ok(page), Err));
+        self.faults.answer(damage.map_or(Ok(page), Err), reply);
     }
 
     fn read_at(&self, messages: &[MessageRef], reply: Reply<Page>) {
