@@ -200,7 +200,7 @@ impl BrokerHandle {
                 counts: queue.counts(),
                 paused: queue.is_paused(),
                 dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
-                policies: vhost.policies.lock().names_of(queue.name.as_str(), &queue.settings),
+                policies: queue.rules().policies,
             }));
         }
         views.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));

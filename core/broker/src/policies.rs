@@ -223,21 +223,15 @@ impl Policies {
     pub(crate) fn rules_of(&self, name: &str, settings: &QueueSettings) -> Rules {
         let user = self.for_queue(PolicyKind::User, name, settings.is_quorum);
         let operator = self.for_queue(PolicyKind::Operator, name, settings.is_quorum);
+        let name_of = |found: Option<(&str, &Policy)>| found.map(|(name, _)| name.to_owned());
         let wishes =
             |found: Option<(&str, &Policy)>| found.map(|(_, policy)| policy.wishes.clone());
+        let policies = (name_of(user), name_of(operator));
         let (user, operator) = (wishes(user), wishes(operator));
-        Rules::of(&settings.wishes, user.as_ref(), operator.as_ref(), settings.is_quorum)
-    }
-
-    /// The names of the policy and of the operator policy of a queue.
-    pub(crate) fn names_of(
-        &self,
-        name: &str,
-        settings: &QueueSettings,
-    ) -> (Option<String>, Option<String>) {
-        let name_of =
-            |kind| self.for_queue(kind, name, settings.is_quorum).map(|(name, _)| name.to_owned());
-        (name_of(PolicyKind::User), name_of(PolicyKind::Operator))
+        let mut rules =
+            Rules::of(&settings.wishes, user.as_ref(), operator.as_ref(), settings.is_quorum);
+        rules.policies = policies;
+        rules
     }
 
     /// The alternate exchange that a policy gives an exchange.
@@ -287,7 +281,7 @@ mod tests {
         let settings = QueueSettings::default();
         assert_eq!(policies.rules_of("q1", &settings).ttl_ms, Some(20));
         assert_eq!(policies.rules_of("x", &settings).ttl_ms, None);
-        assert_eq!(policies.names_of("q1", &settings), (Some("b".to_owned()), None));
+        assert_eq!(policies.rules_of("q1", &settings).policies, (Some("b".to_owned()), None));
     }
 
     #[test]

@@ -21,9 +21,7 @@ mod text;
 mod types;
 mod write;
 
-pub use death::{
-    annotation_headers, annotation_text_headers, decode_annotations, encode_annotations,
-};
+pub use death::{annotation_headers, annotation_text_headers};
 pub use event::{event_from_bare_names, event_from_prefixed_names, event_to_bare_names};
 pub use ident::{ident_from_bytes, ident_from_text, ident_kind, ident_to_bytes, ident_to_text};
 pub use json::{value_from_json, value_to_json};

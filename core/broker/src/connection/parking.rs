@@ -89,9 +89,11 @@ impl BrokerConnection {
         };
         self.parked.bytes += bytes;
         self.core.parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.parked.waiting.is_empty() {
+            self.record_parked(true);
+        }
         let since = now.instant;
         self.parked.waiting.push_back(Waiting { since, bytes, is_of_channel, what });
-        self.record_parked(true);
     }
 
     /// The broker wakes connections on which something waits.

@@ -141,6 +141,8 @@ fn dead_letter(arguments: &Arguments<'_>) -> Result<Option<DeadLetterTo>, Refusa
 /// What holds for a queue now.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Rules {
+    /// The names of the policy and of the operator policy that have a part in them.
+    pub(crate) policies: (Option<String>, Option<String>),
     /// How long a message may wait here.
     pub(crate) ttl_ms: Option<u64>,
     /// How long the queue stays without use.
@@ -193,6 +195,7 @@ impl Rules {
         let timeout = |wishes: &Wishes| wishes.consumer_timeout_ms.map(timeout_or_never);
         let default_timeout = is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS);
         Self {
+            policies: (None, None),
             ttl_ms: least(|wishes| wishes.ttl_ms),
             expires_ms: least(|wishes| wishes.expires_ms),
             length_max: least(|wishes| wishes.length_max),

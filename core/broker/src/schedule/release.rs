@@ -53,7 +53,12 @@ impl Core {
         if self.committer.is_refused() {
             return;
         }
-        for _ in 0..ROUNDS_MAX {
+        self.release_rounds(vhost, now, ROUNDS_MAX);
+    }
+
+    /// The same, for so many batches, on whichever thread the store answers.
+    fn release_rounds(&self, vhost: &Arc<Vhost>, now: Now, rounds: usize) {
+        for left in (0..rounds).rev() {
             let mut inner = vhost.schedule.0.lock();
             if inner.due.is_empty() || !matches!(inner.releasing, Releasing::No) {
                 return;
@@ -80,7 +85,7 @@ impl Core {
                 drop(inner);
                 core.release(&vhost, &entries, page, now);
                 // The rest does not wait for the next tick.
-                core.release_due(&vhost, now);
+                core.release_rounds(&vhost, now, left);
             };
             self.committer.read_at(&wanted, Box::new(answer));
             let mut inner = vhost.schedule.0.lock();

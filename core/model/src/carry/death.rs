@@ -1,4 +1,4 @@
-//! What the broker knows about a message, as headers and as stored bytes.
+//! What the broker knows about a message, as headers.
 
 use super::text::value_to_text;
 use crate::{
@@ -6,9 +6,6 @@ use crate::{
     message::{Annotations, Death},
     value::{Table, Value},
 };
-
-/// First of the stored bytes; the rest is JSON.
-const STORED_VERSION: u8 = 1;
 
 /// The headers that show a dead-letter record and a delay, typed as AMQP clients expect them.
 pub fn annotation_headers(annotations: &Annotations) -> Table {
@@ -60,21 +57,4 @@ fn death(death: &Death) -> Value {
         shown.push(("detail".to_owned(), text(detail)));
     }
     Value::Map(shown)
-}
-
-/// The bytes that [`Message::from_stored`](crate::Message::from_stored) gives back.
-pub fn encode_annotations(annotations: &Annotations) -> Vec<u8> {
-    let mut out = vec![STORED_VERSION];
-    // Writing to memory cannot fail, and there is no map whose keys could be no strings.
-    let _ = serde_json::to_writer(&mut out, annotations);
-    out
-}
-
-/// Reads stored annotations; `None` when they are empty, of a later version, or damaged.
-pub fn decode_annotations(bytes: &[u8]) -> Option<Annotations> {
-    let (version, json) = bytes.split_first()?;
-    if *version != STORED_VERSION {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
 }
