@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod filter;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
@@ -37,4 +38,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_xml", xmpp::xml),
     ("topic", topic::topic),
     ("record", record::record),
+    ("filter", filter::filter),
 ];
