@@ -9,14 +9,18 @@ pub mod access;
 mod admin;
 mod blocking;
 mod broker;
+mod browse;
 mod chance;
 mod client_session;
 mod connection;
 mod core;
 mod counters;
+mod dead_letters;
 mod declare;
 mod definitions;
+mod explain;
 mod hash;
+mod jobs;
 mod login;
 mod mailbox;
 mod policies;
@@ -35,11 +39,17 @@ mod vhost_deletion;
 
 pub use access::{Access, PermissionRecord, UserRecord};
 pub use broker::{BrokerHandle, QueueView};
+pub use browse::{BROWSE_MESSAGES_MAX, Browse, BrowseFrom, Browsed, BrowsedMessage, MessageFields};
 pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
+pub use dead_letters::{DeadLetterGroup, DeadLetters};
+pub use explain::{Explained, Step};
+pub use jobs::{
+    JobPreview, JobRecord, JobSpec, JobState, JobStep, MoveTo, RefusedMessage, Via, Work,
+};
 pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
-pub use queue::QueueCounts;
+pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

@@ -5,6 +5,7 @@ mod exchange;
 mod queue;
 
 pub(crate) use binding::check_source;
+pub(crate) use queue::no_queue;
 use std::fmt::Display;
 
 use polymq_contract::{Refusal, RefusalKind};
