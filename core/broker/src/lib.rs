@@ -24,6 +24,7 @@ mod jobs;
 mod login;
 mod mailbox;
 mod policies;
+mod preview;
 mod publishing;
 mod queue;
 mod recover;

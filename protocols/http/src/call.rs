@@ -147,7 +147,6 @@ impl Call {
     /// The client of whoever asks, in no virtual host.
     ///
     /// Errors: nobody is shown, or the login is refused.
-    #[expect(dead_code, reason = "for operations that concern no virtual host")]
     pub(crate) async fn identity(&self) -> Result<Arc<Client>, Problem> {
         self.socket.client(&self.site, &self.headers, None).await
     }

@@ -97,6 +97,12 @@ impl BrokerHandle {
         self.0.jobs.0.lock().jobs.get(&id).map(|job| job.record.clone())
     }
 
+    /// True when somebody has asked for the end of a job, or it is known no more.
+    pub fn is_job_ending(&self, id: u64) -> bool {
+        let inner = self.0.jobs.0.lock();
+        inner.jobs.get(&id).is_none_or(|job| job.cancelled.load(Ordering::SeqCst))
+    }
+
     /// Ends a job before its next batch. What it has done stays. One that is over is forgotten.
     ///
     /// Errors: kind `NotFound`.
