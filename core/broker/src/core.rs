@@ -21,8 +21,10 @@ use crate::{
     login::Authenticator,
     mailbox::{DocumentKey, StoredDocument},
     queue::{Home, WindowBudget},
+    statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
     vhost::Vhost,
+    view::ConnectionFacts,
 };
 
 /// Fills a buffer with random bytes.
@@ -79,6 +81,13 @@ pub(crate) struct Core {
     pub(crate) parked_bytes: AtomicUsize,
     /// When the bytes of virtual hosts were added up, in ms since 1970.
     pub(crate) measured_ms: AtomicU64,
+    pub(crate) sampling: Sampling,
+    /// What was counted in virtual hosts that have gone.
+    pub(crate) retired: ActivityCounters,
+    /// The time of the last tick, in ms since 1970.
+    clock_ms: AtomicU64,
+    /// Connections that were told to go.
+    pub(crate) leaving: AtomicUsize,
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
@@ -97,6 +106,9 @@ pub(crate) struct ConnectionRecord {
     pub(crate) is_blocked: bool,
     /// Some of its publishes wait.
     pub(crate) has_parked: bool,
+    /// It was told to go; when it is cut if it has not, in ms since 1970.
+    pub(crate) leaves_by_ms: Option<u64>,
+    pub(crate) facts: Arc<ConnectionFacts>,
 }
 
 impl Core {
@@ -127,6 +139,10 @@ impl Core {
             alarmed: AtomicBool::new(false),
             parked_bytes: AtomicUsize::new(0),
             measured_ms: AtomicU64::new(0),
+            sampling: Sampling::default(),
+            retired: ActivityCounters::default(),
+            clock_ms: AtomicU64::new(0),
+            leaving: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),
@@ -141,6 +157,15 @@ impl Core {
 
     pub(crate) fn weak(&self) -> Weak<Self> {
         self.me.clone()
+    }
+
+    /// The time, a tick late at most, in ms since 1970; for whatever has no time of its own.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.clock_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_clock(&self, now_ms: u64) {
+        self.clock_ms.store(now_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -26,12 +26,14 @@ mod recover;
 mod retained;
 mod routing;
 mod schedule;
+mod statistics;
 mod stored_message;
 mod tenants;
 mod tick;
 mod topology;
 mod vhost;
 mod vhost_deletion;
+mod view;
 
 pub use access::{Access, PermissionRecord, UserRecord};
 pub use broker::{BrokerHandle, QueueView};
@@ -42,4 +44,8 @@ pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
+pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
+pub use view::{
+    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
+};
