@@ -42,6 +42,8 @@ pub(crate) struct Route {
     pub(crate) source: Option<Arc<ExchangeStatistics>>,
     /// How many queues are among the targets.
     pub(crate) queues: u64,
+    /// Subscribers left out because they may not read the topic.
+    pub(crate) denied: u64,
 }
 
 impl Route {
@@ -117,11 +119,14 @@ impl Routing<'_> {
         } else {
             cacheable = self.visit(chance, exchange, keys, &mut found);
         }
+        let denied = found.denied;
+        // Each message that is kept from somebody counts.
+        cacheable &= denied == 0;
         let targets = found.into_targets();
         let is_queue = |target: &&Target| matches!(target, Target::Queue(..));
         let queues = targets.iter().filter(is_queue).count() as u64;
         let source = self.topology.statistics_of(exchange);
-        Route { targets, cacheable, body_bytes_max: None, source, queues }
+        Route { targets, cacheable, body_bytes_max: None, source, queues, denied }
     }
 
     /// The mailbox of the user whose resource a key names.
@@ -150,16 +155,23 @@ impl Routing<'_> {
             seen.push(name.clone());
             let Some(exchange) = self.topology.exchange(name.as_str()) else { continue };
             let mut taken = false;
-            let mut take = |binding: &Binding| {
+            let mut take = |key: &str, binding: &Binding| {
                 taken = true;
                 match &binding.destination {
                     Destination::Queue(queue) => found.queue(queue),
                     Destination::Exchange(other) => next.push(other.clone()),
-                    Destination::Client(endpoint, options) => found.client(endpoint, *options),
+                    Destination::Client(endpoint, options) => {
+                        if endpoint.may_have(exchange.name.as_str(), key) {
+                            found.client(endpoint, *options);
+                        } else {
+                            found.denied += 1;
+                        }
+                    }
                 }
             };
             for key in keys.clone() {
                 let seen = Seen { key, message: self.message, chance };
+                let mut take = |binding: &Binding| take(key, binding);
                 cacheable &= !exchange.bindings.for_each_match(&exchange.spec, seen, &mut take);
                 if exchange.spec.kind.takes_one() {
                     break;
@@ -217,6 +229,8 @@ struct Found {
     publisher: ClientNumber,
     queues: SmallVec<[Arc<Queue>; 4]>,
     clients: SmallVec<[(Arc<ClientEndpoint>, Merged); 4]>,
+    /// Subscribers who may not read the topic.
+    denied: u64,
     /// Places by address, once there are many.
     index: std::collections::HashMap<usize, usize>,
 }

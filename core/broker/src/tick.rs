@@ -19,6 +19,8 @@ impl Core {
             self.tick_queues(&vhost, now);
             self.release_due(&vhost, now);
         }
+        self.end_logins(now.unix_ms);
+        self.end_bans(now.unix_ms);
         self.finish_deletions();
         self.cut_connections(now.unix_ms);
         self.tick_blocking(now.unix_ms);

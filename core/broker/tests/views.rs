@@ -199,7 +199,7 @@ fn a_connection_is_closed_with_a_reason_and_cut_when_it_stays() {
     let mut world = World::new();
     let mut client = world.connect();
     let id = only_connection(&world).id;
-    assert!(world.broker.close_connection(id, "maintenance", world.now()));
+    assert!(world.broker.close_connection(id, "maintenance"));
     let told = client.events().into_iter().any(|event| {
         matches!(event, Event::Closing { reason, shutdown: false } if &*reason == "maintenance")
     });
@@ -209,7 +209,7 @@ fn a_connection_is_closed_with_a_reason_and_cut_when_it_stays() {
     world.pass(1_100);
     assert!(client.outbox.is_evicted());
     client.disconnect();
-    assert!(!world.broker.close_connection(id, "again", world.now()));
+    assert!(!world.broker.close_connection(id, "again"));
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::{
 
 use parking_lot::Mutex;
 use polymq_contract::{Event, Introduction, Outbox, Peer, TrafficCounts};
-use polymq_model::{ConnectionId, Now, PublisherId, UserName, VhostName};
+use polymq_model::{ConnectionId, PublisherId, UserName, VhostName};
 
 use crate::{
     BrokerHandle,
-    core::Core,
+    core::{ConnectionRecord, Core},
     counters::add,
     queue::Group,
     statistics::{Activity, Ring, Sample, Span},
@@ -311,14 +311,10 @@ impl BrokerHandle {
 
     /// Tells a connection that it is closed, with a reason for its client; it is cut when it does
     /// not go within ten seconds. False when there is no such connection.
-    pub fn close_connection(&self, id: ConnectionId, reason: &str, now: Now) -> bool {
+    pub fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {
         let mut connections = self.0.connections.lock();
         let Some(record) = connections.get_mut(&id) else { return false };
-        if record.leaves_by_ms.is_none() {
-            record.leaves_by_ms = Some(now.unix_ms.saturating_add(LEAVE_MS));
-            self.0.leaving.fetch_add(1, Ordering::Relaxed);
-            record.outbox.push(Event::Closing { reason: reason.into(), shutdown: false });
-        }
+        self.0.send_away(record, reason);
         true
     }
 }
@@ -326,6 +322,15 @@ impl BrokerHandle {
 impl Core {
     pub(crate) fn connection_facts(&self) -> Vec<Arc<ConnectionFacts>> {
         self.connections.lock().values().map(|record| record.facts.clone()).collect()
+    }
+
+    /// Tells a connection to go, once.
+    pub(crate) fn send_away(&self, record: &mut ConnectionRecord, reason: &str) {
+        if record.leaves_by_ms.is_none() {
+            record.leaves_by_ms = Some(self.clock_ms().saturating_add(LEAVE_MS));
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+            record.outbox.push(Event::Closing { reason: reason.into(), shutdown: false });
+        }
     }
 
     /// Cuts the connections that were told to go and have not.
