@@ -76,7 +76,7 @@ impl BrokerHandle {
         let mut found = DeadLetters { exact: true, ..DeadLetters::default() };
         let mut groups = HashMap::new();
         for (name, queue) in dead_letter_queues(&vhost) {
-            if self.0.access.permit::<Read>(who, &vhost.name, "queue", &name).is_err() {
+            if self.0.permit::<Read>(who, &vhost, "queue", &name).is_err() {
                 continue;
             }
             found.exact &= self.0.group_letters(&queue, scan_max, &mut groups, now)?;

@@ -7,10 +7,10 @@ use polymq_model::{Message, Now, VhostName};
 
 use crate::{
     BrokerHandle,
-    access::{Principal, Write},
+    access::Principal,
     chance::Chance,
     queue::Queue,
-    routing::{Routing, Target, Watch, check_publishable},
+    routing::{Routing, Target, Watch},
     topology::{Binding, Destination, Exchange, ExchangeKind, unmet_header},
     vhost::Vhost,
 };
@@ -75,11 +75,9 @@ impl BrokerHandle {
         let mut explained = Explained::default();
         let exchange = message.exchange();
         let shown = if exchange.is_empty() { "amq.default" } else { exchange };
-        let permitted = self
-            .0
-            .access
-            .permit::<Write>(who, &vhost.name, "exchange", exchange)
-            .and_then(|_| check_publishable(&vhost, &vhost.topology.load(), exchange));
+        let keys = std::iter::once(message.key());
+        let keys = keys.chain(message.extra_keys().iter().map(|key| &**key));
+        let permitted = self.0.check_may_publish(who, &vhost, exchange, keys);
         let step = |outcome, code| Step::new("permission", shown, outcome, code);
         match permitted {
             Ok(()) => explained.steps.push(step("allowed", "may_write").with("user", &who.user)),

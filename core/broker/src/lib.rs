@@ -7,6 +7,7 @@
 
 pub mod access;
 mod admin;
+mod bans;
 mod blocking;
 mod broker;
 mod browse;
@@ -23,22 +24,31 @@ mod hash;
 mod jobs;
 mod login;
 mod mailbox;
+mod management;
 mod policies;
 mod preview;
 mod publishing;
 mod queue;
 mod recover;
 mod retained;
+mod rights;
 mod routing;
 mod schedule;
+mod statistics;
 mod stored_message;
 mod tenants;
 mod tick;
+mod tokens;
 mod topology;
 mod vhost;
 mod vhost_deletion;
+mod view;
 
-pub use access::{Access, PermissionRecord, UserRecord};
+pub use access::{
+    Access, Credentials, Grant, PermissionQuestion, PermissionRecord, Principal, Role, Tags,
+    TopicPermissionRecord, TopicSyntax, UserRecord, Verdict,
+};
+pub use bans::{Ban, BanTarget, BanView};
 pub use broker::{BrokerHandle, QueueView};
 pub use browse::{BROWSE_MESSAGES_MAX, Browse, BrowseFrom, Browsed, BrowsedMessage, MessageFields};
 pub use core::{Entropy, Parts};
@@ -48,9 +58,18 @@ pub use explain::{Explained, Step};
 pub use jobs::{
     JobPreview, JobRecord, JobSpec, JobState, JobStep, MoveTo, RefusedMessage, Via, Work,
 };
-pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
+pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
+pub use management::{
+    AuditEntry, AuditSink, Manager, PermissionView, TopicPermissionView, UserChange, UserView,
+};
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
+pub use preview::PolicyMatches;
 pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
+pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
+pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
+pub use view::{
+    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
+};

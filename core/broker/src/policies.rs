@@ -158,6 +158,24 @@ impl Policy {
     }
 }
 
+/// What a policy that may not be there yet would match.
+pub(crate) struct Matching(Policy);
+
+impl Matching {
+    /// Errors: kind `Invalid` with everything that is wrong.
+    pub(crate) fn of(record: &PolicyRecord) -> Result<Self, Refusal> {
+        Policy::compile("new", record.clone()).map(Self)
+    }
+
+    pub(crate) fn queue(&self, name: &str, is_quorum: bool) -> bool {
+        self.0.record.apply_to.takes_queue(is_quorum) && self.0.matches(name)
+    }
+
+    pub(crate) fn exchange(&self, name: &str) -> bool {
+        self.0.record.apply_to.takes_exchanges() && self.0.matches(name)
+    }
+}
+
 /// Why a key of a definition cannot stand.
 fn check(key: &str, value: &Value) -> Option<String> {
     if key == ALTERNATE {
@@ -234,11 +252,25 @@ impl Policies {
         rules
     }
 
-    /// The alternate exchange that a policy gives an exchange.
-    pub(crate) fn alternate_of(&self, exchange: &str) -> Option<String> {
+    /// What a policy says.
+    pub(crate) fn definition(&self, kind: PolicyKind, name: &str) -> Option<Table> {
+        self.of(kind).get(name).map(|policy| policy.record.definition.clone())
+    }
+
+    /// The name of the policy that applies to an exchange.
+    pub(crate) fn policy_of_exchange(&self, exchange: &str) -> Option<String> {
+        self.for_exchange(exchange).map(|(name, _)| name.to_owned())
+    }
+
+    fn for_exchange(&self, exchange: &str) -> Option<(&str, &Policy)> {
         let is_match =
             |policy: &Policy| policy.record.apply_to.takes_exchanges() && policy.matches(exchange);
-        let (_, policy) = best(&self.users, is_match)?;
+        best(&self.users, is_match)
+    }
+
+    /// The alternate exchange that a policy gives an exchange.
+    pub(crate) fn alternate_of(&self, exchange: &str) -> Option<String> {
+        let (_, policy) = self.for_exchange(exchange)?;
         find(&policy.record.definition, ALTERNATE)?.as_str().map(str::to_owned)
     }
 }

@@ -27,7 +27,7 @@ fn fill(client: &mut Client, from: u64, to: u64) {
 }
 
 fn guest() -> Principal {
-    Principal { user: UserName::new("guest").unwrap(), impersonator: false }
+    Principal::of_user(UserName::new("guest").unwrap())
 }
 
 fn browse(world: &World, browse: &Browse) -> Browsed {
@@ -239,7 +239,7 @@ fn a_look_needs_the_right_to_read() {
     let user = UserName::new("writer").unwrap();
     let record = PermissionRecord { read: String::new(), ..PermissionRecord::all() };
     world.broker.put_permission(vhost.clone(), user.clone(), record, false).unwrap();
-    let who = Principal { user, impersonator: false };
+    let who = Principal::of_user(user);
     let look =
         |who, queue| world.broker.browse(who, &vhost, queue, &Browse::default(), world.now());
     assert_eq!(look(&who, "q").unwrap_err().kind, RefusalKind::Denied);

@@ -10,7 +10,7 @@ use polymq_model::{Message, UserName, Value, VhostName};
 use world::{World, message, with_headers};
 
 fn explain_as(world: &World, user: &str, message: &Message) -> Explained {
-    let who = Principal { user: UserName::new(user).unwrap(), impersonator: false };
+    let who = Principal::of_user(UserName::new(user).unwrap());
     let vhost = VhostName::new("/").unwrap();
     world.broker.explain(&who, &vhost, message, world.now()).unwrap()
 }

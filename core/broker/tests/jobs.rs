@@ -20,7 +20,7 @@ fn small_window() -> World {
 }
 
 fn guest() -> Principal {
-    Principal { user: UserName::new("guest").unwrap(), impersonator: false }
+    Principal::of_user(UserName::new("guest").unwrap())
 }
 
 fn spec(work: Work) -> JobSpec {
@@ -309,7 +309,7 @@ fn a_job_keeps_to_its_rate_and_may_do_only_what_its_user_may() {
     let user = UserName::new("reader").unwrap();
     let record = PermissionRecord { write: String::new(), ..PermissionRecord::all() };
     world.broker.put_permission(vhost, user.clone(), record, false).unwrap();
-    let who = Principal { user, impersonator: false };
+    let who = Principal::of_user(user);
     let start = |work| world.broker.start_job(&who, spec(work), world.now());
     let refused = start(Work::Move(to_queue("to"))).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Denied);

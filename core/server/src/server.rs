@@ -133,8 +133,7 @@ impl Running {
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
             admin.keep(data_dir)?;
         }
-        let users = running.broker.clone();
-        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+        logins.find_users_in(running.broker.clone());
         let watched = Watch {
             store: Arc::clone(&store),
             alarms,

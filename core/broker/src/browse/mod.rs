@@ -154,7 +154,7 @@ impl Core {
         queue: &str,
     ) -> Result<Arc<Queue>, Refusal> {
         let vhost = self.vhost(vhost.as_str())?;
-        self.access.permit::<Read>(who, &vhost.name, "queue", queue)?;
+        self.permit::<Read>(who, &vhost, "queue", queue)?;
         let found = vhost.topology.load().queue(queue).cloned();
         found.ok_or_else(|| crate::declare::no_queue(&vhost, queue))
     }

@@ -38,7 +38,7 @@ impl Difference {
     }
 
     /// The refusal that names it, in the words of RabbitMQ, which people search for.
-    fn refuse(&self, what: &str, object: &str, vhost: &Vhost) -> Refusal {
+    pub(crate) fn refuse(&self, what: &str, object: &str, vhost: &Vhost) -> Refusal {
         let Self { name, text } = self;
         Refusal::new(
             RefusalKind::Conflict,

@@ -38,7 +38,7 @@ impl Core {
             }
             Work::Move(MoveTo::Exchange { exchange, .. })
             | Work::Copy(MoveTo::Exchange { exchange, .. }) => {
-                self.access.permit::<Write>(who, &vhost.name, "exchange", exchange)?;
+                self.permit::<Write>(who, &vhost, "exchange", exchange)?;
                 check_publishable(&vhost, &vhost.topology.load(), exchange)
             }
         }
@@ -50,7 +50,7 @@ impl Core {
         vhost: &Arc<Vhost>,
         queue: &str,
     ) -> Result<Arc<Queue>, Refusal> {
-        self.access.permit::<Write>(who, &vhost.name, "queue", queue)?;
+        self.permit::<Write>(who, vhost, "queue", queue)?;
         let found = vhost.topology.load().queue(queue).cloned();
         found.ok_or_else(|| crate::declare::no_queue(vhost, queue))
     }
@@ -153,7 +153,7 @@ impl Core {
         let queue = self.writable_queue(who, vhost, queue)?;
         let matched = Matched { qos: 2, ..Matched::default() };
         let targets = [Target::Queue(queue, matched)].into_iter().collect();
-        Ok(Route { targets, cacheable: false, body_bytes_max: None })
+        Ok(Route { targets, ..Route::default() })
     }
 
     /// Errors: kind `NotFound` when no queue takes it, for what is only sent on would be lost.
@@ -165,9 +165,8 @@ impl Core {
         exchange: &str,
         keys: &[&str],
     ) -> Result<(Message, Route), Refusal> {
-        self.access.permit::<Write>(who, &vhost.name, "exchange", exchange)?;
+        self.check_may_publish(who, vhost, exchange, keys.iter().copied())?;
         let topology = vhost.topology.load();
-        check_publishable(vhost, &topology, exchange)?;
         let key = keys.first().copied().unwrap_or_default();
         let mut moved = message.moved_to(exchange, key);
         if let Some(annotations) = message.annotations() {
