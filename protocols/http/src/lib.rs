@@ -16,6 +16,7 @@ mod front;
 mod health;
 mod identity;
 mod json;
+mod leases;
 mod metrics;
 mod openapi;
 mod origin;
@@ -149,6 +150,7 @@ pub(crate) struct Site {
     settings: Settings,
     traffic: serve::Traffic,
     request_ids: front::RequestIds,
+    leases: Arc<leases::Leases>,
 }
 
 impl Site {
@@ -159,6 +161,7 @@ impl Site {
             watched,
             traffic: serve::Traffic::new(settings.connections_max),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
+            leases: Arc::new(leases::Leases::new(&settings.entropy)),
             settings,
         }
     }

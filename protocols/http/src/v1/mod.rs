@@ -2,6 +2,7 @@
 
 mod documents;
 mod publish;
+mod receive;
 
 use crate::api::Api;
 
@@ -11,4 +12,9 @@ pub(crate) fn api() -> Api {
         .route(&publish::TO_EXCHANGE, publish::to_exchange)
         .route(&publish::TO_QUEUE, publish::to_queue)
         .route(&publish::MANY, publish::many)
+        .route(&receive::RECEIVE, receive::receive)
+        .route(&receive::ACK, receive::ack)
+        .route(&receive::NACK, receive::nack)
+        .route(&receive::EXTEND, receive::extend)
+        .route(&receive::DELETE, receive::delete)
 }
