@@ -113,6 +113,12 @@ impl Client {
         self.line.ask(command).await
     }
 
+    /// Parts from the broker at once. Deliveries that are not settled go back without counting as
+    /// failed.
+    pub(crate) fn end(&self, reason: &str) {
+        self.line.end(reason);
+    }
+
     /// Settles deliveries.
     pub(crate) fn settle(&self, settlements: impl IntoIterator<Item = Settlement>) {
         self.line.order(|side| {

@@ -3,8 +3,11 @@
 mod documents;
 mod publish;
 mod receive;
+mod subscribe;
 
 use crate::api::Api;
+
+pub(crate) use subscribe::Readers;
 
 /// All operations.
 pub(crate) fn api() -> Api {
@@ -17,4 +20,5 @@ pub(crate) fn api() -> Api {
         .route(&receive::NACK, receive::nack)
         .route(&receive::EXTEND, receive::extend)
         .route(&receive::DELETE, receive::delete)
+        .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
 }
