@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use polymq_broker::BrokerHandle;
+use polymq_broker::{BrokerHandle, Principal};
 use polymq_contract::{
     Answer, Broker, CancelReason, Command, Consume, Delivery, DeliveryRange, Login, Outbox,
     Outcome, Peer, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
@@ -27,8 +27,7 @@ use waiters::Waits;
 /// A client of the broker that has logged in.
 pub(crate) struct Client {
     line: Line,
-    user: UserName,
-    impersonator: bool,
+    who: Principal,
 }
 
 /// Why a client is of no use any more.
@@ -71,26 +70,34 @@ impl Client {
         outbox_bytes_max: usize,
     ) -> Result<Self, Refusal> {
         let outbox = Arc::new(Outbox::new(outbox_bytes_max));
-        let line = Line::new(broker.connect("http", peer, &outbox)?, outbox);
+        let line = Line::new(broker.connect("http", peer, &outbox)?, outbox.clone());
         let login = Box::new(login);
         let answer = line.ask(|request| Command::Authenticate { request, login }).await?;
-        let Answer::Authenticated { user, impersonator, .. } = answer else {
+        let Answer::Authenticated { .. } = answer else {
             return Err(Refusal::new(RefusalKind::LoginFailed, "the login takes several steps"));
         };
+        let who = broker.principal_of(&outbox).ok_or_else(|| {
+            Refusal::new(RefusalKind::LoginFailed, "the connection was closed during the login")
+        })?;
         if vhost.is_some() {
             line.ask(|request| Command::OpenVhost { request, vhost }).await?;
         }
-        Ok(Self { line, user, impersonator })
+        Ok(Self { line, who })
     }
 
     /// Who has logged in.
     pub(crate) fn user(&self) -> &UserName {
-        &self.user
+        &self.who.user
+    }
+
+    /// Who has logged in, with what a token leaves of the user's rights.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.who
     }
 
     /// The user may send in the name of others.
     pub(crate) fn is_impersonator(&self) -> bool {
-        self.impersonator
+        self.who.impersonator
     }
 
     /// Why the client ends, if it does.
@@ -111,6 +118,12 @@ impl Client {
         command: impl FnOnce(RequestId) -> Command,
     ) -> Result<Answer, Refusal> {
         self.line.ask(command).await
+    }
+
+    /// Parts from the broker at once. Deliveries that are not settled go back without counting as
+    /// failed.
+    pub(crate) fn end(&self, reason: &str) {
+        self.line.end(reason);
     }
 
     /// Settles deliveries.
@@ -284,14 +297,6 @@ impl Deliveries {
         tokio::time::timeout(time, self.next()).await.ok()
     }
 
-    /// What has come already.
-    pub(crate) fn now(&mut self) -> Option<Box<Delivery>> {
-        self.client.line.look(|side| match side.waiters.get_mut(self.place) {
-            Some(Waits::Consumer { arrived, .. }) => arrived.pop_front().map(Box::new),
-            _ => None,
-        })
-    }
-
     /// As [`Deliveries::next`].
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let place = self.place;
@@ -310,11 +315,11 @@ impl Deliveries {
         polled.map(|told| told.unwrap_or_else(Next::Ended))
     }
 
-    /// Stops the consumer; what has come and was not taken is returned to the queue. What was taken
-    /// stays unsettled.
-    pub(crate) fn stop(&mut self) {
+    /// Stops the consumer, and returns what has come and was not taken. All that was taken stays
+    /// unsettled.
+    pub(crate) fn finish(&mut self) -> Vec<Delivery> {
         if !std::mem::replace(&mut self.is_open, false) {
-            return;
+            return Vec::new();
         }
         let consumer = self.consumer;
         self.client.line.order(|side| {
@@ -322,17 +327,19 @@ impl Deliveries {
             side.push(Command::Cancel { request, consumer });
         });
         // Only now nothing more comes.
-        if let Some(Waits::Consumer { arrived, .. }) = self.client.line.leave(self.place) {
-            self.client.settle(arrived.into_iter().filter(|one| one.number > 0).map(|one| {
-                let range = DeliveryRange { first: one.number, last: one.number };
-                Settlement::new(consumer, range, Outcome::Returned)
-            }));
+        match self.client.line.leave(self.place) {
+            Some(Waits::Consumer { arrived, .. }) => arrived.into(),
+            _ => Vec::new(),
         }
     }
 }
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
-        self.stop();
+        let left = self.finish();
+        self.client.settle(left.into_iter().filter(|one| one.number > 0).map(|one| {
+            let range = DeliveryRange { first: one.number, last: one.number };
+            Settlement::new(one.consumer, range, Outcome::Returned)
+        }));
     }
 }

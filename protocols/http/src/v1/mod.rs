@@ -1,38 +1,25 @@
 //! The API of PolyMQ: one file per subject, one line here per operation.
 
-mod caller;
-mod dead_letters;
 mod documents;
-mod etag;
-mod explain;
-mod jobs;
-mod list;
-mod messages;
-mod problems;
+mod management;
 mod publish;
-mod retained;
-mod route;
-mod scheduled;
-mod shown;
-mod stream;
-mod value;
+mod receive;
+mod subscribe;
 
 use crate::api::Api;
 
+pub(crate) use subscribe::Readers;
+
 /// All operations.
 pub(crate) fn api() -> Api {
-    let api = Api::new()
+    management::routes(Api::new())
         .route(&publish::TO_EXCHANGE, publish::to_exchange)
         .route(&publish::TO_QUEUE, publish::to_queue)
-        .route(&publish::MANY, publish::many);
-    [
-        dead_letters::routes,
-        explain::routes,
-        jobs::routes,
-        messages::routes,
-        retained::routes,
-        scheduled::routes,
-    ]
-    .into_iter()
-    .fold(api, |api, routes| routes(api))
+        .route(&publish::MANY, publish::many)
+        .route(&receive::RECEIVE, receive::receive)
+        .route(&receive::ACK, receive::ack)
+        .route(&receive::NACK, receive::nack)
+        .route(&receive::EXTEND, receive::extend)
+        .route(&receive::DELETE, receive::delete)
+        .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
 }

@@ -5,40 +5,19 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use polymq_broker::{BrokerHandle, access::Principal};
+use polymq_broker::{BrokerHandle, Manager, Principal, Role};
 use polymq_contract::{Answer, Command, Refusal};
-use polymq_model::{RequestId, UserName, VhostName};
+use polymq_model::{RequestId, VhostName};
 use tokio::sync::Semaphore;
 
-use super::problems::missing_role;
+use super::{
+    problems::missing_role,
+    route::{ADMINISTRATOR, MONITORING, POLICYMAKER},
+};
 use crate::{call::Call, client::Client, problem::Problem};
 
 /// Calls of the whole process that read stores or many objects at a time.
 static ROOM: Semaphore = Semaphore::const_new(8);
-
-/// What an operation needs its user to be, weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// May see everything.
-    Monitoring,
-    /// May change everything.
-    Administrator,
-}
-
-impl Role {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Monitoring => "monitoring",
-            Self::Administrator => "administrator",
-        }
-    }
-
-    fn is_in(self, broker: &BrokerHandle, who: &Principal) -> bool {
-        let record = broker.access().user(who.user.as_str());
-        let tags = record.as_ref().map(|record| record.tags.as_slice()).unwrap_or_default();
-        tags.iter().any(|tag| tag == "administrator" || tag == self.as_str())
-    }
-}
 
 /// Somebody who has logged in.
 pub(super) struct Caller {
@@ -51,31 +30,32 @@ pub(super) struct Caller {
 impl Caller {
     /// Whoever asks, in the virtual host of the path.
     ///
-    /// Errors: nobody is shown, the login is refused, or the user may not enter the virtual host.
+    /// Errors: nobody is shown, the login is refused, the user may not enter the virtual host, or
+    /// lacks the role that the operation says it needs.
     pub(super) async fn in_vhost(call: &Call) -> Result<Self, Problem> {
-        Ok(Self::new(call, call.client().await?))
+        Self::new(call, call.client().await?)
     }
 
     /// Whoever asks, in no virtual host.
     ///
-    /// Errors: nobody is shown, or the login is refused.
+    /// Errors: nobody is shown, the login is refused, or the role is missing that the operation says
+    /// it needs.
     pub(super) async fn anywhere(call: &Call) -> Result<Self, Problem> {
-        Ok(Self::new(call, call.identity().await?))
+        Self::new(call, call.identity().await?)
     }
 
-    /// Whoever asks, with a role, in no virtual host.
-    ///
-    /// Errors: as of [`anywhere`](Self::anywhere), and the role is missing.
-    pub(super) async fn with_role(call: &Call, role: Role) -> Result<Self, Problem> {
-        let caller = Self::anywhere(call).await?;
-        caller.needs(role)?;
-        Ok(caller)
-    }
-
-    fn new(call: &Call, client: Arc<Client>) -> Self {
+    /// Errors: the operation needs a role that the caller has not.
+    fn new(call: &Call, client: Arc<Client>) -> Result<Self, Problem> {
         let broker = call.site.watched.broker.clone();
-        let who = Principal { user: client.user().clone(), impersonator: client.is_impersonator() };
-        Self { client, broker, who }
+        let who = client.principal().clone();
+        let caller = Self { client, broker, who };
+        match call.permission() {
+            ADMINISTRATOR => caller.needs(Role::Administrator)?,
+            POLICYMAKER => caller.needs(Role::Policymaker)?,
+            MONITORING => caller.needs(Role::Monitoring)?,
+            _ => {}
+        }
+        Ok(caller)
     }
 
     /// The broker.
@@ -83,9 +63,16 @@ impl Caller {
         &self.broker
     }
 
+    /// The caller as somebody who manages the broker. What it changes is written down with where
+    /// the request came from.
+    pub(super) fn manage(&self, call: &Call) -> Manager {
+        let from = call.socket.peer.address.map(|address| address.to_string());
+        self.broker.manage(&self.who, from.unwrap_or_default())
+    }
+
     /// Whether the caller has a role.
     pub(super) fn has(&self, role: Role) -> bool {
-        role.is_in(&self.broker, &self.who)
+        self.broker.access().tags_of(&self.who).include(role)
     }
 
     /// Errors: the caller has not.
@@ -97,11 +84,6 @@ impl Caller {
     /// may see everything.
     pub(super) fn sees(&self, vhost: &VhostName, kind: &str, name: &str) -> bool {
         self.has(Role::Monitoring) || self.broker.may_see(&self.who, vhost, kind, name)
-    }
-
-    /// Another user, with nothing that a token may have taken from it.
-    pub(super) fn someone(&self, user: UserName) -> Principal {
-        Principal { user, impersonator: false }
     }
 
     /// Gives an order that has an answer, in the caller's name.

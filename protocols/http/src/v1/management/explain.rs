@@ -1,7 +1,7 @@
 //! Why a message goes where: the real router, without effect.
 
 use axum::Json;
-use polymq_broker::Step;
+use polymq_broker::{Principal, Role, Step};
 use polymq_model::{
     Body, UserName,
     address::StompDestination,
@@ -11,7 +11,7 @@ use polymq_model::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    caller::{Caller, Role, vhost_of},
+    caller::{Caller, vhost_of},
     problems::missing_role,
     route::{OBJECT, ROUTE},
 };
@@ -70,7 +70,7 @@ async fn explain(mut call: Call) -> Result<Json<Value>, Problem> {
         if !caller.has(Role::Monitoring) {
             return Err(missing_role("monitoring"));
         }
-        who = caller.someone(
+        who = Principal::of_user(
             UserName::new(&name)
                 .map_err(|bad| Problem::bad("bad_name", bad.to_string()).at("/user"))?,
         );

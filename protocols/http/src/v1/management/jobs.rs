@@ -8,12 +8,12 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use polymq_broker::{BrokerHandle, JobRecord, JobSpec, JobState, JobStep, MoveTo, Via, Work};
+use polymq_broker::{BrokerHandle, JobRecord, JobSpec, JobState, JobStep, MoveTo, Role, Via, Work};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    caller::{Caller, Role, blocking, vhost_of},
+    caller::{Caller, blocking, vhost_of},
     list,
     problems::{count_changed, not_there},
     route::{DRY_RUN, JOB, NOTHING, ROUTE},

@@ -5,12 +5,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{ScheduledAt, ScheduledView};
+use polymq_broker::{Role, ScheduledAt, ScheduledView};
 use polymq_model::carry::rfc3339_to_ms;
 use serde_json::{Value, json};
 
 use super::{
-    caller::{Caller, Role, vhost_of},
+    caller::{Caller, vhost_of},
     list::{AFTER, ANSWERS, LIMIT, limit},
     route::{DRY_RUN, NOTHING, OBJECT, ROUTE},
     shown::{Payload, of_message},

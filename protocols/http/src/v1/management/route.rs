@@ -21,6 +21,13 @@ pub(super) const ROUTE: Operation = Operation {
     answers: OBJECT,
 };
 
+/// What an operation says that only these roles may use. It is enforced before anything else.
+pub(super) const ADMINISTRATOR: &str = "tag administrator";
+/// The same for policies.
+pub(super) const POLICYMAKER: &str = "tag policymaker";
+/// The same for looking at everything.
+pub(super) const MONITORING: &str = "tag monitoring";
+
 /// The answer is an object.
 pub(super) const OBJECT: &[Answer] =
     &[Answer { status: 200, about: "The object", media: &[Media::json(object)] }];
