@@ -3,6 +3,7 @@
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
 mod filter;
+mod json;
 mod stomp;
 mod xmpp;
 
@@ -418,6 +419,7 @@ pub fn all() -> Vec<Seed> {
     mqtt(&mut seeds);
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
+    json::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     filter::filters(&mut seeds);
