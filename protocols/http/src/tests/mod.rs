@@ -1,6 +1,7 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
 mod document;
+mod events;
 mod messages;
 mod pages;
 mod publishing;

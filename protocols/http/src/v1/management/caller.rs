@@ -58,6 +58,11 @@ impl Caller {
         Ok(caller)
     }
 
+    /// True once the broker has ended the login, as it does with a user who is deleted.
+    pub(super) fn is_gone(&self) -> bool {
+        self.client.ended().is_some_and(|ended| !ended.shutdown)
+    }
+
     /// The broker.
     pub(super) fn broker(&self) -> &BrokerHandle {
         &self.broker

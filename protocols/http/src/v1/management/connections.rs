@@ -59,7 +59,8 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&LIST, index).route(&SHOW, show).route(&CLOSE, close)
 }
 
-fn shown(connection: &ConnectionRef) -> Value {
+/// A connection as JSON.
+pub(super) fn shown(connection: &ConnectionRef) -> Value {
     let (peer, introduction) = (connection.peer(), connection.introduction());
     let traffic = connection.traffic();
     json!({

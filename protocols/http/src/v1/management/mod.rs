@@ -7,11 +7,13 @@ mod connections;
 mod consumers;
 mod dead_letters;
 mod etag;
+mod events;
 mod exchanges;
 mod explain;
 mod jobs;
 mod list;
 mod messages;
+mod overview;
 mod policies;
 mod problems;
 mod queues;
@@ -34,10 +36,12 @@ pub(super) fn routes(api: Api) -> Api {
         connections::routes,
         consumers::routes,
         dead_letters::routes,
+        events::routes,
         exchanges::routes,
         explain::routes,
         jobs::routes,
         messages::routes,
+        overview::routes,
         policies::routes,
         queues::routes,
         retained::routes,

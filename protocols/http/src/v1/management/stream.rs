@@ -23,6 +23,11 @@ impl Writer {
     pub(super) async fn write(&self, piece: impl Into<Bytes>) -> bool {
         self.0.send(piece.into()).await.is_ok()
     }
+
+    /// Ends when nobody reads any more.
+    pub(super) async fn is_left(&self) {
+        self.0.closed().await;
+    }
 }
 
 /// A body and its writer.
