@@ -27,7 +27,7 @@ mod xmpp;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Client(command) => Ok(polymq_cli::run(command, &mut Cli::command())),
     };
     logging::flush();
     result.unwrap_or_else(|error| {
