@@ -1,7 +1,9 @@
 //! Listeners: a port or a Unix socket, the protocols spoken there, and the loop that accepts.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
@@ -10,14 +12,19 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::{
+    io::ReadBuf,
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+};
 
 use polymq_contract::{Peer, Protocol, Transport};
 use polymq_model::VhostName;
 
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, Speakers},
+    ending::Ending,
     gate::{Gate, Ticket},
+    incoming::Guest,
     socket::Direct,
     tls::Tls,
     wire::Wire,
@@ -27,6 +34,10 @@ use crate::{
 const BACKLOG: i32 = 4096;
 /// Pause after the system refused to accept, as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The first byte of every TLS connection, and of no protocol in clear text (RFC 8446, section
+/// 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// What a listener serves, and where.
 #[derive(Clone)]
@@ -38,12 +49,22 @@ pub struct ListenerSpec {
     pub protocols: Vec<Arc<dyn Protocol>>,
     /// Where.
     pub bind: Bind,
+    /// Serves what no protocol of the list does: HTTP.
+    pub guest: Option<Arc<dyn Guest>>,
     /// Set to speak TLS from the first byte.
     pub tls: Option<Arc<Tls>>,
+    /// With `tls`: clients may speak in clear text too, and their first byte tells.
+    pub is_mixed: bool,
     /// Set to let clients of a protocol that can do so switch to TLS.
     pub start_tls: Option<Arc<Tls>>,
     /// Virtual host of clients that name none.
     pub vhost: VhostName,
+}
+
+impl ListenerSpec {
+    fn speakers(&self) -> Speakers {
+        Speakers { protocols: self.protocols.clone(), guest: self.guest.clone() }
+    }
 }
 
 /// Where a listener listens.
@@ -190,11 +211,7 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
         if spec.tls.is_some() {
             tokio::spawn(serve_tls(ticket, socket, spec, peer));
         } else {
-            tokio::spawn(async move {
-                let socket = Wire::Plain(Direct::Watched(socket));
-                let start_tls = spec.start_tls.clone();
-                Arrival::new(ticket).serve(socket, &spec.protocols, peer, start_tls).await;
-            });
+            tokio::spawn(serve_clear(Arrival::new(ticket), socket, spec, peer));
         }
     }
 }
@@ -257,7 +274,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
-    Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer, None).await;
+    let speakers = Speakers { protocols: spec.protocols.clone(), guest: None };
+    Arrival::new(ticket).serve(Direct::Watched(socket), &speakers, peer, None).await;
+}
+
+async fn serve_clear(arrival: Arrival, socket: TcpStream, spec: Arc<ListenerSpec>, peer: Peer) {
+    let socket = Wire::Plain(Direct::Watched(socket));
+    arrival.serve(socket, &spec.speakers(), peer, spec.start_tls.clone()).await;
 }
 
 async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
@@ -265,6 +288,19 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
         return;
     };
     let mut arrival = Arrival::new(ticket);
+    if spec.is_mixed {
+        let mut first = [0];
+        let mut first = ReadBuf::new(&mut first);
+        let peeked = arrival.bounded(poll_fn(|cx| socket.poll_peek(cx, &mut first))).await;
+        match peeked {
+            Ok(Ok(count)) if count > 0 => {}
+            Ok(_) => return arrival.fail(&Ending::PeerGone),
+            Err(ending) => return arrival.fail(&ending),
+        }
+        if first.filled() != [TLS_HANDSHAKE] {
+            return serve_clear(arrival, socket, spec, peer).await;
+        }
+    }
     let permit_of = Arc::clone(&arrival.ticket.gate);
     let handshake = Box::pin(async {
         let _permit = permit_of.handshakes.acquire().await;
@@ -274,7 +310,7 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
         Ok(Ok((socket, facts))) => {
             peer.tls = Some(Arc::new(facts));
             let socket = Wire::Tls(Box::new(socket));
-            arrival.serve(socket, &spec.protocols, peer, None).await;
+            arrival.serve(socket, &spec.speakers(), peer, None).await;
         }
         Ok(Err(ending)) | Err(ending) => arrival.fail(&ending),
     }

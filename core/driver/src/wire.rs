@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -15,6 +16,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
+    incoming::Incoming,
     socket::{Direct, Handshake, Socket},
     tls::Tls,
 };
@@ -51,6 +53,10 @@ impl Socket for Wire {
             let (stream, facts) = tls.accept(socket).await?;
             Ok((Self::Tls(Box::new(stream)), facts))
         }))
+    }
+
+    fn into_incoming(self, first: Bytes) -> Option<Incoming> {
+        Some(Incoming::new(self, first))
     }
 }
 

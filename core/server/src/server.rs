@@ -326,6 +326,8 @@ impl Ports {
                         let listener = Listener::bind(ListenerSpec {
                             name: endpoint.name.as_str().into(),
                             protocols: vec![Arc::clone(protocol)],
+                            guest: None,
+                            is_mixed: false,
                             bind: Bind::Tcp(asked),
                             tls: tls.clone(),
                             start_tls: start_tls.clone(),

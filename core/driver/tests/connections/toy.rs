@@ -436,6 +436,8 @@ pub(crate) fn listener_with(
     Listener::bind(ListenerSpec {
         name: "toy".into(),
         protocols: protocols(),
+        guest: None,
+        is_mixed: false,
         bind,
         tls,
         start_tls,
