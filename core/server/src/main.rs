@@ -13,6 +13,7 @@ mod data_dir;
 mod facts;
 mod first_admin;
 mod housekeeping;
+mod http;
 mod limits;
 mod log_lines;
 mod logging;

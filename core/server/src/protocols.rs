@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use polymq_amqp091::Amqp091;
 use polymq_contract::Protocol;
-use polymq_model::Formats;
+use polymq_model::{Formats, json_form};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_xmpp::Xmpp;
@@ -48,8 +48,10 @@ impl Protocols {
 
     pub(crate) fn formats(&self) -> Formats {
         let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp];
-        Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
+        let all = all.into_iter().flat_map(|protocol| protocol.formats());
+        Formats::new(all.chain([&json_form::HTTP]))
     }
+
     /// The protocol of an endpoint that clients speak to; `None` for pages of HTTP.
     pub(crate) fn of(&self, endpoint: EndpointProtocol) -> Option<&Arc<dyn Protocol>> {
         match endpoint {

@@ -179,14 +179,6 @@ pub(super) fn check_tls(source: &mut Source, endpoints: &[Endpoint], tls: &BTree
             let message = "only clients of XMPP switch to TLS, and only from clear text";
             source.note_at(&path, message.to_owned(), Some("use `tls`".to_owned()));
         }
-        if endpoint.tls.is_none() {
-            continue;
-        }
-        let path = format!("listeners.{}.tls", endpoint.name);
-        if matches!(endpoint.protocol, EndpointProtocol::Http | EndpointProtocol::Metrics) {
-            let message = "TLS on HTTP listeners is planned and not available yet".to_owned();
-            source.note_at(&path, message, Some("put a proxy in front".to_owned()));
-        }
     }
     for (name, tls) in tls {
         for (key, file) in [("cert_file", &tls.cert_file), ("key_file", &tls.key_file)] {

@@ -298,6 +298,11 @@ section! {
     Http at "http" {
         /// First part of every path, such as "/polymq", when a proxy forwards one.
         path_prefix: String = "",
+        /// Origins of web pages of other hosts that may use the API, such as
+        /// "https://app.example.com"; "*" for all.
+        cors_origins: Vec<String> = "",
+        /// Connections of all HTTP listeners together.
+        connections: u32 = "4_096",
     }
 }
 
@@ -344,7 +349,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "storage.file.body_cache",
     "mqtt.queue_missing",
     "http.trusted_proxies",
-    "http.cors_origins",
     "http.definitions_size",
     "http.login_idle",
     "http.webhook_targets",

@@ -1,77 +1,6 @@
-use std::{net::Ipv4Addr, time::Duration};
-
-use polymq_broker::{AcceptEverybody, Parts};
-use polymq_memory::MemoryStore;
-use polymq_model::Formats;
-use polymq_store::{Committer, OwnerId, ShardId, Store, wait};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+//! Health, metrics, and what every request has.
 
 use super::*;
-
-struct World {
-    phase: Arc<SharedPhase>,
-    broker: BrokerHandle,
-    port: u16,
-}
-
-fn broker() -> BrokerHandle {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let opened = wait(|reply| store.open(ShardId::default(), OwnerId::default(), reply)).unwrap();
-    let committer = Committer::new(store, ShardId::default(), &opened);
-    BrokerHandle::new(Parts {
-        committer,
-        formats: Formats::new([]),
-        limits: Default::default(),
-        authenticator: Arc::new(AcceptEverybody),
-        entropy: Box::new(|bytes| bytes.fill(7)),
-        share_expiry_ms: 0,
-        durability: polymq_store::Durability::Sync,
-        skips_damage: false,
-    })
-}
-
-impl World {
-    async fn start(audience: Audience) -> Self {
-        let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
-        phase.enter(Phase::Serving);
-        let watched = Arc::new(Watched {
-            name: "test".to_owned(),
-            broker: broker.clone(),
-            driver: Arc::default(),
-            phase: Arc::clone(&phase),
-            facts: Box::new(|| Facts {
-                recovered_percent: 42,
-                store_live: Some((3, 400)),
-                marks_reached: vec![("memory", false), ("disk", true)],
-                store_sync_buckets: vec![(0.001, 1), (f64::INFINITY, 1)],
-                ..Facts::default()
-            }),
-        });
-        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        serve(vec![HttpListener { socket, audience }], &watched, "").unwrap();
-        Self { phase, broker, port }
-    }
-
-    async fn send(&self, request: &str) -> String {
-        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let read = socket.read_to_string(&mut answer);
-        tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
-        answer
-    }
-
-    async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-}
 
 #[tokio::test]
 async fn readiness_follows_phase_and_alarms() {
@@ -143,7 +72,9 @@ async fn front_page_says_what_this_is_and_unknown_paths_are_not_found() {
     assert_eq!(status, 200);
     assert!(body.contains("PolyMQ"), "{body}");
     assert_eq!(world.get("/nothing").await.0, 404);
-    assert!(world.send("POST / HTTP/1.1\r\nHost: x\r\n\r\n").await.contains("405"));
+    assert!(
+        world.send("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("405")
+    );
 }
 
 #[tokio::test]
@@ -152,4 +83,52 @@ async fn oversized_head_is_refused() {
     let long = "a".repeat(17 * 1024);
     let answer = world.send(&format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn connection_carries_many_requests_and_each_has_an_id() {
+    let world = World::start(Audience::Loopback).await;
+    let first = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n";
+    let second = "GET /api/v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = world.send(&format!("{first}{second}")).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    assert!(answers.contains("x-request-id: mine"), "{answers}");
+    assert!(answers.contains("HTTP/1.1 404"), "{answers}");
+    assert!(answers.contains("\"code\":\"path_not_found\""), "{answers}");
+    let (_, id) = answers.rsplit_once("\"request_id\":\"").unwrap();
+    assert!(answers.contains(&format!("x-request-id: {}", id.split('"').next().unwrap())));
+}
+
+#[tokio::test]
+async fn pages_of_other_hosts_are_refused_unless_listed() {
+    let world = World::start(Audience::Loopback).await;
+    let from = |method: &str, origin: &str| {
+        format!(
+            "{method} / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n\
+             Access-Control-Request-Method: POST\r\n\r\n"
+        )
+    };
+    let denied = world.send(&from("POST", "https://evil.example")).await;
+    assert!(denied.starts_with("HTTP/1.1 403") && denied.contains("origin_denied"), "{denied}");
+    let read = world.send(&from("GET", "https://evil.example")).await;
+    assert!(read.starts_with("HTTP/1.1 200") && !read.contains("access-control"), "{read}");
+    let listed = world.send(&from("OPTIONS", "https://app.example")).await;
+    assert!(listed.starts_with("HTTP/1.1 204"), "{listed}");
+    assert!(listed.contains("access-control-allow-origin: https://app.example"), "{listed}");
+    let same = world.send(&from("POST", "http://x")).await;
+    assert!(same.starts_with("HTTP/1.1 405"), "{same}");
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken() {
+    let world = World::start(Audience::Loopback).await;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).await.unwrap();
+    // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    tokio::time::timeout(Duration::from_secs(20), socket.read_exact(&mut head))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head[3], 4, "the server's SETTINGS come first");
 }
