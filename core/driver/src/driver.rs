@@ -25,7 +25,8 @@ use crate::{
 /// over.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves listeners until [`Driver::shutdown`]. Dropping it stops nothing.
+/// Serves listeners until [`Driver::shutdown`]. Cloning shares it; dropping it stops nothing.
+#[derive(Clone)]
 pub struct Driver {
     gate: Arc<Gate>,
 }

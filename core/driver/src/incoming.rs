@@ -45,8 +45,16 @@ impl Incoming {
         Self { first: Bytes::new(), wire: Wire::Plain(Direct::Watched(stream)) }
     }
 
+    /// A connection of any other kind, as one inside a stream that somebody else keeps.
+    pub fn other(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { first: Bytes::new(), wire: Wire::Other(Box::new(stream)) }
+    }
+
     /// Bytes that whoever had the connection has read and not used come again.
     pub fn put_back(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let mut first = BytesMut::from(bytes);
         first.extend_from_slice(&self.first);
         self.first = first.freeze();

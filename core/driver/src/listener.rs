@@ -49,22 +49,15 @@ pub struct ListenerSpec {
     pub protocols: Vec<Arc<dyn Protocol>>,
     /// Where.
     pub bind: Bind,
-    /// Serves what no protocol of the list does: HTTP.
-    pub guest: Option<Arc<dyn Guest>>,
+    /// A port for everybody: it is shared with [`Listener::with_guest`], and with `tls` clients may
+    /// speak TLS or clear text, which their first byte tells.
+    pub is_shared: bool,
     /// Set to speak TLS from the first byte.
     pub tls: Option<Arc<Tls>>,
-    /// With `tls`: clients may speak in clear text too, and their first byte tells.
-    pub is_mixed: bool,
     /// Set to let clients of a protocol that can do so switch to TLS.
     pub start_tls: Option<Arc<Tls>>,
     /// Virtual host of clients that name none.
     pub vhost: VhostName,
-}
-
-impl ListenerSpec {
-    fn speakers(&self) -> Speakers {
-        Speakers { protocols: self.protocols.clone(), guest: self.guest.clone() }
-    }
 }
 
 /// Where a listener listens.
@@ -101,8 +94,15 @@ pub struct ListenerError {
 /// A listener that holds its address; connections wait in the system's backlog until it is served.
 pub struct Listener {
     spec: ListenerSpec,
+    guest: Option<Arc<dyn Guest>>,
     socket: BoundSocket,
     bound: Bind,
+}
+
+/// A listener while it is served.
+struct Served {
+    spec: ListenerSpec,
+    speakers: Speakers,
 }
 
 enum BoundSocket {
@@ -118,9 +118,15 @@ impl Listener {
             Bind::Unix(path) => bind_unix(path),
         };
         match bound {
-            Ok((socket, bound)) => Ok(Self { spec, socket, bound }),
+            Ok((socket, bound)) => Ok(Self { spec, guest: None, socket, bound }),
             Err(error) => Err(ListenerError { name: spec.name, bind: spec.bind, error }),
         }
+    }
+
+    /// The same, with somebody who serves connections that no session does, if the port is shared.
+    pub fn with_guest(mut self, guest: Arc<dyn Guest>) -> Self {
+        self.guest = self.spec.is_shared.then_some(guest);
+        self
     }
 
     /// Where it listens, with the port that the system chose.
@@ -138,18 +144,19 @@ impl Listener {
 
     pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<()> {
         let gate = Arc::clone(gate);
-        let spec = Arc::new(self.spec);
+        let speakers = Speakers { protocols: self.spec.protocols.clone(), guest: self.guest };
+        let served = Arc::new(Served { spec: self.spec, speakers });
         let accepting = Arc::clone(&gate);
         let task = match self.socket {
             BoundSocket::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { accept_tcp(&socket, &spec, &gate).await })
+                tokio::spawn(async move { accept_tcp(&socket, &served, &gate).await })
             }
             BoundSocket::Unix(socket) => {
                 let socket = UnixListener::from_std(socket)?;
                 tokio::spawn(async move {
-                    accept_unix(&socket, &spec, &gate).await;
-                    if let Bind::Unix(path) = &spec.bind {
+                    accept_unix(&socket, &served, &gate).await;
+                    if let Bind::Unix(path) = &served.spec.bind {
                         let _ = std::fs::remove_file(path);
                     }
                 })
@@ -188,7 +195,8 @@ fn bind_unix(path: &Path) -> io::Result<(BoundSocket, Bind)> {
     Ok((BoundSocket::Unix(socket.into()), Bind::Unix(path.to_owned())))
 }
 
-async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+async fn accept_tcp(listener: &TcpListener, served: &Arc<Served>, gate: &Arc<Gate>) {
+    let spec = &served.spec;
     while let Some((socket, address)) = next(gate, || listener.accept()).await {
         let Some(ticket) = gate.enter() else {
             continue;
@@ -201,22 +209,23 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
             local: socket.local_addr().ok(),
             is_loopback: address.ip().to_canonical().is_loopback(),
             tls: None,
-            offers_tls: spec.start_tls.is_some() && spec.tls.is_none(),
+            offers_tls: false,
             account: None,
             transport: Transport::Stream,
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
         };
-        let spec = Arc::clone(spec);
+        let arrival = Arrival::new(ticket);
         if spec.tls.is_some() {
-            tokio::spawn(serve_tls(ticket, socket, spec, peer));
+            tokio::spawn(serve_tls(arrival, socket, Arc::clone(served), peer));
         } else {
-            tokio::spawn(serve_clear(Arrival::new(ticket), socket, spec, peer));
+            tokio::spawn(serve_clear(arrival, socket, Arc::clone(served), peer));
         }
     }
 }
 
-async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+async fn accept_unix(listener: &UnixListener, served: &Arc<Served>, gate: &Arc<Gate>) {
+    let spec = &served.spec;
     while let Some((socket, _)) = next(gate, || listener.accept()).await {
         let Some(ticket) = gate.enter() else {
             continue;
@@ -232,7 +241,7 @@ async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &A
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
         };
-        tokio::spawn(serve_unix(ticket, socket, Arc::clone(spec), peer));
+        tokio::spawn(serve_unix(ticket, socket, Arc::clone(served), peer));
     }
 }
 
@@ -273,22 +282,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
-    let speakers = Speakers { protocols: spec.protocols.clone(), guest: None };
-    Arrival::new(ticket).serve(Direct::Watched(socket), &speakers, peer, None).await;
+async fn serve_unix(ticket: Ticket, socket: UnixStream, served: Arc<Served>, peer: Peer) {
+    Arrival::new(ticket).serve(Direct::Watched(socket), &served.speakers, peer, None).await;
 }
 
-async fn serve_clear(arrival: Arrival, socket: TcpStream, spec: Arc<ListenerSpec>, peer: Peer) {
+async fn serve_clear(arrival: Arrival, socket: TcpStream, served: Arc<Served>, mut peer: Peer) {
+    let spec = &served.spec;
+    let start_tls = spec.start_tls.clone().or_else(|| spec.tls.clone());
+    peer.offers_tls = start_tls.is_some();
     let socket = Wire::Plain(Direct::Watched(socket));
-    arrival.serve(socket, &spec.speakers(), peer, spec.start_tls.clone()).await;
+    arrival.serve(socket, &served.speakers, peer, start_tls).await;
 }
 
-async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
-    let Some(tls) = &spec.tls else {
+async fn serve_tls(mut arrival: Arrival, socket: TcpStream, served: Arc<Served>, mut peer: Peer) {
+    let Some(tls) = &served.spec.tls else {
         return;
     };
-    let mut arrival = Arrival::new(ticket);
-    if spec.is_mixed {
+    if served.spec.is_shared {
         let mut first = [0];
         let mut first = ReadBuf::new(&mut first);
         let peeked = arrival.bounded(poll_fn(|cx| socket.poll_peek(cx, &mut first))).await;
@@ -298,7 +308,7 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
             Err(ending) => return arrival.fail(&ending),
         }
         if first.filled() != [TLS_HANDSHAKE] {
-            return serve_clear(arrival, socket, spec, peer).await;
+            return serve_clear(arrival, socket, served, peer).await;
         }
     }
     let permit_of = Arc::clone(&arrival.ticket.gate);
@@ -310,7 +320,7 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
         Ok(Ok((socket, facts))) => {
             peer.tls = Some(Arc::new(facts));
             let socket = Wire::Tls(Box::new(socket));
-            arrival.serve(socket, &spec.speakers(), peer, None).await;
+            arrival.serve(socket, &served.speakers, peer, None).await;
         }
         Ok(Err(ending)) | Err(ending) => arrival.fail(&ending),
     }

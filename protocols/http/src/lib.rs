@@ -13,7 +13,9 @@ mod clock;
 mod events;
 mod exposition;
 mod front;
+mod guest;
 mod health;
+mod host_meta;
 mod identity;
 mod json;
 mod metrics;
@@ -29,6 +31,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod websocket;
 
 use std::sync::{
     Arc,
@@ -40,6 +43,7 @@ use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
+pub use websocket::{Greeting, WebSocketRoute, WebSockets};
 
 /// Where the process stands between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(crate) fn new(socket: S, form: Form, limits: &Limits) -> Self {
         Self {
             socket,
-            decoder: Decoder::new(form, limits.message_bytes_max + MESSAGE_ROOM_BYTES),
+            decoder: Decoder::new(form, message_bytes_max(form, limits)),
             sender: Sender::new(form),
             kept: Kept::default(),
             silence: Silence::new(limits.web_socket_silence),
@@ -296,6 +296,13 @@ impl<S: Socket> Socket for WebSocket<S> {
         self.is_parting = true;
         true
     }
+}
+
+/// What a client may announce as one message.
+fn message_bytes_max(form: Form, limits: &Limits) -> usize {
+    // As JSON a body may be base64.
+    let factor = if form == Form::Messages { 2 } else { 1 };
+    limits.message_bytes_max.saturating_mul(factor).saturating_add(MESSAGE_ROOM_BYTES)
 }
 
 /// RFC 6455, section 7.4.1, and codes registered since.

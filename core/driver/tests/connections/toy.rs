@@ -436,8 +436,7 @@ pub(crate) fn listener_with(
     Listener::bind(ListenerSpec {
         name: "toy".into(),
         protocols: protocols(),
-        guest: None,
-        is_mixed: false,
+        is_shared: false,
         bind,
         tls,
         start_tls,
