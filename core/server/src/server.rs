@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use polymq_broker::{BrokerHandle, Parts};
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
-use polymq_http::{Audience, Http, HttpListener, Phase, SharedPhase};
+use polymq_http::{Audience, Http, HttpListener, Phase, SharedPhase, WebSockets};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
@@ -124,7 +124,9 @@ impl Running {
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
         let watched = http::watched(config, mode, (&broker, &driver), &store, (&alarms, &phase));
-        let http = Http::new(watched, http::settings(config, limits));
+        let routes = protocols.over_web_socket(config);
+        let web_sockets = WebSockets { driver: driver.clone(), routes };
+        let http = Http::new(watched, http::settings(config, limits, web_sockets));
         http.serve(std::mem::take(&mut ports.http))?;
         let mut running = Self { broker, driver, http, phase, lost: None };
 
@@ -143,7 +145,7 @@ impl Running {
         };
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
-            running.driver.serve(listener)?;
+            running.driver.serve(listener.with_guest(Arc::new(running.http.clone())))?;
         }
         for component in components {
             running.driver.keep(component);
@@ -299,11 +301,13 @@ impl Ports {
             let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
-                let address = match protocols.of(endpoint.protocol) {
-                    Some(protocol) => {
+                let spoken = protocols.of(endpoint.protocol);
+                let address = match spoken.is_empty() {
+                    false => {
                         let listener = Listener::bind(ListenerSpec {
                             name: endpoint.name.as_str().into(),
-                            protocols: vec![Arc::clone(protocol)],
+                            protocols: spoken,
+                            is_shared: endpoint.protocol == EndpointProtocol::Auto,
                             bind: Bind::Tcp(asked),
                             tls: tls.clone(),
                             start_tls: start_tls.clone(),
@@ -313,7 +317,7 @@ impl Ports {
                         ports.clients.push(listener);
                         address
                     }
-                    None => {
+                    true => {
                         let audience = match endpoint.protocol {
                             EndpointProtocol::Metrics => Audience::Everybody,
                             _ => Audience::Loopback,
@@ -373,7 +377,9 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
 /// Publishes of MQTT clients are refused until somebody declares the exchange.
 fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
     let exchange = config.mqtt.exchange.as_str();
-    let is_mqtt = |endpoint: &&Endpoint| endpoint.protocol == EndpointProtocol::Mqtt;
+    let is_mqtt = |endpoint: &&Endpoint| {
+        matches!(endpoint.protocol, EndpointProtocol::Mqtt | EndpointProtocol::Auto)
+    };
     let vhosts: BTreeSet<_> =
         config.endpoints.iter().filter(is_mqtt).map(|endpoint| endpoint.vhost.as_str()).collect();
     for vhost in vhosts.into_iter().filter(|vhost| !broker.has_exchange(vhost, exchange)) {
