@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use tokio::{
 use crate::{
     accounts,
     alarm::Alarms,
+    audit::AuditFile,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{Config, Endpoint, EndpointProtocol, value::OnDamage},
@@ -92,6 +94,7 @@ struct Running {
     phase: Arc<SharedPhase>,
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
+    audit: Option<AuditFile>,
 }
 
 impl Running {
@@ -101,7 +104,7 @@ impl Running {
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
         let components = xmpp::components(config)?;
-        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
+        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
             None => store::open(config)?,
@@ -119,13 +122,17 @@ impl Running {
         });
         let driver = Driver::new(Arc::new(broker.clone()), limits);
         broker.serve_mailboxes(&config.xmpp.domain);
-        let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
+        let mut running = Self { broker, driver, phase: Arc::default(), lost: None, audit: None };
         let http = std::mem::take(&mut ports.http);
         let allowed = process::memory_allowed_bytes();
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
         let watched = running.watched(config, mode, &store, &alarms);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
+        running.audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &running.audit {
+            running.broker.set_audit(audit.sink());
+        }
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
@@ -149,7 +156,7 @@ impl Running {
         let vhost = config.server.default_vhost.as_str();
         let admin = admin.as_ref().filter(|admin| admin.is_made);
         let first = admin.map(|admin| {
-            let folder = data_dir.as_deref().map(std::path::Path::to_string_lossy);
+            let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
         announce(mode, &ports.bound, &store::place(config), first.as_deref());
@@ -252,6 +259,9 @@ impl Running {
             // A second signal means now.
             () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
         }
+        if let Some(audit) = &self.audit {
+            audit.flush();
+        }
         let committer = Arc::clone(self.broker.committer());
         let (done, closed) = std::sync::mpsc::sync_channel(1);
         committer.close(move |result| {
@@ -353,6 +363,16 @@ impl Ports {
         let address = socket.local_addr()?;
         self.http.push(HttpListener { socket, audience });
         Ok(address)
+    }
+}
+
+/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
+fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
+    let path = &config.logging.audit_file;
+    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
+        (true, _, _) | (false, false, None) => Ok(None),
+        (false, true, _) => AuditFile::open(path.clone()).map(Some),
+        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
     }
 }
 
