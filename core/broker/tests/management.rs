@@ -347,7 +347,7 @@ fn changes_are_written_down_with_who_from_where_and_what_and_without_secrets() {
     assert!(!entries.iter().any(|entry| entry.user == "management"), "a refusal changes nothing");
     let kept = boss.audited(1).unwrap();
     assert_eq!(kept.last(), entries.last());
-    assert_eq!((kept[0].number, kept[0].at.as_str()), (2, "1970-01-01T00:16:40Z"));
+    assert_eq!((kept[0].number, kept[0].at.as_str()), (2, "1970-01-01T00:16:40.000Z"));
 }
 
 #[test]
