@@ -63,6 +63,8 @@ counters! {
         dropped_maxlen,
         /// Messages rejected by consumers and not dead-lettered.
         dropped_rejected,
+        /// Messages not delivered because the user may not read their topic.
+        dropped_permission,
         /// Direct deliveries dropped because the subscriber was too slow.
         dropped_slow_consumer,
         /// Dead letters that no queue took.

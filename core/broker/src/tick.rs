@@ -18,6 +18,9 @@ impl Core {
             self.tick_queues(&vhost, now);
             self.release_due(&vhost, now);
         }
+        self.set_clock(now.unix_ms);
+        self.end_logins(now.unix_ms);
+        self.end_bans(now.unix_ms);
         self.finish_deletions();
         self.tick_blocking(now.unix_ms);
         if self.committer.is_dirty() {

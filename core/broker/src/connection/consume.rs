@@ -207,7 +207,7 @@ impl BrokerConnection {
     }
 
     /// An auto-delete queue goes with its last consumer.
-    fn delete_if_auto(&mut self, queue: &Arc<Queue>, consumers_left: usize) {
+    pub(super) fn delete_if_auto(&mut self, queue: &Arc<Queue>, consumers_left: usize) {
         if queue.settings.auto_delete
             && consumers_left == 0
             && let Some(vhost) = self.vhost.clone()

@@ -8,6 +8,7 @@ mod inspect;
 mod login;
 mod parking;
 mod publish;
+mod rights;
 mod routes;
 mod topology;
 mod transaction;
@@ -28,13 +29,11 @@ use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, PublisherId, Req
 use polymq_store::ShardBatch;
 
 use crate::{
-    access::{Access, Action, Permit},
     chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
-    mailbox,
     queue::{Group, Queue},
     tenants::Seat,
     vhost::Vhost,
@@ -68,6 +67,8 @@ pub(crate) struct BrokerConnection {
     opening: Option<Box<OpenClientSession>>,
     getting: Option<Box<Get>>,
     routes: RouteCache,
+    /// The version of the rights that everything here was asked for under.
+    rights: u64,
     chance: Chance,
     run: Run,
     channels: Channels,
@@ -109,6 +110,7 @@ impl BrokerConnection {
     ) -> Self {
         let number = ClientNumber(core.next_client());
         let chance = Chance::new(core.chance.next());
+        let rights = core.access.version();
         Self {
             core,
             id,
@@ -128,6 +130,7 @@ impl BrokerConnection {
             opening: None,
             getting: None,
             routes: RouteCache::default(),
+            rights,
             chance,
             run: Run::default(),
             channels: Channels::default(),
@@ -241,20 +244,6 @@ impl BrokerConnection {
         });
     }
 
-    /// Asks for a permit, once somebody has logged in.
-    fn permit<A: Action>(
-        &self,
-        vhost: &Vhost,
-        kind: &str,
-        name: &str,
-    ) -> Result<Permit<A>, Refusal> {
-        match self.identity.principal() {
-            Some(who) if kind == "queue" && mailbox::is_own(&who, name) => Ok(Access::own()),
-            Some(who) => self.core.access.permit(&who, &vhost.name, kind, name),
-            None => Err(not_open()),
-        }
-    }
-
     fn open_host(&self) -> Result<Arc<Vhost>, Refusal> {
         self.vhost.clone().ok_or_else(not_open)
     }
@@ -310,6 +299,7 @@ impl Connection for BrokerConnection {
         if let Some(open) = self.opening.take() {
             self.open_client_session(open, now);
         }
+        self.recheck(now);
         self.get_again(now);
         self.dispatch_all(now);
         self.unpark(now);
@@ -344,6 +334,10 @@ impl Connection for BrokerConnection {
         }
         self.seat = None;
         self.core.connections.lock().remove(&self.id);
+        let who = self.identity.principal();
+        if let Some(at_ms) = who.and_then(|who| who.grant.as_ref()?.expires_ms) {
+            self.core.ends.lock().remove(&(at_ms, self.id));
+        }
         self.add_tally();
         add(&self.core.counters.at(self.protocol).connections_closed, 1);
     }

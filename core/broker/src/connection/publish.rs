@@ -201,7 +201,8 @@ impl BrokerConnection {
         let exchange = message.exchange();
         let permitted = self
             .permit::<Write>(vhost, "exchange", exchange)
-            .and_then(|_| check_publishable(vhost, &topology, exchange));
+            .and_then(|_| self.check_keys(vhost, message))
+            .and_then(|()| check_publishable(vhost, &topology, exchange));
         if let Err(refusal) = permitted {
             let cached = Err(Arc::new(refusal));
             if plain {
@@ -217,7 +218,7 @@ impl BrokerConnection {
         if is_mailbox {
             if let Some(target) = self.core.resource_target(vhost, message.key()) {
                 let targets = [Target::Reply(target)].into_iter().collect();
-                return Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None }));
+                return Ok(Arc::new(Route { targets, ..Route::default() }));
             }
             self.core.ensure_mailbox(vhost, message.key());
         }
@@ -228,6 +229,7 @@ impl BrokerConnection {
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
         let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        self.core.note_denied(route.denied);
         let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
         if cacheable {

@@ -13,6 +13,7 @@ mod parked;
 mod position;
 mod refusals;
 mod reserve;
+mod restriction;
 mod retry;
 mod rules;
 mod serve;

@@ -16,6 +16,7 @@ use super::{
     departing::{Departing, Dropped, Staying},
     lane::Lane,
     position::Position,
+    restriction::Restriction,
     rules::{Overflow, Rules},
     settings::QueueSettings,
     window::Window,
@@ -63,6 +64,8 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// Connections that wait for a page, to answer a get.
     pub(super) getters: Vec<Arc<Outbox>>,
+    /// What of the messages that are there may not be delivered any more.
+    pub(super) restriction: Option<Box<Restriction>>,
     /// How much is kept in memory.
     pub(super) window: Window,
     /// What the budget of all queues knows that this one takes.
@@ -91,6 +94,7 @@ impl State {
             deleted: false,
             paused: false,
             getters: Vec::new(),
+            restriction: None,
             window,
             reported: 0,
             used_ms: 0,
@@ -200,11 +204,18 @@ impl State {
         }
     }
 
-    /// The lane of the next message that has not expired, when it is in memory.
+    /// The lane of the next message that has not expired and may be delivered, when it is in
+    /// memory.
     pub(super) fn next_lane(&mut self, now_ms: u64) -> Option<usize> {
         loop {
             let at = self.first_lane()?;
             let head = self.lanes.get(at).and_then(Lane::head)?;
+            if self.restriction.as_ref().is_some_and(|restriction| restriction.denies(head)) {
+                let entry = self.pop_lane(at)?;
+                self.note_settled(&entry);
+                self.dropped.count("permission");
+                continue;
+            }
             if head.deadline_ms == 0 || head.deadline_ms > now_ms {
                 return Some(at);
             }
