@@ -9,7 +9,7 @@ use polymq_model::Limits;
 use polymq_store::Store;
 
 use crate::{
-    alarm::Alarms,
+    alarm::Marks,
     config::Config,
     facts,
     server::{self, Mode},
@@ -19,19 +19,16 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    mode: Mode,
+    mode: &Mode,
     (broker, driver): (&BrokerHandle, &Driver),
     store: &Arc<dyn Store>,
-    (alarms, phase): (&Alarms, &Arc<SharedPhase>),
+    (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
         committer: Arc::clone(broker.committer()),
         data_dir: store::disk(config),
-        memory_high_bytes: alarms.memory_high_bytes(),
-        disk_low_bytes: config.disk_free.low.0,
-        disk_resume_bytes: config.disk_free.resume.0,
-        reached: alarms.reached(),
+        marks: Arc::clone(marks),
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
