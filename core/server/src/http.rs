@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
 use polymq_driver::Driver;
-use polymq_http::{SharedPhase, Watched};
+use polymq_http::{SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
@@ -45,12 +45,17 @@ pub(crate) fn watched(
 }
 
 /// Settings of the HTTP server.
-pub(crate) fn settings(config: &Config, limits: Arc<Limits>) -> polymq_http::Settings {
+pub(crate) fn settings(
+    config: &Config,
+    limits: Arc<Limits>,
+    web_sockets: WebSockets,
+) -> polymq_http::Settings {
     polymq_http::Settings {
         path_prefix: config.http.path_prefix.clone(),
         cors_origins: config.http.cors_origins.clone(),
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
         limits,
         entropy: Arc::new(server::fill_with_randomness),
+        web_sockets: Some(web_sockets),
     }
 }

@@ -13,7 +13,9 @@ mod events;
 mod exposition;
 mod feed;
 mod front;
+mod guest;
 mod health;
+mod host_meta;
 mod identity;
 mod json;
 mod leases;
@@ -30,6 +32,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod websocket;
 
 use std::sync::{
     Arc,
@@ -41,6 +44,7 @@ use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
+pub use websocket::{Greeting, WebSocketRoute, WebSockets};
 
 /// Where the process stands between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -89,6 +89,7 @@ impl World {
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
         let settings = Settings {
+            web_sockets: None,
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
             connections_max: 64,
