@@ -123,7 +123,8 @@ impl Running {
         let allowed = process::memory_allowed_bytes();
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
-        let watched = http::watched(config, mode, (&broker, &driver), &store, (&alarms, &phase));
+        let (brokers, states) = ((&broker, &driver), (&alarms, &phase));
+        let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
         let http = Http::new(watched, http::settings(config, limits));
         http.serve(std::mem::take(&mut ports.http))?;
         let mut running = Self { broker, driver, http, phase, lost: None };

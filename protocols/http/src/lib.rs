@@ -21,6 +21,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
@@ -30,9 +31,12 @@ mod socket;
 mod tests;
 mod v1;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use polymq_broker::BrokerHandle;
@@ -129,6 +133,17 @@ pub struct Facts {
     pub uptime_secs: f64,
 }
 
+/// An open port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// The word of its protocol in the configuration.
+    pub protocol: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It speaks TLS from the first byte.
+    pub has_tls: bool,
+}
+
 /// What the pages show.
 pub struct Watched {
     /// The name of the server.
@@ -139,6 +154,8 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
+    /// The open ports.
+    pub listeners: Vec<OpenPort>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

@@ -13,7 +13,7 @@ use axum::{
 use crate::{
     Site, api,
     health::{self, Report},
-    metrics,
+    metrics, rabbitmq,
     serve::Audience,
     socket::Socket,
     v1,
@@ -31,6 +31,7 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
         .route("/health", get(ready))
         .route("/metrics", get(metrics_page))
         .nest(api::ROOT, v1::api().router())
+        .merge(rabbitmq::router())
         .with_state(Arc::clone(site));
     match site.settings.path_prefix.as_str() {
         "" => pages,
@@ -45,7 +46,8 @@ async fn front(State(site): State<Arc<Site>>) -> String {
          /health/startup   what was stored is back\n\
          /health/ready     messages are taken\n\
          /metrics          numbers for Prometheus\n\
-         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n",
+         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n\
+         /api              management for tools of RabbitMQ\n",
         site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )
