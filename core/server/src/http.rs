@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
 use polymq_driver::Driver;
-use polymq_http::{SharedPhase, Watched, WebSockets};
+use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
 use crate::{
     alarm::Marks,
+    banner::Bound,
     config::Config,
     facts,
     server::{self, Mode},
@@ -23,6 +24,7 @@ pub(crate) fn watched(
     (broker, driver): (&BrokerHandle, &Driver),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
+    bound: &[Bound],
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
@@ -37,8 +39,14 @@ pub(crate) fn watched(
         broker: broker.clone(),
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
+        listeners: bound.iter().map(open_port).collect(),
         facts: Box::new(move || sources.read()),
     })
+}
+
+fn open_port(bound: &Bound) -> OpenPort {
+    let protocol = bound.protocol.to_string();
+    OpenPort { protocol, address: bound.address, has_tls: bound.has_tls }
 }
 
 /// Settings of the HTTP server.

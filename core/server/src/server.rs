@@ -148,7 +148,8 @@ impl Running {
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
-        let watched = http::watched(config, mode, (&broker, &driver), &store, (&marks, &phase));
+        let (brokers, states) = ((&broker, &driver), (&marks, &phase));
+        let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
         let routes = protocols.over_web_socket(config);
         let web_sockets = WebSockets { driver: driver.clone(), routes };
         let http = Http::new(watched, http::settings(config, limits, web_sockets));
