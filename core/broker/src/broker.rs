@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
-use polymq_model::{Now, QueueName, VhostName};
+use polymq_model::{ConnectionId, Now, QueueName, VhostName};
 use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
 
 use crate::{
@@ -133,14 +133,15 @@ impl BrokerHandle {
         counts
     }
 
-    /// Who has logged in on the connection with this outbox, for adapters that do more than give
-    /// commands.
-    ///
-    /// Cost: a look at every connection.
-    pub fn principal_of(&self, outbox: &Arc<Outbox>) -> Option<Principal> {
+    /// Who has logged in on a connection.
+    pub fn principal(&self, connection: ConnectionId) -> Option<Principal> {
         let connections = self.0.connections.lock();
-        let mut records = connections.values();
-        records.find(|record| Arc::ptr_eq(&record.outbox, outbox))?.who.clone()
+        connections.get(&connection)?.who.as_deref().cloned()
+    }
+
+    /// True when there is a virtual host of this name.
+    pub fn has_vhost(&self, vhost: &str) -> bool {
+        self.0.vhost(vhost).is_ok()
     }
 
     /// True when the virtual host is there and has the exchange.

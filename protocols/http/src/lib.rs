@@ -13,7 +13,9 @@ mod events;
 mod exposition;
 mod feed;
 mod front;
+mod guest;
 mod health;
+mod host_meta;
 mod identity;
 mod json;
 mod leases;
@@ -22,6 +24,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
@@ -30,10 +33,14 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod websocket;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use polymq_broker::BrokerHandle;
@@ -41,6 +48,7 @@ use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
+pub use websocket::{Greeting, WebSocketRoute, WebSockets};
 
 /// Where the process stands between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +138,17 @@ pub struct Facts {
     pub uptime_secs: f64,
 }
 
+/// An open port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// The word of its protocol in the configuration.
+    pub protocol: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It speaks TLS from the first byte.
+    pub has_tls: bool,
+}
+
 /// What the pages show.
 pub struct Watched {
     /// The name of the server.
@@ -140,6 +159,8 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
+    /// The open ports.
+    pub listeners: Vec<OpenPort>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

@@ -46,6 +46,7 @@ const RULES: &[Rule] = &[
         banned: PURE,
     },
     Rule { folder: "core/driver", ours: Some(&["model", "contract"]), banned: &["axum", "hyper*"] },
+    Rule { folder: "core/cli", ours: Some(&[]), banned: &["tokio*", "hyper*", "axum"] },
     Rule { folder: "core/server", ours: None, banned: &[] },
     Rule {
         folder: "protocols/http",

@@ -3,6 +3,8 @@
 
 mod audit;
 mod bans;
+mod import;
+mod parameters;
 mod permissions;
 mod policies;
 mod tokens;
@@ -14,7 +16,10 @@ use std::sync::Arc;
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{UserName, VhostName};
 
+pub(crate) use audit::Audited;
 pub use audit::{AuditEntry, AuditSink};
+pub use import::{Definition, NewBinding};
+pub(crate) use parameters::Parameters;
 pub use permissions::{PermissionView, TopicPermissionView};
 pub use users::{UserChange, UserView};
 

@@ -70,29 +70,30 @@ impl Client {
         outbox_bytes_max: usize,
     ) -> Result<Self, Refusal> {
         let outbox = Arc::new(Outbox::new(outbox_bytes_max));
-        let line = Line::new(broker.connect("http", peer, &outbox)?, outbox.clone());
+        let connection = broker.connect("http", peer, &outbox)?;
+        let id = connection.id();
+        let line = Line::new(connection, outbox);
         let login = Box::new(login);
         let answer = line.ask(|request| Command::Authenticate { request, login }).await?;
         let Answer::Authenticated { .. } = answer else {
             return Err(Refusal::new(RefusalKind::LoginFailed, "the login takes several steps"));
         };
-        let who = broker.principal_of(&outbox).ok_or_else(|| {
-            Refusal::new(RefusalKind::LoginFailed, "the connection was closed during the login")
-        })?;
         if vhost.is_some() {
             line.ask(|request| Command::OpenVhost { request, vhost }).await?;
         }
+        let gone = || Refusal::new(RefusalKind::LoginFailed, "the connection has ended");
+        let who = broker.principal(id).ok_or_else(gone)?;
         Ok(Self { line, who })
+    }
+
+    /// Who has logged in, with what a token says of its rights.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.who
     }
 
     /// Who has logged in.
     pub(crate) fn user(&self) -> &UserName {
         &self.who.user
-    }
-
-    /// Who has logged in, with what a token leaves of the user's rights.
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.who
     }
 
     /// The user may send in the name of others.
@@ -124,6 +125,25 @@ impl Client {
     /// failed.
     pub(crate) fn end(&self, reason: &str) {
         self.line.end(reason);
+    }
+
+    /// Takes one message, which is number 1 of the consumer that comes with it. Returns how many
+    /// remain as well.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn get(
+        &self,
+        queue: &str,
+    ) -> Result<(ConsumerId, Option<Box<Delivery>>, u64), Refusal> {
+        let (consumer, answer) = self.line.order(|side| {
+            let (consumer, queue) = (side.next_consumer(), queue.to_owned());
+            let get = |request| Command::Get { request, queue, no_ack: false, consumer };
+            (consumer, side.ask(get))
+        });
+        match self.line.answer(answer).await? {
+            Answer::Got { delivery, remaining } => Ok((consumer, delivery, remaining)),
+            _ => Ok((consumer, None, 0)),
+        }
     }
 
     /// Settles deliveries.

@@ -77,6 +77,7 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
+            listeners: Vec::new(),
             name: "test".to_owned(),
             broker: broker.clone(),
             driver: Arc::default(),
@@ -93,6 +94,7 @@ impl World {
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
         let settings = Settings {
+            web_sockets: None,
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
             connections_max: 64,
