@@ -120,6 +120,10 @@ pub struct Facts {
     pub store_sync_buckets: Vec<(f64, u64)>,
     /// The sum of those times in seconds.
     pub store_sync_seconds: f64,
+    /// Files that the process has open.
+    pub files_open: Option<u64>,
+    /// Files that it may have open.
+    pub files_max: Option<u64>,
     /// Memory of the process.
     pub memory_resident_bytes: Option<u64>,
     /// Above this publishers wait.

@@ -32,3 +32,4 @@ mod vhosts;
 mod wire;
 
 pub(crate) use serve::router;
+pub(crate) use wire::RABBITMQ_VERSION;
