@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/secrets.rs"]
+mod secrets;
 #[path = "process/sql_store.rs"]
 mod sql_store;
 

@@ -5,7 +5,7 @@ use polymq_broker::{Credentials, TopicSyntax, UserChange};
 use super::{USER, allow, bound, manager, user};
 use crate::{
     amqp::{Amqp, Props},
-    mqtt::{Mqtt, Version, publish},
+    mqtt::{Mqtt, Properties, Version, publish},
     stomp::Stomp,
     world::World,
     xmpp_client::{CLIENT, Xmpp},
@@ -115,6 +115,45 @@ fn every_client_of_a_user_goes_with_it_and_with_its_password() {
         assert_eq!((first, body[0]), (0xE0, 0x98));
         assert!(stomp.error().contains("the user"));
     }
+}
+
+/// What the user says about itself in each protocol, and what of it arrives.
+fn claimed(world: &World, claim: &str) -> Vec<Option<String>> {
+    let mut watcher = Amqp::connect(world);
+    watcher.listen("watch", "#");
+    let mut seen = || {
+        let deliveries = watcher.deliveries();
+        assert!(deliveries.len() <= 1);
+        deliveries.first().and_then(|delivery| delivery.props.user_id.clone())
+    };
+    let mut all = Vec::new();
+    let props = Props { user_id: Some(claim.to_owned()), ..Props::persistent() };
+    Amqp::connect_as(world, USER).publish_raw("amq.topic", "t", &props.encode(), b"m");
+    all.push(seen());
+    let properties = Properties::of_user(&[("x-mq-user", claim)]);
+    let mut mqtt = Mqtt::connect_as(world, Version::V5, "c", USER, &[]);
+    mqtt.publish(publish("t", b"m").with(&properties));
+    all.push(seen());
+    Stomp::connect_as(world, "1.2", USER).send("/topic/t", &[("user-id", claim)], b"m");
+    all.push(seen());
+    Xmpp::connect(world, USER, "r").send(&format!(
+        "<message to='t@topics.d'><body>m</body><properties xmlns='urn:polymq:properties:1'>\
+         <p f='user_id'>{claim}</p></properties></message>"
+    ));
+    all.push(seen());
+    all
+}
+
+#[test]
+fn nobody_speaks_for_another_without_the_tag_in_any_protocol() {
+    let world = World::new();
+    assert_eq!(claimed(&world, USER), vec![Some(USER.to_owned()); 4]);
+    let world = World::new();
+    assert_eq!(claimed(&world, "u1"), vec![None; 4]);
+    let world = World::new();
+    let tags = Some(vec!["impersonator".to_owned()]);
+    manager(&world).put_user(&user(USER), UserChange { credentials: None, tags }).unwrap();
+    assert_eq!(claimed(&world, "u1"), vec![Some("u1".to_owned()); 4]);
 }
 
 #[test]
