@@ -14,6 +14,7 @@ use crate::{
     queue::QueueCounts,
     recover::Recovered,
     tick::STATISTICS_EVERY_MS,
+    view::ConnectionFacts,
 };
 
 /// The broker. Cloning shares it.
@@ -79,6 +80,7 @@ impl BrokerHandle {
 
     /// Monotonic counters.
     pub fn counters(&self) -> &Counters {
+        self.0.collect_deliveries();
         &self.0.counters
     }
 
@@ -181,6 +183,13 @@ impl Broker for BrokerHandle {
             self.0.bans.check_address(address.ip(), self.0.clock_ms())?;
         }
         let id = self.0.next_connection();
+        let facts = Arc::new(ConnectionFacts::new(
+            id,
+            protocol,
+            peer.clone(),
+            outbox.clone(),
+            self.0.clock_ms(),
+        ));
         let record = ConnectionRecord {
             protocol,
             outbox: outbox.clone(),
@@ -190,11 +199,13 @@ impl Broker for BrokerHandle {
             publishes: false,
             is_blocked: false,
             has_parked: false,
+            leaves_by_ms: None,
+            facts: facts.clone(),
         };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);
         let connection =
-            BrokerConnection::new(self.0.clone(), id, protocol, peer.clone(), outbox.clone());
+            BrokerConnection::new(self.0.clone(), facts, protocol, peer.clone(), outbox.clone());
         Ok(Box::new(connection))
     }
 }

@@ -23,9 +23,11 @@ use crate::{
     mailbox::{DocumentKey, StoredDocument},
     management::{AuditSink, Audited},
     queue::{Home, WindowBudget},
+    statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
     tokens::Tokens,
     vhost::Vhost,
+    view::ConnectionFacts,
 };
 
 /// Fills a buffer with random bytes.
@@ -91,6 +93,11 @@ pub(crate) struct Core {
     pub(crate) parked_bytes: AtomicUsize,
     /// When the bytes of virtual hosts were added up, in ms since 1970.
     pub(crate) measured_ms: AtomicU64,
+    pub(crate) sampling: Sampling,
+    /// What was counted in virtual hosts that have gone.
+    pub(crate) retired: ActivityCounters,
+    /// Connections that were told to go.
+    pub(crate) leaving: AtomicUsize,
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
@@ -110,6 +117,9 @@ pub(crate) struct ConnectionRecord {
     pub(crate) is_blocked: bool,
     /// Some of its publishes wait.
     pub(crate) has_parked: bool,
+    /// It was told to go; when it is cut if it has not, in ms since 1970.
+    pub(crate) leaves_by_ms: Option<u64>,
+    pub(crate) facts: Arc<ConnectionFacts>,
 }
 
 impl Core {
@@ -146,6 +156,9 @@ impl Core {
             alarmed: AtomicBool::new(false),
             parked_bytes: AtomicUsize::new(0),
             measured_ms: AtomicU64::new(0),
+            sampling: Sampling::default(),
+            retired: ActivityCounters::default(),
+            leaving: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),

@@ -57,6 +57,8 @@ counters! {
 counters! {
     /// Counters of the whole broker.
     TotalCounters {
+        /// Messages sent to direct subscribers and to those who wait for a reply, without a queue.
+        delivered_direct,
         /// Messages dropped because they expired.
         dropped_expired,
         /// Messages dropped because a queue was full.

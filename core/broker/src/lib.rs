@@ -29,6 +29,7 @@ mod retained;
 mod rights;
 mod routing;
 mod schedule;
+mod statistics;
 mod stored_message;
 mod tenants;
 mod tick;
@@ -36,6 +37,7 @@ mod tokens;
 mod topology;
 mod vhost;
 mod vhost_deletion;
+mod view;
 
 pub use access::{
     Access, Credentials, Grant, PermissionQuestion, PermissionRecord, Principal, Role, Tags,
@@ -53,5 +55,9 @@ pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
+pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
+pub use view::{
+    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
+};

@@ -139,8 +139,9 @@ impl Core {
 
     /// Ends the connections that `is_meant` picks.
     pub(crate) fn close_where(&self, reason: &str, is_meant: impl Fn(&ConnectionRecord) -> bool) {
-        for record in self.connections.lock().values().filter(|record| is_meant(record)) {
-            record.outbox.push(Event::Closing { reason: reason.into(), shutdown: false });
+        let mut connections = self.connections.lock();
+        for record in connections.values_mut().filter(|record| is_meant(record)) {
+            self.send_away(record, reason);
         }
     }
 
@@ -158,10 +159,11 @@ impl Core {
         let later = ends.split_off(&(now_ms.saturating_add(1), polymq_model::ConnectionId(0)));
         let over = std::mem::replace(&mut *ends, later);
         drop(ends);
-        let connections = self.connections.lock();
-        for record in over.iter().filter_map(|(_, id)| connections.get(id)) {
-            let reason = "the token of the login has expired".into();
-            record.outbox.push(Event::Closing { reason, shutdown: false });
+        let mut connections = self.connections.lock();
+        for (_, id) in &over {
+            if let Some(record) = connections.get_mut(id) {
+                self.send_away(record, "the token of the login has expired");
+            }
         }
     }
 

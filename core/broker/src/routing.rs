@@ -12,7 +12,9 @@ use smallvec::SmallVec;
 use crate::{
     chance::Chance,
     client_session::ClientEndpoint,
+    counters::add,
     queue::Queue,
+    statistics::ExchangeStatistics,
     topology::{Binding, CONTROL_EXCHANGE, Destination, Seen, SubscriptionOptions, Topology},
     vhost::{ReplyTarget, Vhost},
 };
@@ -36,6 +38,10 @@ pub(crate) struct Route {
     pub(crate) cacheable: bool,
     /// The smallest of the largest bodies that its queues take, in bytes.
     pub(crate) body_bytes_max: Option<u64>,
+    /// The exchange that a client publishes to.
+    pub(crate) source: Option<Arc<ExchangeStatistics>>,
+    /// How many queues are among the targets.
+    pub(crate) queues: u64,
     /// Subscribers left out because they may not read the topic.
     pub(crate) denied: u64,
 }
@@ -49,6 +55,14 @@ impl Route {
         });
         self.body_bytes_max = sizes.min();
         self
+    }
+
+    /// Counts messages that a client has published here.
+    pub(crate) fn count(&self, messages: u64) {
+        if let Some(source) = &self.source {
+            add(&source.counters.published, messages);
+            add(&source.counters.published_out, messages * self.queues);
+        }
     }
 
     /// Errors: kind `TooLarge` when a queue takes no body as large as this one.
@@ -108,7 +122,11 @@ impl Routing<'_> {
         let denied = found.denied;
         // Each message that is kept from somebody counts.
         cacheable &= denied == 0;
-        Route { targets: found.into_targets(), cacheable, body_bytes_max: None, denied }
+        let targets = found.into_targets();
+        let is_queue = |target: &&Target| matches!(target, Target::Queue(..));
+        let queues = targets.iter().filter(is_queue).count() as u64;
+        let source = self.topology.statistics_of(exchange);
+        Route { targets, cacheable, body_bytes_max: None, source, queues, denied }
     }
 
     /// The mailbox of the user whose resource a key names.

@@ -99,6 +99,7 @@ impl Core {
             writer.meta_delete(&definitions::key(&[kind::VHOST_LIMITS, name]));
             writer.meta_delete(&definitions::key(&[kind::VHOST, name]));
         });
+        self.retired.add(&vhost.sample().activity);
         self.vhosts.write().remove(&vhost.name);
         tracing::info!(event = "vhost_deleted", vhost = name);
     }

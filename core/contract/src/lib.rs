@@ -13,6 +13,7 @@ pub mod broker;
 pub mod command;
 pub mod effects;
 pub mod event;
+pub mod introduction;
 pub mod login;
 pub mod outbox;
 pub mod output;
@@ -20,6 +21,7 @@ pub mod peer;
 pub mod protocol;
 pub mod refusal;
 pub mod subscription;
+pub mod web_message;
 
 pub use answer::{Answer, ListedBinding, ListedQueue, OpenedClientSession};
 pub use broadcast::Broadcast;
@@ -30,6 +32,7 @@ pub use command::{
 };
 pub use effects::{Close, Effects};
 pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
+pub use introduction::{Introduction, Traffic, TrafficCounts};
 pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;
@@ -37,3 +40,4 @@ pub use peer::{ChannelBindings, Peer, TlsPeer, Transport};
 pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
 pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};
+pub use web_message::{MessageKind, MessageTooLong, WebMessage, WebMessages};

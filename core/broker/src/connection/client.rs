@@ -78,6 +78,7 @@ impl BrokerConnection {
             priority: 0,
             timeout_ms: None,
             tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
+            arguments: Arc::default(),
         }
     }
 
@@ -322,7 +323,9 @@ impl BrokerConnection {
         }
         let consumer = subscription.consumer;
         let (priority, timeout_ms) = (manner.priority, manner.timeout_ms);
-        let spec = ConsumerSpec { priority, timeout_ms, ..self.subscriber_spec(consumer) };
+        let arguments = Arc::new(subscription.arguments.clone());
+        let spec =
+            ConsumerSpec { priority, timeout_ms, arguments, ..self.subscriber_spec(consumer) };
         self.attach(queue, spec, None, now);
         if !self.consumers.contains_key(&consumer) {
             // The queue has gone, or become somebody's alone, at this very moment.

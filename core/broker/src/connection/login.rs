@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use polymq_contract::{Answer, Event, Login, Refusal, RefusalKind};
+use polymq_contract::{Answer, Command, Event, Login, Refusal, RefusalKind};
 use polymq_model::RequestId;
 
 use super::{BrokerConnection, not_open};
@@ -90,15 +90,29 @@ impl BrokerConnection {
         self.answer(request, answer, None);
     }
 
-    pub(super) fn open_channel(&mut self, request: RequestId) {
+    /// What others are shown of the connection changes.
+    pub(super) fn present(&mut self, command: Command) {
+        match command {
+            Command::OpenChannel { request, channel } => self.open_channel(request, channel),
+            Command::CloseChannel { channel } => self.close_channel(channel),
+            Command::Introduce(introduction) => self.facts.introduce(*introduction),
+            _ => {}
+        }
+    }
+
+    pub(super) fn open_channel(&mut self, request: RequestId, channel: u32) {
         let opened = match &mut self.seat {
             Some(seat) => seat.open_channel(),
             None => Err(not_open()),
         };
+        if opened.is_ok() {
+            self.facts.open_channel(channel);
+        }
         self.answer(request, opened.map(|()| Answer::Done), None);
     }
 
-    pub(super) fn close_channel(&mut self) {
+    pub(super) fn close_channel(&mut self, channel: u32) {
+        self.facts.close_channel(channel);
         if let Some(seat) = &mut self.seat {
             seat.close_channel();
         }

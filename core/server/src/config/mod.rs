@@ -263,7 +263,7 @@ impl Config {
             return vec!["no listener has an address, so nobody can connect".to_owned()];
         }
         let is_open = |endpoint: &&Endpoint| {
-            endpoint.tls.is_none()
+            (endpoint.tls.is_none() || endpoint.protocol == EndpointProtocol::Auto)
                 && endpoint.protocol != EndpointProtocol::Metrics
                 && !endpoint.addresses.iter().all(|address| address.ip().is_loopback())
         };

@@ -8,7 +8,7 @@ use super::{
     key::{Configured, Section, section},
     value::{
         Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, Kept, ListenerProtocol,
-        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting,
+        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting, WebSocketProtocol,
     },
 };
 
@@ -116,11 +116,13 @@ section! {
     /// otherwise. `amqp`, `mqtt`, `stomp`, `xmpp`, `http` and `metrics` exist without being
     /// mentioned; an empty `bind` switches one off.
     Listener at "listeners.*" {
-        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics".
+        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics"; or "auto": all but metrics, and
+        /// the first bytes of each connection decide.
         protocol: ListenerProtocol = "",
         /// Addresses and ports; ":5672" takes `server.default_address`.
         bind: Vec<Bind> = "",
-        /// Name of a table below `tls`; empty for clear text.
+        /// Name of a table below `tls`; empty for clear text. With "auto" clients may speak TLS or
+        /// clear text, and `auth.plain_without_tls` says what the latter may do.
         tls: String = "",
         /// Name of a table below `tls` with which XMPP clients may switch to TLS (STARTTLS).
         starttls: String = "",
@@ -323,6 +325,14 @@ section! {
     Http at "http" {
         /// First part of every path, such as "/polymq", when a proxy forwards one.
         path_prefix: String = "",
+        /// Origins of web pages of other hosts that may use the API, such as
+        /// "https://app.example.com"; "*" for all.
+        cors_origins: Vec<String> = "",
+        /// What is spoken over WebSocket below "/ws/". A protocol that no listener speaks is not
+        /// served there either; "json" is for browsers.
+        web_sockets: Vec<WebSocketProtocol> = "amqp,mqtt,stomp,xmpp,json",
+        /// Connections of all HTTP listeners together.
+        connections: u32 = "4_096",
     }
 }
 
@@ -373,7 +383,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "storage.file.body_cache",
     "mqtt.queue_missing",
     "http.trusted_proxies",
-    "http.cors_origins",
     "http.definitions_size",
     "http.login_idle",
     "http.webhook_targets",
