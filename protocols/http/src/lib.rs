@@ -24,6 +24,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
@@ -34,9 +35,12 @@ mod tests;
 mod v1;
 mod websocket;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use polymq_broker::BrokerHandle;
@@ -134,6 +138,17 @@ pub struct Facts {
     pub uptime_secs: f64,
 }
 
+/// An open port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// The word of its protocol in the configuration.
+    pub protocol: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It speaks TLS from the first byte.
+    pub has_tls: bool,
+}
+
 /// What the pages show.
 pub struct Watched {
     /// The name of the server.
@@ -144,6 +159,8 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
+    /// The open ports.
+    pub listeners: Vec<OpenPort>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

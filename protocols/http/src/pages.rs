@@ -13,7 +13,7 @@ use axum::{
 use crate::{
     Site, api,
     health::{self, Report},
-    host_meta, metrics,
+    host_meta, metrics, rabbitmq,
     serve::Audience,
     socket::Socket,
     v1, websocket,
@@ -32,6 +32,7 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
         .route("/metrics", get(metrics_page))
         .nest(api::ROOT, v1::api().router())
         .merge(websocket::routes(site))
+        .merge(rabbitmq::router())
         .with_state(Arc::clone(site));
     let pages = match site.settings.path_prefix.as_str() {
         "" => pages,
@@ -47,7 +48,8 @@ async fn front(State(site): State<Arc<Site>>) -> String {
          /health/startup   what was stored is back\n\
          /health/ready     messages are taken\n\
          /metrics          numbers for Prometheus\n\
-         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n",
+         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n\
+         /api              management for tools of RabbitMQ\n",
         site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )
