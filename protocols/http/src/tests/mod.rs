@@ -3,6 +3,7 @@
 mod document;
 mod pages;
 mod publishing;
+mod rabbitmq;
 
 use std::{net::Ipv4Addr, time::Duration};
 
