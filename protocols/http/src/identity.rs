@@ -8,7 +8,8 @@ use crate::problem::Problem;
 
 /// The login that a request's `Authorization` shows.
 ///
-/// Every way in goes through here. `Bearer` carries a token, which names its user itself.
+/// Every way in goes through here. `Bearer` carries a token, which the broker takes in place of a
+/// password from every protocol, without a user name.
 ///
 /// Errors: nothing is shown, or nothing that can be read.
 pub(crate) fn login(authorization: Option<&HeaderValue>) -> Result<Login, Problem> {
@@ -20,7 +21,8 @@ pub(crate) fn login(authorization: Option<&HeaderValue>) -> Result<Login, Proble
         return basic(rest).ok_or_else(malformed);
     }
     if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
-        return Ok(Login::Bearer { token: Secret::new(rest.as_bytes()) });
+        let password = Secret::new(rest.as_bytes());
+        return Ok(Login::Password { user: String::new(), password });
     }
     Err(malformed())
 }
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn bearer_is_a_token_without_a_user() {
-        let expected = Login::Bearer { token: Secret::new("abc") };
+        let expected = Login::Password { user: String::new(), password: Secret::new("abc") };
         assert_eq!(shown("Bearer abc"), Ok(expected));
     }
 

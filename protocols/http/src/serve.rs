@@ -233,15 +233,10 @@ where
     let activity = Arc::clone(&state.activity);
     let socket = Noted { socket, activity: Arc::clone(&activity) };
     let mut draining = site.traffic.draining.subscribe();
-    // Whoever comes while the server stops is answered once, however late the request arrives.
-    let is_late = *draining.borrow();
-    let asked = Arc::new(Notify::new());
-    let told_asked = Arc::clone(&asked);
     let address = state.peer.address;
     let service = Arc::new(TowerToHyperService::new(router));
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = state.activity.begin(request.version());
-        told_asked.notify_one();
         let (site, socket) = (Arc::clone(&site), Arc::clone(&state));
         let service = Arc::clone(&service);
         async move {
@@ -273,11 +268,7 @@ where
                 }
                 return;
             }
-            () = asked.notified(), if is_late && !is_ending => {
-                is_ending = true;
-                served.as_mut().graceful_shutdown();
-            }
-            told = draining.wait_for(|is| *is), if !is_late && !is_ending => {
+            told = draining.wait_for(|is| *is), if !is_ending => {
                 drop(told);
                 is_ending = true;
                 served.as_mut().graceful_shutdown();

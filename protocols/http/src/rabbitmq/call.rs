@@ -16,7 +16,7 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// What a route needs its user to be, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// Nobody has to log in.
     Nobody,
     /// Any tag that has to do with management.

@@ -5,6 +5,7 @@ mod events;
 mod messages;
 mod pages;
 mod publishing;
+mod rabbitmq;
 mod receiving;
 mod resources;
 mod roles;
