@@ -238,12 +238,3 @@ impl From<Refused> for Failure {
     }
 }
 
-impl Refused {
-    /// The failure where the object of the path itself is what is missing.
-    pub(super) fn of_path(self) -> Failure {
-        match self {
-            Self::By(refusal) if refusal.kind == RefusalKind::NotFound => Failure::not_found(),
-            other => other.into(),
-        }
-    }
-}
