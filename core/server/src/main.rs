@@ -28,7 +28,7 @@ mod xmpp;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Client(command) => Ok(polymq_cli::run(command, &mut Cli::command())),
     };
     logging::flush();
     result.unwrap_or_else(|error| {

@@ -4,7 +4,6 @@
 //! A request becomes commands of the broker, so its permissions and limits are those of every other
 //! protocol. This crate routes and stores nothing, and knows no storage engine.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "resources that are being written use the rest")]
 
 mod api;
 mod call;
@@ -12,12 +11,14 @@ mod client;
 mod clock;
 mod events;
 mod exposition;
+mod feed;
 mod front;
 mod guest;
 mod health;
 mod host_meta;
 mod identity;
 mod json;
+mod leases;
 mod metrics;
 mod openapi;
 mod origin;
@@ -153,6 +154,8 @@ pub(crate) struct Site {
     settings: Settings,
     traffic: serve::Traffic,
     request_ids: front::RequestIds,
+    leases: Arc<leases::Leases>,
+    readers: v1::Readers,
 }
 
 impl Site {
@@ -163,6 +166,8 @@ impl Site {
             watched,
             traffic: serve::Traffic::new(settings.connections_max),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
+            leases: Arc::new(leases::Leases::new(&settings.entropy)),
+            readers: v1::Readers::default(),
             settings,
         }
     }
