@@ -9,7 +9,7 @@ use polymq_model::{Table, Value};
 
 use crate::{
     conversation::{Conversation, in_pieces},
-    mqtt, seeds, stomp, xmpp,
+    json, mqtt, seeds, stomp, xmpp,
 };
 
 /// Bytes from somebody who has not logged in.
@@ -78,7 +78,8 @@ pub(crate) fn deliver_everywhere(client: &Conversation) {
     if client.published.is_empty() {
         return;
     }
-    let mut readers = [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader()];
+    let mut readers =
+        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), json::reader()];
     let mut texts = ["1.0", "1.1", "1.2"].map(stomp::subscriber);
     for message in client.published.iter().take(8) {
         for reader in &mut readers {

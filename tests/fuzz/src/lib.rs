@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod json;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
@@ -35,6 +36,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_stranger", xmpp::stranger),
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
+    ("xmpp_framed", xmpp::framed),
+    ("json_stranger", json::stranger),
+    ("json_session", json::session),
+    ("json_messages", json::messages),
+    ("websocket_frames", json::frames),
     ("topic", topic::topic),
     ("record", record::record),
 ];

@@ -2,6 +2,7 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod json;
 mod stomp;
 mod xmpp;
 
@@ -10,6 +11,7 @@ use polymq_amqp091::codec::{frame, table::put_table};
 use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
+pub use json::JSON_SUBSCRIBE;
 pub use stomp::{stomp_connect, stomp_subscribe};
 pub use xmpp::xmpp_login;
 
@@ -417,6 +419,7 @@ pub fn all() -> Vec<Seed> {
     mqtt(&mut seeds);
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
+    json::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds
