@@ -13,6 +13,7 @@ pub mod broker;
 pub mod command;
 pub mod effects;
 pub mod event;
+pub mod introduction;
 pub mod login;
 pub mod outbox;
 pub mod output;
@@ -31,6 +32,7 @@ pub use command::{
 };
 pub use effects::{Close, Effects};
 pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
+pub use introduction::{Introduction, Traffic, TrafficCounts};
 pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod alarm;
+mod audit;
 mod auth;
 mod banner;
 mod cli;

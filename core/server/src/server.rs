@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use tokio::{
 use crate::{
     accounts,
     alarm::Alarms,
+    audit::AuditFile,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{Config, Endpoint, EndpointProtocol, value::OnDamage},
@@ -93,6 +95,7 @@ struct Running {
     phase: Arc<SharedPhase>,
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
+    audit: Option<AuditFile>,
 }
 
 impl Running {
@@ -102,7 +105,7 @@ impl Running {
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
         let components = xmpp::components(config)?;
-        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
+        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
             None => store::open(config)?,
@@ -128,15 +131,18 @@ impl Running {
         let web_sockets = WebSockets { driver: driver.clone(), routes };
         let http = Http::new(watched, http::settings(config, limits, web_sockets));
         http.serve(std::mem::take(&mut ports.http))?;
-        let mut running = Self { broker, driver, http, phase, lost: None };
+        let mut running = Self { broker, driver, http, phase, lost: None, audit: None };
 
+        running.audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &running.audit {
+            running.broker.set_audit(audit.sink());
+        }
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
             admin.keep(data_dir)?;
         }
-        let users = running.broker.clone();
-        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+        logins.find_users_in(running.broker.clone());
         let watched = Watch {
             store: Arc::clone(&store),
             alarms,
@@ -154,7 +160,7 @@ impl Running {
         let vhost = config.server.default_vhost.as_str();
         let admin = admin.as_ref().filter(|admin| admin.is_made);
         let first = admin.map(|admin| {
-            let folder = data_dir.as_deref().map(std::path::Path::to_string_lossy);
+            let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
         announce(mode, &ports.bound, &store::place(config), first.as_deref());
@@ -232,6 +238,9 @@ impl Running {
             } => {}
             // A second signal means now.
             () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush();
         }
         let committer = Arc::clone(self.broker.committer());
         let (done, closed) = std::sync::mpsc::sync_channel(1);
@@ -344,6 +353,16 @@ impl Ports {
         let (name, vhost) = (endpoint.name.as_str().into(), VhostName::new(&endpoint.vhost)?);
         self.http.push(HttpListener { name, socket, audience, tls, vhost });
         Ok(address)
+    }
+}
+
+/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
+fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
+    let path = &config.logging.audit_file;
+    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
+        (true, _, _) | (false, false, None) => Ok(None),
+        (false, true, _) => AuditFile::open(path.clone()).map(Some),
+        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
     }
 }
 

@@ -165,6 +165,31 @@ section! {
 }
 
 section! {
+    /// Tokens of an identity provider (OAuth 2.0, OpenID Connect), as Bearer over HTTP and as
+    /// password everywhere else. Their scopes say what they allow, as in RabbitMQ:
+    /// "read:vhost/queue", "write:vhost/exchange/routing-key", "configure:*/*", "tag:monitoring".
+    AuthOauth at "auth.oauth2" {
+        /// The provider's keys (JWKS): a file, or a URL that begins with https; empty for no such
+        /// tokens.
+        jwks: String = "",
+        /// The provider as its tokens name it (`iss`); empty for any whose key is in `jwks`.
+        issuer: String = "",
+        /// This broker as tokens name it (`aud`).
+        audience: String = "polymq",
+        /// What scopes for this broker begin with, such as "polymq."; others are passed over.
+        scope_prefix: String = "",
+        /// The claim that holds scopes.
+        scope_claim: String = "scope",
+        /// The claim that names the user.
+        user_claim: String = "sub",
+        /// How often keys are read again. A token with an unknown key has them read at once.
+        refresh: Duration = "1h",
+        /// PEM file with the authorities that the URL's certificate must come from.
+        ca_file: PathBuf = "/etc/ssl/certs/ca-certificates.crt",
+    }
+}
+
+section! {
     /// Bounds on what peers may ask for.
     Limits at "limits" {
         /// Largest message body.
@@ -318,6 +343,9 @@ section! {
         level: String = "info",
         /// "text", "json" or "auto": text on a terminal, otherwise json.
         format: LogFormat = "auto",
+        /// What administrators change, one line of JSON each: a file below the data directory, or
+        /// an absolute path; empty for none. At 16 MiB it is renamed, with ".1" behind its name.
+        audit_file: PathBuf = "audit.jsonl",
     }
 }
 
@@ -332,6 +360,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Listener::SECTION,
     Tls::SECTION,
     Auth::SECTION,
+    AuthOauth::SECTION,
     Limits::SECTION,
     DiskFree::SECTION,
     DiskSlow::SECTION,
@@ -359,5 +388,4 @@ pub(crate) static PLANNED: &[&str] = &[
     "http.webhook_targets",
     "http.console",
     "logging.output",
-    "logging.audit_file",
 ];
