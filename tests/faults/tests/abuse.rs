@@ -1,4 +1,4 @@
-//! Cases A1, A2 and A7: clients that waste connections, lie about lengths, or do not read.
+//! Cases A1, A2, A3, A4 and A7: clients that waste connections, lie about lengths, or do not read.
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
 #[path = "abuse/lies.rs"]
@@ -11,3 +11,5 @@ mod served;
 mod stomp;
 #[path = "abuse/strangers.rs"]
 mod strangers;
+#[path = "abuse/websocket.rs"]
+mod websocket;

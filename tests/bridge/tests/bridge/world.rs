@@ -17,14 +17,13 @@ use polymq_contract::{
     Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
     ProtocolSession, Transport,
 };
+use polymq_json::Json;
 use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, Now, UserName, VhostName};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
 use polymq_xmpp::{Mechanisms, Settings, Xmpp};
-
-use crate::http::JsonLines;
 
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
@@ -48,6 +47,7 @@ struct State {
     mqtt: Mqtt,
     stomp: Stomp,
     xmpp: Xmpp,
+    json: Json,
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
@@ -76,7 +76,7 @@ pub(crate) enum Speaks {
     Mqtt,
     Stomp,
     Xmpp,
-    Http,
+    Json,
 }
 
 impl World {
@@ -108,7 +108,10 @@ impl World {
             tls: None,
             offers_tls: false,
             account: None,
-            transport: Transport::Stream,
+            transport: match speaks {
+                Speaks::Json => Transport::Messages,
+                _ => Transport::Stream,
+            },
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
         });
@@ -117,7 +120,7 @@ impl World {
             Speaks::Mqtt => &state.mqtt,
             Speaks::Stomp => &state.stomp,
             Speaks::Xmpp => &state.xmpp,
-            Speaks::Http => &JsonLines,
+            Speaks::Json => &state.json,
         };
         let mut session = protocol.session(&peer, &state.limits, state.now());
         session.on_open(&outbox);
@@ -235,20 +238,14 @@ impl State {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
-        let xmpp = Xmpp::new(xmpp_settings());
+        let (xmpp, json) = (Xmpp::new(xmpp_settings()), Json::new("test"));
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new(
-                [
-                    amqp.formats(),
-                    mqtt.formats(),
-                    stomp.formats(),
-                    xmpp.formats(),
-                    JsonLines.formats(),
-                ]
-                .concat(),
+                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats(), json.formats()]
+                    .concat(),
             ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
@@ -263,7 +260,8 @@ impl State {
         let started = Instant::now();
         let links = Vec::new();
         broker.serve_mailboxes(DOMAIN);
-        let state = Self { store, broker, amqp, mqtt, stomp, xmpp, limits, started, now_ms, links };
+        let state =
+            Self { store, broker, amqp, mqtt, stomp, xmpp, json, limits, started, now_ms, links };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());
