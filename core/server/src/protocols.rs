@@ -47,9 +47,13 @@ impl Protocols {
     }
 
     pub(crate) fn formats(&self) -> Formats {
-        let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp];
-        Formats::new(all.into_iter().flat_map(|protocol| protocol.formats()))
+        Formats::new(self.all().iter().flat_map(|protocol| protocol.formats()))
     }
+
+    pub(crate) fn all(&self) -> [Arc<dyn Protocol>; 4] {
+        [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp].map(Arc::clone)
+    }
+
     /// The protocol of an endpoint that clients speak to; `None` for pages of HTTP.
     pub(crate) fn of(&self, endpoint: EndpointProtocol) -> Option<&Arc<dyn Protocol>> {
         match endpoint {

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context;
 use polymq_broker::{BrokerHandle, Parts};
+use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
 use polymq_log::EXIT_CODE_STORE_FAILED;
@@ -123,7 +124,9 @@ impl Running {
         let http = std::mem::take(&mut ports.http);
         let allowed = process::memory_allowed_bytes();
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
-        let watched = running.watched(config, mode, &store, &alarms);
+        let joined = components.iter().map(|component| Arc::clone(&component.protocol));
+        let protocols = protocols.all().into_iter().chain(joined).collect();
+        let watched = running.watched(config, mode, &store, &alarms, protocols);
         polymq_http::serve(http, &watched, &config.http.path_prefix)?;
 
         let admin = running.recover(config, mode, &store, &opened)?;
@@ -196,6 +199,7 @@ impl Running {
         mode: Mode,
         store: &Arc<dyn Store>,
         alarms: &Alarms,
+        protocols: Vec<Arc<dyn Protocol>>,
     ) -> Arc<Watched> {
         let sources = facts::FactSources {
             store: Arc::clone(store),
@@ -211,6 +215,7 @@ impl Running {
         Arc::new(Watched {
             name: config.server.name.clone(),
             broker: self.broker.clone(),
+            protocols,
             driver: Arc::clone(self.driver.counters()),
             phase: Arc::clone(&self.phase),
             facts: Box::new(move || sources.read()),

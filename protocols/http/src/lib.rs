@@ -9,6 +9,7 @@ mod exposition;
 mod health;
 mod metrics;
 mod pages;
+mod protocols;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::sync::{
 };
 
 use polymq_broker::BrokerHandle;
+use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, HttpListener, serve};
@@ -117,6 +119,8 @@ pub struct Watched {
     pub name: String,
     /// The broker.
     pub broker: BrokerHandle,
+    /// The protocols that clients speak.
+    pub protocols: Vec<Arc<dyn Protocol>>,
     /// The counters of the driver.
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.

@@ -11,6 +11,7 @@ use crate::{
         Exposition,
         Kind::{Counter, Gauge},
     },
+    protocols,
 };
 
 /// Counters that each protocol has: name in the broker, name and help of the metric.
@@ -44,6 +45,7 @@ pub(crate) fn page(watched: &Watched) -> String {
     text.family("build_info", Gauge, "The running program.", [(&build[..], 1)]);
     text.single("uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
     messages(&mut text, watched);
+    protocols::write(&mut text, &watched.protocols);
     logins(&mut text, watched);
     state(&mut text, watched);
     connections(&mut text, watched);

@@ -40,6 +40,7 @@ impl World {
         let watched = Arc::new(Watched {
             name: "test".to_owned(),
             broker: broker.clone(),
+            protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
             facts: Box::new(|| Facts {

@@ -165,7 +165,9 @@ impl Session {
         self.phase = Phase::Opening;
     }
 
-    fn take_bytes(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
+    /// Takes whole stanzas from the front of `input` and returns how many.
+    fn take_bytes(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) -> usize {
+        let mut count = 0;
         while self.phase != Phase::Closed && !self.must_wait(turn) {
             let mut rest = &input[..];
             let before = rest.len();
@@ -177,7 +179,10 @@ impl Session {
             }
             match parsed {
                 Ok(Some(Parsed::Opened(header))) => self.on_header(&header, turn),
-                Ok(Some(Parsed::Stanza(stanza))) => self.on_element(stanza, turn),
+                Ok(Some(Parsed::Stanza(stanza))) => {
+                    count += 1;
+                    self.on_element(stanza, turn);
+                }
                 Ok(Some(Parsed::Closed)) => self.close_stream("client", "the stream ended", turn),
                 Ok(None) => break,
                 Err(bad) => self.fail(StreamError::from(bad), turn),
@@ -189,6 +194,7 @@ impl Session {
             input.advance(white);
         }
         turn.effects.waiting = self.must_wait(turn) && self.phase != Phase::Closed;
+        count
     }
 
     fn must_wait(&self, turn: &Turn<'_>) -> bool {
@@ -269,7 +275,8 @@ impl Session {
 impl ProtocolSession for Session {
     fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
         let mut turn = Turn { now, effects };
-        self.take_bytes(input, &mut turn);
+        let taken = self.take_bytes(input, &mut turn);
+        self.shared.counters.moved(taken, &mut effects.out);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -280,10 +287,12 @@ impl ProtocolSession for Session {
                 self.on_event(event, &mut turn);
             }
         }
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
         self.on_time(&mut Turn { now, effects });
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn next_timeout(&self) -> Option<Timeout> {

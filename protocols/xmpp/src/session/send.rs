@@ -37,7 +37,7 @@ impl Session {
             }
             _ => xml::write(element, ns::CLIENT, &mut text),
         }
-        turn.effects.out.buffer().extend_from_slice(text.as_bytes());
+        turn.effects.out.frame().extend_from_slice(text.as_bytes());
     }
 
     /// Sends a stanza.
@@ -65,6 +65,7 @@ impl Session {
         let bytes = Bytes::from(text);
         let is_kept = self.sm.keep(&bytes, settle);
         if !self.is_detached {
+            turn.effects.out.add_frames(1);
             turn.effects.out.push_shared(bytes);
         }
         self.ask_for_ack(turn);
