@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use polymq_faults::{
-    amqp::{self, Amqp, Incoming, Method, body_frame, frame, long_number},
+    amqp::{self, Amqp, Field, Incoming, Method, body_frame, frame, long_number, table},
     broker::{Broker, Home},
     random::Random,
     report::{say, setting},
@@ -21,39 +21,6 @@ const CHANNEL: u16 = 1;
 const WINDOW: u64 = 200;
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A field table without its length.
-fn table(fields: &[(&str, Field<'_>)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, value) in fields {
-        out.push(u8::try_from(name.len()).unwrap());
-        out.extend(name.as_bytes());
-        match value {
-            Field::Number(number) => {
-                out.push(b'l');
-                out.extend(number.to_be_bytes());
-            }
-            Field::Text(text) => {
-                out.push(b'S');
-                out.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-                out.extend(text.as_bytes());
-            }
-        }
-    }
-    out
-}
-
-enum Field<'a> {
-    Number(i64),
-    Text(&'a str),
-}
-
-fn declare(client: &mut Amqp, queue: &str, arguments: &[(&str, Field<'_>)]) -> Result<u32> {
-    let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&table(arguments));
-    let answer = client.call(&method, (50, 11))?;
-    let at = 1 + usize::from(answer[0]);
-    Ok(u32::from_be_bytes(*answer[at..].first_chunk().unwrap()))
-}
 
 /// A persistent message with a delay.
 fn publish_delayed(queue: &str, delay_ms: u64, body: &[u8]) -> Vec<u8> {
@@ -175,7 +142,7 @@ fn delayed_messages_arrive_once_over_kills() {
     let mut ledger = Ledger::new();
     kill_often(&home, &mut random, |client, seed| {
         let mut random = Random::new(seed);
-        if declare(client, "q", &[]).is_ok() {
+        if client.declare("q").is_ok() {
             let message = |body: &[u8]| publish_delayed("q", random.between(1, 500), body);
             let _ = publish_until_the_end(client, &mut ledger, message);
         }
@@ -200,9 +167,10 @@ fn dead_letters_arrive_once_over_kills() {
         ]
     };
     kill_often(&home, &mut random, |client, _| {
-        let declared = declare(client, "dead", &[])
-            .and_then(|_| declare(client, "second", &to("dead")))
-            .and_then(|_| declare(client, "first", &to("second")));
+        let declared = client
+            .declare("dead")
+            .and_then(|_| client.declare_with("second", &to("dead")))
+            .and_then(|_| client.declare_with("first", &to("second")));
         if declared.is_ok() {
             let message = |body: &[u8]| amqp::publish("", "first", body);
             let _ = publish_until_the_end(client, &mut ledger, message);
@@ -327,7 +295,7 @@ fn retried_messages_are_kept_once_over_kills() {
     let mut ledger = Ledger::new();
     let mut fills = true;
     kill_often(&home, &mut random, |client, _| {
-        let declared = declare(client, "dead", &[]).and_then(|_| declare(client, "q", &retrying()));
+        let declared = client.declare("dead").and_then(|_| client.declare_with("q", &retrying()));
         if declared.is_err() {
             return;
         }
@@ -346,7 +314,7 @@ fn retried_messages_are_kept_once_over_kills() {
     return_all(&mut client, "q").unwrap();
     client.close().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
-    assert_eq!(declare(&mut client, "q", &retrying()).unwrap(), 0);
+    assert_eq!(client.declare_with("q", &retrying()).unwrap(), 0);
     balance("retries", &ledger, &take_all(&mut client, "dead"));
     assert!(broker.stop().unwrap().success());
 }
