@@ -217,7 +217,11 @@ impl<S: Stream> AsyncWrite for Direct<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         while let Self::Unwatched(plain) = &mut *self {
-            match plain.write_vectored(bufs) {
+            let written = match bufs {
+                [whole] => plain.write(whole),
+                parts => plain.write_vectored(parts),
+            };
+            match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Only a watched socket says when there is room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -226,7 +230,11 @@ impl<S: Stream> AsyncWrite for Direct<S> {
                 done => return Poll::Ready(done),
             }
         }
-        Pin::new(self.watched()?).poll_write_vectored(cx, bufs)
+        // What is in one piece takes the shorter way through the system.
+        match bufs {
+            [whole] => Pin::new(self.watched()?).poll_write(cx, whole),
+            parts => Pin::new(self.watched()?).poll_write_vectored(cx, parts),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -269,9 +269,12 @@ impl Link {
         Ok(())
     }
 
-    /// Whether it publishes with confirms.
-    pub fn is_confirmed(&self) -> bool {
-        matches!(&self.role, Role::Publisher(publisher) if publisher.confirms.is_some())
+    /// How many of its messages may wait for their confirm, if it publishes with confirms.
+    pub fn window(&self) -> Option<u64> {
+        match &self.role {
+            Role::Publisher(publisher) => publisher.confirms.as_ref().map(Confirms::window),
+            Role::Consumer(_) => None,
+        }
     }
 
     /// How many of its messages wait for their confirm.

@@ -158,7 +158,7 @@ fn amqp_rows() -> Vec<Row> {
         load(
             "amqp-waiting50",
             "AMQP persistent, 50 publishers each waiting, consumer acks every 50",
-            Goal::rate(&[Peer::RabbitMq], 2.5, 4.0),
+            Goal::rate(&[Peer::RabbitMq], 3.0, 4.0),
             Shape {
                 publishers: 50,
                 persistent: true,
