@@ -3,19 +3,18 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
-use polymq_model::{Now, QueueName, UserName, VhostName};
+use polymq_model::{Now, QueueName, VhostName};
 use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
 
 use crate::{
-    access::{Access, PermissionRecord, UserRecord},
+    access::Access,
     connection::BrokerConnection,
     core::{ConnectionRecord, Core, Parts},
     counters::{Counters, add},
-    definitions::{self, kind},
     queue::QueueCounts,
     recover::Recovered,
-    tenants::UserLimits,
     tick::STATISTICS_EVERY_MS,
+    view::ConnectionFacts,
 };
 
 /// The broker. Cloning shares it.
@@ -64,58 +63,9 @@ impl BrokerHandle {
         self.0.create_vhost(name);
     }
 
-    /// Creates or replaces a user. One that is not `kept` is forgotten at the next start.
-    pub fn put_user(&self, name: UserName, record: UserRecord, kept: bool) {
-        if kept {
-            let key = definitions::key(&[kind::USER, name.as_str()]);
-            let value = definitions::encode(&record);
-            self.0.committer.append(|writer| writer.meta_put(&key, &value));
-        }
-        self.0.access.put_user(name, record);
-    }
-
     /// Gives every user a mailbox in this domain, made when it is needed. The first call counts.
     pub fn serve_mailboxes(&self, domain: &str) {
         self.0.mailbox_domain.get_or_init(|| domain.into());
-    }
-
-    /// Removes a user, its permissions, and what was kept for it.
-    pub fn remove_user(&self, name: &UserName) {
-        let vhosts = self.0.all_vhosts();
-        self.0.committer.append(|writer| {
-            writer.meta_delete(&definitions::key(&[kind::USER, name.as_str()]));
-            writer.meta_delete(&definitions::key(&[kind::USER_LIMITS, name.as_str()]));
-            for vhost in &vhosts {
-                writer.meta_delete(&definitions::key(&[
-                    kind::PERMISSION,
-                    vhost.name.as_str(),
-                    name.as_str(),
-                ]));
-            }
-        });
-        self.0.access.remove_user(name);
-        self.0.users.set_limits(name.clone(), UserLimits::default());
-        self.0.remove_mailboxes(name);
-    }
-
-    /// Sets what a user may do in a virtual host. One that is not `kept` is forgotten at the next
-    /// start.
-    ///
-    /// Errors: kind `Invalid` when an expression is no regular expression.
-    pub fn put_permission(
-        &self,
-        vhost: VhostName,
-        user: UserName,
-        record: PermissionRecord,
-        kept: bool,
-    ) -> Result<(), Refusal> {
-        let key = definitions::key(&[kind::PERMISSION, vhost.as_str(), user.as_str()]);
-        let value = definitions::encode(&record);
-        self.0.access.put_permission(vhost, user, record)?;
-        if kept {
-            self.0.committer.append(|writer| writer.meta_put(&key, &value));
-        }
-        Ok(())
     }
 
     /// Users and permissions.
@@ -130,6 +80,7 @@ impl BrokerHandle {
 
     /// Monotonic counters.
     pub fn counters(&self) -> &Counters {
+        self.0.collect_deliveries();
         &self.0.counters
     }
 
@@ -228,20 +179,33 @@ impl Broker for BrokerHandle {
         outbox: &Arc<Outbox>,
     ) -> Result<Box<dyn Connection>, Refusal> {
         self.0.check_connection_count()?;
+        if let Some(address) = peer.address {
+            self.0.bans.check_address(address.ip(), self.0.clock_ms())?;
+        }
         let id = self.0.next_connection();
+        let facts = Arc::new(ConnectionFacts::new(
+            id,
+            protocol,
+            peer.clone(),
+            outbox.clone(),
+            self.0.clock_ms(),
+        ));
         let record = ConnectionRecord {
             protocol,
             outbox: outbox.clone(),
+            peer: peer.clone(),
             user: None,
             vhost: None,
             publishes: false,
             is_blocked: false,
             has_parked: false,
+            leaves_by_ms: None,
+            facts: facts.clone(),
         };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);
         let connection =
-            BrokerConnection::new(self.0.clone(), id, protocol, peer.clone(), outbox.clone());
+            BrokerConnection::new(self.0.clone(), facts, protocol, peer.clone(), outbox.clone());
         Ok(Box::new(connection))
     }
 }

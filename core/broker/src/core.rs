@@ -1,7 +1,7 @@
 //! The state that all connections share.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -9,20 +9,25 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use polymq_contract::{Event, Outbox, Refusal, RefusalKind};
+use polymq_contract::{Event, Outbox, Peer, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
 use polymq_store::{Committer, Durability};
 
 use crate::{
-    access::Access,
+    access::{Access, Principal},
+    bans::Bans,
     chance::Chance,
     counters::Counters,
     definitions::{self, kind},
     login::Authenticator,
     mailbox::{DocumentKey, StoredDocument},
+    management::{AuditSink, Audited},
     queue::{Home, WindowBudget},
+    statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
+    tokens::Tokens,
     vhost::Vhost,
+    view::ConnectionFacts,
 };
 
 /// Fills a buffer with random bytes.
@@ -62,6 +67,15 @@ pub(crate) struct Core {
     pub(crate) durability: Durability,
     pub(crate) skips_damage: bool,
     pub(crate) access: Access,
+    pub(crate) tokens: Tokens,
+    pub(crate) bans: Bans,
+    /// Where changes by administrators are written down.
+    pub(crate) audit: OnceLock<AuditSink>,
+    pub(crate) audited: Audited,
+    /// The time of the last tick, in ms since 1970.
+    clock_ms: AtomicU64,
+    /// Connections whose login ends, by that time in ms since 1970.
+    pub(crate) ends: Mutex<BTreeSet<(u64, ConnectionId)>>,
     /// Shared with the connections that count in it.
     pub(crate) users: Arc<Users>,
     pub(crate) counters: Counters,
@@ -79,6 +93,11 @@ pub(crate) struct Core {
     pub(crate) parked_bytes: AtomicUsize,
     /// When the bytes of virtual hosts were added up, in ms since 1970.
     pub(crate) measured_ms: AtomicU64,
+    pub(crate) sampling: Sampling,
+    /// What was counted in virtual hosts that have gone.
+    pub(crate) retired: ActivityCounters,
+    /// Connections that were told to go.
+    pub(crate) leaving: AtomicUsize,
     next_connection: AtomicU64,
     next_client: AtomicU64,
     next_log: AtomicU32,
@@ -90,6 +109,7 @@ pub(crate) struct Core {
 pub(crate) struct ConnectionRecord {
     pub(crate) protocol: &'static str,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) peer: Arc<Peer>,
     pub(crate) user: Option<UserName>,
     pub(crate) vhost: Option<VhostName>,
     pub(crate) publishes: bool,
@@ -97,6 +117,9 @@ pub(crate) struct ConnectionRecord {
     pub(crate) is_blocked: bool,
     /// Some of its publishes wait.
     pub(crate) has_parked: bool,
+    /// It was told to go; when it is cut if it has not, in ms since 1970.
+    pub(crate) leaves_by_ms: Option<u64>,
+    pub(crate) facts: Arc<ConnectionFacts>,
 }
 
 impl Core {
@@ -116,6 +139,12 @@ impl Core {
             durability: parts.durability,
             skips_damage: parts.skips_damage,
             access: Access::default(),
+            tokens: Tokens::default(),
+            bans: Bans::default(),
+            audit: OnceLock::new(),
+            audited: Audited::default(),
+            clock_ms: AtomicU64::new(0),
+            ends: Mutex::default(),
             users: Arc::default(),
             counters: Counters::default(),
             vhosts: RwLock::default(),
@@ -127,6 +156,9 @@ impl Core {
             alarmed: AtomicBool::new(false),
             parked_bytes: AtomicUsize::new(0),
             measured_ms: AtomicU64::new(0),
+            sampling: Sampling::default(),
+            retired: ActivityCounters::default(),
+            leaving: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),
             next_log: AtomicU32::new(1),
@@ -141,6 +173,25 @@ impl Core {
 
     pub(crate) fn weak(&self) -> Weak<Self> {
         self.me.clone()
+    }
+
+    /// The time, a tick late at most, in ms since 1970; for whatever has no time of its own.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        self.clock_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_clock(&self, now_ms: u64) {
+        self.clock_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Notes who a connection is, and until when.
+    pub(crate) fn know_user(&self, id: ConnectionId, who: &Principal) {
+        let mut connections = self.connections.lock();
+        let Some(record) = connections.get_mut(&id) else { return };
+        record.user = Some(who.user.clone());
+        if let Some(at_ms) = who.grant.as_ref().and_then(|grant| grant.expires_ms) {
+            self.ends.lock().insert((at_ms, id));
+        }
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -57,12 +57,16 @@ counters! {
 counters! {
     /// Counters of the whole broker.
     TotalCounters {
+        /// Messages sent to direct subscribers and to those who wait for a reply, without a queue.
+        delivered_direct,
         /// Messages dropped because they expired.
         dropped_expired,
         /// Messages dropped because a queue was full.
         dropped_maxlen,
         /// Messages rejected by consumers and not dead-lettered.
         dropped_rejected,
+        /// Messages not delivered because the user may not read their topic.
+        dropped_permission,
         /// Direct deliveries dropped because the subscriber was too slow.
         dropped_slow_consumer,
         /// Dead letters that no queue took.

@@ -20,6 +20,9 @@ pub(crate) mod kind {
     pub(crate) const USER: &str = "user";
     pub(crate) const USER_LIMITS: &str = "user-limits";
     pub(crate) const PERMISSION: &str = "permission";
+    pub(crate) const TOPIC_PERMISSION: &str = "topic-permission";
+    pub(crate) const TOKEN: &str = "token";
+    pub(crate) const BAN: &str = "ban";
     pub(crate) const POLICY: &str = "policy";
     pub(crate) const OPERATOR_POLICY: &str = "operator-policy";
     pub(crate) const EXCHANGE: &str = "exchange";

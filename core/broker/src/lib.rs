@@ -7,6 +7,7 @@
 
 pub mod access;
 mod admin;
+mod bans;
 mod blocking;
 mod broker;
 mod chance;
@@ -19,27 +20,44 @@ mod definitions;
 mod hash;
 mod login;
 mod mailbox;
+mod management;
 mod policies;
 mod publishing;
 mod queue;
 mod recover;
 mod retained;
+mod rights;
 mod routing;
 mod schedule;
+mod statistics;
 mod stored_message;
 mod tenants;
 mod tick;
+mod tokens;
 mod topology;
 mod vhost;
 mod vhost_deletion;
+mod view;
 
-pub use access::{Access, PermissionRecord, UserRecord};
+pub use access::{
+    Access, Credentials, Grant, PermissionQuestion, PermissionRecord, Principal, Role, Tags,
+    TopicPermissionRecord, TopicSyntax, UserRecord, Verdict,
+};
+pub use bans::{Ban, BanTarget, BanView};
 pub use broker::{BrokerHandle, QueueView};
 pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
-pub use login::{AcceptEverybody, Authenticator, Conversation, LoginReply, LoginStep};
+pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
+pub use management::{
+    AuditEntry, AuditSink, Manager, PermissionView, TopicPermissionView, UserChange, UserView,
+};
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
+pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
+pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
+pub use view::{
+    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
+};

@@ -4,8 +4,15 @@
 use std::{any::Any, sync::Arc};
 
 use parking_lot::Mutex;
-use polymq_contract::{Login, Peer, Refusal};
+use polymq_contract::{Login, Peer, Refusal, RefusalKind, Secret};
 use polymq_model::UserName;
+
+use crate::{
+    BrokerHandle,
+    access::{Credentials, Grant, Principal},
+    core::Core,
+    counters::{add, protocol_index},
+};
 
 /// State of a login that takes several steps; opaque to the broker.
 #[derive(Default)]
@@ -22,6 +29,8 @@ pub enum LoginStep {
         user: UserName,
         /// Last message for the client.
         server_final: Vec<u8>,
+        /// What the token says that the client has shown.
+        grant: Option<Arc<Grant>>,
     },
 }
 
@@ -40,7 +49,15 @@ pub trait Authenticator: Send + Sync {
         peer: &Arc<Peer>,
         reply: LoginReply,
     );
+
+    /// Hashes a password for the store. Never blocks.
+    ///
+    /// Errors: kind `Limit` when too many wait.
+    fn hash(&self, password: Secret, reply: HashReply);
 }
+
+/// Called once with what proves a password, on any thread.
+pub type HashReply = Box<dyn FnOnce(Result<Credentials, Refusal>) + Send>;
 
 /// Accepts anybody under the name they give; for tests.
 #[derive(Debug, Default)]
@@ -50,6 +67,7 @@ impl Authenticator for AcceptEverybody {
     fn step(&self, _: &Arc<Conversation>, login: Login, peer: &Arc<Peer>, reply: LoginReply) {
         let user = match login {
             Login::Password { user, .. } => user,
+            Login::Bearer { .. } => "guest".to_owned(),
             Login::Certificate { identity } => identity,
             Login::Configured => {
                 peer.account.as_ref().map_or_else(String::new, ToString::to_string)
@@ -59,10 +77,79 @@ impl Authenticator for AcceptEverybody {
             }
         };
         reply(match UserName::new(user) {
-            Ok(user) => Ok(LoginStep::Done { user, server_final: Vec::new() }),
-            Err(bad) => {
-                Err(Refusal::new(polymq_contract::RefusalKind::LoginFailed, bad.to_string()))
-            }
+            Ok(user) => Ok(LoginStep::Done { user, server_final: Vec::new(), grant: None }),
+            Err(bad) => Err(Refusal::new(RefusalKind::LoginFailed, bad.to_string())),
         });
+    }
+
+    fn hash(&self, _: Secret, reply: HashReply) {
+        // Nobody looks at it.
+        reply(Ok(Credentials::none()));
+    }
+}
+
+impl Core {
+    /// Lets somebody in who has proved who it is.
+    ///
+    /// Errors: kind `LoginFailed` for a user of loopback only who comes from elsewhere, and for one
+    /// who is banned.
+    pub(crate) fn admit(
+        &self,
+        user: UserName,
+        grant: Option<Arc<Grant>>,
+        peer: &Peer,
+    ) -> Result<Principal, Refusal> {
+        let record = self.access.user(user.as_str());
+        if record.is_some_and(|record| record.loopback_only) && !peer.is_loopback {
+            let text = format!("user '{user}' can only connect via localhost");
+            return Err(Refusal::new(RefusalKind::LoginFailed, text));
+        }
+        self.bans.check_user(&user, self.clock_ms())?;
+        let mut who = Principal { user, impersonator: false, grant };
+        who.impersonator = self.access.tags_of(&who).impersonate();
+        Ok(who)
+    }
+
+    /// Counts a login, and logs one that was refused.
+    pub(crate) fn note_login<T>(&self, protocol: usize, peer: &Peer, login: &Result<T, Refusal>) {
+        let counters = self.counters.at(protocol);
+        match login {
+            Ok(_) => add(&counters.logins, 1),
+            Err(refusal) => {
+                add(&counters.logins_failed, 1);
+                let from = peer.address.map(|a| a.to_string()).unwrap_or_default();
+                tracing::debug!(event = "login_refused", %from, reason = %refusal.text);
+            }
+        }
+    }
+}
+
+impl BrokerHandle {
+    /// Checks a login that takes one step, for a protocol whose requests log in by themselves.
+    /// `reply` is called once, on any thread.
+    ///
+    /// The limits, bans and counters are those of every other login. Errors: kind `LoginFailed`,
+    /// kind `Limit`.
+    pub fn log_in(
+        &self,
+        protocol: &'static str,
+        login: Login,
+        peer: &Arc<Peer>,
+        reply: impl FnOnce(Result<Principal, Refusal>) + Send + 'static,
+    ) {
+        let (core, from) = (self.0.clone(), Arc::clone(peer));
+        let protocol = protocol_index(protocol);
+        let done = Box::new(move |step: Result<LoginStep, Refusal>| {
+            let admitted = step.and_then(|step| match step {
+                LoginStep::Done { user, grant, .. } => core.admit(user, grant, &from),
+                LoginStep::Challenge(_) => {
+                    let text = "this login takes more than one step";
+                    Err(Refusal::new(RefusalKind::LoginFailed, text))
+                }
+            });
+            core.note_login(protocol, &from, &admitted);
+            reply(admitted);
+        });
+        self.0.authenticator.step(&Arc::default(), login, peer, done);
     }
 }

@@ -234,11 +234,25 @@ impl Policies {
         rules
     }
 
-    /// The alternate exchange that a policy gives an exchange.
-    pub(crate) fn alternate_of(&self, exchange: &str) -> Option<String> {
+    /// What a policy says.
+    pub(crate) fn definition(&self, kind: PolicyKind, name: &str) -> Option<Table> {
+        self.of(kind).get(name).map(|policy| policy.record.definition.clone())
+    }
+
+    /// The name of the policy that applies to an exchange.
+    pub(crate) fn policy_of_exchange(&self, exchange: &str) -> Option<String> {
+        self.for_exchange(exchange).map(|(name, _)| name.to_owned())
+    }
+
+    fn for_exchange(&self, exchange: &str) -> Option<(&str, &Policy)> {
         let is_match =
             |policy: &Policy| policy.record.apply_to.takes_exchanges() && policy.matches(exchange);
-        let (_, policy) = best(&self.users, is_match)?;
+        best(&self.users, is_match)
+    }
+
+    /// The alternate exchange that a policy gives an exchange.
+    pub(crate) fn alternate_of(&self, exchange: &str) -> Option<String> {
+        let (_, policy) = self.for_exchange(exchange)?;
         find(&policy.record.definition, ALTERNATE)?.as_str().map(str::to_owned)
     }
 }

@@ -7,6 +7,7 @@ use polymq_model::{Annotations, ClientNumber, Death, Durability, Message, Now, S
 use polymq_store::ShardBatch;
 
 use crate::{
+    access::{Topics, Write},
     client_session::{ClientSession, Sent},
     core::Core,
     counters::add,
@@ -97,6 +98,7 @@ impl Core {
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
         let route = routing.route(message.exchange(), [message.key()]);
+        self.note_denied(route.denied);
         let handed = self.hand_over(&route.targets, &mut vec![message], Room::Free, now.unix_ms);
         handed.batch.max(retained)
     }
@@ -141,13 +143,16 @@ impl Core {
         message: Message,
         now: Now,
     ) {
-        let who = crate::access::Principal { user: session.owner.clone(), impersonator: false };
+        let who = session.who();
         let exchange = message.exchange().to_owned();
-        let allowed = self
-            .access
-            .permit::<crate::access::Write>(&who, &vhost.name, "exchange", &exchange)
-            .and_then(|_| check_publishable(vhost, &vhost.topology.load(), &exchange))
-            .is_ok();
+        let (asked, id) = ((exchange.as_str(), Topics::Key(message.key())), &session.client_id);
+        let is_over = who.grant.as_ref().is_some_and(|grant| !self.is_current(grant));
+        let allowed = !is_over
+            && self
+                .permit::<Write>(&who, vhost, "exchange", &exchange)
+                .and_then(|_| self.access.check_topics::<Write>(&who, &vhost.name, asked, Some(id)))
+                .and_then(|()| check_publishable(vhost, &vhost.topology.load(), &exchange))
+                .is_ok();
         if allowed {
             // The expiry of a will counts from its publication.
             let deadline_ms =
@@ -180,7 +185,9 @@ impl Core {
         // Its own keys count all; a key of the queue replaces them.
         let extra = to.key.is_none().then(|| cc_keys(message));
         let keys = std::iter::once(key).chain(extra.into_iter().flatten());
-        let mut targets = routing.route(&to.exchange, keys).targets;
+        let route = routing.route(&to.exchange, keys);
+        self.note_denied(route.denied);
+        let mut targets = route.targets;
         targets.retain(|target| match target {
             Target::Queue(target, _) if is_cycle(&letter, target.name.as_str()) => {
                 queue.tell_cycle(target);

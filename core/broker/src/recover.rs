@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use parking_lot::Mutex;
 use polymq_contract::{Matched, SubscriptionIds, SubscriptionTarget};
 use polymq_model::{
     ClientNumber, ExchangeName, LogId, Message, QueueName, Seq, UserName, VhostName,
@@ -47,6 +46,7 @@ impl Core {
         store: &Arc<dyn Store>,
         now_ms: u64,
     ) -> Result<Recovered, StoreError> {
+        self.set_clock(now_ms);
         let mut recovered = Recovered::default();
         for log in &opened.logs {
             self.reserve_log(log.id);
@@ -58,6 +58,9 @@ impl Core {
             kind::USER,
             kind::USER_LIMITS,
             kind::PERMISSION,
+            kind::TOPIC_PERMISSION,
+            kind::TOKEN,
+            kind::BAN,
             kind::POLICY,
             kind::OPERATOR_POLICY,
             kind::EXCHANGE,
@@ -140,6 +143,19 @@ impl Core {
                 let vhost = VhostName::new(vhost).map_err(|e| e.to_string())?;
                 let user = UserName::new(user).map_err(|e| e.to_string())?;
                 self.access.put_permission(vhost, user, decode(value)?).map_err(|e| e.to_string())
+            }
+            (kind::TOPIC_PERMISSION, [vhost, user, exchange]) => {
+                let vhost = VhostName::new(vhost).map_err(|e| e.to_string())?;
+                let user = UserName::new(user).map_err(|e| e.to_string())?;
+                let put = self.access.put_topic_permission(vhost, user, exchange, decode(value)?);
+                put.map_err(|e| e.to_string())
+            }
+            (kind::TOKEN, [id]) => {
+                self.tokens.restore(id, decode(value)?).map_err(|e| e.to_string())
+            }
+            (kind::BAN, [id]) => {
+                self.bans.restore(id, decode(value)?);
+                Ok(())
             }
             (_, [vhost, rest @ ..]) => {
                 let vhost = self.vhost(vhost).map_err(|e| e.to_string())?;
@@ -239,13 +255,9 @@ impl Core {
             crate::client_session::session_queue_name(client_id).map_err(|e| e.to_string())?;
         let queue = vhost.topology.load().queue(name.as_str()).cloned();
         endpoint.set_queue(queue.filter(|queue| queue.settings.of_client));
-        let state = self.restored_client_state(stored, now_ms);
-        let session = Arc::new(ClientSession {
-            client_id: client_id.to_owned(),
-            owner,
-            endpoint,
-            state: Mutex::new(state),
-        });
+        let session = ClientSession::new(client_id.to_owned(), owner, endpoint);
+        *session.state.lock() = self.restored_client_state(stored, now_ms);
+        let session = Arc::new(session);
         session.schedule(vhost);
         vhost.clients.lock().insert(client_id.to_owned(), session);
         Ok(())
@@ -265,7 +277,9 @@ impl Core {
             self.restore_client_binding(vhost, exchange, binding).map_err(|e| e.to_string())?;
         }
         let filter = subscription.filter.clone();
-        session.state.lock().subscriptions.insert(filter, subscription);
+        let mut state = session.state.lock();
+        state.subscriptions.insert(filter, subscription);
+        self.bound_session(vhost, &session, &state);
         Ok(())
     }
 

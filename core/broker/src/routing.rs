@@ -12,7 +12,9 @@ use smallvec::SmallVec;
 use crate::{
     chance::Chance,
     client_session::ClientEndpoint,
+    counters::add,
     queue::Queue,
+    statistics::ExchangeStatistics,
     topology::{Binding, CONTROL_EXCHANGE, Destination, Seen, SubscriptionOptions, Topology},
     vhost::{ReplyTarget, Vhost},
 };
@@ -36,6 +38,12 @@ pub(crate) struct Route {
     pub(crate) cacheable: bool,
     /// The smallest of the largest bodies that its queues take, in bytes.
     pub(crate) body_bytes_max: Option<u64>,
+    /// The exchange that a client publishes to.
+    pub(crate) source: Option<Arc<ExchangeStatistics>>,
+    /// How many queues are among the targets.
+    pub(crate) queues: u64,
+    /// Subscribers left out because they may not read the topic.
+    pub(crate) denied: u64,
 }
 
 impl Route {
@@ -47,6 +55,14 @@ impl Route {
         });
         self.body_bytes_max = sizes.min();
         self
+    }
+
+    /// Counts messages that a client has published here.
+    pub(crate) fn count(&self, messages: u64) {
+        if let Some(source) = &self.source {
+            add(&source.counters.published, messages);
+            add(&source.counters.published_out, messages * self.queues);
+        }
     }
 
     /// Errors: kind `TooLarge` when a queue takes no body as large as this one.
@@ -103,7 +119,14 @@ impl Routing<'_> {
         } else {
             cacheable = self.visit(chance, exchange, keys, &mut found);
         }
-        Route { targets: found.into_targets(), cacheable, body_bytes_max: None }
+        let denied = found.denied;
+        // Each message that is kept from somebody counts.
+        cacheable &= denied == 0;
+        let targets = found.into_targets();
+        let is_queue = |target: &&Target| matches!(target, Target::Queue(..));
+        let queues = targets.iter().filter(is_queue).count() as u64;
+        let source = self.topology.statistics_of(exchange);
+        Route { targets, cacheable, body_bytes_max: None, source, queues, denied }
     }
 
     /// The mailbox of the user whose resource a key names.
@@ -132,16 +155,23 @@ impl Routing<'_> {
             seen.push(name.clone());
             let Some(exchange) = self.topology.exchange(name.as_str()) else { continue };
             let mut taken = false;
-            let mut take = |binding: &Binding| {
+            let mut take = |key: &str, binding: &Binding| {
                 taken = true;
                 match &binding.destination {
                     Destination::Queue(queue) => found.queue(queue),
                     Destination::Exchange(other) => next.push(other.clone()),
-                    Destination::Client(endpoint, options) => found.client(endpoint, *options),
+                    Destination::Client(endpoint, options) => {
+                        if endpoint.may_have(exchange.name.as_str(), key) {
+                            found.client(endpoint, *options);
+                        } else {
+                            found.denied += 1;
+                        }
+                    }
                 }
             };
             for key in keys.clone() {
                 let seen = Seen { key, message: self.message, chance };
+                let mut take = |binding: &Binding| take(key, binding);
                 cacheable &= !exchange.bindings.for_each_match(&exchange.spec, seen, &mut take);
                 if exchange.spec.kind.takes_one() {
                     break;
@@ -199,6 +229,8 @@ struct Found {
     publisher: ClientNumber,
     queues: SmallVec<[Arc<Queue>; 4]>,
     clients: SmallVec<[(Arc<ClientEndpoint>, Merged); 4]>,
+    /// Subscribers who may not read the topic.
+    denied: u64,
     /// Places by address, once there are many.
     index: std::collections::HashMap<usize, usize>,
 }

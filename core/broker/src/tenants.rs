@@ -239,7 +239,7 @@ impl Drop for Seat {
 }
 
 impl Users {
-    fn limits_of(&self, user: &UserName) -> UserLimits {
+    pub(crate) fn limits_of(&self, user: &UserName) -> UserLimits {
         self.limits.read().get(user).copied().unwrap_or_default()
     }
 

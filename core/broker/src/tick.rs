@@ -13,12 +13,16 @@ pub(crate) const STATISTICS_EVERY_MS: u64 = 10_000;
 impl Core {
     /// Does what is due. Called about every 100 ms; cheap when nothing is.
     pub(crate) fn tick(&self, now: Now) {
+        self.set_clock(now.unix_ms);
         for vhost in self.all_vhosts() {
             self.tick_client_sessions(&vhost, now);
             self.tick_queues(&vhost, now);
             self.release_due(&vhost, now);
         }
+        self.end_logins(now.unix_ms);
+        self.end_bans(now.unix_ms);
         self.finish_deletions();
+        self.cut_connections(now.unix_ms);
         self.tick_blocking(now.unix_ms);
         if self.committer.is_dirty() {
             self.committer.kick();
@@ -41,6 +45,7 @@ impl Core {
 
     /// Publishes the statistics of the broker as retained messages under `$SYS/broker/`.
     pub(crate) fn publish_statistics(&self, uptime_secs: u64, version: &str, now: Now) {
+        self.collect_deliveries();
         let sum = |name: &str| -> u64 {
             PROTOCOLS
                 .iter()

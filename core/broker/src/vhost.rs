@@ -16,6 +16,7 @@ use crate::{
     queue::Queue,
     retained::Retained,
     schedule::Schedule,
+    statistics::{ActivityCounters, Tiers},
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
 };
@@ -42,6 +43,9 @@ pub(crate) struct Vhost {
     pub(crate) replies: Mutex<HashMap<String, ReplyTarget>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) schedule: Schedule,
+    /// What is counted for no exchange and no queue, and what was counted for those that have gone.
+    pub(crate) activity: ActivityCounters,
+    pub(crate) history: Mutex<Tiers>,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -100,6 +104,8 @@ impl Vhost {
             replies: Mutex::default(),
             tenancy: Tenancy::default(),
             schedule: Schedule::default(),
+            activity: ActivityCounters::default(),
+            history: Mutex::default(),
         }
     }
 

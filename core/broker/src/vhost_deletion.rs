@@ -65,8 +65,19 @@ impl Core {
             Ok(())
         });
         debug_assert!(emptied.is_ok(), "dropping exchanges cannot be refused");
-        let users = self.access.remove_vhost(&vhost.name);
         let name = vhost.name.as_str();
+        let mut rights = Vec::new();
+        let own = |of: &VhostName| *of == vhost.name;
+        for (_, user, _) in self.access.permissions().iter().filter(|(of, ..)| own(of)) {
+            rights.push(definitions::key(&[kind::PERMISSION, name, user.as_str()]));
+        }
+        for (_, user, exchange, _) in
+            self.access.topic_permissions().iter().filter(|(of, ..)| own(of))
+        {
+            let user = user.as_str();
+            rights.push(definitions::key(&[kind::TOPIC_PERMISSION, name, user, exchange]));
+        }
+        self.access.remove_vhost(&vhost.name);
         self.committer.append(|writer| {
             for key in vhost.retained.lock().keys() {
                 writer.meta_delete(&definitions::key(&[kind::RETAINED, name, key]));
@@ -80,9 +91,7 @@ impl Core {
                     ]));
                 }
             }
-            for user in &users {
-                writer.meta_delete(&definitions::key(&[kind::PERMISSION, name, user.as_str()]));
-            }
+            rights.iter().for_each(|key| writer.meta_delete(key));
             if let Some(log) = vhost.schedule.end() {
                 writer.log_delete(log);
                 writer.meta_delete(&definitions::key(&[kind::SCHEDULE, name]));
@@ -90,6 +99,7 @@ impl Core {
             writer.meta_delete(&definitions::key(&[kind::VHOST_LIMITS, name]));
             writer.meta_delete(&definitions::key(&[kind::VHOST, name]));
         });
+        self.retired.add(&vhost.sample().activity);
         self.vhosts.write().remove(&vhost.name);
         tracing::info!(event = "vhost_deleted", vhost = name);
     }

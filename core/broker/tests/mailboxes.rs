@@ -154,7 +154,7 @@ fn list_names_what_may_be_read_page_by_page() {
         client.queue(name);
     }
     let readable = polymq_broker::PermissionRecord {
-        read: "[abc]".to_owned(),
+        read: "^[abc]$".to_owned(),
         ..polymq_broker::PermissionRecord::all()
     };
     let (vhost, guest) = (VhostName::new("/").unwrap(), UserName::new("guest").unwrap());

@@ -583,7 +583,7 @@ fn nothing_happens_behind_a_refused_publish_of_a_channel() {
     client.queue("q");
     client.publish("", "q", "kept");
     client.events();
-    let enter = |publisher| Command::EnterChannel { publisher };
+    let enter = |publisher| Command::EnterChannel { publisher, channel: publisher.0 };
     let (bad, good) = (PublisherId(1), PublisherId(2));
     let of = |publisher, mut command: Command| {
         if let Command::Publish(publish) = &mut command {

@@ -33,7 +33,7 @@ fn limit_user(world: &World, name: &str, connections: i64, channels: i64) {
 }
 
 fn open_channel(client: &mut Client) -> Result<Answer, Refusal> {
-    client.try_ask(|request| Command::OpenChannel { request })
+    client.try_ask(|request| Command::OpenChannel { request, channel: 1 })
 }
 
 fn declare(client: &mut Client, name: &str) -> Result<Answer, Refusal> {
@@ -121,7 +121,7 @@ fn a_user_has_as_many_channels_as_its_limit_over_all_connections() {
     open_channel(&mut one).unwrap();
     open_channel(&mut two).unwrap();
     assert_eq!(kind_of(open_channel(&mut two)), RefusalKind::Limit);
-    one.send(Command::CloseChannel);
+    one.send(Command::CloseChannel { channel: 1 });
     open_channel(&mut two).unwrap();
     two.disconnect();
     open_channel(&mut one).unwrap();

@@ -3,6 +3,7 @@
 use polymq_model::{ConsumerId, Message, PublisherId, RequestId, Table, UserName, delay::Delay};
 
 use crate::{
+    introduction::Introduction,
     login::Login,
     subscription::{InFlight, Subscription},
 };
@@ -38,9 +39,16 @@ pub enum Command {
     OpenChannel {
         /// Answered with `Done`.
         request: RequestId,
+        /// Its number, which is also that of the group of its consumers.
+        channel: u32,
     },
     /// A channel that was opened is no more.
-    CloseChannel,
+    CloseChannel {
+        /// Its number.
+        channel: u32,
+    },
+    /// Says who the client is, for people. Nothing depends on it.
+    Introduce(Box<Introduction>),
     /// Declares an exchange.
     DeclareExchange(Box<DeclareExchange>),
     /// Deletes an exchange; one that is missing counts as deleted.
@@ -177,6 +185,8 @@ pub enum Command {
     EnterChannel {
         /// The channel, by its publisher.
         publisher: PublisherId,
+        /// Its number, 0 where the protocol has no channels.
+        channel: u32,
     },
     /// The session knows that a publish of this channel was refused, and sends no more for it.
     LeaveChannel {
@@ -241,7 +251,7 @@ impl Command {
         match self {
             Self::Authenticate { request, .. }
             | Self::OpenVhost { request, .. }
-            | Self::OpenChannel { request }
+            | Self::OpenChannel { request, .. }
             | Self::DeleteExchange { request, .. }
             | Self::DeleteQueue { request, .. }
             | Self::PurgeQueue { request, .. }
@@ -267,7 +277,8 @@ impl Command {
             | Self::Settle(_)
             | Self::Release { .. }
             | Self::SetGroupPrefetch { .. }
-            | Self::CloseChannel
+            | Self::CloseChannel { .. }
+            | Self::Introduce(_)
             | Self::EnterChannel { .. }
             | Self::LeaveChannel { .. }
             | Self::ForgetInFlight { .. }

@@ -34,6 +34,11 @@ pub enum Login {
         /// The password.
         password: Secret,
     },
+    /// An API token or a signed token of an identity provider, which names the user itself.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
     /// No credentials.
     Anonymous,
     /// The client certificate of the TLS connection (SASL EXTERNAL); `identity` is the

@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
-use crate::event::{Event, EventBatch};
+use crate::{
+    event::{Event, EventBatch},
+    introduction::Traffic,
+};
 
 /// Events of one connection, in order, under one short lock, with one wake-up per sleep.
 #[derive(Debug)]
@@ -21,6 +24,7 @@ pub struct Outbox {
     stalled: AtomicBool,
     nudged: AtomicBool,
     evicted: AtomicBool,
+    traffic: Traffic,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +46,7 @@ impl Outbox {
             stalled: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
+            traffic: Traffic::default(),
         }
     }
 
@@ -183,6 +188,11 @@ impl Outbox {
         if inner.events.is_empty() {
             inner.events = VecDeque::new();
         }
+    }
+
+    /// What has gone over the connection's socket; its task counts it here.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Weight of what waits.

@@ -95,6 +95,7 @@ pub(crate) struct Parts<S> {
 impl<S: Socket + Send + 'static> Link<S> {
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let login_bytes = parts.input.bytes().len();
+        parts.outbox.traffic().received(login_bytes);
         Self {
             login_bytes,
             line: Line::Socket(parts.socket),
@@ -282,12 +283,14 @@ impl<S: Socket + Send + 'static> Link<S> {
             Poll::Ready(Ok(count)) if count > 0 => {
                 self.login_bytes = self.login_bytes.saturating_add(count);
                 self.uncounted.0 += count as u64;
+                self.outbox.traffic().received(count);
                 self.pace.received(count, now.instant);
                 self.on_bytes(now);
                 let answer = self.effects.out.len().saturating_sub(before);
                 self.unread = if was_full { self.unread.saturating_add(answer) } else { 0 };
                 Continue(true)
             }
+            Poll::Ready(_) if socket.has_fault() => Break(Ending::Fault),
             Poll::Ready(_) => Break(Ending::PeerGone),
             Poll::Pending => Continue(false),
         }
@@ -307,6 +310,7 @@ impl<S: Socket + Send + 'static> Link<S> {
             match poll_output(socket, &mut self.effects.out, cx) {
                 Poll::Ready(Ok(count)) => {
                     self.uncounted.1 += count as u64;
+                    self.outbox.traffic().sent(count);
                     self.unflushed = true;
                     moved = true;
                 }

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::{TcpStream, UnixStream},
@@ -22,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use polymq_contract::TlsPeer;
 
-use crate::{ending::Ending, tls::Tls};
+use crate::{ending::Ending, incoming::Incoming, tls::Tls};
 
 /// The most bytes of one read while the socket is not watched.
 const READ_BYTES: usize = 64 * 1024;
@@ -54,6 +55,27 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
         Self: Sized,
     {
         let _ = tls;
+        None
+    }
+
+    /// True when the peer has broken the rules of the transport, so that no session may go on.
+    fn has_fault(&self) -> bool {
+        false
+    }
+
+    /// Prepares for the end. True when the peer is to see last bytes, and is waited for to take
+    /// them.
+    fn parts(&mut self, ending: &Ending, is_stopping: bool) -> bool {
+        let _ = is_stopping;
+        matches!(ending, Ending::Session(_))
+    }
+
+    /// Itself with what was read from it, for somebody else to serve; `None` when that cannot be.
+    fn into_incoming(self, first: Bytes) -> Option<Incoming>
+    where
+        Self: Sized,
+    {
+        let _ = first;
         None
     }
 }

@@ -150,7 +150,21 @@ impl Tls {
         Ok((stream, facts))
     }
 
-    fn facts(&self, stream: &TlsStream<Direct<TcpStream>>) -> TlsPeer {
+    /// The handshake of a connection that speaks HTTP/2 or HTTP/1.1, whichever its client prefers.
+    ///
+    /// Errors: what the handshake failed of.
+    pub async fn accept_http(
+        &self,
+        socket: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, TlsPeer)> {
+        let mut config = ServerConfig::clone(&self.config.read());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
+        let facts = self.facts(&stream);
+        Ok((stream, facts))
+    }
+
+    fn facts<S>(&self, stream: &TlsStream<S>) -> TlsPeer {
         let (_, session) = stream.get_ref();
         let version = match session.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",

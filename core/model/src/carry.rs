@@ -13,7 +13,7 @@
 mod death;
 mod event;
 mod ident;
-mod json;
+pub(crate) mod json;
 mod keys;
 mod number;
 mod read;

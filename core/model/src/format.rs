@@ -20,6 +20,8 @@ pub const STOMP: FormatId = FormatId(4);
 
 /// XMPP: the stanza, without the part of it that is the body.
 pub const XMPP: FormatId = FormatId(5);
+/// HTTP: the properties as JSON, without those that the head holds.
+pub const HTTP: FormatId = FormatId(6);
 
 /// How to read one native form. Each protocol crate provides a `static` per form it brings.
 pub struct Format {

@@ -12,6 +12,7 @@ pub mod delay;
 pub mod durability;
 pub mod format;
 pub mod ids;
+pub mod json_form;
 pub mod limits;
 pub mod message;
 pub mod names;

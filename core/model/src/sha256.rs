@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4), for names that are too long; nothing secret passes through it.
+//! SHA-256 (FIPS 180-4), for names that are too long, and for random tokens; it need not be fast.
 
 const INITIAL: [u32; 8] = [
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,

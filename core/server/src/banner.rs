@@ -35,12 +35,15 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
     for listener in listeners {
         let Bound { name, address, has_tls, .. } = listener;
         let shown = match listener.protocol {
-            EndpointProtocol::Http => format!("http://{address}/"),
-            EndpointProtocol::Metrics => format!("http://{address}/metrics"),
+            EndpointProtocol::Http => format!("{}://{address}/", http_scheme(*has_tls)),
+            EndpointProtocol::Metrics => {
+                format!("{}://{address}/metrics", http_scheme(*has_tls))
+            }
             EndpointProtocol::Amqp
             | EndpointProtocol::Mqtt
             | EndpointProtocol::Stomp
-            | EndpointProtocol::Xmpp => {
+            | EndpointProtocol::Xmpp
+            | EndpointProtocol::Auto => {
                 format!("{address}{}", if *has_tls { "  TLS" } else { "" })
             }
         };
@@ -70,6 +73,10 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
         );
     }
     text
+}
+
+fn http_scheme(has_tls: bool) -> &'static str {
+    if has_tls { "https" } else { "http" }
 }
 
 /// The box with the administrator's password.

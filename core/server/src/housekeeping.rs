@@ -12,6 +12,7 @@ use polymq_model::Now;
 use polymq_store::{Health, Store};
 use tokio::{
     sync::{Notify, oneshot},
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -58,6 +59,7 @@ pub(crate) fn start(
     tokio::spawn(tell_what_is_written(broker.clone(), answered));
     tokio::spawn(tick(broker.clone()));
     tokio::spawn(publish_statistics(broker.clone(), started));
+    tokio::spawn(take_samples(broker.clone()));
     let (lost, is_lost) = oneshot::channel();
     tokio::spawn(watch(broker.clone(), watched, lost));
     is_lost
@@ -100,6 +102,20 @@ async fn publish_statistics(broker: BrokerHandle, started: Instant) {
         rounds.tick().await;
         let version = env!("CARGO_PKG_VERSION");
         broker.publish_statistics(started.elapsed().as_secs(), version, now());
+    }
+}
+
+/// On a thread of its own: with many queues it takes milliseconds.
+async fn take_samples(broker: BrokerHandle) {
+    let mut rounds = interval(Duration::from_millis(broker.sample_every_ms()));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        let broker = broker.clone();
+        let taken = spawn_blocking(move || broker.take_samples(now())).await;
+        if let Err(error) = taken {
+            tracing::error!(event = "sampling_failed", %error);
+        }
     }
 }
 

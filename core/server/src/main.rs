@@ -5,6 +5,7 @@
 
 mod accounts;
 mod alarm;
+mod audit;
 mod auth;
 mod banner;
 mod cli;
@@ -13,6 +14,7 @@ mod data_dir;
 mod facts;
 mod first_admin;
 mod housekeeping;
+mod http;
 mod limits;
 mod log_lines;
 mod logging;
@@ -27,7 +29,7 @@ mod xmpp;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Client(command) => Ok(polymq_cli::run(command, &mut Cli::command())),
     };
     logging::flush();
     result.unwrap_or_else(|error| {

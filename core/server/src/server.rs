@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -11,9 +12,8 @@ use std::{
 
 use anyhow::Context;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_contract::Protocol;
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
-use polymq_http::{Audience, HttpListener, Phase, SharedPhase, Watched};
+use polymq_http::{Audience, Http, HttpListener, Phase, SharedPhase, WebSockets};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
@@ -26,12 +26,13 @@ use tokio::{
 use crate::{
     accounts,
     alarm::Alarms,
+    audit::AuditFile,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{Config, Endpoint, EndpointProtocol, value::OnDamage},
-    facts,
     first_admin::FirstAdmin,
     housekeeping::{self, Watch},
+    http,
     limits::limits,
     logging, process,
     protocols::Protocols,
@@ -90,9 +91,11 @@ pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
 struct Running {
     broker: BrokerHandle,
     driver: Driver,
+    http: Http,
     phase: Arc<SharedPhase>,
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
+    audit: Option<AuditFile>,
 }
 
 impl Running {
@@ -102,7 +105,7 @@ impl Running {
         let protocols = Protocols::new(config);
         let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
         let components = xmpp::components(config)?;
-        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?)?);
+        let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);
         let OpenStore { store, opened } = match ours {
             Some(ours) => ours,
             None => store::open(config)?,
@@ -118,24 +121,31 @@ impl Running {
             durability: config.storage.durability(),
             skips_damage: config.storage_file.on_damage == OnDamage::Skip,
         });
-        let driver = Driver::new(Arc::new(broker.clone()), limits);
+        let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
         broker.serve_mailboxes(&config.xmpp.domain);
-        let mut running = Self { broker, driver, phase: Arc::default(), lost: None };
-        let http = std::mem::take(&mut ports.http);
         let allowed = process::memory_allowed_bytes();
         let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        let phase = Arc::new(SharedPhase::default());
         let joined = components.iter().map(|component| Arc::clone(&component.protocol));
-        let protocols = protocols.all().into_iter().chain(joined).collect();
-        let watched = running.watched(config, mode, &store, &alarms, protocols);
-        polymq_http::serve(http, &watched, &config.http.path_prefix)?;
+        let spoken = protocols.all().into_iter().chain(joined).collect();
+        let watched =
+            http::watched(config, mode, (&broker, &driver, spoken), &store, (&alarms, &phase));
+        let routes = protocols.over_web_socket(config);
+        let web_sockets = WebSockets { driver: driver.clone(), routes };
+        let http = Http::new(watched, http::settings(config, limits, web_sockets));
+        http.serve(std::mem::take(&mut ports.http))?;
+        let mut running = Self { broker, driver, http, phase, lost: None, audit: None };
 
+        running.audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &running.audit {
+            running.broker.set_audit(audit.sink());
+        }
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
             admin.keep(data_dir)?;
         }
-        let users = running.broker.clone();
-        logins.find_users_by(Box::new(move |user| users.access().user(user)));
+        logins.find_users_in(running.broker.clone());
         let watched = Watch {
             store: Arc::clone(&store),
             alarms,
@@ -144,7 +154,7 @@ impl Running {
         };
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         for listener in ports.clients {
-            running.driver.serve(listener)?;
+            running.driver.serve(listener.with_guest(Arc::new(running.http.clone())))?;
         }
         for component in components {
             running.driver.keep(component);
@@ -153,7 +163,7 @@ impl Running {
         let vhost = config.server.default_vhost.as_str();
         let admin = admin.as_ref().filter(|admin| admin.is_made);
         let first = admin.map(|admin| {
-            let folder = data_dir.as_deref().map(std::path::Path::to_string_lossy);
+            let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
         announce(mode, &ports.bound, &store::place(config), first.as_deref());
@@ -192,36 +202,6 @@ impl Running {
         Ok(admin)
     }
 
-    /// What the pages of HTTP show.
-    fn watched(
-        &self,
-        config: &Config,
-        mode: Mode,
-        store: &Arc<dyn Store>,
-        alarms: &Alarms,
-        protocols: Vec<Arc<dyn Protocol>>,
-    ) -> Arc<Watched> {
-        let sources = facts::FactSources {
-            store: Arc::clone(store),
-            committer: Arc::clone(self.broker.committer()),
-            data_dir: store::disk(config),
-            memory_high_bytes: alarms.memory_high_bytes(),
-            disk_low_bytes: config.disk_free.low.0,
-            disk_resume_bytes: config.disk_free.resume.0,
-            reached: alarms.reached(),
-            disk_slow: config.disk_slow.clone(),
-            started: mode.started,
-        };
-        Arc::new(Watched {
-            name: config.server.name.clone(),
-            broker: self.broker.clone(),
-            protocols,
-            driver: Arc::clone(self.driver.counters()),
-            phase: Arc::clone(&self.phase),
-            facts: Box::new(move || sources.read()),
-        })
-    }
-
     /// Returns when the store has not answered for so long that nobody can be served.
     async fn store_is_lost(&mut self) {
         let is_lost = match self.lost.as_mut() {
@@ -241,7 +221,9 @@ impl Running {
         tracing::error!(event = "store_lost", "connections are closed, and the process ends");
         self.phase.enter(Phase::Draining);
         self.broker.announce_stop("the store does not answer");
-        runtime.block_on(self.driver.shutdown(LOST_TIMEOUT));
+        runtime.block_on(async {
+            tokio::join!(self.driver.shutdown(LOST_TIMEOUT), self.http.shutdown(LOST_TIMEOUT))
+        });
         runtime.shutdown_timeout(LOST_TIMEOUT);
         logging::flush();
         std::process::exit(EXIT_CODE_STORE_FAILED);
@@ -254,9 +236,14 @@ impl Running {
         self.driver.stop_accepting();
         self.broker.announce_stop("the server stops");
         tokio::select! {
-            () = self.driver.shutdown(drain_timeout) => {}
+            _ = async {
+                tokio::join!(self.driver.shutdown(drain_timeout), self.http.shutdown(drain_timeout))
+            } => {}
             // A second signal means now.
             () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush();
         }
         let committer = Arc::clone(self.broker.committer());
         let (done, closed) = std::sync::mpsc::sync_channel(1);
@@ -326,11 +313,13 @@ impl Ports {
             let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
             for &asked in &endpoint.addresses {
                 let has_tls = tls.is_some();
-                let address = match protocols.of(endpoint.protocol) {
-                    Some(protocol) => {
+                let spoken = protocols.of(endpoint.protocol);
+                let address = match spoken.is_empty() {
+                    false => {
                         let listener = Listener::bind(ListenerSpec {
                             name: endpoint.name.as_str().into(),
-                            protocols: vec![Arc::clone(protocol)],
+                            protocols: spoken,
+                            is_shared: endpoint.protocol == EndpointProtocol::Auto,
                             bind: Bind::Tcp(asked),
                             tls: tls.clone(),
                             start_tls: start_tls.clone(),
@@ -340,10 +329,13 @@ impl Ports {
                         ports.clients.push(listener);
                         address
                     }
-                    None if endpoint.protocol == EndpointProtocol::Metrics => {
-                        ports.bind_http(asked, Audience::Everybody)?
+                    true => {
+                        let audience = match endpoint.protocol {
+                            EndpointProtocol::Metrics => Audience::Everybody,
+                            _ => Audience::Loopback,
+                        };
+                        ports.bind_http(asked, (endpoint, audience, tls.clone()))?
                     }
-                    None => ports.bind_http(asked, Audience::Loopback)?,
                 };
                 let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
                 ports.bound.push(Bound { name, protocol, address, has_tls });
@@ -352,13 +344,28 @@ impl Ports {
         Ok(ports)
     }
 
-    fn bind_http(&mut self, asked: SocketAddr, audience: Audience) -> anyhow::Result<SocketAddr> {
+    fn bind_http(
+        &mut self,
+        asked: SocketAddr,
+        (endpoint, audience, tls): (&Endpoint, Audience, Option<Arc<Tls>>),
+    ) -> anyhow::Result<SocketAddr> {
         let socket = TcpListener::bind(asked)
             .with_context(|| format!("the HTTP listener cannot listen on {asked}"))?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        self.http.push(HttpListener { socket, audience });
+        let (name, vhost) = (endpoint.name.as_str().into(), VhostName::new(&endpoint.vhost)?);
+        self.http.push(HttpListener { name, socket, audience, tls, vhost });
         Ok(address)
+    }
+}
+
+/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
+fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
+    let path = &config.logging.audit_file;
+    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
+        (true, _, _) | (false, false, None) => Ok(None),
+        (false, true, _) => AuditFile::open(path.clone()).map(Some),
+        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
     }
 }
 
@@ -392,7 +399,9 @@ fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
 /// Publishes of MQTT clients are refused until somebody declares the exchange.
 fn warn_of_missing_exchange(config: &Config, broker: &BrokerHandle) {
     let exchange = config.mqtt.exchange.as_str();
-    let is_mqtt = |endpoint: &&Endpoint| endpoint.protocol == EndpointProtocol::Mqtt;
+    let is_mqtt = |endpoint: &&Endpoint| {
+        matches!(endpoint.protocol, EndpointProtocol::Mqtt | EndpointProtocol::Auto)
+    };
     let vhosts: BTreeSet<_> =
         config.endpoints.iter().filter(is_mqtt).map(|endpoint| endpoint.vhost.as_str()).collect();
     for vhost in vhosts.into_iter().filter(|vhost| !broker.has_exchange(vhost, exchange)) {

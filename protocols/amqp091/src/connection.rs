@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use amq_protocol::protocol::AMQPClass;
 use bytes::BytesMut;
 use hashbrown::HashMap;
-use polymq_contract::{Effects, Peer};
+use polymq_contract::{Effects, Introduction, Peer};
 use polymq_model::{ConsumerId, Limits, Now, RequestId};
 
 use crate::{
@@ -92,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) props: Vec<u8>,
     /// Part of the consumer tags made here, unique among connections.
     name: String,
+    /// What the broker is told of the client when it opens its virtual host.
+    pub(crate) introduction: Introduction,
     next_request: u32,
     next_consumer: u32,
     next_tag: u64,
@@ -122,6 +124,7 @@ impl Connection {
             consumers: HashMap::new(),
             scratch: Vec::new(),
             props: Vec::new(),
+            introduction: Introduction::default(),
             next_request: 0,
             next_consumer: 0,
             next_tag: 0,

@@ -7,7 +7,7 @@ use amq_protocol::{
     types::{AMQPValue, FieldTable},
 };
 use bytes::{Buf, BytesMut};
-use polymq_contract::{Answer, Command, Effects, Login, Refusal, Secret};
+use polymq_contract::{Answer, Command, Effects, Introduction, Login, Refusal, Secret};
 use polymq_model::{Now, Table, Value, value::find};
 
 use crate::{
@@ -98,6 +98,8 @@ impl Session {
             (Phase::Open, AMQPMethod::Open(open)) => {
                 let vhost = open.virtual_host.as_str();
                 let vhost = (!vhost.is_empty()).then(|| vhost.to_owned());
+                let introduction = std::mem::take(&mut self.connection.introduction);
+                effects.commands.push(Command::Introduce(Box::new(introduction)));
                 let request = self.connection.expect(Purpose::OpenVhost, method);
                 effects.commands.push(Command::OpenVhost { request, vhost });
                 Ok(())
@@ -116,6 +118,12 @@ impl Session {
     fn on_start_ok(&mut self, ok: &StartOk, properties: &Table, effects: &mut Effects) -> Step {
         self.connection.capabilities = capabilities(properties);
         let mechanism = ok.mechanism.as_str();
+        self.connection.introduction = Introduction {
+            protocol: "AMQP 0-9-1",
+            mechanism: mechanism.to_owned(),
+            client_properties: properties.clone(),
+            ..Introduction::default()
+        };
         let response = ok.response.as_bytes();
         let login = match mechanism {
             "PLAIN" => plain(response),
@@ -183,6 +191,10 @@ impl Session {
             negotiated("channel_max", ok.channel_max.into(), 1, ours.channel_max.into())?;
         self.connection.channel_max = u16::try_from(channel_max).unwrap_or(u16::MAX);
         self.agreed_frame_max(frame_max);
+        let introduction = &mut self.connection.introduction;
+        introduction.channels_max = self.connection.channel_max;
+        introduction.frame_bytes_max = frame_max;
+        introduction.heartbeat_secs = ok.heartbeat.into();
         let interval = Duration::from_secs(ok.heartbeat.into());
         self.connection.heartbeat.start(interval, now.instant);
         self.phase = Phase::Open;

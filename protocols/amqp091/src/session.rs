@@ -81,7 +81,7 @@ impl Channels {
     fn remove(&mut self, number: u16, effects: &mut Effects) {
         if let Some(slot) = self.slots.get_mut(usize::from(number)) {
             *slot = None;
-            effects.commands.push(Command::CloseChannel);
+            effects.commands.push(Command::CloseChannel { channel: u32::from(number) });
         }
     }
 
@@ -273,7 +273,8 @@ impl Session {
                     .map_err(|error| Exception::method(error, method))?;
                 let purpose = Purpose::OpenChannel;
                 let request = self.connection.expect_on(frame.channel, 0, purpose, method, false);
-                effects.commands.push(Command::OpenChannel { request });
+                let channel = u32::from(frame.channel);
+                effects.commands.push(Command::OpenChannel { request, channel });
                 Ok(())
             }
             _ => {
@@ -429,7 +430,8 @@ fn enter(entered: &mut Option<PublisherId>, channel: &Channel, effects: &mut Eff
     let publisher = channel.publisher();
     if *entered != Some(publisher) {
         *entered = Some(publisher);
-        effects.commands.push(Command::EnterChannel { publisher });
+        let channel = u32::from(channel.number());
+        effects.commands.push(Command::EnterChannel { publisher, channel });
     }
 }
 

@@ -1,18 +1,39 @@
-//! HTTP beside the broker: health for whoever watches the process, and metrics.
+//! HTTP: health for whoever watches the process, metrics, and messages for clients that speak
+//! nothing else.
 //!
-//! Each connection carries one request. There is no login here yet, so metrics leave the HTTP
-//! port towards loopback peers only; who may reach the metrics port may read them. This crate
-//! publishes and consumes nothing, and knows no storage engine.
+//! A request becomes commands of the broker, so its permissions and limits are those of every other
+//! protocol. This crate routes and stores nothing, and knows no storage engine.
 #![forbid(unsafe_code)]
 
+mod api;
+mod call;
+mod client;
+mod clock;
+mod events;
 mod exposition;
+mod feed;
+mod front;
+mod guest;
 mod health;
+mod host_meta;
+mod identity;
+mod json;
+mod leases;
 mod metrics;
+mod openapi;
+mod origin;
 mod pages;
+mod problem;
 mod protocols;
+mod raw;
+mod schema;
 mod serve;
+mod settings;
+mod socket;
 #[cfg(test)]
 mod tests;
+mod v1;
+mod websocket;
 
 use std::sync::{
     Arc,
@@ -23,7 +44,9 @@ use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 
-pub use serve::{Audience, HttpListener, serve};
+pub use serve::{Audience, Http, HttpListener};
+pub use settings::{Entropy, Settings};
+pub use websocket::{Greeting, WebSocketRoute, WebSockets};
 
 /// Where the process stands between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,4 +150,29 @@ pub struct Watched {
     pub phase: Arc<SharedPhase>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
+}
+
+/// What all connections share.
+pub(crate) struct Site {
+    watched: Arc<Watched>,
+    settings: Settings,
+    traffic: serve::Traffic,
+    request_ids: front::RequestIds,
+    leases: Arc<leases::Leases>,
+    readers: v1::Readers,
+}
+
+impl Site {
+    fn new(watched: Arc<Watched>, settings: Settings) -> Self {
+        let mut start = [0; 8];
+        (settings.entropy)(&mut start);
+        Self {
+            watched,
+            traffic: serve::Traffic::new(settings.connections_max),
+            request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
+            leases: Arc::new(leases::Leases::new(&settings.entropy)),
+            readers: v1::Readers::default(),
+            settings,
+        }
+    }
 }

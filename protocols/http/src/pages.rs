@@ -1,6 +1,6 @@
 //! The pages and their paths.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -11,20 +11,18 @@ use axum::{
 };
 
 use crate::{
-    Watched,
+    Site, api,
     health::{self, Report},
-    metrics,
+    host_meta, metrics,
     serve::Audience,
+    socket::Socket,
+    v1, websocket,
 };
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// The pages of a listener, below `path_prefix`.
-pub(crate) fn router(watched: Arc<Watched>, audience: Audience, path_prefix: &str) -> Router {
+/// Everything that is served, below the configured prefix.
+pub(crate) fn router(site: &Arc<Site>) -> Router {
     let pages = Router::new()
         .route("/", get(front))
         .route("/health/live", get(|| async { answer(health::live()) }))
@@ -32,29 +30,35 @@ pub(crate) fn router(watched: Arc<Watched>, audience: Audience, path_prefix: &st
         .route("/health/ready", get(ready))
         .route("/health", get(ready))
         .route("/metrics", get(metrics_page))
-        .layer(Extension(audience))
-        .with_state(watched);
-    if path_prefix.is_empty() { pages } else { Router::new().nest(path_prefix, pages) }
+        .nest(api::ROOT, v1::api().router())
+        .merge(websocket::routes(site))
+        .with_state(Arc::clone(site));
+    let pages = match site.settings.path_prefix.as_str() {
+        "" => pages,
+        prefix => Router::new().nest(prefix, pages),
+    };
+    pages.merge(host_meta::routes(site))
 }
 
-async fn front(State(watched): State<Arc<Watched>>) -> String {
+async fn front(State(site): State<Arc<Site>>) -> String {
     format!(
         "This is `{}`, a PolyMQ message broker, version {}.\n\n\
          /health/live      the process answers\n\
          /health/startup   what was stored is back\n\
          /health/ready     messages are taken\n\
-         /metrics          numbers for Prometheus\n",
-        watched.name,
+         /metrics          numbers for Prometheus\n\
+         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n",
+        site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )
 }
 
-async fn startup(State(watched): State<Arc<Watched>>) -> Response {
-    answer(health::startup(&watched))
+async fn startup(State(site): State<Arc<Site>>) -> Response {
+    answer(health::startup(&site.watched))
 }
 
-async fn ready(State(watched): State<Arc<Watched>>) -> Response {
-    answer(health::ready(&watched))
+async fn ready(State(site): State<Arc<Site>>) -> Response {
+    answer(health::ready(&site.watched))
 }
 
 fn answer(report: Report) -> Response {
@@ -63,13 +67,12 @@ fn answer(report: Report) -> Response {
 }
 
 async fn metrics_page(
-    State(watched): State<Arc<Watched>>,
-    Extension(audience): Extension<Audience>,
-    Extension(peer): Extension<Peer>,
+    State(site): State<Arc<Site>>,
+    Extension(socket): Extension<Arc<Socket>>,
 ) -> Response {
-    if audience == Audience::Loopback && !peer.0.ip().to_canonical().is_loopback() {
+    if socket.audience == Audience::Loopback && !socket.peer.is_loopback {
         let text = "metrics leave this port towards loopback only; ask the metrics listener\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
-    ([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&watched)).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site.watched)).into_response()
 }

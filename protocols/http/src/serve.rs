@@ -1,35 +1,48 @@
-//! Accepts HTTP connections. One request each, within a time, a size and a number of others, so
-//! that nobody can hold what the broker needs.
+//! Accepts HTTP connections and keeps them, within a number, sizes and times, so that nobody can
+//! hold what the broker needs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::Extension;
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
+use polymq_contract::{Peer, Transport};
+use polymq_driver::Tls;
+use polymq_model::VhostName;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
-    Watched,
-    pages::{self, Peer},
+    Site, Watched, front, pages,
+    settings::Settings,
+    socket::{IDLE_TIMEOUT, Noted, Socket},
 };
 
-/// From accepting a connection to the end of its request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// From accepting a connection to its end.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of a request.
-const HEADERS_MAX: usize = 64;
-/// Connections at a time, over all listeners of one call.
-const CONNECTIONS_MAX: usize = 256;
+const HEADERS_MAX: usize = 100;
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 128;
+/// For a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a connection is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Pause after the system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,41 +55,132 @@ pub enum Audience {
     Everybody,
 }
 
-/// A port that serves pages.
+/// A port that serves HTTP.
 pub struct HttpListener {
+    /// Name in the configuration.
+    pub name: Arc<str>,
     /// The socket; it must not block.
     pub socket: std::net::TcpListener,
     /// Who may read the metrics here.
     pub audience: Audience,
+    /// Set to speak TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Virtual host of the listener.
+    pub vhost: VhostName,
 }
 
-/// Serves the listeners until the runtime ends. Needs a tokio runtime with I/O and time.
-///
-/// Errors: the runtime does not take a socket.
-pub fn serve(
-    listeners: Vec<HttpListener>,
-    watched: &Arc<Watched>,
-    path_prefix: &str,
-) -> std::io::Result<()> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    for HttpListener { socket, audience } in listeners {
-        let socket = TcpListener::from_std(socket)?;
-        let router = pages::router(Arc::clone(watched), audience, path_prefix);
-        tokio::spawn(accept(socket, router, Arc::clone(&room)));
+/// The HTTP server. Cloning shares it.
+#[derive(Clone)]
+pub struct Http {
+    site: Arc<Site>,
+    router: axum::Router,
+}
+
+/// How many connections there are, and whether they are to end.
+pub(crate) struct Traffic {
+    room: Arc<Semaphore>,
+    open: AtomicUsize,
+    empty: Notify,
+    draining: watch::Sender<bool>,
+}
+
+impl Traffic {
+    pub(crate) fn new(connections_max: usize) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            open: AtomicUsize::new(0),
+            empty: Notify::new(),
+            draining: watch::Sender::new(false),
+        }
     }
-    Ok(())
 }
 
-async fn accept(listener: TcpListener, router: axum::Router, room: Arc<Semaphore>) {
+/// An open connection: counted until it is dropped.
+struct Guest {
+    site: Arc<Site>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Guest {
+    fn new(site: &Arc<Site>, place: Option<OwnedSemaphorePermit>) -> Self {
+        site.traffic.open.fetch_add(1, Ordering::AcqRel);
+        Self { site: Arc::clone(site), _place: place }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.site.traffic.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.site.traffic.empty.notify_waiters();
+        }
+    }
+}
+
+impl Http {
+    /// A server of these pages that serves no port yet.
+    pub fn new(watched: Arc<Watched>, settings: Settings) -> Self {
+        let site = Arc::new(Site::new(watched, settings));
+        let router = pages::router(&site);
+        Self { site, router }
+    }
+
+    /// Serves listeners from now on. Needs a tokio runtime with I/O and time.
+    ///
+    /// Errors: the runtime does not take a socket.
+    pub fn serve(&self, listeners: Vec<HttpListener>) -> std::io::Result<()> {
+        for listener in listeners {
+            let socket = listener.socket.try_clone()?;
+            let socket = TcpListener::from_std(socket)?;
+            tokio::spawn(accept(self.clone(), socket, Arc::new(listener)));
+        }
+        Ok(())
+    }
+
+    /// Serves a connection that somebody else has accepted and found to speak HTTP. When there are
+    /// too many it is dropped.
+    pub fn adopt<S>(&self, socket: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.site.traffic.room).try_acquire_owned() else { return };
+        let guest = Guest::new(&self.site, Some(place));
+        let http = self.clone();
+        tokio::spawn(async move {
+            connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
+            drop(guest);
+        });
+    }
+
+    /// Lets the requests that have begun finish, for so long at most, and closes connections. New
+    /// ones are still answered, once each, so that whoever watches hears that the server stops.
+    pub async fn shutdown(&self, within: Duration) {
+        let traffic = &self.site.traffic;
+        traffic.draining.send_replace(true);
+        let deadline = Instant::now() + within;
+        loop {
+            let empty = traffic.empty.notified();
+            if traffic.open.load(Ordering::Acquire) == 0
+                || timeout_at(deadline, empty).await.is_err()
+            {
+                break;
+            }
+        }
+        self.site.leases.close();
+    }
+}
+
+async fn accept(http: Http, socket: TcpListener, listener: Arc<HttpListener>) {
     loop {
         // Waiting here leaves further connections in the system's backlog.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
+        let room = Arc::clone(&http.site.traffic.room);
+        let Ok(place) = room.acquire_owned().await else { return };
+        match socket.accept().await {
             Ok((socket, address)) => {
-                let router = router.clone();
+                let guest = Guest::new(&http.site, Some(place));
+                let (http, listener) = (http.clone(), Arc::clone(&listener));
                 tokio::spawn(async move {
-                    connection(socket, address, router).await;
-                    drop(place);
+                    arrived(http, socket, address, &listener).await;
+                    drop(guest);
                 });
             }
             Err(error) => {
@@ -87,17 +191,91 @@ async fn accept(listener: TcpListener, router: axum::Router, room: Arc<Semaphore
     }
 }
 
-async fn connection(socket: TcpStream, address: SocketAddr, router: axum::Router) {
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(address))));
-    let served = http1::Builder::new()
+async fn arrived(http: Http, socket: TcpStream, address: SocketAddr, listener: &HttpListener) {
+    // Fails only on a socket that is broken already, which the first read finds out.
+    let _ = socket.set_nodelay(true);
+    let mut peer = Peer {
+        address: Some(address),
+        local: socket.local_addr().ok(),
+        is_loopback: address.ip().to_canonical().is_loopback(),
+        tls: None,
+        offers_tls: false,
+        account: None,
+        transport: Transport::Stream,
+        listener: Arc::clone(&listener.name),
+        vhost: listener.vhost.clone(),
+    };
+    let Some(tls) = &listener.tls else {
+        return connection(http, socket, Socket::new(peer, listener.audience)).await;
+    };
+    match timeout(HANDSHAKE_TIMEOUT, tls.accept_http(socket)).await {
+        Ok(Ok((socket, facts))) => {
+            peer.tls = Some(Arc::new(facts));
+            Box::pin(connection(http, socket, Socket::new(peer, listener.audience))).await;
+        }
+        Ok(Err(error)) => tracing::debug!(event = "http_handshake_failed", %address, %error),
+        Err(_) => tracing::debug!(event = "http_handshake_failed", %address, "too slow"),
+    }
+}
+
+/// Serves a connection to its end.
+async fn connection<S>(http: Http, socket: S, state: Socket)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Http { site, router } = http;
+    let state = Arc::new(state);
+    let activity = Arc::clone(&state.activity);
+    let socket = Noted { socket, activity: Arc::clone(&activity) };
+    let mut draining = site.traffic.draining.subscribe();
+    let address = state.peer.address;
+    let service = Arc::new(TowerToHyperService::new(router));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = state.activity.begin(request.version());
+        let (site, socket) = (Arc::clone(&site), Arc::clone(&state));
+        let service = Arc::clone(&service);
+        async move {
+            let answer = front::answer(&site, &service, socket, request).await;
+            drop(busy);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(socket), service);
-    match timeout(CONNECTION_TIMEOUT, served).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => tracing::debug!(event = "http_connection_failed", %address, %error),
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX);
+    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let mut is_ending = false;
+    loop {
+        tokio::select! {
+            ended = &mut served => {
+                if let Err(error) = ended {
+                    tracing::debug!(event = "http_connection_failed", ?address, %error);
+                }
+                return;
+            }
+            told = draining.wait_for(|is| *is), if !is_ending => {
+                drop(told);
+                is_ending = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = sleep(LOOK_EVERY) => {
+                if activity.is_overdue() {
+                    return tracing::debug!(event = "http_head_too_slow", ?address);
+                }
+                if activity.is_idle() && !is_ending {
+                    is_ending = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
     }
 }

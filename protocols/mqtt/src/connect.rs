@@ -1,7 +1,9 @@
 //! From CONNECT to CONNACK: sections 3.1, 3.2 and 4.12.
 
 use bytes::{BufMut, BytesMut};
-use polymq_contract::{Answer, Command, Effects, Login, OpenClientSession, Refusal, Scram, Secret};
+use polymq_contract::{
+    Answer, Command, Effects, Introduction, Login, OpenClientSession, Refusal, Scram, Secret,
+};
 use polymq_model::Now;
 
 use crate::{
@@ -265,6 +267,17 @@ impl Session {
             Ok(Answer::Authenticated { user, impersonator, server_final }) => {
                 connecting.server_final = server_final;
                 let vhost = connecting.vhost.take();
+                let introduction = Introduction {
+                    protocol: match self.client.version {
+                        Version::V31 => "MQTT 3-1",
+                        Version::V311 => "MQTT 3-1-1",
+                        Version::V5 => "MQTT 5-0",
+                    },
+                    client_id: self.client.id.clone(),
+                    heartbeat_secs: connecting.keep_alive_secs.into(),
+                    ..Introduction::default()
+                };
+                effects.commands.push(Command::Introduce(Box::new(introduction)));
                 self.client.user = user.as_str().to_owned();
                 self.client.impersonator = impersonator;
                 effects.logged_in = true;

@@ -36,7 +36,7 @@ use crate::{
     keep_alive::KeepAlive,
     publish_in::Inbound,
     publish_out::Outbound,
-    subscriptions::Subscriptions,
+    subscriptions::{SESSION_QUEUE, Subscriptions},
 };
 
 /// Bytes a packet may have beside its payload.
@@ -374,6 +374,10 @@ impl Session {
         reason: CancelReason,
         effects: &mut Effects,
     ) {
+        if consumer == SESSION_QUEUE && reason == CancelReason::Denied {
+            let text = "a subscription has ended: the user may not read its topics any more";
+            return self.disconnect(Reason::NOT_AUTHORIZED, "consumer_cancelled", text, effects);
+        }
         let Some(filter) = self.subscriptions.filter_of(consumer) else { return };
         let (code, why) = match reason {
             CancelReason::QueueDeleted => (Reason::ADMINISTRATIVE_ACTION, "its queue was deleted"),

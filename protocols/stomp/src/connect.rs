@@ -1,6 +1,8 @@
 //! From CONNECT to CONNECTED, and good-bye.
 
-use polymq_contract::{Answer, Command as Order, Effects, Login, Refusal, RefusalKind, Secret};
+use polymq_contract::{
+    Answer, Command as Order, Effects, Introduction, Login, Refusal, RefusalKind, Secret,
+};
 use polymq_model::Now;
 
 use crate::{
@@ -65,6 +67,15 @@ impl Session {
                 self.user = user.as_str().to_owned();
                 self.impersonator = impersonator;
                 effects.logged_in = true;
+                let introduction = Introduction {
+                    protocol: match self.version {
+                        Version::V10 => "STOMP 1.0",
+                        Version::V11 => "STOMP 1.1",
+                        Version::V12 => "STOMP 1.2",
+                    },
+                    ..Introduction::default()
+                };
+                effects.commands.push(Order::Introduce(Box::new(introduction)));
                 self.open_vhost(self.host.clone(), effects);
                 Ok(())
             }

@@ -301,5 +301,5 @@ impl ProtocolSession for Session {
 /// Tells the broker whose commands follow, so that nothing happens that the client has sent behind
 /// a publish that is refused.
 pub(crate) fn enter(effects: &mut Effects) {
-    effects.commands.push(Order::EnterChannel { publisher: PUBLISHER });
+    effects.commands.push(Order::EnterChannel { publisher: PUBLISHER, channel: 0 });
 }

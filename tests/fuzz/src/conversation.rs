@@ -218,7 +218,7 @@ impl Conversation {
                 self.answer(request, answer);
             }
             Command::OpenVhost { request, .. } => self.answer(request, Answer::VhostOpened),
-            Command::OpenChannel { request } => self.answer(request, Answer::Done),
+            Command::OpenChannel { request, .. } => self.answer(request, Answer::Done),
             Command::DeclareExchange(declare) => self.perhaps(declare.request, Answer::Done),
             Command::BindExchange(bind) | Command::UnbindExchange(bind) => {
                 self.perhaps(bind.request, Answer::Done);
@@ -265,7 +265,8 @@ impl Conversation {
             | Command::ForgetInFlight { .. }
             | Command::EnterChannel { .. }
             | Command::LeaveChannel { .. }
-            | Command::CloseChannel
+            | Command::CloseChannel { .. }
+            | Command::Introduce(_)
             | Command::CloseClientSession { .. } => {}
         }
     }

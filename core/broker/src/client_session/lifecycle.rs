@@ -42,12 +42,13 @@ impl Core {
     pub(crate) fn open_client_session(
         &self,
         vhost: &Arc<Vhost>,
-        who: &Principal,
+        who: &Arc<Principal>,
         connection: (ConnectionId, Arc<Outbox>),
         open: &OpenClientSession,
         now: Now,
     ) -> Result<Opened, Refusal> {
         let client_id = open.client_id.clone().unwrap_or_default();
+        self.bans.check_client_id(&client_id, self.clock_ms())?;
         let session = vhost
             .clients
             .lock()
@@ -82,8 +83,10 @@ impl Core {
         // end.
         let is_due = !present && state.will_at_ms != 0;
         let due_will = state.will.take().filter(|_| is_due);
-        if !present {
-            self.wipe(vhost, &session, &mut state);
+        session.opened_by(who);
+        match present {
+            true => self.recheck_session(vhost, &session, &mut state),
+            false => self.wipe(vhost, &session, &mut state),
         }
         state.waiting = None;
         state.connected = Some(connection.clone());
@@ -105,12 +108,8 @@ impl Core {
     }
 
     fn new_client_session(&self, client_id: String, who: &Principal) -> Arc<ClientSession> {
-        Arc::new(ClientSession {
-            client_id,
-            owner: who.user.clone(),
-            endpoint: ClientEndpoint::new(ClientNumber(self.next_client())),
-            state: parking_lot::Mutex::default(),
-        })
+        let endpoint = ClientEndpoint::new(ClientNumber(self.next_client()));
+        Arc::new(ClientSession::new(client_id, who.user.clone(), endpoint))
     }
 
     /// A connection leaves its client session. Does nothing when the session is no longer its own.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use polymq_contract::{Broadcast, Event, Matched, Outbox, Subscription, Will};
 use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Seq, UserName};
 
-use crate::{queue::Queue, vhost::Vhost};
+use crate::{access::Principal, queue::Queue, rights::Reader, vhost::Vhost};
 pub(crate) use in_flight::{InFlights, Parked};
 pub(crate) use lifecycle::{Closing, Opened, client_binding};
 pub(crate) use subscriptions::session_queue_name;
@@ -33,11 +33,18 @@ pub(crate) struct ClientEndpoint {
     outbox: ArcSwapOption<Outbox>,
     /// The session's queue, once a subscription asks for more than quality of service 0.
     queue: ArcSwapOption<Queue>,
+    /// Which topics it may be sent, when there are bounds.
+    reader: ArcSwapOption<Reader>,
 }
 
 impl ClientEndpoint {
     pub(crate) fn new(number: ClientNumber) -> Arc<Self> {
-        Arc::new(Self { number, outbox: ArcSwapOption::empty(), queue: ArcSwapOption::empty() })
+        Arc::new(Self {
+            number,
+            outbox: ArcSwapOption::empty(),
+            queue: ArcSwapOption::empty(),
+            reader: ArcSwapOption::empty(),
+        })
     }
 
     pub(crate) fn queue(&self) -> Option<Arc<Queue>> {
@@ -46,6 +53,15 @@ impl ClientEndpoint {
 
     pub(crate) fn set_queue(&self, queue: Option<Arc<Queue>>) {
         self.queue.store(queue);
+    }
+
+    pub(crate) fn set_reader(&self, reader: Option<Arc<Reader>>) {
+        self.reader.store(reader);
+    }
+
+    /// Whether the session's user may read a topic that a subscription takes.
+    pub(crate) fn may_have(&self, exchange: &str, key: &str) -> bool {
+        self.reader.load().as_ref().is_none_or(|reader| reader.may_have(exchange, key))
     }
 
     /// Hands over messages at most once. Returns how many were taken: all, or none when the client
@@ -85,11 +101,28 @@ pub(crate) enum Sent {
 pub(crate) struct ClientSession {
     pub(crate) client_id: String,
     pub(crate) owner: UserName,
+    /// Who has opened it last; `None` after a restart.
+    opener: ArcSwapOption<Principal>,
     pub(crate) endpoint: Arc<ClientEndpoint>,
     pub(crate) state: Mutex<SessionState>,
 }
 
 impl ClientSession {
+    pub(crate) fn new(client_id: String, owner: UserName, endpoint: Arc<ClientEndpoint>) -> Self {
+        let state = Mutex::default();
+        Self { client_id, owner, opener: ArcSwapOption::empty(), endpoint, state }
+    }
+
+    /// Whose rights the session has.
+    pub(crate) fn who(&self) -> Arc<Principal> {
+        let owner = || Arc::new(Principal::of_user(self.owner.clone()));
+        self.opener.load_full().unwrap_or_else(owner)
+    }
+
+    pub(super) fn opened_by(&self, who: &Arc<Principal>) {
+        self.opener.store(Some(Arc::clone(who)));
+    }
+
     /// Has the session looked at when its will or its end is due.
     pub(crate) fn schedule(self: &Arc<Self>, vhost: &Vhost) {
         let state = self.state.lock();
@@ -128,6 +161,8 @@ pub(crate) struct SessionState {
     /// When the will is published; 0 for not scheduled.
     pub(crate) will_at_ms: u64,
     pub(crate) ended: bool,
+    /// The version of the rights that the subscriptions were asked for under.
+    pub(crate) rights: u64,
     /// The store has a record of the session, which goes when the session ends.
     pub(crate) stored: bool,
 }

@@ -11,7 +11,7 @@ use polymq_model::{
 };
 use polymq_store::ShardBatch;
 
-use super::{ClientSession, lifecycle::client_binding};
+use super::{ClientSession, SessionState, lifecycle::client_binding};
 use crate::{
     access::{Permit, Read},
     core::Core,
@@ -54,7 +54,10 @@ impl Core {
             new_queue = Some(queue);
         }
         let binding = client_binding(session, subscription, pattern);
-        vhost.edit(|topology, destinations| {
+        let before = state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
+        // Before routing finds the subscription.
+        self.bound_session(vhost, session, &state);
+        let bound = vhost.edit(|topology, destinations| {
             let source = ExchangeName::new(exchange)
                 .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
             let Some(found) = topology.exchange(exchange) else {
@@ -69,8 +72,14 @@ impl Core {
             destinations.add(&source, &binding);
             topology.exchanges.insert(source, Arc::new(changed));
             Ok(())
-        })?;
-        state.subscriptions.insert(subscription.filter.clone(), subscription.clone());
+        });
+        if let Err(refusal) = bound {
+            match before {
+                Some(before) => state.subscriptions.insert(subscription.filter.clone(), before),
+                None => state.subscriptions.remove(&subscription.filter),
+            };
+            return Err(refusal);
+        }
         let batch = self.store_subscription(vhost, session, &state, subscription);
         Ok(TopicSubscribed { existed, batch, new_queue })
     }
@@ -98,12 +107,22 @@ impl Core {
         session: &Arc<ClientSession>,
         filter: &str,
     ) -> Option<(Subscription, Option<ShardBatch>)> {
-        let mut state = session.state.lock();
+        self.forget_subscription_of(vhost, session, &mut session.state.lock(), filter)
+    }
+
+    /// The same for a session that is locked.
+    pub(crate) fn forget_subscription_of(
+        &self,
+        vhost: &Arc<Vhost>,
+        session: &Arc<ClientSession>,
+        state: &mut SessionState,
+        filter: &str,
+    ) -> Option<(Subscription, Option<ShardBatch>)> {
         let subscription = state.subscriptions.remove(filter)?;
         if let SubscriptionTarget::Topic { exchange, pattern } = &subscription.target {
             self.unbind_topic(vhost, session, &subscription, (exchange, pattern));
         }
-        let batch = self.delete_stored_subscription(vhost, session, &state, filter);
+        let batch = self.delete_stored_subscription(vhost, session, state, filter);
         Some((subscription, batch))
     }
 
@@ -167,7 +186,10 @@ impl Core {
     ) {
         let Ok(pattern) = Pattern::stored(pattern, Syntax::Slash) else { return };
         let own = subscription.no_local.then_some(session.client_id.as_str());
-        let messages = vhost.retained.lock().matching(&pattern, own, now.unix_ms);
+        let mut messages = vhost.retained.lock().matching(&pattern, own, now.unix_ms);
+        let found = messages.len();
+        messages.retain(|message| session.endpoint.may_have(message.exchange(), message.key()));
+        self.note_denied((found - messages.len()) as u64);
         let matched = Matched {
             qos: subscription.qos,
             retain_as_published: subscription.retain_as_published,
@@ -229,7 +251,7 @@ impl Core {
         &self,
         vhost: &Vhost,
         session: &ClientSession,
-        state: &mut super::SessionState,
+        state: &mut SessionState,
     ) {
         let received = std::mem::take(&mut state.received);
         if received.is_empty() || !state.stored {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     access::{Configure, Read, Write},
-    client_session::{Closing, Opened, Parked, SESSION_QUEUE},
+    client_session::{ClientSession, Closing, Opened, Parked, SESSION_QUEUE},
     declare::{bad_name, check_not_reserved},
     queue::{ConsumerSpec, Queue, QueueSettings},
     routing::{Route, Target},
@@ -78,6 +78,7 @@ impl BrokerConnection {
             priority: 0,
             timeout_ms: None,
             tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
+            arguments: Arc::default(),
         }
     }
 
@@ -179,6 +180,7 @@ impl BrokerConnection {
         let vhost = self.open_host()?;
         let client = self.client.clone().ok_or_else(no_session)?;
         let permit = self.permit::<Read>(&vhost, "exchange", exchange)?;
+        self.check_filter(&vhost, &client, subscription)?;
         let done = self.core.subscribe_topic(
             &permit,
             &vhost,
@@ -217,6 +219,7 @@ impl BrokerConnection {
             crate::access::Access::own::<Write>(),
             self.permit::<Read>(&vhost, "exchange", exchange)?,
         );
+        self.check_filter(&vhost, &client, subscription)?;
         let name = QueueName::new(queue).map_err(bad_name)?;
         let existing = vhost.topology.load().queue(queue).cloned();
         let queue = match existing {
@@ -244,6 +247,17 @@ impl BrokerConnection {
             held.parks = true;
         }
         Ok(())
+    }
+
+    /// Errors: kind `Denied` when the filter goes beyond what the user may read.
+    fn check_filter(
+        &self,
+        vhost: &Vhost,
+        client: &ClientSession,
+        subscription: &Subscription,
+    ) -> Result<(), Refusal> {
+        let who = self.identity.principal().ok_or_else(no_session)?;
+        self.core.check_subscription(&who, vhost, &client.client_id, &subscription.target)
     }
 
     fn subscribe_queue(
@@ -292,7 +306,7 @@ impl BrokerConnection {
         &mut self,
         request: RequestId,
         subscription: &Subscription,
-        (vhost, client): (&Arc<Vhost>, &Arc<crate::client_session::ClientSession>),
+        (vhost, client): (&Arc<Vhost>, &Arc<ClientSession>),
         (queue, manner): (Arc<Queue>, Manner),
         now: Now,
     ) -> Result<(), Refusal> {
@@ -309,7 +323,9 @@ impl BrokerConnection {
         }
         let consumer = subscription.consumer;
         let (priority, timeout_ms) = (manner.priority, manner.timeout_ms);
-        let spec = ConsumerSpec { priority, timeout_ms, ..self.subscriber_spec(consumer) };
+        let arguments = Arc::new(subscription.arguments.clone());
+        let spec =
+            ConsumerSpec { priority, timeout_ms, arguments, ..self.subscriber_spec(consumer) };
         self.attach(queue, spec, None, now);
         if !self.consumers.contains_key(&consumer) {
             // The queue has gone, or become somebody's alone, at this very moment.
@@ -362,7 +378,7 @@ impl BrokerConnection {
     pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
         let target = vhost.replies.lock().get(message.key())?.clone();
         let targets = [Target::Reply(target)].into_iter().collect();
-        Some(Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None })))
+        Some(Ok(Arc::new(Route { targets, ..Route::default() })))
     }
 }
 

@@ -1,13 +1,16 @@
 //! Consuming, getting and settling.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Answer, Consume, Event, Outcome, Refusal, RefusalKind, Settlement};
+use polymq_contract::{
+    Answer, Consume, Delivery, Event, Outcome, Refusal, RefusalKind, Settlement,
+};
 use polymq_model::{ConsumerId, Now, RequestId, Table, address::Mailbox, value::find};
 
 use super::BrokerConnection;
 use crate::{
     access::Read,
+    counters::add,
     mailbox,
     queue::{ConsumerSpec, Got, Group, Queue},
     vhost::ReplyTarget,
@@ -61,7 +64,7 @@ pub(super) struct Get {
 
 impl BrokerConnection {
     pub(super) fn group(&mut self, number: u32) -> Arc<Group> {
-        self.groups.entry(number).or_default().clone()
+        self.facts.group(number)
     }
 
     pub(super) fn consume(&mut self, consume: Consume, now: Now) {
@@ -91,7 +94,9 @@ impl BrokerConnection {
             priority,
             timeout_ms,
             tag: consume.tag.as_str().into(),
+            arguments: Arc::new(consume.arguments),
         };
+        spec.group.prefetch.store(consume.prefetch, Ordering::Relaxed);
         let answer = Answer::Consuming { reply_name: None };
         self.attach(queue, spec, Some((consume.request, answer)), now);
     }
@@ -207,7 +212,7 @@ impl BrokerConnection {
     }
 
     /// An auto-delete queue goes with its last consumer.
-    fn delete_if_auto(&mut self, queue: &Arc<Queue>, consumers_left: usize) {
+    pub(super) fn delete_if_auto(&mut self, queue: &Arc<Queue>, consumers_left: usize) {
         if queue.settings.auto_delete
             && consumers_left == 0
             && let Some(vhost) = self.vhost.clone()
@@ -246,6 +251,7 @@ impl BrokerConnection {
             priority: 0,
             timeout_ms: None,
             tag: "".into(),
+            arguments: Arc::default(),
         };
         let group = spec.group.clone();
         let got = queue.get(spec, now.unix_ms);
@@ -262,9 +268,9 @@ impl BrokerConnection {
                 return self.answer(request, Err(refusal), None);
             }
         };
+        self.note_got(got.as_deref().map(|(delivery, _)| delivery), no_ack);
         let delivery = got.map(|got| {
             let (delivery, slot) = *got;
-            self.tally.delivered += 1;
             if let Some(slot) = slot {
                 let held = Held { queue, slot, group, active: false, parks: false };
                 self.consumers.insert(consumer, held);
@@ -272,6 +278,17 @@ impl BrokerConnection {
             Box::new(delivery)
         });
         self.answer(request, Ok(Answer::Got { delivery, remaining }), None);
+    }
+
+    fn note_got(&self, delivery: Option<&Delivery>, no_ack: bool) {
+        let activity = &self.speaking.activity;
+        let counter = match (delivery, no_ack) {
+            (None, _) => &activity.got_empty,
+            (Some(_), true) => &activity.got_no_ack,
+            (Some(_), false) => &activity.got,
+        };
+        add(counter, 1);
+        add(&activity.redelivered, u64::from(delivery.is_some_and(|d| d.redelivered)));
     }
 
     /// Gets again what waited for a page of the disk.

@@ -61,11 +61,11 @@ impl BrokerConnection {
     /// Deals with a command of a channel that has failed: whoever waits for an answer gets one.
     pub(super) fn pass_over(&mut self, command: Command, now: Now) {
         match command {
-            Command::EnterChannel { publisher } => self.channels.enter(publisher),
+            Command::EnterChannel { publisher, channel } => self.enter_channel(publisher, channel),
             Command::LeaveChannel { publisher } => self.channels.leave(publisher),
             // Of another channel, or of this one once it is left.
-            Command::OpenChannel { request } => self.open_channel(request),
-            Command::CloseChannel => self.close_channel(),
+            Command::OpenChannel { request, channel } => self.open_channel(request, channel),
+            Command::CloseChannel { channel } => self.close_channel(channel),
             Command::Release { consumers } => {
                 self.finish_run(now);
                 self.release_as(&consumers, Outcome::Failed, now);

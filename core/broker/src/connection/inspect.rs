@@ -5,7 +5,7 @@ use polymq_model::{Now, RequestId, UserName, topic::Pattern};
 
 use super::{BrokerConnection, not_open};
 use crate::{
-    access::{Configure, Read},
+    access::{Configure, Read, Topics},
     counters::PROTOCOLS,
     mailbox::{DocumentKey, StoredDocument},
     topology::Destination,
@@ -95,11 +95,12 @@ impl BrokerConnection {
         let recalled = (|| {
             let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "exchange", exchange)?;
+            let pattern = Pattern::dot(pattern)
+                .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
+            self.check_topics::<Read>(&vhost, exchange, Topics::Filter(&pattern))?;
             if exchange != polymq_model::address::TOPIC_EXCHANGE {
                 return Ok(Answer::Recalled(Vec::new()));
             }
-            let pattern = Pattern::dot(pattern)
-                .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
             let mut found = vhost.retained.lock().matching(&pattern, None, now.unix_ms);
             found.truncate(max);
             Ok(Answer::Recalled(found))

@@ -8,6 +8,7 @@ mod inspect;
 mod login;
 mod parking;
 mod publish;
+mod rights;
 mod routes;
 mod topology;
 mod transaction;
@@ -28,16 +29,16 @@ use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Now, PublisherId, Req
 use polymq_store::ShardBatch;
 
 use crate::{
-    access::{Access, Action, Permit},
     chance::Chance,
     client_session::ClientSession,
     core::Core,
     counters::{add, protocol_index},
     login::Conversation,
-    mailbox,
     queue::{Group, Queue},
+    statistics::Activity,
     tenants::Seat,
     vhost::Vhost,
+    view::ConnectionFacts,
 };
 use consume::{Get, Held};
 use failed::Channels;
@@ -61,13 +62,18 @@ pub(crate) struct BrokerConnection {
     /// What the connection counts for, from the opening of a virtual host to the end.
     seat: Option<Seat>,
     consumers: HashMap<ConsumerId, Held>,
-    groups: HashMap<u32, Arc<Group>>,
+    /// What others are shown of it.
+    facts: Arc<ConnectionFacts>,
+    /// The channel that the commands come from.
+    speaking: Arc<Group>,
     exclusive: Vec<Arc<Queue>>,
     reply_names: Vec<String>,
     client: Option<Arc<ClientSession>>,
     opening: Option<Box<OpenClientSession>>,
     getting: Option<Box<Get>>,
     routes: RouteCache,
+    /// The version of the rights that everything here was asked for under.
+    rights: u64,
     chance: Chance,
     run: Run,
     channels: Channels,
@@ -91,27 +97,32 @@ struct Tally {
     received: u64,
     received_bytes: u64,
     confirmed: u64,
-    delivered: u64,
+    direct: u64,
     acknowledged: u64,
     returned: u64,
     rejected: u64,
     unrouted: u64,
+    /// Those of them that went back to their publishers.
+    bounced: u64,
     refused: u64,
+    /// Publishes that ask for a confirm.
+    asked: u64,
 }
 
 impl BrokerConnection {
     pub(crate) fn new(
         core: Arc<Core>,
-        id: ConnectionId,
+        facts: Arc<ConnectionFacts>,
         protocol: &'static str,
         peer: Arc<Peer>,
         outbox: Arc<Outbox>,
     ) -> Self {
         let number = ClientNumber(core.next_client());
         let chance = Chance::new(core.chance.next());
+        let rights = core.access.version();
         Self {
             core,
-            id,
+            id: facts.id,
             number,
             protocol: protocol_index(protocol),
             peer,
@@ -121,13 +132,15 @@ impl BrokerConnection {
             vhost: None,
             seat: None,
             consumers: HashMap::new(),
-            groups: HashMap::new(),
+            speaking: facts.group(0),
+            facts,
             exclusive: Vec::new(),
             reply_names: Vec::new(),
             client: None,
             opening: None,
             getting: None,
             routes: RouteCache::default(),
+            rights,
             chance,
             run: Run::default(),
             channels: Channels::default(),
@@ -153,21 +166,19 @@ impl BrokerConnection {
         }
         match command {
             Command::Settle(settlement) => return self.settle(settlement, now),
-            Command::EnterChannel { publisher } => return self.channels.enter(publisher),
-            Command::LeaveChannel { publisher } => return self.leave_channel(publisher),
+            Command::EnterChannel { publisher: p, channel: c } => return self.enter_channel(p, c),
             _ => {}
         }
         // Everything else sees the world after the publishes before it.
         self.finish_run(now);
         match command {
-            Command::Publish(_)
-            | Command::Settle(_)
-            | Command::EnterChannel { .. }
-            | Command::LeaveChannel { .. } => {}
+            Command::Publish(_) | Command::Settle(_) | Command::EnterChannel { .. } => {}
+            Command::LeaveChannel { publisher } => self.leave_channel(publisher),
             Command::Authenticate { request, login } => self.authenticate(request, *login),
             Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
-            Command::OpenChannel { request } => self.open_channel(request),
-            Command::CloseChannel => self.close_channel(),
+            Command::OpenChannel { .. } | Command::CloseChannel { .. } | Command::Introduce(_) => {
+                self.present(command);
+            }
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);
@@ -241,20 +252,6 @@ impl BrokerConnection {
         });
     }
 
-    /// Asks for a permit, once somebody has logged in.
-    fn permit<A: Action>(
-        &self,
-        vhost: &Vhost,
-        kind: &str,
-        name: &str,
-    ) -> Result<Permit<A>, Refusal> {
-        match self.identity.principal() {
-            Some(who) if kind == "queue" && mailbox::is_own(&who, name) => Ok(Access::own()),
-            Some(who) => self.core.access.permit(&who, &vhost.name, kind, name),
-            None => Err(not_open()),
-        }
-    }
-
     fn open_host(&self) -> Result<Arc<Vhost>, Refusal> {
         self.vhost.clone().ok_or_else(not_open)
     }
@@ -269,6 +266,15 @@ impl BrokerConnection {
         self.add_tally();
     }
 
+    fn enter_channel(&mut self, publisher: PublisherId, channel: u32) {
+        if self.speaking.channel != channel {
+            self.add_tally();
+            self.speaking = self.facts.group(channel);
+        }
+        self.speaking.publisher.store(publisher.0, Ordering::Relaxed);
+        self.channels.enter(publisher);
+    }
+
     fn leave_channel(&mut self, channel: PublisherId) {
         self.channels.leave(channel);
         self.outlive_channel(channel);
@@ -280,12 +286,29 @@ impl BrokerConnection {
         add(&counters.messages_received, tally.received);
         add(&counters.bytes_received, tally.received_bytes);
         add(&counters.messages_confirmed, tally.confirmed);
-        add(&counters.messages_delivered, tally.delivered);
+        add(&counters.messages_delivered, tally.direct);
         add(&counters.messages_acknowledged, tally.acknowledged);
         add(&counters.messages_returned, tally.returned);
         add(&counters.messages_rejected, tally.rejected);
         add(&counters.messages_unrouted, tally.unrouted);
         add(&counters.publishes_refused, tally.refused);
+        add(&self.core.counters.total.delivered_direct, tally.direct);
+        add(&self.speaking.confirms_asked, tally.asked);
+        let activity = Activity {
+            confirmed: tally.confirmed,
+            returned: tally.bounced,
+            dropped: tally.unrouted - tally.bounced,
+            ..Activity::default()
+        };
+        if let Some(vhost) = &self.vhost {
+            vhost.activity.add(&activity);
+        }
+        // The channel's confirms count when they are told.
+        self.speaking.activity.add(&Activity {
+            published: tally.received,
+            confirmed: 0,
+            ..activity
+        });
     }
 }
 
@@ -310,12 +333,14 @@ impl Connection for BrokerConnection {
         if let Some(open) = self.opening.take() {
             self.open_client_session(open, now);
         }
+        self.recheck(now);
         self.get_again(now);
         self.dispatch_all(now);
         self.unpark(now);
     }
 
     fn secured(&mut self, peer: &Arc<Peer>) {
+        self.facts.set_peer(peer.clone());
         self.peer = Arc::clone(peer);
     }
 
@@ -343,8 +368,13 @@ impl Connection for BrokerConnection {
             }
         }
         self.seat = None;
-        self.core.connections.lock().remove(&self.id);
+        let who = self.identity.principal();
+        if let Some(at_ms) = who.and_then(|who| who.grant.as_ref()?.expires_ms) {
+            self.core.ends.lock().remove(&(at_ms, self.id));
+        }
         self.add_tally();
+        self.core.connections.lock().remove(&self.id);
+        self.core.collect_deliveries_of(&self.facts);
         add(&self.core.counters.at(self.protocol).connections_closed, 1);
     }
 }

@@ -111,11 +111,13 @@ impl BrokerConnection {
         if route.targets.is_empty() {
             self.tally.unrouted += 1;
             if publish.mandatory {
+                self.tally.bounced += 1;
                 let (publisher, message) = (publish.publisher, publish.message.clone());
                 self.outbox.push(Event::Returned { publisher, message });
             }
         }
         if publish.number > 0 {
+            self.tally.asked += 1;
             let Publish { publisher, number, received, .. } = publish;
             let place = self.run.messages.len();
             let durability = publish.message.durability();
@@ -147,6 +149,7 @@ impl BrokerConnection {
         let Publish { publisher, number, mandatory, received, message, .. } = publish;
         if mandatory && route.targets.is_empty() {
             self.tally.unrouted += 1;
+            self.tally.bounced += 1;
             self.outbox.push(Event::Returned { publisher, message });
             return self.end_publish(publisher, number, PublishOutcome::Unrouted, None);
         }
@@ -201,7 +204,8 @@ impl BrokerConnection {
         let exchange = message.exchange();
         let permitted = self
             .permit::<Write>(vhost, "exchange", exchange)
-            .and_then(|_| check_publishable(vhost, &topology, exchange));
+            .and_then(|_| self.check_keys(vhost, message))
+            .and_then(|()| check_publishable(vhost, &topology, exchange));
         if let Err(refusal) = permitted {
             let cached = Err(Arc::new(refusal));
             if plain {
@@ -217,7 +221,7 @@ impl BrokerConnection {
         if is_mailbox {
             if let Some(target) = self.core.resource_target(vhost, message.key()) {
                 let targets = [Target::Reply(target)].into_iter().collect();
-                return Ok(Arc::new(Route { targets, cacheable: false, body_bytes_max: None }));
+                return Ok(Arc::new(Route { targets, ..Route::default() }));
             }
             self.core.ensure_mailbox(vhost, message.key());
         }
@@ -228,6 +232,7 @@ impl BrokerConnection {
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
         let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        self.core.note_denied(route.denied);
         let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
         if cacheable {
@@ -252,7 +257,8 @@ impl BrokerConnection {
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
         }
-        self.tally.delivered += handed.direct;
+        self.tally.direct += handed.direct;
+        route.count((count - handed.refused.min(count)) as u64);
         // What is refused stands at the end.
         let taken = count.saturating_sub(handed.refused);
         let accepted = self.run.numbers.partition_point(|numbered| numbered.place < taken);
@@ -316,6 +322,7 @@ impl BrokerConnection {
         let appended = self.appended.take().filter(|batch| *batch > durable);
         let Some(batch) = appended else {
             if !self.ended.is_empty() {
+                self.facts.told_confirms(self.ended.iter().map(Ended::count));
                 self.outbox.push_all(self.ended.iter().map(Ended::event));
                 self.ended.clear();
             }
@@ -332,8 +339,10 @@ impl BrokerConnection {
         // then.
         let ended = std::mem::take(&mut self.ended);
         let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
+        let facts = self.facts.clone();
         self.core.committer.when_durable(batch, move |result| {
             let waited = unconfirmed.fetch_sub(bytes, Ordering::SeqCst) >= bytes_max;
+            facts.told_confirms(ended.iter().map(Ended::count));
             match result {
                 Ok(()) => outbox.push_all(ended.iter().map(Ended::event)),
                 Err(error) => {
@@ -391,6 +400,11 @@ fn to_address(message: &Message) -> Option<Message> {
 }
 
 impl Ended {
+    /// Whose publishes, and how many.
+    fn count(&self) -> (PublisherId, u64) {
+        (self.publisher, self.last - self.first + 1)
+    }
+
     fn event(&self) -> Event {
         Event::Confirmed {
             publisher: self.publisher,

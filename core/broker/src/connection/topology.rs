@@ -10,7 +10,7 @@ use polymq_store::ShardBatch;
 
 use super::{BrokerConnection, consume::REPLY_TO};
 use crate::{
-    access::{Configure, Read, Write},
+    access::{Configure, Read, Topics, Write},
     declare::{bad_name, check_source},
     queue::QueueSettings,
     topology::{Binding, Destination, alternate},
@@ -38,6 +38,7 @@ impl BrokerConnection {
     fn try_declare_exchange(&self, declare: &DeclareExchange) -> Done {
         let vhost = self.open_host()?;
         if declare.passive {
+            self.permit_any(&vhost, "exchange", &declare.exchange)?;
             self.core.find_exchange(&vhost, &declare.exchange)?;
             return Ok((Answer::Done, None));
         }
@@ -45,6 +46,7 @@ impl BrokerConnection {
         if let Some(alternate) = alternate(&declare.arguments)? {
             self.permit::<Read>(&vhost, "exchange", &declare.exchange)?;
             self.permit::<Write>(&vhost, "exchange", &alternate)?;
+            self.check_topics::<Write>(&vhost, &alternate, Topics::All)?;
         }
         let batch = self.core.declare_exchange(&permit, &vhost, declare)?;
         Ok((Answer::Done, batch))
@@ -78,6 +80,9 @@ impl BrokerConnection {
                 key: bind.key.as_str().into(),
                 arguments: Arc::new(bind.arguments.clone()),
             };
+            if add {
+                self.check_binding(&vhost, &vhost.topology.load(), &bind.source, &binding)?;
+            }
             let batch = match add {
                 true => self.core.bind(&permits, &vhost, &bind.source, binding)?,
                 false => self.core.unbind(&permits, &vhost, &bind.source, &binding)?,
@@ -107,6 +112,9 @@ impl BrokerConnection {
                 key: bind.key.as_str().into(),
                 arguments: Arc::new(bind.arguments.clone()),
             };
+            if add {
+                self.check_binding(&vhost, &vhost.topology.load(), &bind.exchange, &binding)?;
+            }
             let batch = match add {
                 true => self.core.bind(&permits, &vhost, &bind.exchange, binding)?,
                 false => self.core.unbind(&permits, &vhost, &bind.exchange, &binding)?,
@@ -138,6 +146,7 @@ impl BrokerConnection {
             return Ok((Answer::QueueDeclared { queue, messages: 0, consumers: 1 }, None));
         }
         if declare.passive {
+            self.permit_any(&vhost, "queue", &declare.queue)?;
             let queue = self.core.find_queue(&vhost, &declare.queue, self.id)?;
             queue.touch(now.unix_ms);
             return Ok((declared(&queue), None));
@@ -166,6 +175,8 @@ impl BrokerConnection {
         if let Some(to) = &settings.rules.dead_letter {
             self.permit::<Read>(vhost, "queue", queue)?;
             self.permit::<Write>(vhost, "exchange", &to.exchange)?;
+            let topics = to.key.as_deref().map_or(Topics::All, Topics::Key);
+            self.check_topics::<Write>(vhost, &to.exchange, topics)?;
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Transactions: everything happens or nothing does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
@@ -36,6 +39,7 @@ impl BrokerConnection {
     /// Executes a transaction: all its publishes, then all its settlements, stored together and
     /// answered when they are.
     pub(super) fn commit_now(&mut self, transaction: Transaction, now: Now) {
+        self.speaking.is_transactional.store(true, Ordering::Relaxed);
         self.finish_run(now);
         self.wait_for = None;
         let (request, settlements) = (transaction.request, transaction.settlements);

@@ -106,6 +106,7 @@ impl Core {
             batch = self.unstore_binding(vhost, topology, exchange, binding).or(batch);
         }
         topology.exchanges.remove(exchange.name.as_str());
+        vhost.activity.add(&exchange.statistics.counters.read());
         if exchange.spec.durable {
             let key =
                 definitions::key(&[kind::EXCHANGE, vhost.name.as_str(), exchange.name.as_str()]);

@@ -13,6 +13,7 @@ use crate::{
     counters::add,
     definitions::{self, StoredQueue, kind},
     queue::{Queue, QueueSettings},
+    statistics::Activity,
     topology::Destination,
     vhost::Vhost,
 };
@@ -166,6 +167,9 @@ impl Core {
                 topology.queue(queue.name.as_str()).is_some_and(|kept| Arc::ptr_eq(kept, queue));
             if is_ours {
                 topology.queues.remove(queue.name.as_str());
+                // What came in was counted by exchanges.
+                let left = Activity { published: 0, ..queue.sample(0).activity };
+                vhost.activity.add(&left);
             }
             let mut batch = self.drop_bindings_to(vhost, topology, destinations, &own);
             if queue.is_stored() {

@@ -4,26 +4,56 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use polymq_contract::{Event, Outbox};
-use polymq_model::ConsumerId;
+use parking_lot::Mutex;
+use polymq_contract::{Arguments, Event, Outbox};
+use polymq_model::{ConnectionId, ConsumerId};
 
 use super::unsettled::Unsettled;
+use crate::{
+    counters::add,
+    statistics::{ActivityCounters, Ring},
+};
 
 /// How exactly the age of a delivery is known, in ms.
 const MARK_EVERY_MS: u64 = 100;
 
-/// Bounds the unsettled deliveries of several consumers together.
+/// The consumers of a channel: it bounds their unsettled deliveries together, and counts what
+/// happens on the channel.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
+    /// Whose it is.
+    pub(crate) connection: ConnectionId,
+    /// The number of the channel, 0 where a protocol has none.
+    pub(crate) channel: u32,
     limit: AtomicU32,
     used: AtomicU32,
+    /// What its last consumer asked for.
+    pub(crate) prefetch: AtomicU32,
+    /// Who publishes here.
+    pub(crate) publisher: AtomicU32,
+    /// Publishes that asked for a confirm.
+    pub(crate) confirms_asked: AtomicU64,
+    /// It has had a transaction.
+    pub(crate) is_transactional: AtomicBool,
+    pub(crate) activity: ActivityCounters,
+    pub(crate) history: Mutex<Ring>,
 }
 
 impl Group {
+    /// The group of a channel.
+    pub(crate) fn new(connection: ConnectionId, channel: u32) -> Self {
+        Self { connection, channel, ..Self::default() }
+    }
+
+    /// Its bound, 0 for none, and the unsettled deliveries.
+    pub(crate) fn usage(&self) -> (u32, u32) {
+        (self.limit.load(Ordering::Relaxed), self.used.load(Ordering::Relaxed))
+    }
+
     /// Sets the bound; 0 for none.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
@@ -70,6 +100,8 @@ pub(crate) struct ConsumerSpec {
     pub(crate) timeout_ms: Option<u64>,
     /// Its name, for people.
     pub(crate) tag: Arc<str>,
+    /// What it was started with, for people.
+    pub(crate) arguments: Arc<Arguments>,
 }
 
 #[derive(Debug)]
@@ -84,6 +116,8 @@ pub(super) struct QueueConsumer {
     /// Deliveries of the dispatch that is under way.
     pub(super) staged: Vec<Event>,
     staged_acked: u32,
+    /// Those of them that had been delivered before.
+    pub(super) staged_again: u64,
     /// Bytes the outbox still takes in the dispatch that is under way.
     room: usize,
     /// Since when deliveries from a number on have been out, where that counts: (number, ms).
@@ -100,6 +134,7 @@ impl QueueConsumer {
             unsettled: Unsettled::default(),
             staged: Vec::new(),
             staged_acked: 0,
+            staged_again: 0,
             room: 0,
             marks: VecDeque::new(),
         }
@@ -184,6 +219,11 @@ impl QueueConsumer {
             self.spec.group.used.fetch_add(self.staged_acked, Ordering::Relaxed);
             self.staged_acked = 0;
         }
+        let activity = &self.spec.group.activity;
+        let counter =
+            if self.spec.no_ack { &activity.delivered_no_ack } else { &activity.delivered };
+        add(counter, self.staged.len() as u64);
+        add(&activity.redelivered, std::mem::take(&mut self.staged_again));
         self.spec.outbox.push_all(self.staged.drain(..));
         if self.staged.capacity() > 1024 {
             self.staged = Vec::new();

@@ -45,6 +45,7 @@ pub(super) struct Dropped {
     maxlen: u64,
     slow: u64,
     rejected: u64,
+    permission: u64,
 }
 
 impl Dropped {
@@ -53,6 +54,7 @@ impl Dropped {
             "expired" => self.expired += 1,
             "maxlen" => self.maxlen += 1,
             "slow" => self.slow += 1,
+            "permission" => self.permission += 1,
             _ => self.rejected += 1,
         }
     }
@@ -62,10 +64,11 @@ impl Dropped {
         add(&total.dropped_maxlen, self.maxlen);
         add(&total.dropped_slow_consumer, self.slow);
         add(&total.dropped_rejected, self.rejected);
+        add(&total.dropped_permission, self.permission);
     }
 
     fn is_empty(&self) -> bool {
-        self.expired + self.maxlen + self.slow + self.rejected == 0
+        self.expired + self.maxlen + self.slow + self.rejected + self.permission == 0
     }
 }
 

@@ -19,6 +19,7 @@ impl State {
             }
         }
         let is_timed = self.is_timed();
+        self.active_ms = now_ms;
         while let Some(lane) = self.next_lane(now_ms) {
             // A turn counts only when there is something to hand over.
             let Some(slot) = self.next_consumer() else { break };
@@ -28,7 +29,11 @@ impl State {
             let Some(entry) = self.pop_lane(lane) else { break };
             let Some(consumer) = self.consumers.get_mut(slot) else { break };
             let weight = size_of::<Event>() + entry.message.size();
+            let is_again = entry.acquired > 0;
+            self.activity.redelivered += u64::from(is_again);
+            consumer.staged_again += u64::from(is_again);
             if consumer.spec.no_ack {
+                self.activity.delivered_no_ack += 1;
                 let event = Event::Delivered(delivery(&entry, consumer.spec.consumer, 0));
                 consumer.stage(event, weight);
                 self.note_settled(&entry);
@@ -37,6 +42,7 @@ impl State {
             if is_timed {
                 consumer.mark(now_ms);
             }
+            self.activity.delivered += 1;
             let number = consumer.next_number;
             consumer.next_number += 1;
             let event = Event::Delivered(delivery(&entry, consumer.spec.consumer, number));

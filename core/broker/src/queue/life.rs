@@ -3,10 +3,14 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::Refusal;
-use polymq_model::Seq;
+use polymq_model::{Seq, VhostName};
 
-use super::{Ended, Position, Queue, QueueCounts, Rules, bytes_or_any};
-use crate::definitions::{self, kind};
+use super::{Ended, Position, Queue, QueueCounts, Rules, bytes_or_any, consumer::QueueConsumer};
+use crate::{
+    definitions::{self, kind},
+    statistics::Sample,
+    view::{ConsumerView, Seen},
+};
 
 impl Queue {
     /// Removes all messages that no consumer has and returns how many there were.
@@ -110,6 +114,55 @@ impl Queue {
     /// What the queue holds now.
     pub(crate) fn counts(&self) -> QueueCounts {
         self.state.lock().counts()
+    }
+
+    /// The numbers of the queue at a moment.
+    pub(crate) fn sample(&self, at_ms: u64) -> Sample {
+        let state = self.state.lock();
+        let (ready, unsettled, activity) = (state.ready_len(), state.unsettled, state.activity);
+        Sample { at_ms, activity, ready, unsettled, ..Sample::default() }
+    }
+
+    /// What is shown of the queue, read at once.
+    pub(crate) fn seen(&self) -> Seen {
+        let state = self.state.lock();
+        let tag_of = |slot: &usize| state.consumers.get(*slot).map(|c| c.spec.tag.clone());
+        let is_exclusive =
+            |slot: &&usize| state.consumers.get(**slot).is_some_and(|c| c.spec.exclusive);
+        Seen {
+            counts: state.counts(),
+            paused: state.paused,
+            policies: state.rules.policies.clone(),
+            exclusive_consumer: state.ring.iter().find(is_exclusive).and_then(tag_of),
+            single_active_consumer: state.sole.as_ref().and_then(tag_of),
+            active_ms: state.active_ms,
+            activity: state.activity,
+        }
+    }
+
+    /// The consumers that messages go to, in the order in which they have come.
+    pub(crate) fn consumers(&self, vhost: &VhostName) -> Vec<ConsumerView> {
+        let state = self.state.lock();
+        let active = state.consumers.iter().filter(|(_, consumer)| consumer.active);
+        let view = |(slot, consumer): (usize, &QueueConsumer)| {
+            let spec = &consumer.spec;
+            ConsumerView {
+                vhost: vhost.clone(),
+                queue: self.name.clone(),
+                tag: spec.tag.clone(),
+                connection: spec.group.connection,
+                channel: spec.group.channel,
+                is_active: !state.single_active || state.sole == Some(slot),
+                no_ack: spec.no_ack,
+                exclusive: spec.exclusive,
+                prefetch: spec.prefetch,
+                priority: spec.priority,
+                timeout_ms: state.rules.consumer_timeout_of(spec.timeout_ms),
+                unsettled: consumer.unsettled.len(),
+                arguments: spec.arguments.clone(),
+            }
+        };
+        active.map(view).collect()
     }
 
     /// True while nothing is delivered.

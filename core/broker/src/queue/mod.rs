@@ -13,6 +13,7 @@ mod parked;
 mod position;
 mod refusals;
 mod reserve;
+mod restriction;
 mod retry;
 mod rules;
 mod serve;
@@ -48,6 +49,8 @@ pub(crate) use settings::QueueSettings;
 use state::{Arriving, State};
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
+
+use crate::statistics::Ring;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -160,6 +163,8 @@ pub(crate) struct Queue {
     pub(crate) dead_letter_unroutable: AtomicU64,
     /// The largest body that may be published here; the maximum for any.
     message_bytes_max: AtomicU64,
+    /// Samples of what has happened here, while somebody wants them.
+    pub(crate) history: Mutex<Ring>,
     /// Queues back into which dead letters of this one would have come, and that was logged.
     told_cycles: Mutex<Vec<QueueName>>,
 }
@@ -189,6 +194,7 @@ impl Queue {
             read_failure: ReadFailure::default(),
             message_bytes_max: AtomicU64::new(bytes_or_any(settings_bytes_max)),
             dead_letter_unroutable: AtomicU64::new(0),
+            history: Mutex::default(),
             told_cycles: Mutex::default(),
         })
     }
@@ -236,6 +242,8 @@ impl Queue {
                 state.refuse(Entry::new(message, matched), "maxlen");
             }
         }
+        state.activity.published += (messages.len() - refused.len()) as u64;
+        state.active_ms = now_ms;
         state.drop_over_limit(now_ms);
         state.expire_heads(now_ms);
         if self.keeps {

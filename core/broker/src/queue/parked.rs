@@ -102,5 +102,6 @@ fn absent(consumer: ConsumerId) -> ConsumerSpec {
         priority: 0,
         timeout_ms: None,
         tag: Arc::from(""),
+        arguments: Arc::default(),
     }
 }

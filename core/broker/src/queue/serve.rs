@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use polymq_contract::{DeliveryRange, Event, Outcome, Refusal, RefusalKind, Settlement};
+use polymq_contract::{
+    CancelReason, DeliveryRange, Event, Outcome, Refusal, RefusalKind, Settlement,
+};
 use polymq_model::{ConsumerId, Seq};
 
-use super::{Cancelled, ConsumerSpec, Entry, Got, Queue, settling::Moment};
+use super::{
+    Cancelled, ConsumerSpec, Entry, Got, Queue, consumers::tell_cancelled, settling::Moment,
+};
 
 /// Every delivery of a consumer.
 const ALL: DeliveryRange = DeliveryRange { first: 0, last: u64::MAX };
@@ -171,6 +175,23 @@ impl Queue {
         }
         self.finish(state, now_ms);
         done
+    }
+
+    /// Ends a consumer whose user may not read here any more, takes back what it has, and tells it.
+    /// The slot stays until its connection gives it up. Returns the consumers left.
+    pub(crate) fn deny(self: &Arc<Self>, slot: usize, now_ms: u64) -> usize {
+        let mut state = self.state.lock();
+        let spec = state.consumers.get(slot).map(|consumer| consumer.spec.clone());
+        state.cancel(slot, now_ms);
+        self.settle_in(&mut state, slot, ALL, (Outcome::Returned, None), now_ms);
+        if let Some(spec) = spec {
+            tell_cancelled(&spec, CancelReason::Denied);
+        }
+        state.dispatch(now_ms);
+        state.drop_over_limit(now_ms);
+        let left = state.active_consumers();
+        self.finish(state, now_ms);
+        left
     }
 
     /// Takes the next message. With `spec.no_ack` it is settled; otherwise a cancelled consumer

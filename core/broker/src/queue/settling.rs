@@ -7,6 +7,7 @@ use super::{
     retry::{HOT_LOOP_DELAY_MS, HOT_LOOP_DELIVERIES},
     state::State,
 };
+use crate::counters::add;
 
 /// So much of what a consumer says about a message is kept, in bytes.
 const REASON_BYTES_MAX: usize = 1024;
@@ -101,10 +102,14 @@ impl State {
             }
         });
         self.unsettled = self.unsettled.saturating_sub(u64::from(count));
+        self.active_ms = moment.now_ms.max(self.active_ms);
+        let acknowledged = if outcome == Outcome::Accepted { u64::from(count) } else { 0 };
+        self.activity.acknowledged += acknowledged;
         let left = unsettled.len();
         let Some(consumer) = self.consumers.get_mut(slot) else { return settled };
         consumer.unsettled = unsettled;
         consumer.spec.group.give_back(count);
+        add(&consumer.spec.group.activity.acknowledged, acknowledged);
         settled.is_done = !consumer.active && left == 0;
         settled
     }

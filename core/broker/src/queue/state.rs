@@ -16,10 +16,12 @@ use super::{
     departing::{Departing, Dropped, Staying},
     lane::Lane,
     position::Position,
+    restriction::Restriction,
     rules::{Overflow, Rules},
     settings::QueueSettings,
     window::Window,
 };
+use crate::statistics::Activity;
 
 /// Messages on their way in.
 #[derive(Clone, Copy)]
@@ -63,11 +65,17 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// Connections that wait for a page, to answer a get.
     pub(super) getters: Vec<Arc<Outbox>>,
+    /// What of the messages that are there may not be delivered any more.
+    pub(super) restriction: Option<Box<Restriction>>,
     /// How much is kept in memory.
     pub(super) window: Window,
     /// What the budget of all queues knows that this one takes.
     pub(super) reported: usize,
     pub(super) used_ms: u64,
+    /// What has happened here.
+    pub(super) activity: Activity,
+    /// When a message last came, left or was settled, in ms since 1970.
+    pub(super) active_ms: u64,
 }
 
 impl State {
@@ -91,9 +99,12 @@ impl State {
             deleted: false,
             paused: false,
             getters: Vec::new(),
+            restriction: None,
             window,
             reported: 0,
             used_ms: 0,
+            activity: Activity::default(),
+            active_ms: 0,
         }
     }
 
@@ -214,11 +225,18 @@ impl State {
         }
     }
 
-    /// The lane of the next message that has not expired, when it is in memory.
+    /// The lane of the next message that has not expired and may be delivered, when it is in
+    /// memory.
     pub(super) fn next_lane(&mut self, now_ms: u64) -> Option<usize> {
         loop {
             let at = self.first_lane()?;
             let head = self.lanes.get(at).and_then(Lane::head)?;
+            if self.restriction.as_ref().is_some_and(|restriction| restriction.denies(head)) {
+                let entry = self.pop_lane(at)?;
+                self.note_settled(&entry);
+                self.dropped.count("permission");
+                continue;
+            }
             if head.deadline_ms == 0 || head.deadline_ms > now_ms {
                 return Some(at);
             }
@@ -315,8 +333,11 @@ impl State {
         now_ms: u64,
     ) -> Option<(Delivery, Option<usize>)> {
         self.touch(now_ms);
-        let at = self.next_lane(now_ms)?;
-        let entry = self.pop_lane(at)?;
+        let Some(entry) = self.next_lane(now_ms).and_then(|at| self.pop_lane(at)) else {
+            self.activity.got_empty += 1;
+            return None;
+        };
+        self.note_got(&entry, spec.no_ack, now_ms);
         let (consumer, no_ack) = (spec.consumer, spec.no_ack);
         let number = u64::from(!no_ack);
         let delivery = delivery(&entry, consumer, number);
@@ -337,6 +358,15 @@ impl State {
         group.take_one();
         self.unsettled += 1;
         Some((delivery, Some(slot)))
+    }
+
+    fn note_got(&mut self, entry: &Entry, no_ack: bool, now_ms: u64) {
+        self.active_ms = now_ms;
+        self.activity.redelivered += u64::from(entry.acquired > 0);
+        match no_ack {
+            true => self.activity.got_no_ack += 1,
+            false => self.activity.got += 1,
+        }
     }
 
     /// Removes every message that no consumer has, those that are held for later among them.
@@ -367,7 +397,8 @@ impl State {
             consumer.spec.group.give_back(held);
         }
         let empty = Self::new(self.window, &QueueSettings::default(), LogId(0));
-        *self = Self { deleted: true, reported: self.reported, ..empty };
+        let (reported, activity) = (self.reported, self.activity);
+        *self = Self { deleted: true, reported, activity, ..empty };
         (count, ended)
     }
 

@@ -1,5 +1,7 @@
 //! An exchange: its properties and its bindings.
 
+use std::sync::Arc;
+
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{ExchangeName, Table, Value, value::find};
 use serde::{Deserialize, Serialize};
@@ -8,7 +10,7 @@ use super::{
     bindings::{Binding, Bindings, Seen},
     choice::{Choice, HashKey},
 };
-use crate::declare::Difference;
+use crate::{declare::Difference, statistics::ExchangeStatistics};
 
 /// The type of RabbitMQ's plugin for delayed messages.
 pub(crate) const DELAYED_TYPE: &str = "x-delayed-message";
@@ -222,6 +224,7 @@ pub(crate) struct Exchange {
     pub(crate) was_bound: bool,
     /// The alternate exchange that a policy names; its own wins.
     pub(crate) policy_alternate: Option<String>,
+    pub(crate) statistics: Arc<ExchangeStatistics>,
 }
 
 impl Exchange {
@@ -232,6 +235,13 @@ impl Exchange {
 
     pub(crate) fn new(name: ExchangeName, spec: ExchangeSpec) -> Self {
         let bindings = Bindings::new(spec.kind);
-        Self { name, spec, bindings, was_bound: false, policy_alternate: None }
+        Self {
+            name,
+            spec,
+            bindings,
+            was_bound: false,
+            policy_alternate: None,
+            statistics: Arc::default(),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use polymq_model::{ExchangeName, QueueName, persistent::PersistentMap};
 
-use crate::{chance::Chance, queue::Queue};
+use crate::{chance::Chance, queue::Queue, statistics::ExchangeStatistics};
 pub(crate) use bindings::{Binding, Destination, Seen, SubscriptionOptions};
 pub(crate) use exchange::{DELAYED_TYPE, Exchange, ExchangeKind, ExchangeSpec, alternate};
 
@@ -43,6 +43,8 @@ pub(crate) struct Topology {
     pub(crate) queues: PersistentMap<QueueName, Arc<Queue>>,
     /// Chooses for messages that come from no connection.
     pub(crate) chance: Arc<Chance>,
+    /// Of the exchange without a name.
+    pub(crate) default_exchange: Arc<ExchangeStatistics>,
 }
 
 impl Topology {
@@ -60,6 +62,14 @@ impl Topology {
 
     pub(crate) fn exchange(&self, name: &str) -> Option<&Arc<Exchange>> {
         self.exchanges.get(name)
+    }
+
+    /// What is counted of an exchange.
+    pub(crate) fn statistics_of(&self, exchange: &str) -> Option<Arc<ExchangeStatistics>> {
+        match exchange {
+            "" => Some(self.default_exchange.clone()),
+            name => self.exchange(name).map(|exchange| exchange.statistics.clone()),
+        }
     }
 
     pub(crate) fn queue(&self, name: &str) -> Option<&Arc<Queue>> {

@@ -16,8 +16,10 @@ mod publishing;
 mod redeclare;
 mod replies;
 mod retry;
+mod rights;
 mod settling;
 mod timeouts;
+mod topic_permissions;
 mod transactions;
 #[path = "../world/mod.rs"]
 mod world;

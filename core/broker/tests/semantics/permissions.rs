@@ -125,7 +125,7 @@ fn publishing_needs_write_on_the_exchange_and_a_change_takes_effect_at_once() {
 
 #[test]
 fn publishing_to_the_default_exchange_needs_write_on_amq_default() {
-    for (write, is_denied) in [("q", true), (r"amq\.default", false)] {
+    for (write, is_denied) in [("^q$", true), (r"amq\.default", false)] {
         let (_world, mut client) = world_for("", write, "");
         client.events();
         client.publish("", "q", "m");
@@ -160,10 +160,36 @@ fn an_alternate_exchange_needs_read_on_the_exchange_and_write_on_the_alternate()
 }
 
 #[test]
-fn an_expression_matches_the_whole_name() {
-    let (_world, mut client) = world_for("q", "", "");
+fn an_expression_is_found_anywhere_in_a_name_unless_it_is_anchored() {
+    let (_world, mut client) = world_for("^tut-", "", "");
+    assert!(!denied(try_declare(&mut client, "tut-1", &[], |_| ())));
+    assert!(denied(try_declare(&mut client, "my-tut-1", &[], |_| ())));
+    let (_world, mut client) = world_for("^q$", "", "");
     assert!(denied(try_declare(&mut client, "q2", &[], |_| ())));
     assert!(denied(try_declare(&mut client, "aq", &[], |_| ())));
+}
+
+#[test]
+fn whether_something_exists_is_told_to_those_with_a_right_to_it_only() {
+    for (configure, write, read) in [("^q$", "", ""), ("", "^q$", ""), ("", "", "^q$")] {
+        let (_world, mut client) = world_for(configure, write, read);
+        let passive = |declare: &mut polymq_contract::DeclareQueue| declare.passive = true;
+        assert!(!denied(try_declare(&mut client, "q", &[], passive)));
+        let refused = |found: Result<Answer, Refusal>| found.unwrap_err();
+        let mut told = Vec::new();
+        // One is there, the other is not.
+        for exchange in ["x", "nowhere"] {
+            let declare = client.try_ask(|request| {
+                let declare = declare_exchange(request, exchange, "direct");
+                let Command::DeclareExchange(declare) = declare else { panic!("{declare:?}") };
+                Command::DeclareExchange(Box::new(DeclareExchange { passive: true, ..*declare }))
+            });
+            let refusal = refused(declare);
+            told.push((refusal.kind, refusal.text.replace(&format!("'{exchange}'"), "?")));
+        }
+        assert_eq!(told[0], told[1]);
+        assert_eq!(told[0].0, RefusalKind::Denied);
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use polymq_broker::{AcceptEverybody, BrokerHandle, Parts, PermissionRecord, UserRecord};
+use polymq_broker::{
+    AcceptEverybody, Authenticator, BrokerHandle, Conversation, HashReply, LoginReply, LoginStep,
+    Parts, PermissionRecord, Principal, UserRecord,
+};
 use polymq_contract::{
     Answer, BindExchange, BindQueue, Broker, Command, Connection, Consume, DeclareExchange,
     DeclareQueue, Delivery, DeliveryRange, DisconnectCause, Event, EventBatch, Login,
@@ -50,16 +53,18 @@ impl World {
     fn over(store: Arc<MemoryStore>, limits: Limits, now_ms: u64, skips_damage: bool) -> Self {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| dyn_store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
+        let authenticator = Arc::new(AcceptTokens::default());
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new([&TABLE_FORMAT]),
             limits: Arc::new(limits),
-            authenticator: Arc::new(AcceptEverybody),
+            authenticator: authenticator.clone(),
             entropy: Box::new(counting_entropy()),
             share_expiry_ms: 86_400_000,
             durability: polymq_store::Durability::Sync,
             skips_damage,
         });
+        authenticator.0.set(broker.clone()).ok();
         let started = Instant::now();
         let world = Self { broker, store, started, now_ms, wall_ahead_ms: 0 };
         world.broker.recover(&opened, &dyn_store, world.now()).unwrap();
@@ -96,6 +101,14 @@ impl World {
         Self::over(self.store, Limits::default(), self.now_ms, true)
     }
 
+    /// What the store has kept of definitions, as text. The broker cannot write afterwards.
+    pub(crate) fn stored_definitions(&self) -> Vec<(String, String)> {
+        let store: Arc<dyn Store> = self.store.clone();
+        let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        opened.metas.iter().map(|(key, _, value)| (key.to_string(), text(value))).collect()
+    }
+
     pub(crate) fn now(&self) -> Now {
         let unix_ms = self.now_ms.saturating_add_signed(self.wall_ahead_ms);
         Now { instant: self.started + Duration::from_millis(self.now_ms), unix_ms }
@@ -124,37 +137,91 @@ impl World {
         self.try_connect_to(None, user)
     }
 
+    /// Logs in without a connection, as HTTP does.
+    pub(crate) fn log_in(&self, user: &str) -> Result<Principal, Refusal> {
+        let login = Login::Password { user: user.to_owned(), password: Secret::new(b"x".to_vec()) };
+        self.log_in_by(login)
+    }
+
+    pub(crate) fn log_in_by(&self, login: Login) -> Result<Principal, Refusal> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reply = move |principal| sender.send(principal).unwrap();
+        self.broker.log_in("http", login, &peer(), reply);
+        receiver.recv().unwrap()
+    }
+
+    /// Connects with an API token.
+    pub(crate) fn connect_with_token(&self, token: &str) -> Result<Client, Refusal> {
+        let token = Secret::new(token.as_bytes().to_vec());
+        self.connect_by(None, Login::Bearer { token })
+    }
+
     /// Connects, and opens the virtual host of this name, or the usual one.
     pub(crate) fn try_connect_to(
         &self,
         vhost: Option<&str>,
         user: &str,
     ) -> Result<Client, Refusal> {
+        let password = Secret::new(b"x".to_vec());
+        self.connect_by(vhost, Login::Password { user: user.to_owned(), password })
+    }
+
+    fn connect_by(&self, vhost: Option<&str>, login: Login) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
-        let peer = Arc::new(Peer {
-            address: None,
-            local: None,
-            is_loopback: true,
-            tls: None,
-            offers_tls: false,
-            account: None,
-            transport: Transport::Stream,
-            listener: "test".into(),
-            vhost: VhostName::new("/").unwrap(),
-        });
-        let connection = self.broker.connect("amqp", &peer, &outbox).unwrap();
+        let connection = self.broker.connect("amqp", &peer(), &outbox).unwrap();
         let mut client =
             Client { connection, outbox, now: self.now(), next: 0, seen: EventBatch::default() };
-        client.ask(|request| Command::Authenticate {
+        let mut login = Some(Box::new(login));
+        client.try_ask(|request| Command::Authenticate {
             request,
-            login: Box::new(Login::Password {
-                user: user.to_owned(),
-                password: Secret::new(b"x".to_vec()),
-            }),
-        });
+            login: login.take().expect("it is asked once"),
+        })?;
         let vhost = vhost.map(str::to_owned);
         client.try_ask(|request| Command::OpenVhost { request, vhost })?;
         Ok(client)
+    }
+}
+
+fn peer() -> Arc<Peer> {
+    Arc::new(Peer {
+        address: None,
+        local: None,
+        is_loopback: true,
+        tls: None,
+        offers_tls: false,
+        account: None,
+        transport: Transport::Stream,
+        listener: "test".into(),
+        vhost: VhostName::new("/").unwrap(),
+    })
+}
+
+/// Accepts anybody under the name they give, and tokens that the broker has made.
+#[derive(Default)]
+struct AcceptTokens(std::sync::OnceLock<BrokerHandle>);
+
+impl Authenticator for AcceptTokens {
+    fn step(
+        &self,
+        conversation: &Arc<Conversation>,
+        login: Login,
+        peer: &Arc<Peer>,
+        reply: LoginReply,
+    ) {
+        let Login::Bearer { token } = &login else {
+            return AcceptEverybody.step(conversation, login, peer, reply);
+        };
+        let found = self.0.get().and_then(|broker| broker.check_token(token.expose()));
+        reply(match found {
+            Some((user, grant)) => {
+                Ok(LoginStep::Done { user, server_final: Vec::new(), grant: Some(grant) })
+            }
+            None => Err(Refusal::new(RefusalKind::LoginFailed, "a wrong token")),
+        });
+    }
+
+    fn hash(&self, password: Secret, reply: HashReply) {
+        AcceptEverybody.hash(password, reply);
     }
 }
 
@@ -237,6 +304,14 @@ impl Client {
 
     pub(crate) fn ask(&mut self, command: impl FnOnce(RequestId) -> Command) -> Answer {
         self.try_ask(command).expect("the request is granted")
+    }
+
+    /// Does what a nudge asks for, as the connection's task does when it wakes up.
+    pub(crate) fn wake(&mut self) -> &mut Self {
+        if self.outbox.take_nudge() {
+            self.connection.on_room(self.now);
+        }
+        self
     }
 
     pub(crate) fn event(&mut self) -> Option<Event> {

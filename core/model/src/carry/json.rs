@@ -59,7 +59,7 @@ pub(super) fn extra_from_json(text: &str) -> Option<Table> {
         .collect()
 }
 
-fn is_within_depth(value: &Value, left: usize) -> bool {
+pub(crate) fn is_within_depth(value: &Value, left: usize) -> bool {
     let Some(left) = left.checked_sub(1) else {
         return !matches!(value, Value::List(_) | Value::Map(_));
     };
@@ -80,21 +80,23 @@ fn needs_dollar(key: &str) -> bool {
     key.starts_with('$') && key.trim_start_matches('$').starts_with('t')
 }
 
+/// True when plain JSON says the type of the value, so that it is read as what it is.
+pub(crate) fn says_its_type(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::I64(_) | Value::String(_) | Value::List(_) => true,
+        Value::U64(v) => i64::try_from(*v).is_err(),
+        Value::F64(v) => v.is_finite(),
+        Value::Map(table) => !has_repeats(table),
+        _ => false,
+    }
+}
+
 /// A value with its type, where plain JSON does not say it.
-struct Typed<'a>(&'a Value);
+pub(crate) struct Typed<'a>(pub(crate) &'a Value);
 
 impl Serialize for Typed<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let plain = match self.0 {
-            Value::Null | Value::Bool(_) | Value::I64(_) | Value::String(_) | Value::List(_) => {
-                true
-            }
-            Value::U64(v) => i64::try_from(*v).is_err(),
-            Value::F64(v) => v.is_finite(),
-            Value::Map(table) => !has_repeats(table),
-            _ => false,
-        };
-        if plain {
+        if says_its_type(self.0) {
             return Bare(self.0).serialize(out);
         }
         let mut map = out.serialize_map(Some(2))?;
@@ -105,7 +107,7 @@ impl Serialize for Typed<'_> {
 }
 
 /// A value whose type is said elsewhere.
-struct Bare<'a>(&'a Value);
+pub(crate) struct Bare<'a>(pub(crate) &'a Value);
 
 impl Serialize for Bare<'_> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
@@ -148,7 +150,7 @@ impl Serialize for Pair<'_> {
 }
 
 /// A value read from JSON; the parser itself bounds the depth of the text.
-struct Parsed(Value);
+pub(crate) struct Parsed(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
@@ -223,7 +225,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
 }
 
 /// The value that a code and its bare JSON say; `None` when they do not fit.
-fn typed(code: &str, bare: Value) -> Option<Value> {
+pub(crate) fn typed(code: &str, bare: Value) -> Option<Value> {
     match (code, bare) {
         ("null", Value::Null) => Some(Value::Null),
         ("list", list @ Value::List(_)) => Some(list),

@@ -4,7 +4,10 @@
 //! connection's task.
 
 mod cache;
+mod directory;
 mod failures;
+mod md5;
+mod oauth;
 mod password;
 mod pool;
 mod scram;
@@ -18,17 +21,25 @@ use std::{
 };
 
 use anyhow::Context;
-use polymq_broker::{Authenticator, Conversation, LoginReply, LoginStep, UserRecord};
-use polymq_contract::{Login, Peer, Refusal, RefusalKind, Scram, ScramHash};
+use polymq_broker::{
+    Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
+    TOKEN_PREFIX, UserRecord,
+};
+use polymq_contract::{Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
 use polymq_model::UserName;
 
+pub(crate) use self::directory::Directory;
 use self::{
     cache::VerifiedLogins,
     failures::LoginFailures,
+    oauth::Provider,
     pool::HashingPool,
     scram::{ClientFirst, Exchange, Verifier},
 };
-use crate::config::value::{Mechanism, PlainWithoutTls};
+use crate::config::{
+    AuthOauth,
+    value::{Mechanism, PlainWithoutTls},
+};
 
 /// Hashing threads: more would only take the cores from the messages.
 const THREADS_MAX: usize = 4;
@@ -45,28 +56,55 @@ pub(crate) struct Policy {
     pub(crate) failures_per_minute: u32,
 }
 
-/// Finds a user's record.
-pub(crate) type FindUser = Box<dyn Fn(&str) -> Option<Arc<UserRecord>> + Send + Sync>;
-
 /// The authenticator of this server.
 pub(crate) struct Logins {
     inner: Arc<Inner>,
-    pool: HashingPool<Check>,
+    pool: HashingPool<Job>,
 }
 
 struct Inner {
     policy: Policy,
-    find_user: OnceLock<FindUser>,
+    directory: OnceLock<Box<dyn Directory>>,
     verified: VerifiedLogins,
     failures: LoginFailures,
+    /// Whose signed tokens are taken.
+    provider: Option<Provider>,
     process_key: [u8; 32],
 }
 
-/// A password to verify on a thread of the pool.
+/// Work for a thread of the pool.
+enum Job {
+    Check(Box<Check>),
+    Hash(Secret, HashReply),
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Self::Check(check) => check.run(),
+            Self::Hash(password, reply) => reply(
+                credentials(password.expose())
+                    .map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string())),
+            ),
+        }
+    }
+
+    /// Too many wait.
+    fn refuse(self) {
+        let text = "too many clients log in at once; try again in a moment";
+        let refusal = Refusal::new(RefusalKind::Limit, text);
+        match self {
+            Self::Check(check) => (check.reply)(Err(refusal)),
+            Self::Hash(_, reply) => reply(Err(refusal)),
+        }
+    }
+}
+
+/// A password to verify.
 struct Check {
     inner: Arc<Inner>,
     attempt: Attempt,
-    password: polymq_contract::Secret,
+    password: Secret,
     record: Option<Arc<UserRecord>>,
     reply: LoginReply,
 }
@@ -81,51 +119,47 @@ struct Attempt {
 impl Logins {
     /// Starts the hashing threads.
     ///
-    /// Errors: when the system gives no randomness or no thread.
-    pub(crate) fn start(policy: Policy) -> anyhow::Result<Self> {
+    /// Errors: when the system gives no randomness or no thread, or the keys of the identity
+    /// provider cannot be read.
+    pub(crate) fn start(policy: Policy, oauth: &AuthOauth) -> anyhow::Result<Self> {
         let process_key = random()?;
         let inner = Inner {
+            provider: Provider::start(oauth)?,
             verified: VerifiedLogins::new(&process_key),
             failures: LoginFailures::new(policy.failures_per_minute),
             policy,
-            find_user: OnceLock::new(),
+            directory: OnceLock::new(),
             process_key,
         };
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
-        let pool = HashingPool::start(threads.clamp(1, THREADS_MAX), WAITING_MAX, Check::run)?;
+        let pool = HashingPool::start(threads.clamp(1, THREADS_MAX), WAITING_MAX, Job::run)?;
         Ok(Self { inner: Arc::new(inner), pool })
     }
 
     /// Tells where users are found. Until then nobody exists.
-    pub(crate) fn find_users_by(&self, find_user: FindUser) {
+    pub(crate) fn find_users_in(&self, directory: impl Directory + 'static) {
         // A second call would come from a second broker, which a process does not have.
-        let _ = self.inner.find_user.set(find_user);
+        let _ = self.inner.directory.set(Box::new(directory));
     }
 
-    fn check_password(
-        &self,
-        user: String,
-        password: polymq_contract::Secret,
-        peer: &Peer,
-        reply: LoginReply,
-    ) {
+    fn check_password(&self, user: String, password: Secret, peer: &Peer, reply: LoginReply) {
         let inner = &self.inner;
         let attempt = Attempt::new(user, peer);
         if let Err(refusal) = inner.may_send_password(peer).and_then(|()| inner.may_try(&attempt)) {
             return reply(Err(refusal));
         }
+        if inner.is_token(password.expose()) {
+            return reply(inner.token(attempt, password.expose()));
+        }
         let record = inner.find(&attempt.user);
         let stored = Inner::stored_hash(record.as_deref());
         let digest = inner.verified.digest(&attempt.user, password.expose(), stored);
         if inner.verified.contains(&digest, Instant::now()) {
-            return reply(inner.admit(&attempt, record.as_deref(), Vec::new()));
+            return reply(inner.admit(&attempt, record.as_deref(), Vec::new(), None));
         }
         let check = Check { inner: Arc::clone(inner), attempt, password, record, reply };
-        if let Err(check) = self.pool.run(check) {
-            (check.reply)(Err(Refusal::new(
-                RefusalKind::Limit,
-                "too many clients log in at once; try again in a moment",
-            )));
+        if let Err(job) = self.pool.run(Job::Check(Box::new(check))) {
+            job.refuse();
         }
     }
 }
@@ -145,6 +179,7 @@ impl Authenticator for Logins {
     ) {
         match login {
             Login::Password { user, password } => self.check_password(user, password, peer, reply),
+            Login::Bearer { token } => reply(self.inner.bearer(token.expose(), peer)),
             Login::Anonymous => reply(self.inner.anonymous(peer)),
             Login::Certificate { identity } => reply(self.inner.certificate(&identity, peer)),
             Login::Configured => reply(self.inner.configured(peer)),
@@ -154,6 +189,12 @@ impl Authenticator for Logins {
             Login::ScramFinal { message } => {
                 reply(self.inner.scram_final(conversation, message.expose(), peer));
             }
+        }
+    }
+
+    fn hash(&self, password: Secret, reply: HashReply) {
+        if let Err(job) = self.pool.run(Job::Hash(password, reply)) {
+            job.refuse();
         }
     }
 }
@@ -167,7 +208,14 @@ impl Check {
         }
         let digest = inner.verified.digest(&attempt.user, password.expose(), stored);
         inner.verified.insert(digest, Instant::now());
-        reply(inner.admit(&attempt, record.as_deref(), Vec::new()));
+        reply(inner.admit(&attempt, record.as_deref(), Vec::new(), None));
+        // Whoever has just logged in need not wait for it.
+        if password::is_imported(stored)
+            && let Ok(better) = credentials(password.expose())
+            && let Some(directory) = inner.directory.get()
+        {
+            directory.improve(&attempt.user, stored, better);
+        }
     }
 }
 
@@ -180,7 +228,7 @@ impl Attempt {
 
 impl Inner {
     fn find(&self, user: &str) -> Option<Arc<UserRecord>> {
-        self.find_user.get()?(user)
+        self.directory.get()?.find(user)
     }
 
     fn stored_hash(record: Option<&UserRecord>) -> &str {
@@ -188,6 +236,36 @@ impl Inner {
             Some(record) if !record.password_hash.is_empty() => &record.password_hash,
             Some(_) | None => DECOY,
         }
+    }
+
+    fn is_token(&self, text: &[u8]) -> bool {
+        let is_ours = text.starts_with(TOKEN_PREFIX.as_bytes());
+        is_ours || (self.provider.is_some() && Provider::is_token(text))
+    }
+
+    /// A token in place of a password; the user that comes with it is empty or the token's.
+    fn token(&self, attempt: Attempt, text: &[u8]) -> Result<LoginStep, Refusal> {
+        let found = match &self.provider {
+            Some(provider) if !text.starts_with(TOKEN_PREFIX.as_bytes()) => provider.check(text),
+            Some(_) | None => {
+                let found = self.directory.get().and_then(|directory| directory.token(text));
+                found.ok_or("unknown or expired token")
+            }
+        };
+        let (user, grant) = found.map_err(|why| self.refuse(&attempt, why))?;
+        if !attempt.user.is_empty() && attempt.user != user.as_str() {
+            return Err(self.refuse(&attempt, "the token is somebody else's"));
+        }
+        let record = self.find(user.as_str());
+        let attempt = Attempt { user: user.as_str().to_owned(), ..attempt };
+        self.admit(&attempt, record.as_deref(), Vec::new(), Some(grant))
+    }
+
+    fn bearer(&self, text: &[u8], peer: &Peer) -> Result<LoginStep, Refusal> {
+        let attempt = Attempt::new(String::new(), peer);
+        self.may_send_secret(peer)?;
+        self.may_try(&attempt)?;
+        self.token(attempt, text)
     }
 
     fn offers(&self, mechanism: Mechanism) -> Result<(), Refusal> {
@@ -200,6 +278,10 @@ impl Inner {
 
     fn may_send_password(&self, peer: &Peer) -> Result<(), Refusal> {
         self.offers(Mechanism::Plain)?;
+        self.may_send_secret(peer)
+    }
+
+    fn may_send_secret(&self, peer: &Peer) -> Result<(), Refusal> {
         let may = peer.tls.is_some()
             || match self.policy.plain_without_tls {
                 PlainWithoutTls::Allow => true,
@@ -228,7 +310,7 @@ impl Inner {
         };
         let attempt = Attempt::new(user.as_str().to_owned(), peer);
         let record = self.find(user.as_str());
-        self.admit(&attempt, record.as_deref(), Vec::new())
+        self.admit(&attempt, record.as_deref(), Vec::new(), None)
     }
 
     /// A connection that we have opened ourselves, whose other end has shown that it is the one
@@ -237,7 +319,7 @@ impl Inner {
         let user = peer.account.as_ref().map(|user| user.as_str().to_owned());
         let attempt = Attempt { is_loopback: true, ..Attempt::new(user.unwrap_or_default(), peer) };
         let record = self.find(&attempt.user);
-        self.admit(&attempt, record.as_deref(), Vec::new())
+        self.admit(&attempt, record.as_deref(), Vec::new(), None)
     }
 
     fn certificate(&self, identity: &str, peer: &Peer) -> Result<LoginStep, Refusal> {
@@ -251,7 +333,7 @@ impl Inner {
             return Err(self.refuse(&attempt, "the certificate is somebody else's"));
         }
         let record = self.find(&attempt.user);
-        self.admit(&attempt, record.as_deref(), Vec::new())
+        self.admit(&attempt, record.as_deref(), Vec::new(), None)
     }
 
     fn scram_first(
@@ -300,7 +382,7 @@ impl Inner {
             return Err(self.refuse(&attempt, "wrong proof of SCRAM"));
         };
         let record = self.find(&attempt.user);
-        self.admit(&attempt, record.as_deref(), server_final.into_bytes())
+        self.admit(&attempt, record.as_deref(), server_final.into_bytes(), None)
     }
 
     /// Lets a client in that has proved who it is.
@@ -309,18 +391,20 @@ impl Inner {
         attempt: &Attempt,
         record: Option<&UserRecord>,
         server_final: Vec<u8>,
+        grant: Option<Arc<Grant>>,
     ) -> Result<LoginStep, Refusal> {
-        let (Some(record), Ok(user)) = (record, UserName::new(&attempt.user)) else {
-            return Err(self.refuse(attempt, "no such user"));
-        };
-        if record.loopback_only && !attempt.is_loopback {
+        // Users of an identity provider are known to it alone.
+        let is_foreign = grant.as_ref().is_some_and(|grant| grant.is_of_provider());
+        let user = UserName::new(&attempt.user).ok().filter(|_| record.is_some() || is_foreign);
+        let Some(user) = user else { return Err(self.refuse(attempt, "no such user")) };
+        if record.is_some_and(|record| record.loopback_only) && !attempt.is_loopback {
             // The client knows the password, so the reason tells it nothing it could misuse.
             let mut refusal = self.refuse(attempt, "the user is for loopback only");
             refusal.text = format!("user `{user}` may log in from loopback only");
             return Err(refusal);
         }
         self.failures.forget(&attempt.user, attempt.address);
-        Ok(LoginStep::Done { user, server_final })
+        Ok(LoginStep::Done { user, server_final, grant })
     }
 
     /// Counts and logs a failure; the answer is the same for all of them.
@@ -345,13 +429,21 @@ fn verifiers(password: &[u8]) -> anyhow::Result<String> {
     Ok(format!("{} {}", of(ScramHash::Sha256)?, of(ScramHash::Sha1)?))
 }
 
+/// What proves a password.
+///
+/// Errors: when it cannot be hashed.
+fn credentials(password: &[u8]) -> anyhow::Result<Credentials> {
+    Ok(Credentials { password_hash: password::hash(password)?, scram: verifiers(password)? })
+}
+
 /// Makes the record of a user who logs in with `password`.
 ///
 /// Errors: when the password cannot be hashed.
 pub(crate) fn user_record(password: &[u8], tags: &[&str]) -> anyhow::Result<UserRecord> {
+    let Credentials { password_hash, scram } = credentials(password)?;
     Ok(UserRecord {
-        password_hash: password::hash(password)?,
-        scram: verifiers(password)?,
+        password_hash,
+        scram,
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         loopback_only: false,
     })

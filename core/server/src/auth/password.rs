@@ -7,12 +7,13 @@ use argon2::{
 use aws_lc_rs::{constant_time, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::random;
+use super::{md5, random};
 
-/// Marks hashes taken over from RabbitMQ: base64 of a salt of four bytes and SHA-256 or SHA-512
-/// over salt and password.
+/// Marks hashes taken over from RabbitMQ: base64 of a salt of four bytes and a digest over salt and
+/// password. They are replaced at the next login.
 const RABBIT_SHA256: &str = "$rabbit-sha256$";
 const RABBIT_SHA512: &str = "$rabbit-sha512$";
+const RABBIT_MD5: &str = "$rabbit-md5$";
 const RABBIT_SALT_BYTES: usize = 4;
 
 /// What a guess costs: as much as Argon2's usual 19 MiB and two rounds, in less memory, so that
@@ -46,23 +47,30 @@ fn hash_with(password: &[u8], memory_kib: u32, rounds: u32) -> anyhow::Result<St
 
 /// Whether `password` is the one that was hashed; takes the time of [`hash`].
 pub(crate) fn verify(password: &[u8], stored: &str) -> bool {
+    let digest_of = |algorithm, salted: &[u8]| digest::digest(algorithm, salted).as_ref().to_vec();
     if let Some(encoded) = stored.strip_prefix(RABBIT_SHA256) {
-        return verify_rabbit(password, encoded, &digest::SHA256);
+        return verify_rabbit(password, encoded, |salted| digest_of(&digest::SHA256, salted));
     }
     if let Some(encoded) = stored.strip_prefix(RABBIT_SHA512) {
-        return verify_rabbit(password, encoded, &digest::SHA512);
+        return verify_rabbit(password, encoded, |salted| digest_of(&digest::SHA512, salted));
+    }
+    if let Some(encoded) = stored.strip_prefix(RABBIT_MD5) {
+        return verify_rabbit(password, encoded, |salted| md5::md5(salted).to_vec());
     }
     PasswordHash::new(stored)
         .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
 }
 
-fn verify_rabbit(password: &[u8], encoded: &str, algorithm: &'static digest::Algorithm) -> bool {
+/// True for a hash that is to be replaced by one of ours once the password is known.
+pub(crate) fn is_imported(stored: &str) -> bool {
+    [RABBIT_SHA256, RABBIT_SHA512, RABBIT_MD5].iter().any(|prefix| stored.starts_with(prefix))
+}
+
+fn verify_rabbit(password: &[u8], encoded: &str, digest: impl Fn(&[u8]) -> Vec<u8>) -> bool {
     let Ok(stored) = BASE64_STANDARD.decode(encoded) else { return false };
     let Some((salt, expected)) = stored.split_at_checked(RABBIT_SALT_BYTES) else { return false };
-    let mut context = digest::Context::new(algorithm);
-    context.update(salt);
-    context.update(password);
-    constant_time::verify_slices_are_equal(context.finish().as_ref(), expected).is_ok()
+    let found = digest(&[salt, password].concat());
+    constant_time::verify_slices_are_equal(&found, expected).is_ok()
 }
 
 #[cfg(test)]
@@ -109,5 +117,22 @@ mod tests {
         let stored = format!("$rabbit-sha256${}", BASE64_STANDARD.encode(&stored));
         assert!(verify(b"test12", &stored));
         assert!(!verify(b"test13", &stored));
+    }
+
+    #[test]
+    fn every_hash_of_rabbitmq_fits_its_password_and_is_to_be_replaced() {
+        let salted = b"saltpencil";
+        let digests = [
+            ("$rabbit-sha256$", digest::digest(&digest::SHA256, salted).as_ref().to_vec()),
+            ("$rabbit-sha512$", digest::digest(&digest::SHA512, salted).as_ref().to_vec()),
+            ("$rabbit-md5$", md5::md5(salted).to_vec()),
+        ];
+        for (prefix, digest) in digests {
+            let encoded = BASE64_STANDARD.encode([b"salt".as_slice(), &digest].concat());
+            let stored = format!("{prefix}{encoded}");
+            assert!(verify(b"pencil", &stored) && !verify(b"pen", &stored), "{prefix}");
+            assert!(is_imported(&stored));
+        }
+        assert!(!is_imported(&hash_public(b"x").unwrap()));
     }
 }

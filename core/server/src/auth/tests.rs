@@ -8,8 +8,30 @@ use super::*;
 const REMOTE: &str = "192.0.2.7:4000";
 const LOCAL: &str = "127.0.0.1:4000";
 
+/// Users of a test, and the better hashes that they were given.
+struct Users {
+    users: [(&'static str, Arc<UserRecord>); 3],
+    improved: mpsc::Sender<(String, Credentials)>,
+}
+
+impl Directory for Users {
+    fn find(&self, user: &str) -> Option<Arc<UserRecord>> {
+        self.users.iter().find(|(name, _)| *name == user).map(|(_, record)| Arc::clone(record))
+    }
+
+    fn token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {
+        let grant = || Arc::new(Grant::of_provider(["read:*/*"], None));
+        (text == b"pmq_good").then(|| (UserName::new("ann").unwrap(), grant()))
+    }
+
+    fn improve(&self, user: &str, _: &str, better: Credentials) {
+        self.improved.send((user.to_owned(), better)).unwrap();
+    }
+}
+
 struct World {
     logins: Logins,
+    improved: mpsc::Receiver<(String, Credentials)>,
     conversation: Arc<Conversation>,
 }
 
@@ -22,15 +44,17 @@ impl World {
             failures_per_minute: 3,
         };
         change(&mut policy);
-        let logins = Logins::start(policy).unwrap();
+        let logins = Logins::start(policy, &no_provider()).unwrap();
         let ann = Arc::new(user_record(b"pencil", &[]).unwrap());
         let guest = Arc::new(public_record(b"guest", &[]).unwrap());
-        logins.find_users_by(Box::new(move |user| match user {
-            "ann" => Some(Arc::clone(&ann)),
-            "guest" => Some(Arc::clone(&guest)),
-            _ => None,
-        }));
-        Self { logins, conversation: Arc::default() }
+        let mut bob = user_record(b"x", &[]).unwrap();
+        // SHA-256 over four bytes of salt and `test12`, the example of RabbitMQ's documentation.
+        let imported = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+        bob.password_hash = format!("$rabbit-sha256${imported}");
+        let (sender, improved) = mpsc::channel();
+        let users = [("ann", ann), ("guest", guest), ("bob", Arc::new(bob))];
+        logins.find_users_in(Users { users, improved: sender });
+        Self { logins, conversation: Arc::default(), improved }
     }
 
     fn step(&self, login: Login, peer: &Peer) -> Result<LoginStep, Refusal> {
@@ -44,6 +68,19 @@ impl World {
         let password = Secret::new(password.as_bytes());
         let login = Login::Password { user: user.to_owned(), password };
         user_of(self.step(login, &peer(from)))
+    }
+}
+
+fn no_provider() -> AuthOauth {
+    AuthOauth {
+        jwks: String::new(),
+        issuer: String::new(),
+        audience: String::new(),
+        scope_prefix: String::new(),
+        scope_claim: String::new(),
+        user_claim: String::new(),
+        refresh: std::time::Duration::from_secs(3600),
+        ca_file: std::path::PathBuf::new(),
     }
 }
 
@@ -165,4 +202,62 @@ fn scram_challenges_everybody_alike_and_needs_its_first_message() {
         let refused = user_of(world.step(last(), &peer(LOCAL))).unwrap_err();
         assert_eq!(refused, "wrong user name or password");
     }
+}
+
+#[test]
+fn a_token_lets_in_its_user_wherever_a_password_does_and_as_bearer() {
+    let world = World::new(|_| {});
+    assert_eq!(world.password("ann", "pmq_good", REMOTE), Ok("ann".into()));
+    assert_eq!(world.password("", "pmq_good", REMOTE), Ok("ann".into()));
+    let somebody_else = world.password("guest", "pmq_good", REMOTE).unwrap_err();
+    assert_eq!(somebody_else, "wrong user name or password");
+    let bearer = |token: &str| {
+        user_of(world.step(Login::Bearer { token: Secret::new(token) }, &peer(REMOTE)))
+    };
+    assert_eq!(bearer("pmq_good"), Ok("ann".into()));
+    assert_eq!(bearer("pmq_bad"), Err("wrong user name or password".into()));
+}
+
+#[test]
+fn wrong_tokens_close_the_door_as_wrong_passwords_do() {
+    let world = World::new(|_| {});
+    for _ in 0..3 {
+        world.password("ann", "pmq_bad", REMOTE).unwrap_err();
+    }
+    let refused = world.password("ann", "pencil", REMOTE).unwrap_err();
+    assert!(refused.contains("too many failed logins"), "{refused}");
+    for _ in 0..3 {
+        let token = Secret::new("pmq_bad");
+        user_of(world.step(Login::Bearer { token }, &peer(LOCAL))).unwrap_err();
+    }
+    let token = Secret::new("pmq_good");
+    let refused = user_of(world.step(Login::Bearer { token }, &peer(LOCAL))).unwrap_err();
+    assert!(refused.contains("too many failed logins"), "{refused}");
+}
+
+#[test]
+fn wrong_proofs_of_scram_close_the_door_as_wrong_passwords_do() {
+    let world = World::new(|_| {});
+    for _ in 0..3 {
+        let message = Secret::new("n,,n=ann,r=abc");
+        let first = world.step(Login::ScramFirst { scram: Scram::SHA256, message }, &peer(REMOTE));
+        assert!(matches!(first, Ok(LoginStep::Challenge(_))), "{first:?}");
+        let message = Secret::new("c=biws,r=x,p=AAAA");
+        user_of(world.step(Login::ScramFinal { message }, &peer(REMOTE))).unwrap_err();
+    }
+    let refused = world.password("ann", "pencil", REMOTE).unwrap_err();
+    assert!(refused.contains("too many failed logins"), "{refused}");
+    let message = Secret::new("n,,n=ann,r=abc");
+    let first = world.step(Login::ScramFirst { scram: Scram::SHA256, message }, &peer(REMOTE));
+    assert!(user_of(first).unwrap_err().contains("too many failed logins"));
+}
+
+#[test]
+fn an_imported_hash_is_replaced_at_the_first_login() {
+    let world = World::new(|_| {});
+    world.password("bob", "test13", LOCAL).unwrap_err();
+    assert_eq!(world.password("bob", "test12", LOCAL), Ok("bob".into()));
+    let (user, better) = world.improved.recv().unwrap();
+    assert_eq!(user, "bob");
+    assert!(password::verify(b"test12", &better.password_hash) && !better.scram.is_empty());
 }

@@ -218,7 +218,7 @@ fn the_broker_learns_of_every_channel_that_closes() {
     world.effects.commands.clear();
     let close = channel::Close { reply_code: 200, ..channel::Close::default() };
     world.send(1, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
-    let closed = |command: &Command| matches!(command, Command::CloseChannel);
+    let closed = |command: &Command| matches!(command, Command::CloseChannel { .. });
     assert_eq!(world.effects.commands.iter().filter(|command| closed(command)).count(), 1);
 }
 

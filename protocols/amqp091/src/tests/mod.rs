@@ -218,7 +218,10 @@ impl World {
         let is_news = |command: &Command| {
             !matches!(
                 command,
-                Command::EnterChannel { .. } | Command::LeaveChannel { .. } | Command::CloseChannel
+                Command::EnterChannel { .. }
+                    | Command::LeaveChannel { .. }
+                    | Command::CloseChannel { .. }
+                    | Command::Introduce(_)
             )
         };
         let commands = std::mem::take(&mut self.effects.commands);
@@ -244,7 +247,7 @@ impl World {
         match self.command() {
             Command::Authenticate { request, .. }
             | Command::OpenVhost { request, .. }
-            | Command::OpenChannel { request }
+            | Command::OpenChannel { request, .. }
             | Command::DeleteExchange { request, .. }
             | Command::DeleteQueue { request, .. }
             | Command::PurgeQueue { request, .. }

@@ -271,7 +271,7 @@ fn broker_knows_which_channel_commands_come_from() {
     let channels = |world: &mut World| -> Vec<_> {
         let commands = std::mem::take(&mut world.effects.commands);
         let named = |command: &Command| match command {
-            Command::EnterChannel { publisher } => Some((true, publisher.0 & 0xFFFF)),
+            Command::EnterChannel { publisher, .. } => Some((true, publisher.0 & 0xFFFF)),
             Command::LeaveChannel { publisher } => Some((false, publisher.0 & 0xFFFF)),
             _ => None,
         };

@@ -1,7 +1,9 @@
 //! SASL (RFC 6120, section 6): PLAIN, SCRAM with and without channel binding, EXTERNAL.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use polymq_contract::{Answer, Command, Login as Step, Refusal, Scram, ScramHash, Secret};
+use polymq_contract::{
+    Answer, Command, Introduction, Login as Step, Refusal, Scram, ScramHash, Secret,
+};
 
 use super::{Session, Turn};
 use crate::{
@@ -177,6 +179,8 @@ impl Session {
             Ok(Answer::Authenticated { user, impersonator, server_final }) => {
                 self.impersonator = impersonator;
                 let user = user.as_str().to_owned();
+                let introduction = Introduction { protocol: "XMPP 1.0", ..Introduction::default() };
+                turn.effects.commands.push(Command::Introduce(Box::new(introduction)));
                 self.ask_and_wait(
                     turn,
                     |request| Command::OpenVhost { request, vhost: None },

@@ -1,6 +1,7 @@
 //! Conversations with real bytes; the broker is played by the test.
 
 mod component;
+mod framing;
 mod queues;
 mod sessions;
 mod streams;
@@ -165,9 +166,10 @@ impl World {
         self.said()
     }
 
-    /// The only command there is.
+    /// The only command there is, beside an introduction.
     pub(super) fn command(&mut self) -> Command {
         let mut commands = std::mem::take(&mut self.effects.commands);
+        commands.retain(|command| !matches!(command, Command::Introduce(_)));
         assert_eq!(commands.len(), 1, "{commands:?}");
         commands.remove(0)
     }

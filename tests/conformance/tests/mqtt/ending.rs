@@ -173,6 +173,16 @@ fn deleted_queue_ends_its_subscriber() {
     world.expect_disconnect(0x98);
 }
 
+#[test]
+fn lost_right_to_topics_ends_their_subscriber() {
+    let mut world = World::v5();
+    world.send(&subscribe_5(7, &[], &[("a/#", 1)]));
+    world.sent();
+    let (consumer, reason) = (ConsumerId(0), CancelReason::Denied);
+    world.event(Event::ConsumerCancelled { consumer, reason });
+    world.expect_disconnect(0x87);
+}
+
 #[test] // Section 3.14.2.2.3: no reason string when the client wants none.
 fn disconnect_is_bare_when_the_client_wants_no_reasons() {
     let mut world = World::v5_with(&[0x17, 0]);

@@ -1,0 +1,159 @@
+//! Rights of a connection, and asking for them again while it lives by them.
+
+use polymq_contract::{Event, Refusal};
+use polymq_model::{ConsumerId, Message, Now};
+
+use super::{BrokerConnection, consume::Held, not_open};
+use crate::{
+    access::{Action, Permit, Read, TopicAction, Topics, Write},
+    client_session::SESSION_QUEUE,
+    topology::{Binding, Destination, Topology},
+    vhost::Vhost,
+};
+
+impl BrokerConnection {
+    /// Asks for a permit, once somebody has logged in.
+    pub(super) fn permit<A: Action>(
+        &self,
+        vhost: &Vhost,
+        kind: &str,
+        name: &str,
+    ) -> Result<Permit<A>, Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        self.core.permit(&who, vhost, kind, name)
+    }
+
+    /// Asks whether the user may see that an object exists.
+    ///
+    /// Errors: kind `Denied`, whether it exists or not.
+    pub(super) fn permit_any(&self, vhost: &Vhost, kind: &str, name: &str) -> Result<(), Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        self.core.permit_any(&who, vhost, kind, name)
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        self.client.as_ref().map(|client| client.client_id.as_str())
+    }
+
+    /// Errors: kind `Denied` when some topic is out of bounds.
+    pub(super) fn check_topics<A: TopicAction>(
+        &self,
+        vhost: &Vhost,
+        exchange: &str,
+        topics: Topics<'_>,
+    ) -> Result<(), Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        let asked = (exchange, topics);
+        self.core.access.check_topics::<A>(&who, &vhost.name, asked, self.client_id())
+    }
+
+    /// Errors: kind `Denied` when the user may not write to a key of the message.
+    pub(super) fn check_keys(&self, vhost: &Vhost, message: &Message) -> Result<(), Refusal> {
+        let exchange = message.exchange();
+        let extra = message.extra_keys().iter().map(|key| &**key);
+        std::iter::once(message.key())
+            .chain(extra)
+            .try_for_each(|key| self.check_topics::<Write>(vhost, exchange, Topics::Key(key)))
+    }
+
+    /// Asks whether the user may have every topic that a binding takes, and send it on to the
+    /// exchange that it leads to.
+    ///
+    /// Errors: kind `Denied`.
+    pub(super) fn check_binding(
+        &self,
+        vhost: &Vhost,
+        topology: &Topology,
+        source: &str,
+        binding: &Binding,
+    ) -> Result<(), Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        let (place, client_id) = ((vhost, topology), self.client_id());
+        self.core.check_binding::<Read>(&who, place, (source, source), binding, client_id)?;
+        if let Destination::Exchange(to) = &binding.destination {
+            let bounded = (source, to.as_str());
+            self.core.check_binding::<Write>(&who, place, bounded, binding, client_id)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for every right again by which something here lives, when rights have changed.
+    pub(super) fn recheck(&mut self, now: Now) {
+        let version = self.core.access.version();
+        if std::mem::replace(&mut self.rights, version) == version {
+            return;
+        }
+        let (Some(vhost), Some(who)) = (self.vhost.clone(), self.identity.principal()) else {
+            return;
+        };
+        let is_over = who.grant.as_ref().is_some_and(|grant| !self.core.is_current(grant));
+        if is_over || !self.core.access.may_open(&vhost.name, &who) {
+            let reason = match is_over {
+                true => "the token of the login has ended".to_owned(),
+                false => {
+                    format!("access to vhost '{}' refused for user '{}'", vhost.name, who.user)
+                }
+            };
+            let reason = reason.into();
+            return self.outbox.push(Event::Closing { reason, shutdown: false });
+        }
+        let denied = |(consumer, held): (&ConsumerId, &Held)| {
+            let lives = held.active && *consumer != SESSION_QUEUE;
+            (lives && !self.may_go_on(&vhost, *consumer, held)).then_some(*consumer)
+        };
+        let denied: Vec<ConsumerId> = self.consumers.iter().filter_map(denied).collect();
+        for consumer in denied {
+            self.end_denied(&vhost, consumer, now);
+        }
+        self.drop_denied_resources(&vhost);
+    }
+
+    /// Whether a consumer may have what its queue holds.
+    fn may_go_on(&self, vhost: &Vhost, consumer: ConsumerId, held: &Held) -> bool {
+        let Some(client) = &self.client else {
+            return self.permit::<Read>(vhost, "queue", held.queue.name.as_str()).is_ok();
+        };
+        // Subscriptions live by the right that they were made with.
+        let state = client.state.lock();
+        let found = state.subscriptions.values().find(|known| known.consumer == consumer);
+        let target = found.map(|subscription| subscription.target.clone());
+        drop(state);
+        let (Some(target), Some(who)) = (target, self.identity.principal()) else { return true };
+        self.core.check_subscription(&who, vhost, &client.client_id, &target).is_ok()
+    }
+
+    /// Takes a consumer's deliveries back and tells it that it has ended.
+    fn end_denied(&mut self, vhost: &std::sync::Arc<Vhost>, consumer: ConsumerId, now: Now) {
+        let Some(held) = self.consumers.get_mut(&consumer) else { return };
+        held.active = false;
+        let (queue, slot) = (held.queue.clone(), held.slot);
+        let left = queue.deny(slot, now.unix_ms);
+        if let Some(client) = self.client.clone() {
+            let state = client.state.lock();
+            let found = state.subscriptions.values().find(|known| known.consumer == consumer);
+            let filter = found.map(|subscription| subscription.filter.clone());
+            drop(state);
+            if let Some(filter) = filter {
+                self.core.forget_subscription(vhost, &client, &filter);
+            }
+        }
+        self.delete_if_auto(&queue, left);
+    }
+
+    /// Nothing is sent any more to resources of mailboxes that the user may not read.
+    fn drop_denied_resources(&mut self, vhost: &Vhost) {
+        let is_denied = |name: &String| {
+            polymq_model::address::Mailbox::parse(name).is_some()
+                && self.permit::<Read>(vhost, "queue", name).is_err()
+        };
+        let denied: Vec<String> =
+            self.reply_names.iter().filter(|n| is_denied(n)).cloned().collect();
+        self.reply_names.retain(|name| !denied.contains(name));
+        let mut replies = vhost.replies.lock();
+        for name in denied {
+            if replies.get(&name).is_some_and(|t| std::sync::Arc::ptr_eq(&t.outbox, &self.outbox)) {
+                replies.remove(&name);
+            }
+        }
+    }
+}

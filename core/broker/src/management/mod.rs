@@ -1,0 +1,109 @@
+//! What people and tools do with the broker itself. Whether they may is decided here, whichever API
+//! asks, and what they change is written down.
+
+mod audit;
+mod bans;
+mod permissions;
+mod policies;
+mod tokens;
+mod users;
+mod vhosts;
+
+use std::sync::Arc;
+
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{UserName, VhostName};
+
+pub(crate) use audit::Audited;
+pub use audit::{AuditEntry, AuditSink};
+pub use permissions::{PermissionView, TopicPermissionView};
+pub use users::{UserChange, UserView};
+
+use crate::{
+    BrokerHandle,
+    access::{Principal, Role, Tags},
+    core::Core,
+};
+
+/// Somebody who manages the broker. Its rights are those of the moment of each call.
+///
+/// Every operation refuses with kind `Denied` what the user's tags do not allow.
+pub struct Manager {
+    core: Arc<Core>,
+    who: Principal,
+    /// Where the orders come from: an address, mostly.
+    from: String,
+}
+
+impl BrokerHandle {
+    /// Lets somebody who has logged in manage the broker, as far as its tags go. `from` is written
+    /// to the audit file.
+    pub fn manage(&self, who: &Principal, from: impl Into<String>) -> Manager {
+        Manager { core: self.0.clone(), who: who.clone(), from: from.into() }
+    }
+
+    /// Has changes by administrators written down. The first call counts.
+    pub fn set_audit(&self, sink: AuditSink) {
+        self.0.audit.get_or_init(|| sink);
+    }
+}
+
+impl Manager {
+    /// Who it is.
+    pub fn user(&self) -> &UserName {
+        &self.who.user
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> Tags {
+        let is_over = self.who.grant.as_ref().is_some_and(|grant| !self.core.is_current(grant));
+        match is_over {
+            true => Tags::default(),
+            false => self.core.access.tags_of(&self.who),
+        }
+    }
+
+    /// Asks whether its tags make it what an operation needs.
+    ///
+    /// Errors: kind `Denied`.
+    pub fn require(&self, role: Role) -> Result<(), Refusal> {
+        if self.tags().include(role) {
+            return Ok(());
+        }
+        let text = format!("user '{}' has no tag '{}'", self.who.user, role.as_str());
+        Err(Refusal::new(RefusalKind::Denied, text))
+    }
+
+    /// Whether it may see what is in a virtual host: it has a permission there, or monitors.
+    pub fn may_see(&self, vhost: &VhostName) -> bool {
+        let tags = self.tags();
+        tags.include(Role::Monitoring)
+            || (tags.include(Role::Management) && self.core.access.may_open(vhost, &self.who))
+    }
+
+    /// Asks whether it may use what is in a virtual host.
+    ///
+    /// Errors: kind `NotFound` when it is not there, kind `Denied`.
+    pub fn require_vhost(&self, vhost: &VhostName, role: Role) -> Result<(), Refusal> {
+        self.require(role)?;
+        let is_open = self.core.access.may_open(vhost, &self.who);
+        // Whoever may not look is not told whether it exists.
+        if !is_open && !self.tags().include(Role::Monitoring) {
+            let text = format!("access to vhost '{vhost}' refused for user '{}'", self.who.user);
+            return Err(Refusal::new(RefusalKind::Denied, text));
+        }
+        self.core.vhost(vhost.as_str()).map(drop)
+    }
+
+    /// Errors: kind `NotFound`.
+    fn require_user(&self, user: &UserName) -> Result<(), Refusal> {
+        match self.core.access.user(user.as_str()) {
+            Some(_) => Ok(()),
+            None => Err(not_found(&format!("user '{user}'"))),
+        }
+    }
+}
+
+fn not_found(what: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("{what} not found"))
+}

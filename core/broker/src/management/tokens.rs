@@ -1,0 +1,62 @@
+//! API tokens: everybody makes and revokes their own, administrators those of all.
+
+use polymq_contract::{Refusal, Secret};
+use polymq_model::UserName;
+use serde_json::{Value, json};
+
+use super::{Manager, not_found};
+use crate::{
+    access::Role,
+    tokens::{NewToken, TokenView},
+};
+
+impl Manager {
+    /// Errors: kind `Denied`.
+    fn require_owner(&self, user: &UserName) -> Result<(), Refusal> {
+        let is_own = self.user() == user;
+        // A token must not make others that may do more.
+        match is_own && self.who.grant.is_none() {
+            true => Ok(()),
+            false => self.require(Role::Administrator),
+        }
+    }
+
+    /// The tokens of a user, the oldest first, without what proves them.
+    ///
+    /// Errors: kind `Denied` for those of somebody else.
+    pub fn tokens(&self, user: &UserName) -> Result<Vec<TokenView>, Refusal> {
+        self.require_owner(user)?;
+        Ok(self.core.tokens.of_user(user))
+    }
+
+    /// Makes a token. Its text is in the answer and never shown again.
+    ///
+    /// Errors: kind `Denied` for somebody else; kind `NotFound` for the user; kind `Invalid` for a
+    /// scope that is none; kind `Limit` when the user has too many.
+    pub fn make_token(
+        &self,
+        user: &UserName,
+        new: NewToken,
+    ) -> Result<(TokenView, Secret), Refusal> {
+        self.require_owner(user)?;
+        let (view, secret) = self.core.make_token(user, new)?;
+        let after = json!({
+            "name": view.name, "scopes": view.scopes, "expires_ms": view.expires_ms,
+        });
+        self.audit("token.make", format!("/users/{user}/tokens/{}", view.id), Value::Null, after);
+        Ok((view, secret))
+    }
+
+    /// Revokes a token; the connections that have logged in with it end.
+    ///
+    /// Errors: kind `Denied` for that of somebody else, kind `NotFound`.
+    pub fn revoke_token(&self, user: &UserName, id: &str) -> Result<(), Refusal> {
+        self.require_owner(user)?;
+        let is_theirs = self.core.tokens.get(id).is_some_and(|token| token.user == *user);
+        if !is_theirs || !self.core.revoke_token(id) {
+            return Err(not_found(&format!("token '{id}' of user '{user}'")));
+        }
+        self.audit("token.revoke", format!("/users/{user}/tokens/{id}"), Value::Null, Value::Null);
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! Connections and their channels.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use parking_lot::Mutex;
+use polymq_contract::{Event, Introduction, Outbox, Peer, TrafficCounts};
+use polymq_model::{ConnectionId, PublisherId, UserName, VhostName};
+
+use crate::{
+    BrokerHandle,
+    core::{ConnectionRecord, Core},
+    counters::add,
+    queue::Group,
+    statistics::{Activity, Ring, Sample, Span},
+};
+
+/// How long a connection that was told to go may take, in ms.
+const LEAVE_MS: u64 = 10_000;
+
+/// What a connection lets others see.
+#[derive(Debug)]
+pub(crate) struct ConnectionFacts {
+    pub(crate) id: ConnectionId,
+    protocol: &'static str,
+    outbox: Arc<Outbox>,
+    connected_ms: u64,
+    peer: Mutex<Arc<Peer>>,
+    introduction: Mutex<Arc<Introduction>>,
+    /// Of what happens on no channel.
+    own: Arc<Group>,
+    channels: Mutex<Channels>,
+    history: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    open: BTreeMap<u32, Arc<Group>>,
+    /// What happened on those that have closed.
+    closed: Activity,
+    /// Deliveries that the counters of the protocol know.
+    collected: u64,
+}
+
+impl ConnectionFacts {
+    pub(crate) fn new(
+        id: ConnectionId,
+        protocol: &'static str,
+        peer: Arc<Peer>,
+        outbox: Arc<Outbox>,
+        connected_ms: u64,
+    ) -> Self {
+        Self {
+            id,
+            protocol,
+            outbox,
+            connected_ms,
+            peer: Mutex::new(peer),
+            introduction: Mutex::default(),
+            own: Arc::new(Group::new(id, 0)),
+            channels: Mutex::default(),
+            history: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn set_peer(&self, peer: Arc<Peer>) {
+        *self.peer.lock() = peer;
+    }
+
+    pub(crate) fn introduce(&self, introduction: Introduction) {
+        *self.introduction.lock() = Arc::new(introduction);
+    }
+
+    /// The group of a channel, made when it is new.
+    pub(crate) fn group(&self, channel: u32) -> Arc<Group> {
+        if channel == 0 {
+            return self.own.clone();
+        }
+        let mut channels = self.channels.lock();
+        let group = channels.open.entry(channel);
+        group.or_insert_with(|| Arc::new(Group::new(self.id, channel))).clone()
+    }
+
+    /// A channel begins, with nothing of an earlier one of the same number.
+    pub(crate) fn open_channel(&self, channel: u32) {
+        self.close_channel(channel);
+        self.group(channel);
+    }
+
+    pub(crate) fn close_channel(&self, channel: u32) {
+        let mut channels = self.channels.lock();
+        if let Some(group) = channels.open.remove(&channel) {
+            channels.closed += group.activity.read();
+        }
+    }
+
+    /// Confirms are on their way to these publishers.
+    pub(crate) fn told_confirms(&self, told: impl Iterator<Item = (PublisherId, u64)>) {
+        let is_of = |group: &Group, publisher: PublisherId| {
+            group.publisher.load(Ordering::Relaxed) == publisher.0
+        };
+        let channels = self.channels.lock();
+        for (publisher, count) in told {
+            let group = channels.open.values().find(|group| is_of(group, publisher));
+            add(&group.unwrap_or(&self.own).activity.confirmed, count);
+        }
+    }
+
+    /// What happens on all channels, those that have closed included.
+    fn activity(&self) -> Activity {
+        let channels = self.channels.lock();
+        let mut sum = channels.closed;
+        sum += self.own.activity.read();
+        channels.open.values().for_each(|group| sum += group.activity.read());
+        sum
+    }
+
+    fn sample(&self, at_ms: u64) -> Sample {
+        let TrafficCounts { bytes_in, bytes_out, .. } = self.outbox.traffic().counts();
+        Sample { at_ms, activity: self.activity(), bytes_in, bytes_out, ..Sample::default() }
+    }
+
+    /// Takes samples of the connection and its channels; returns how many of them move.
+    pub(crate) fn take_sample(&self, at_ms: u64, kept: usize) -> u64 {
+        let mut history = self.history.lock();
+        history.push(self.sample(at_ms), kept);
+        let mut moving = u64::from(history.is_moving());
+        drop(history);
+        let groups: Vec<_> = self.channels.lock().open.values().cloned().collect();
+        for group in groups.iter().chain([&self.own]) {
+            let mut history = group.history.lock();
+            let activity = group.activity.read();
+            history.push(Sample { at_ms, activity, ..Sample::default() }, kept);
+            moving += u64::from(history.is_moving());
+        }
+        moving
+    }
+
+    pub(crate) fn forget_samples(&self) {
+        self.history.lock().clear();
+        self.own.history.lock().clear();
+        self.channels.lock().open.values().for_each(|group| group.history.lock().clear());
+    }
+
+    /// Deliveries that the counters of the protocol do not know yet.
+    fn take_uncollected(&self) -> u64 {
+        let delivered = self.activity().delivered_in_any_way();
+        let mut channels = self.channels.lock();
+        let more = delivered.saturating_sub(channels.collected);
+        channels.collected += more;
+        more
+    }
+}
+
+/// A connection at the moment somebody has asked for a list.
+#[derive(Debug, Clone)]
+pub struct ConnectionRef {
+    /// Its number, which no other connection gets while the process lives.
+    pub id: ConnectionId,
+    /// Who has logged in.
+    pub user: Option<UserName>,
+    /// The virtual host that it has opened.
+    pub vhost: Option<VhostName>,
+    /// Its publishes wait.
+    pub is_blocked: bool,
+    facts: Arc<ConnectionFacts>,
+}
+
+/// A channel of a connection; a connection of a protocol without channels shows one.
+#[derive(Debug, Clone)]
+pub struct ChannelView {
+    /// Its number.
+    pub number: u32,
+    /// Unsettled deliveries that one consumer may have, as the last one asked for; 0 for no bound.
+    pub prefetch: u32,
+    /// Unsettled deliveries that all consumers together may have; 0 for no bound.
+    pub group_prefetch: u32,
+    /// Unsettled deliveries.
+    pub unsettled: u32,
+    /// Publishes whose confirms have not been told.
+    pub unconfirmed: u64,
+    /// Some publish has asked for a confirm.
+    pub is_confirming: bool,
+    /// There has been a transaction.
+    pub is_transactional: bool,
+    /// What has happened on it.
+    pub activity: Activity,
+    /// Samples of that, oldest first.
+    pub recent: Vec<Sample>,
+}
+
+impl ConnectionRef {
+    /// As people call it: `127.0.0.1:50000 -> 127.0.0.1:5672`.
+    pub fn name(&self) -> String {
+        let peer = self.facts.peer.lock();
+        match (peer.address, peer.local) {
+            (Some(peer), Some(local)) => format!("{peer} -> {local}"),
+            (Some(peer), None) => format!("{peer} -> {}", self.facts.protocol),
+            (None, _) => format!("local {} -> {}", self.id, self.facts.protocol),
+        }
+    }
+
+    /// The short name of its protocol, as in the configuration.
+    pub fn protocol(&self) -> &'static str {
+        self.facts.protocol
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Arc<Peer> {
+        self.facts.peer.lock().clone()
+    }
+
+    /// What its session has said about the client.
+    pub fn introduction(&self) -> Arc<Introduction> {
+        self.facts.introduction.lock().clone()
+    }
+
+    /// When it came, in ms since 1970, to a tenth of a second.
+    pub fn connected_ms(&self) -> u64 {
+        self.facts.connected_ms
+    }
+
+    /// What has gone over its socket.
+    pub fn traffic(&self) -> TrafficCounts {
+        self.facts.outbox.traffic().counts()
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.facts.outbox.bytes()
+    }
+
+    /// What has happened on all its channels.
+    pub fn activity(&self) -> Activity {
+        self.facts.activity()
+    }
+
+    /// Samples of bytes and messages, oldest first.
+    pub fn recent(&self, span: Option<Span>) -> Vec<Sample> {
+        self.facts.history.lock().pick(span)
+    }
+
+    /// How many channels it has open.
+    pub fn channel_count(&self) -> usize {
+        match self.has_channels() {
+            true => self.facts.channels.lock().open.len(),
+            false => 1,
+        }
+    }
+
+    fn has_channels(&self) -> bool {
+        self.facts.introduction.lock().channels_max > 0
+    }
+
+    /// Its channels, by number.
+    pub fn channels(&self, span: Option<Span>) -> Vec<ChannelView> {
+        let groups: Vec<_> = self.facts.channels.lock().open.values().cloned().collect();
+        if self.has_channels() {
+            return groups.iter().map(|group| view_of(group, span)).collect();
+        }
+        // Without channels the groups only bound deliveries.
+        let mut whole = view_of(&self.facts.own, span);
+        whole.number = 1;
+        for group in &groups {
+            let part = view_of(group, None);
+            whole.unsettled += part.unsettled;
+            whole.unconfirmed += part.unconfirmed;
+            whole.activity += part.activity;
+        }
+        vec![whole]
+    }
+
+    /// The number under which the channel of a consumer is shown.
+    pub fn channel_number(&self, channel: u32) -> u32 {
+        if self.has_channels() { channel } else { 1 }
+    }
+}
+
+fn view_of(group: &Group, span: Option<Span>) -> ChannelView {
+    let (group_prefetch, unsettled) = group.usage();
+    let asked = group.confirms_asked.load(Ordering::Relaxed);
+    let activity = group.activity.read();
+    ChannelView {
+        number: group.channel,
+        prefetch: group.prefetch.load(Ordering::Relaxed),
+        group_prefetch,
+        unsettled,
+        unconfirmed: asked.saturating_sub(activity.confirmed),
+        is_confirming: asked > 0,
+        is_transactional: group.is_transactional.load(Ordering::Relaxed),
+        activity,
+        recent: group.history.lock().pick(span),
+    }
+}
+
+impl BrokerHandle {
+    /// All connections whose protocol is known, in no order.
+    pub fn connection_refs(&self) -> Vec<ConnectionRef> {
+        let connections = self.0.connections.lock();
+        let refs = connections.iter().map(|(id, record)| ConnectionRef {
+            id: *id,
+            user: record.user.clone(),
+            vhost: record.vhost.clone(),
+            is_blocked: record.is_blocked,
+            facts: record.facts.clone(),
+        });
+        refs.collect()
+    }
+
+    /// Tells a connection that it is closed, with a reason for its client; it is cut when it does
+    /// not go within ten seconds. False when there is no such connection.
+    pub fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {
+        let mut connections = self.0.connections.lock();
+        let Some(record) = connections.get_mut(&id) else { return false };
+        self.0.send_away(record, reason);
+        true
+    }
+}
+
+impl Core {
+    pub(crate) fn connection_facts(&self) -> Vec<Arc<ConnectionFacts>> {
+        self.connections.lock().values().map(|record| record.facts.clone()).collect()
+    }
+
+    /// Tells a connection to go, once.
+    pub(crate) fn send_away(&self, record: &mut ConnectionRecord, reason: &str) {
+        if record.leaves_by_ms.is_none() {
+            record.leaves_by_ms = Some(self.clock_ms().saturating_add(LEAVE_MS));
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+            record.outbox.push(Event::Closing { reason: reason.into(), shutdown: false });
+        }
+    }
+
+    /// Cuts the connections that were told to go and have not.
+    pub(crate) fn cut_connections(&self, now_ms: u64) {
+        if self.leaving.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let connections = self.connections.lock();
+        let leaving =
+            connections.values().filter_map(|record| Some((record, record.leaves_by_ms?)));
+        let mut left = 0;
+        for (record, by_ms) in leaving {
+            left += 1;
+            if by_ms <= now_ms {
+                record.outbox.evict();
+            }
+        }
+        // Under the lock under which it grows.
+        self.leaving.store(left, Ordering::Relaxed);
+    }
+
+    /// Has the counters of the protocols know what queues have delivered.
+    pub(crate) fn collect_deliveries(&self) {
+        for facts in self.connection_facts() {
+            self.collect_deliveries_of(&facts);
+        }
+    }
+
+    pub(crate) fn collect_deliveries_of(&self, facts: &ConnectionFacts) {
+        let counters = self.counters.protocol(facts.protocol);
+        add(&counters.messages_delivered, facts.take_uncollected());
+    }
+}

@@ -1,0 +1,15 @@
+//! What people and tools are shown of the broker: connections and their channels, consumers,
+//! queues, exchanges, bindings.
+//!
+//! Lists are made from snapshots: a `…Ref` costs a few references, and only what is shown of it is
+//! read. No lock is held for longer than one object takes.
+
+mod connection;
+mod exchange;
+mod queue;
+
+pub(crate) use connection::ConnectionFacts;
+pub use connection::{ChannelView, ConnectionRef};
+pub use exchange::{BindingView, ExchangeView};
+pub(crate) use queue::Seen;
+pub use queue::{ConsumerView, QueueDetails, QueueRef};

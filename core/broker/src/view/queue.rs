@@ -1,0 +1,210 @@
+//! Queues and their consumers.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use polymq_contract::{Arguments, Refusal, RefusalKind};
+use polymq_model::{ConnectionId, QueueName, Table, VhostName};
+
+use crate::{
+    BrokerHandle, PolicyKind,
+    queue::{Queue, QueueCounts},
+    statistics::{Activity, Sample, Span},
+    vhost::Vhost,
+};
+
+/// A queue at the moment somebody has asked for a list.
+#[derive(Clone)]
+pub struct QueueRef {
+    vhost: Arc<Vhost>,
+    queue: Arc<Queue>,
+}
+
+/// Everything about a queue.
+#[derive(Debug, Clone)]
+pub struct QueueDetails {
+    /// Its virtual host.
+    pub vhost: VhostName,
+    /// Its name.
+    pub name: QueueName,
+    /// `classic` or `quorum`.
+    pub kind: &'static str,
+    /// It survives a restart.
+    pub durable: bool,
+    /// It goes with its last consumer.
+    pub auto_delete: bool,
+    /// The connection it belongs to.
+    pub owner: Option<ConnectionId>,
+    /// What it was declared with.
+    pub arguments: Table,
+    /// The policy that applies, and the operator policy.
+    pub policies: (Option<String>, Option<String>),
+    /// What these two policies say together.
+    pub policy_definition: Table,
+    /// What it holds.
+    pub counts: QueueCounts,
+    /// Nothing is delivered.
+    pub paused: bool,
+    /// The tag of the consumer that has the queue for itself.
+    pub exclusive_consumer: Option<Arc<str>>,
+    /// The tag of the only consumer that gets messages.
+    pub single_active_consumer: Option<Arc<str>>,
+    /// When a message last came, left or was settled, in ms since 1970; 0 for never.
+    pub active_ms: u64,
+    /// Dead letters of it that no queue took.
+    pub dead_letter_unroutable: u64,
+    /// What has happened here.
+    pub activity: Activity,
+    /// Samples of that, oldest first.
+    pub recent: Vec<Sample>,
+}
+
+/// A consumer of a queue.
+#[derive(Debug, Clone)]
+pub struct ConsumerView {
+    /// The virtual host of its queue.
+    pub vhost: VhostName,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its name.
+    pub tag: Arc<str>,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its channel.
+    pub channel: u32,
+    /// It gets messages; one of several single active consumers does.
+    pub is_active: bool,
+    /// Deliveries are settled when sent.
+    pub no_ack: bool,
+    /// It has the queue for itself.
+    pub exclusive: bool,
+    /// Unsettled deliveries that it may have; 0 for no bound.
+    pub prefetch: u32,
+    /// Its priority.
+    pub priority: i64,
+    /// How long it may take for a delivery, in ms.
+    pub timeout_ms: Option<u64>,
+    /// Its unsettled deliveries.
+    pub unsettled: usize,
+    /// What it was started with.
+    pub arguments: Arc<Arguments>,
+}
+
+impl QueueRef {
+    /// Its virtual host.
+    pub fn vhost(&self) -> &VhostName {
+        &self.vhost.name
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &QueueName {
+        &self.queue.name
+    }
+
+    /// What it holds.
+    pub fn counts(&self) -> QueueCounts {
+        self.queue.counts()
+    }
+
+    /// The connection it belongs to.
+    pub fn owner(&self) -> Option<ConnectionId> {
+        self.queue.settings.exclusive
+    }
+
+    /// What has happened here.
+    pub fn activity(&self) -> Activity {
+        self.queue.sample(0).activity
+    }
+
+    /// Everything about it, with samples of a span.
+    pub fn details(&self, span: Option<Span>) -> QueueDetails {
+        let (queue, settings) = (&self.queue, &self.queue.settings);
+        let seen = queue.seen();
+        QueueDetails {
+            vhost: self.vhost.name.clone(),
+            name: queue.name.clone(),
+            kind: if settings.is_quorum { "quorum" } else { "classic" },
+            durable: settings.durable,
+            auto_delete: settings.auto_delete,
+            owner: settings.exclusive,
+            arguments: settings.arguments.clone(),
+            policy_definition: self.policy_definition(&seen.policies),
+            policies: seen.policies,
+            counts: seen.counts,
+            paused: seen.paused,
+            exclusive_consumer: seen.exclusive_consumer,
+            single_active_consumer: seen.single_active_consumer,
+            active_ms: seen.active_ms,
+            dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
+            activity: seen.activity,
+            recent: queue.history.lock().pick(span),
+        }
+    }
+
+    fn policy_definition(&self, (user, operator): &(Option<String>, Option<String>)) -> Table {
+        if user.is_none() && operator.is_none() {
+            return Table::new();
+        }
+        let policies = self.vhost.policies.lock();
+        let of = |kind, name: &Option<String>| {
+            name.as_deref().and_then(|name| policies.definition(kind, name)).unwrap_or_default()
+        };
+        let mut definition = of(PolicyKind::User, user);
+        for (key, value) in of(PolicyKind::Operator, operator) {
+            definition.retain(|(known, _)| *known != key);
+            definition.push((key, value));
+        }
+        definition
+    }
+
+    /// Its consumers, in the order in which they have come.
+    pub fn consumers(&self) -> Vec<ConsumerView> {
+        self.queue.consumers(&self.vhost.name)
+    }
+}
+
+/// What is read of a queue under its lock.
+pub(crate) struct Seen {
+    pub(crate) counts: QueueCounts,
+    pub(crate) paused: bool,
+    pub(crate) policies: (Option<String>, Option<String>),
+    pub(crate) exclusive_consumer: Option<Arc<str>>,
+    pub(crate) single_active_consumer: Option<Arc<str>>,
+    pub(crate) active_ms: u64,
+    pub(crate) activity: Activity,
+}
+
+impl BrokerHandle {
+    /// The queues of a virtual host, or of all, in no order.
+    ///
+    /// Errors: kind `NotFound` when the virtual host is missing.
+    pub fn queue_refs(&self, vhost: Option<&str>) -> Result<Vec<QueueRef>, Refusal> {
+        let mut refs = Vec::new();
+        for vhost in self.0.vhosts_named(vhost)? {
+            let topology = vhost.topology.load_full();
+            let queues = topology.queues.values().cloned();
+            refs.extend(queues.map(|queue| QueueRef { vhost: vhost.clone(), queue }));
+        }
+        Ok(refs)
+    }
+
+    /// One queue.
+    ///
+    /// Errors: kind `NotFound`.
+    pub fn queue_ref(&self, vhost: &str, queue: &str) -> Result<QueueRef, Refusal> {
+        let vhost = self.0.vhost(vhost)?;
+        let found = vhost.topology.load().queue(queue).cloned();
+        let queue = found.ok_or_else(|| {
+            let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
+            Refusal::new(RefusalKind::NotFound, text)
+        })?;
+        Ok(QueueRef { vhost, queue })
+    }
+
+    /// The consumers of a virtual host, or of all. Looks at every queue.
+    ///
+    /// Errors: kind `NotFound` when the virtual host is missing.
+    pub fn consumers(&self, vhost: Option<&str>) -> Result<Vec<ConsumerView>, Refusal> {
+        let refs = self.queue_refs(vhost)?;
+        Ok(refs.iter().flat_map(QueueRef::consumers).collect())
+    }
+}

@@ -1,0 +1,254 @@
+//! What people are shown of connections, channels, consumers, queues, exchanges and bindings, and
+//! what is counted of them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use polymq_broker::{Activity, ConnectionRef, QueueDetails, Sample, Span};
+use polymq_contract::{Command, Consume, Event, Introduction, Outcome, Publish};
+use polymq_model::{PublisherId, RequestId, Value};
+use world::{Client, World, consume_of, publish, session, topic_subscription};
+
+fn only_connection(world: &World) -> ConnectionRef {
+    let [connection] = <[_; 1]>::try_from(world.broker.connection_refs()).expect("one connection");
+    connection
+}
+
+fn details(world: &World, queue: &str) -> QueueDetails {
+    world.broker.queue_ref("/", queue).expect("the queue is there").details(None)
+}
+
+fn of_exchange(world: &World, name: &str) -> Activity {
+    world.broker.exchange("/", name, None).expect("the exchange is there").activity
+}
+
+fn introduce(client: &mut Client, channels_max: u16) {
+    client.send(Command::Introduce(Box::new(Introduction {
+        protocol: "AMQP 0-9-1",
+        channels_max,
+        client_properties: vec![("product".to_owned(), Value::String("test".to_owned()))],
+        ..Introduction::default()
+    })));
+}
+
+#[test]
+fn what_happens_in_a_queue_is_counted() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.get("q");
+    for body in ["a", "b", "c", "d"] {
+        client.publish("", "q", body);
+    }
+    client.get("q");
+    client.consume("q", 1, 2);
+    client.events();
+    client.settle(1, 1, 1, Outcome::Accepted);
+    client.settle(1, 2, 2, Outcome::Returned);
+    client.events();
+    let seen = details(&world, "q");
+    let expected = Activity {
+        published: 4,
+        got_no_ack: 1,
+        got_empty: 1,
+        // Three messages, and one of them twice.
+        delivered: 4,
+        redelivered: 1,
+        acknowledged: 1,
+        ..Activity::default()
+    };
+    assert_eq!(seen.activity, expected);
+    assert_eq!((seen.counts.ready, seen.counts.unsettled), (0, 2));
+    assert!(seen.active_ms > 0);
+}
+
+#[test]
+fn an_exchange_counts_what_comes_in_and_what_goes_to_each_queue() {
+    let world = World::new();
+    let mut client = world.connect();
+    for queue in ["one", "two"] {
+        client.queue(queue);
+        client.bind("amq.fanout", queue, "");
+    }
+    for body in ["a", "b", "c"] {
+        client.publish("amq.fanout", "k", body);
+    }
+    client.publish("", "one", "d");
+    let fanout = of_exchange(&world, "amq.fanout");
+    assert_eq!((fanout.published, fanout.published_out), (3, 6));
+    let default = of_exchange(&world, "");
+    assert_eq!((default.published, default.published_out), (1, 1));
+    let totals = world.broker.totals(None).0;
+    assert_eq!((totals.activity.published, totals.ready), (4, 7));
+}
+
+#[test]
+fn totals_outlive_the_queues_exchanges_and_connections_they_were_counted_for() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.exchange("x", "fanout");
+    client.queue("q");
+    client.bind("x", "q", "");
+    client.publish("x", "", "a");
+    client.consume("q", 1, 0);
+    client.events();
+    client.settle(1, 1, 1, Outcome::Accepted);
+    let before = world.broker.totals(None).0.activity;
+    client.ask(|request| Command::DeleteQueue {
+        request,
+        queue: "q".to_owned(),
+        if_unused: false,
+        if_empty: false,
+    });
+    client.ask(|request| Command::DeleteExchange {
+        request,
+        exchange: "x".to_owned(),
+        if_unused: false,
+    });
+    client.disconnect();
+    let after = world.broker.totals(None).0.activity;
+    assert_eq!(after, before);
+    assert_eq!((after.published, after.delivered, after.acknowledged), (1, 1, 1));
+    let delivered = world.broker.counters().protocol("amqp").read();
+    assert!(delivered.contains(&("messages_delivered", 1)), "{delivered:?}");
+}
+
+#[test]
+fn returned_and_dropped_publishes_are_told_apart() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.publish("amq.direct", "nobody", "a");
+    let Command::Publish(lost) = publish("amq.direct", "nobody", "b", 0) else { panic!() };
+    client.send(Command::Publish(Publish { mandatory: true, ..lost }));
+    let activity = world.broker.totals(None).0.activity;
+    assert_eq!((activity.dropped, activity.returned), (1, 1));
+}
+
+#[test]
+fn a_channel_shows_its_prefetch_its_unsettled_deliveries_and_its_confirms() {
+    let world = World::new();
+    let mut client = world.connect();
+    introduce(&mut client, 10);
+    assert_eq!(only_connection(&world).channel_count(), 0);
+    for channel in [1, 2] {
+        client.ask(|request| Command::OpenChannel { request, channel });
+    }
+    client.queue("q");
+    let publisher = PublisherId(1);
+    client.send(Command::EnterChannel { publisher, channel: 2 });
+    client.send(publish("", "q", "a", 1));
+    client.send(publish("", "q", "b", 2));
+    let consume = Consume { tag: "t".to_owned(), ..consume_of("q", 1, 5) };
+    client.ask(|request| Command::Consume(Box::new(Consume { request, ..consume })));
+    client.events();
+
+    let connection = only_connection(&world);
+    assert_eq!(connection.introduction().protocol, "AMQP 0-9-1");
+    assert_eq!(connection.user.as_ref().unwrap().as_str(), "guest");
+    let channels = connection.channels(None);
+    let [one, two] = channels.as_slice() else { panic!("{channels:?}") };
+    assert_eq!((one.number, one.prefetch, one.unsettled), (1, 5, 2));
+    assert_eq!(one.activity.delivered, 2);
+    assert_eq!((two.number, two.activity.published, two.is_confirming), (2, 2, true));
+    assert_eq!(two.unconfirmed + two.activity.confirmed, 2);
+    world.broker.committer().kick();
+    world.broker.committer().run_callbacks();
+    assert_eq!(only_connection(&world).channels(None)[1].unconfirmed, 0);
+
+    let consumers = world.broker.consumers(None).unwrap();
+    let [consumer] = consumers.as_slice() else { panic!("{consumers:?}") };
+    assert_eq!((&*consumer.tag, consumer.channel, consumer.unsettled), ("t", 1, 2));
+    assert_eq!(consumer.connection, connection.id);
+
+    client.send(Command::CloseChannel { channel: 2 });
+    let connection = only_connection(&world);
+    assert_eq!(connection.channel_count(), 1);
+    assert_eq!(connection.activity().published, 2);
+}
+
+#[test]
+fn a_connection_without_channels_shows_one() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("c", true, 0));
+    client.subscribe("t", 1);
+    client.publish("amq.topic", "t", "a");
+    client.events();
+    let channels = only_connection(&world).channels(None);
+    let [channel] = channels.as_slice() else { panic!("{channels:?}") };
+    assert_eq!((channel.number, channel.unsettled, channel.activity.delivered), (1, 1, 1));
+}
+
+#[test]
+fn a_subscription_with_a_queue_shows_as_its_binding() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.open(session("c", true, 0));
+    client.subscribe("live", 0);
+    let bindings = |world: &World| world.broker.bindings_from("/", "amq.topic").unwrap();
+    assert_eq!(bindings(&world), []);
+    client.subscribe_with(topic_subscription("kept", 1));
+    let all = bindings(&world);
+    assert!(all.iter().all(|binding| binding.destination == "mqtt-subscription-cqos1"));
+    assert!(all.iter().any(|binding| binding.key == "kept"));
+}
+
+#[test]
+fn a_connection_is_closed_with_a_reason_and_cut_when_it_stays() {
+    let mut world = World::new();
+    let mut client = world.connect();
+    let id = only_connection(&world).id;
+    assert!(world.broker.close_connection(id, "maintenance"));
+    let told = client.events().into_iter().any(|event| {
+        matches!(event, Event::Closing { reason, shutdown: false } if &*reason == "maintenance")
+    });
+    assert!(told);
+    world.pass(9_000);
+    assert!(!client.outbox.is_evicted());
+    world.pass(1_100);
+    assert!(client.outbox.is_evicted());
+    client.disconnect();
+    assert!(!world.broker.close_connection(id, "again"));
+}
+
+#[test]
+fn samples_are_taken_only_while_somebody_asks() {
+    let mut world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    let publish = |client: &mut Client, count: usize| {
+        (0..count).for_each(|_| client.publish("", "q", "a"));
+    };
+    publish(&mut client, 1);
+    world.broker.take_samples(world.now());
+    assert_eq!(details(&world, "q").recent, []);
+
+    world.broker.watch(world.now());
+    publish(&mut client, 10);
+    world.pass(5_000);
+    world.broker.take_samples(world.now());
+    let recent = details(&world, "q").recent;
+    let [first, second] = recent.as_slice() else { panic!("{recent:?}") };
+    assert_eq!(second.at_ms - first.at_ms, 5_000);
+    assert_eq!(second.activity.published - first.activity.published, 10);
+    assert_eq!((first.ready, second.ready), (1, 11));
+    let span = Span { age_ms: 60_000, step_ms: 5_000 };
+    assert_eq!(world.broker.totals(Some(span)).1.len(), 2);
+
+    world.pass(6 * 60 * 1000);
+    world.broker.take_samples(world.now());
+    assert_eq!(details(&world, "q").recent, []);
+    assert_eq!(world.broker.totals(Some(span)).1, Vec::<Sample>::new());
+}
+
+#[test]
+fn an_exclusive_consumer_is_named() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    assert_eq!(details(&world, "q").exclusive_consumer, None);
+    let consume = Consume { tag: "alone".to_owned(), exclusive: true, ..consume_of("q", 1, 0) };
+    client.ask(|request: RequestId| Command::Consume(Box::new(Consume { request, ..consume })));
+    assert_eq!(details(&world, "q").exclusive_consumer.as_deref(), Some("alone"));
+}

@@ -1,0 +1,338 @@
+//! A client of the broker that requests of HTTP share: commands go in by a plain call, and whoever
+//! waits for something takes the events out of the outbox, for itself and for the others.
+//!
+//! There is no task behind a client. The outbox wakes the request that looked last; when that one
+//! has what it waits for, or goes away, it wakes another.
+
+mod line;
+mod waiters;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use polymq_broker::BrokerHandle;
+use polymq_contract::{
+    Answer, Broker, CancelReason, Command, Consume, Delivery, DeliveryRange, Login, Outbox,
+    Outcome, Peer, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
+};
+use polymq_model::{ConsumerId, Message, RequestId, UserName, delay::Delay};
+
+use line::{Line, Waiting};
+use waiters::Waits;
+
+/// A client of the broker that has logged in.
+pub(crate) struct Client {
+    line: Line,
+    user: UserName,
+    impersonator: bool,
+}
+
+/// Why a client is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// For people.
+    pub(crate) reason: Box<str>,
+    /// The whole server goes away; what was begun is finished all the same.
+    pub(crate) shutdown: bool,
+}
+
+/// What came of one publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// It ended like this.
+    Ended(PublishOutcome),
+    /// It broke a rule.
+    Refused(Refusal),
+}
+
+/// One message to publish.
+pub(crate) struct Outgoing {
+    /// The message.
+    pub(crate) message: Message,
+    /// Route it later.
+    pub(crate) delay: Option<Delay>,
+    /// A delayed message that nobody would take now is not taken either.
+    pub(crate) mandatory: bool,
+}
+
+impl Client {
+    /// Logs in, and opens a virtual host if one is named.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn connect(
+        broker: &BrokerHandle,
+        peer: &Arc<Peer>,
+        login: Login,
+        vhost: Option<String>,
+        outbox_bytes_max: usize,
+    ) -> Result<Self, Refusal> {
+        let outbox = Arc::new(Outbox::new(outbox_bytes_max));
+        let line = Line::new(broker.connect("http", peer, &outbox)?, outbox);
+        let login = Box::new(login);
+        let answer = line.ask(|request| Command::Authenticate { request, login }).await?;
+        let Answer::Authenticated { user, impersonator, .. } = answer else {
+            return Err(Refusal::new(RefusalKind::LoginFailed, "the login takes several steps"));
+        };
+        if vhost.is_some() {
+            line.ask(|request| Command::OpenVhost { request, vhost }).await?;
+        }
+        Ok(Self { line, user, impersonator })
+    }
+
+    /// Who has logged in.
+    pub(crate) fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// The user may send in the name of others.
+    pub(crate) fn is_impersonator(&self) -> bool {
+        self.impersonator
+    }
+
+    /// Why the client ends, if it does.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        self.line.look(|side| side.ended.clone())
+    }
+
+    /// Why publishes wait, if they do.
+    pub(crate) fn blocked(&self) -> Option<Box<str>> {
+        self.line.look(|side| side.blocked.clone())
+    }
+
+    /// Gives an order that has an answer, and waits for it.
+    ///
+    /// Errors: those of the broker; kind `StoreFailed` when the connection ends before the answer.
+    pub(crate) async fn ask(
+        &self,
+        command: impl FnOnce(RequestId) -> Command,
+    ) -> Result<Answer, Refusal> {
+        self.line.ask(command).await
+    }
+
+    /// Parts from the broker at once. Deliveries that are not settled go back without counting as
+    /// failed.
+    pub(crate) fn end(&self, reason: &str) {
+        self.line.end(reason);
+    }
+
+    /// Settles deliveries.
+    pub(crate) fn settle(&self, settlements: impl IntoIterator<Item = Settlement>) {
+        self.line.order(|side| {
+            settlements.into_iter().for_each(|settlement| side.push(Command::Settle(settlement)));
+        });
+    }
+
+    /// Settles deliveries together and waits until the disk has it.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn settle_stored(&self, settlements: Vec<Settlement>) -> Result<(), Refusal> {
+        let commit = |request| {
+            Command::Commit(Box::new(Transaction { request, publishes: Vec::new(), settlements }))
+        };
+        self.ask(commit).await.map(|_| ())
+    }
+
+    /// Publishes messages, in order. Waits first while too much of this client is unconfirmed.
+    pub(crate) async fn publish(
+        &self,
+        messages: impl IntoIterator<Item = Outgoing>,
+    ) -> Confirms<'_> {
+        self.line.room().await;
+        let place = self.line.order(|side| {
+            let (publishes, place) = side.number(messages);
+            publishes.into_iter().for_each(|publish| side.push(Command::Publish(publish)));
+            place
+        });
+        Confirms(Waiting { line: &self.line, place })
+    }
+
+    /// Publishes messages together: all of them happen, or none does.
+    ///
+    /// Errors: those of the broker, for all of them.
+    pub(crate) async fn publish_together(
+        &self,
+        messages: impl IntoIterator<Item = Outgoing>,
+    ) -> Result<Vec<Published>, Refusal> {
+        self.line.room().await;
+        let (place, answer) = self.line.order(|side| {
+            let (publishes, place) = side.number(messages);
+            let answer = side.ask(|request| {
+                let settlements = Vec::new();
+                Command::Commit(Box::new(Transaction { request, publishes, settlements }))
+            });
+            (place, answer)
+        });
+        let confirms = Confirms(Waiting { line: &self.line, place });
+        self.line.answer(answer).await?;
+        // A transaction that one publish has stopped is answered as well.
+        match confirms.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(confirms.all().await),
+        }
+    }
+
+    /// Starts a consumer. `consume` makes the command of the numbers that it is given.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn consume(
+        self: &Arc<Self>,
+        consume: impl FnOnce(RequestId, ConsumerId) -> Consume,
+    ) -> Result<Deliveries, Refusal> {
+        let (mut deliveries, answer) = self.line.order(|side| {
+            let consumer = side.next_consumer();
+            let (arrived, reason) = (VecDeque::new(), None);
+            let place = side.waiters.insert(Waits::Consumer { consumer, arrived, reason });
+            let answer = side.ask(|request| Command::Consume(Box::new(consume(request, consumer))));
+            let client = Arc::clone(self);
+            (Deliveries { client, place, consumer, reply_name: None, is_open: true }, answer)
+        });
+        if let Answer::Consuming { reply_name } = self.line.answer(answer).await? {
+            deliveries.reply_name = reply_name;
+        }
+        Ok(deliveries)
+    }
+}
+
+/// The outcomes of publishes, to be waited for; whoever drops it does not want to know.
+pub(crate) struct Confirms<'a>(Waiting<'a>);
+
+impl Confirms<'_> {
+    /// All outcomes, in order.
+    pub(crate) async fn all(&self) -> Vec<Published> {
+        let all = self.0.wait(|waits| match waits {
+            Waits::Confirms { outcomes, open: 0, .. } => {
+                Some(outcomes.drain(..).flatten().collect())
+            }
+            _ => None,
+        });
+        match all.await {
+            Ok(all) => all,
+            Err(ended) => self.0.line.look(|side| {
+                let refusal = waiters::outcome_unknown(&ended);
+                let unknown = || Published::Refused(refusal.clone());
+                match side.waiters.get_mut(self.0.place) {
+                    Some(Waits::Confirms { outcomes, .. }) => {
+                        outcomes.drain(..).map(|told| told.unwrap_or_else(unknown)).collect()
+                    }
+                    _ => Vec::new(),
+                }
+            }),
+        }
+    }
+
+    /// The outcome of the first publish, if it is known already.
+    pub(crate) fn now(&self) -> Option<Published> {
+        self.0.line.look(|side| match side.waiters.get_mut(self.0.place) {
+            Some(Waits::Confirms { outcomes, .. }) => outcomes.first().cloned().flatten(),
+            _ => None,
+        })
+    }
+
+    /// The first refusal, if one is known already.
+    fn refusal(&self) -> Option<Refusal> {
+        self.0.line.look(|side| match side.waiters.get_mut(self.0.place) {
+            Some(Waits::Confirms { outcomes, .. }) => outcomes.iter().find_map(|told| match told {
+                Some(Published::Refused(refusal)) => Some(refusal.clone()),
+                _ => None,
+            }),
+            _ => None,
+        })
+    }
+}
+
+/// What a consumer is told next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A message.
+    Delivery(Box<Delivery>),
+    /// The consumer has ended by itself.
+    Cancelled(CancelReason),
+    /// The client has ended, or the server stops.
+    Ended(Ended),
+}
+
+/// The deliveries of a consumer. Dropping it stops the consumer and gives back what nobody took.
+pub(crate) struct Deliveries {
+    client: Arc<Client>,
+    place: usize,
+    consumer: ConsumerId,
+    reply_name: Option<String>,
+    is_open: bool,
+}
+
+impl Deliveries {
+    /// The consumer.
+    pub(crate) fn consumer(&self) -> ConsumerId {
+        self.consumer
+    }
+
+    /// Where answers are sent, for a consumer of answers.
+    pub(crate) fn reply_name(&self) -> Option<&str> {
+        self.reply_name.as_deref()
+    }
+
+    /// The client that consumes.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// What comes next.
+    pub(crate) async fn next(&mut self) -> Next {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What comes next, or `None` after `time`.
+    pub(crate) async fn next_within(&mut self, time: Duration) -> Option<Next> {
+        tokio::time::timeout(time, self.next()).await.ok()
+    }
+
+    /// As [`Deliveries::next`].
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let place = self.place;
+        let polled = self.client.line.poll(place, cx, &mut |side| {
+            let ended = side.ended.clone();
+            let Some(Waits::Consumer { arrived, reason, .. }) = side.waiters.get_mut(place) else {
+                return None;
+            };
+            match (arrived.pop_front(), reason, ended) {
+                (Some(delivery), _, _) => Some(Next::Delivery(Box::new(delivery))),
+                (None, Some(reason), _) => Some(Next::Cancelled(*reason)),
+                (None, None, Some(ended)) => Some(Next::Ended(ended)),
+                (None, None, None) => None,
+            }
+        });
+        polled.map(|told| told.unwrap_or_else(Next::Ended))
+    }
+
+    /// Stops the consumer, and returns what has come and was not taken. All that was taken stays
+    /// unsettled.
+    pub(crate) fn finish(&mut self) -> Vec<Delivery> {
+        if !std::mem::replace(&mut self.is_open, false) {
+            return Vec::new();
+        }
+        let consumer = self.consumer;
+        self.client.line.order(|side| {
+            let request = side.next_request();
+            side.push(Command::Cancel { request, consumer });
+        });
+        // Only now nothing more comes.
+        match self.client.line.leave(self.place) {
+            Some(Waits::Consumer { arrived, .. }) => arrived.into(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        let left = self.finish();
+        self.client.settle(left.into_iter().filter(|one| one.number > 0).map(|one| {
+            let range = DeliveryRange { first: one.number, last: one.number };
+            Settlement::new(one.consumer, range, Outcome::Returned)
+        }));
+    }
+}

@@ -1,0 +1,155 @@
+//! Health, metrics, and what every request has.
+
+use super::*;
+
+#[tokio::test]
+async fn readiness_follows_phase_and_alarms() {
+    let world = World::start(Audience::Loopback).await;
+    assert_eq!(world.get("/health/ready").await.0, 200);
+    assert_eq!(world.get("/health/live").await.0, 200);
+
+    world.phase.enter(Phase::Recovering);
+    let (status, body) = world.get("/health/startup").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("\"recovering\":0.42"), "{body}");
+    assert_eq!(world.get("/health/ready").await.0, 503);
+    assert_eq!(world.get("/health/live").await.0, 200);
+
+    world.phase.enter(Phase::Serving);
+    world.broker.set_alarm(Some("no space"));
+    let (status, body) = world.get("/health").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("no space"), "{body}");
+    world.broker.set_alarm(None);
+
+    world.phase.enter(Phase::Draining);
+    assert_eq!(world.get("/health/ready").await.0, 503);
+    assert_eq!(world.get("/health/startup").await.0, 200);
+}
+
+#[tokio::test]
+async fn metrics_are_text_that_prometheus_reads() {
+    let world = World::start(Audience::Everybody).await;
+    let (status, body) = world.get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in body.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(series.starts_with("polymq_"), "{line}");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    for name in [
+        "polymq_build_info{version=",
+        "polymq_messages_received_total{protocol=\"amqp\"} 0",
+        "polymq_messages_dropped_total{reason=\"unroutable\"} 0",
+        "polymq_queue_messages{state=\"ready\"} 0",
+        "polymq_store_live_messages 3",
+        "polymq_store_live_bytes 400",
+        "polymq_store_batch_bytes_total 0",
+        "polymq_watermark_reached{resource=\"memory\"} 0",
+        "polymq_watermark_reached{resource=\"disk\"} 1",
+        "polymq_store_sync_seconds_bucket{le=\"+Inf\"} 2",
+        "polymq_auth_attempts_total{protocol=\"mqtt\",result=\"failed\"} 0",
+    ] {
+        assert!(body.contains(name), "{name} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn each_metric_is_announced_once() {
+    let world = World::start(Audience::Everybody).await;
+    let (_, body) = world.get("/metrics").await;
+    let mut names: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[tokio::test]
+async fn front_page_says_what_this_is_and_unknown_paths_are_not_found() {
+    let world = World::start(Audience::Loopback).await;
+    let (status, body) = world.get("/").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("PolyMQ"), "{body}");
+    assert_eq!(world.get("/nothing").await.0, 404);
+    assert!(
+        world.send("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("405")
+    );
+}
+
+#[tokio::test]
+async fn oversized_head_is_refused() {
+    let world = World::start(Audience::Loopback).await;
+    let long = "a".repeat(17 * 1024);
+    let answer = world.send(&format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn connection_carries_many_requests_and_each_has_an_id() {
+    let world = World::start(Audience::Loopback).await;
+    let first = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n";
+    let second = "GET /api/v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = world.send(&format!("{first}{second}")).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    assert!(answers.contains("x-request-id: mine"), "{answers}");
+    assert!(answers.contains("HTTP/1.1 404"), "{answers}");
+    assert!(answers.contains("\"code\":\"path_not_found\""), "{answers}");
+    let (_, id) = answers.rsplit_once("\"request_id\":\"").unwrap();
+    assert!(answers.contains(&format!("x-request-id: {}", id.split('"').next().unwrap())));
+}
+
+#[tokio::test]
+async fn pages_of_other_hosts_are_refused_unless_listed() {
+    let world = World::start(Audience::Loopback).await;
+    let from = |method: &str, origin: &str| {
+        format!(
+            "{method} / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n\
+             Access-Control-Request-Method: POST\r\n\r\n"
+        )
+    };
+    let denied = world.send(&from("POST", "https://evil.example")).await;
+    assert!(denied.starts_with("HTTP/1.1 403") && denied.contains("origin_denied"), "{denied}");
+    let read = world.send(&from("GET", "https://evil.example")).await;
+    assert!(read.starts_with("HTTP/1.1 200") && !read.contains("access-control"), "{read}");
+    let listed = world.send(&from("OPTIONS", "https://app.example")).await;
+    assert!(listed.starts_with("HTTP/1.1 204"), "{listed}");
+    assert!(listed.contains("access-control-allow-origin: https://app.example"), "{listed}");
+    let same = world.send(&from("POST", "http://x")).await;
+    assert!(same.starts_with("HTTP/1.1 405"), "{same}");
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken() {
+    let world = World::start(Audience::Loopback).await;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).await.unwrap();
+    // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    tokio::time::timeout(Duration::from_secs(20), socket.read_exact(&mut head))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head[3], 4, "the server's SETTINGS come first");
+}
+
+#[tokio::test]
+async fn what_has_begun_is_finished_when_the_server_stops() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut idle = world.client("u").await;
+    idle.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"x").await;
+    let mut waiting = world.client("u").await;
+    waiting.ask("GET /health/live", &[], b"").await;
+    let path = "POST /api/v1/vhosts/~/queues/none/messages?reply=20s";
+    waiting.send(path, &[("Content-Type", "text/plain")], b"ping").await;
+    assert_eq!(waiting.read().await.status, 422);
+    world.phase.enter(Phase::Draining);
+    world.broker.announce_stop("the server stops");
+    world.http.shutdown(TIMEOUT).await;
+    assert_eq!(idle.line().await, "", "an idle connection is closed");
+    // Whoever watches still hears that the server stops.
+    assert_eq!(world.get("/health/ready").await.0, 503);
+    let (status, _) = world.get("/health/live").await;
+    assert_eq!(status, 200);
+}

@@ -1,0 +1,24 @@
+//! The API of PolyMQ: one file per subject, one line here per operation.
+
+mod documents;
+mod publish;
+mod receive;
+mod subscribe;
+
+use crate::api::Api;
+
+pub(crate) use subscribe::Readers;
+
+/// All operations.
+pub(crate) fn api() -> Api {
+    Api::new()
+        .route(&publish::TO_EXCHANGE, publish::to_exchange)
+        .route(&publish::TO_QUEUE, publish::to_queue)
+        .route(&publish::MANY, publish::many)
+        .route(&receive::RECEIVE, receive::receive)
+        .route(&receive::ACK, receive::ack)
+        .route(&receive::NACK, receive::nack)
+        .route(&receive::EXTEND, receive::extend)
+        .route(&receive::DELETE, receive::delete)
+        .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
+}

@@ -1,0 +1,459 @@
+//! Publishing: one message with its properties in headers, or many as JSON.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+};
+use polymq_contract::{Consume, PublishOutcome, Refusal, RefusalKind};
+use polymq_model::{
+    Body as MessageBody, Durability,
+    json_form::{BadField, IncomingMessage, JsonProperties, NewJsonMessage, Sender},
+};
+use serde_json::{Value, json};
+
+use super::documents::{self, Outcome, Outcomes};
+use crate::{
+    api::{Answer, Kind, Media, Method, Operation, Parameter},
+    call::Call,
+    client::{Client, Next, Outgoing, Published},
+    clock, events, json,
+    problem::Problem,
+    raw,
+    schema::Schema,
+};
+
+/// Messages of one call.
+const BATCH_MAX: usize = 1000;
+/// The longest time to wait for an answer.
+const REPLY_WAIT_MAX: Duration = Duration::from_secs(60);
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+const CONFIRM: Parameter = Parameter {
+    name: "confirm",
+    kind: Kind::Word(&["stored", "routed", "none"]),
+    about: "When to answer: `stored`, once the store has the message (usual for persistent ones); \
+            `routed`, once its queues have it; `none`, at once.",
+};
+const MANDATORY: Parameter = Parameter {
+    name: "mandatory",
+    kind: Kind::Flag,
+    about: "A message that no queue takes is answered with 422.",
+};
+const REPLY: Parameter = Parameter {
+    name: "reply",
+    kind: Kind::Time,
+    about: "Answer with the first message that is sent to the reply address, which is made for \
+            this; at most 60s.",
+};
+const ROUTING_KEY: Parameter = Parameter {
+    name: "routing_key",
+    kind: Kind::Text,
+    about: "The routing key in dot form; empty when it is left out.",
+};
+
+const ANSWERS: &[Answer] = &[
+    Answer {
+        status: 200,
+        about: "The message is as safe as asked for; with `reply`, the answer to it.",
+        media: &[Media::json(Outcome::schema)],
+    },
+    Answer { status: 202, about: "The message was taken (`confirm=none`).", media: &[] },
+];
+
+/// To an exchange.
+pub(super) static TO_EXCHANGE: Operation = Operation {
+    method: Method::Post,
+    path: "/vhosts/{vhost}/exchanges/{exchange}/messages",
+    id: "publishToExchange",
+    tag: "messages",
+    summary: "Publish a message to an exchange",
+    permission: "write on the exchange",
+    query: &[ROUTING_KEY, CONFIRM, MANDATORY, REPLY],
+    headers: documents::PROPERTY_HEADERS,
+    body: &[Media::bytes("*/*")],
+    answers: ANSWERS,
+};
+
+/// To a queue.
+pub(super) static TO_QUEUE: Operation = Operation {
+    method: Method::Post,
+    path: "/vhosts/{vhost}/queues/{queue}/messages",
+    id: "publishToQueue",
+    tag: "messages",
+    summary: "Publish a message to a queue",
+    permission: "write on the default exchange",
+    query: &[CONFIRM, MANDATORY, REPLY],
+    headers: documents::PROPERTY_HEADERS,
+    body: &[Media::bytes("*/*")],
+    answers: ANSWERS,
+};
+
+/// Many at once.
+pub(super) static MANY: Operation = Operation {
+    method: Method::Post,
+    path: "/vhosts/{vhost}/messages:publish",
+    id: "publishMany",
+    tag: "messages",
+    summary: "Publish up to 1,000 messages, each to its own place",
+    permission: "write on each exchange",
+    query: &[
+        CONFIRM,
+        Parameter {
+            name: "atomic",
+            kind: Kind::Flag,
+            about: "All messages are published, or none is.",
+        },
+    ],
+    headers: &[],
+    body: &[
+        Media::json(documents::messages_schema),
+        Media { content_type: "application/x-ndjson", schema: None },
+        Media { content_type: events::BATCH, schema: None },
+    ],
+    answers: &[
+        Answer {
+            status: 200,
+            about: "How each one ended, in order.",
+            media: &[Media::json(Outcomes::schema)],
+        },
+        Answer { status: 202, about: "The messages were taken (`confirm=none`).", media: &[] },
+    ],
+};
+
+/// How safe a message must be before its publisher is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirm {
+    Stored,
+    Routed,
+    None,
+}
+
+impl Confirm {
+    fn of(call: &Call) -> Self {
+        match call.query("confirm") {
+            Some("routed") => Self::Routed,
+            Some("none") => Self::None,
+            _ => Self::Stored,
+        }
+    }
+}
+
+pub(super) async fn to_exchange(call: Call) -> Result<Response<Body>, Problem> {
+    let exchange = call.exchange()?;
+    let key = call.query("routing_key").unwrap_or_default().to_owned();
+    publish(call, &exchange, &key).await
+}
+
+pub(super) async fn to_queue(call: Call) -> Result<Response<Body>, Problem> {
+    let queue = call.queue()?;
+    publish(call, "", queue.as_str()).await
+}
+
+async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<Body>, Problem> {
+    let client = call.client().await?;
+    may_publish(&call, &client)?;
+    if call.content_type().as_deref() == Some(events::BATCH) {
+        return event_batch(call, &client, (exchange, key)).await;
+    }
+    let properties = raw::properties(&call.headers)?;
+    let body = message_body(&mut call).await?;
+    if let Some(wait) = call.time("reply") {
+        return request(&call, &client, (exchange, key), properties, body, wait).await;
+    }
+    let id = properties.message_id.clone();
+    let outgoing = outgoing(&call, &client, (exchange, key), properties, MessageBody::Shared(body))
+        .map_err(problem_of)?;
+    let confirms = client.publish([outgoing]).await;
+    let object = if exchange.is_empty() { "queue" } else { "exchange" };
+    let confirm = Confirm::of(&call);
+    let told = match (confirms.now(), confirm) {
+        (Some(told), _) => told,
+        // Nobody has refused it, and somebody has it: only the store is still to say so.
+        (None, Confirm::Routed | Confirm::None) if client.blocked().is_none() => {
+            Published::Ended(PublishOutcome::Routed(Durability::Memory))
+        }
+        (None, _) => {
+            let mut all = confirms.all().await;
+            all.pop().unwrap_or(Published::Ended(PublishOutcome::Unrouted))
+        }
+    };
+    if call.flag("mandatory") && told == Published::Ended(PublishOutcome::Unrouted) {
+        let text = "no queue takes the message";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+    }
+    let word = outcome(&told, &client, object)?;
+    Ok(match confirm {
+        Confirm::None => status(StatusCode::ACCEPTED),
+        Confirm::Stored | Confirm::Routed => outcome_answer(word, id),
+    })
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// The answers of a publish that has no id are always the same few.
+fn outcome_answer(word: &'static str, id: Option<String>) -> Response<Body> {
+    let body = match (word, id) {
+        ("stored", None) => Body::from(r#"{"outcome":"stored","routed":true}"#),
+        ("routed", None) => Body::from(r#"{"outcome":"routed","routed":true}"#),
+        (word, id) => Body::from(told(word, id).to_string()),
+    };
+    json_answer(body)
+}
+
+fn told(word: &str, id: Option<String>) -> Value {
+    let mut told = json!({ "outcome": word, "routed": word != "unrouted" });
+    if let Some(id) = id {
+        told["id"] = json!(id);
+    }
+    told
+}
+
+pub(super) fn json_answer(body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Errors: publishers wait for memory or disk. Whoever has published before that is answered
+/// when it is over.
+fn may_publish(call: &Call, client: &Client) -> Result<(), Problem> {
+    let alarm = call.site.watched.broker.alarm().map(|alarm| alarm.to_string());
+    match alarm.or_else(|| client.blocked().map(String::from)) {
+        None => Ok(()),
+        Some(alarm) => Err(blocked(&alarm)),
+    }
+}
+
+fn blocked(alarm: &str) -> Problem {
+    let text = format!("publishers wait: {alarm}");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "publishers_blocked", text);
+    problem.with("alarm", alarm).retry()
+}
+
+async fn message_body(call: &mut Call) -> Result<bytes::Bytes, Problem> {
+    let max = call.site.settings.limits.message_bytes_max;
+    call.bytes(max).await.map_err(|problem| match problem.code() {
+        "body_too_large" => {
+            let text = format!("the message has more than {max} bytes");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Problem::new(status, "message_too_large", text).with("max", max)
+        }
+        _ => problem,
+    })
+}
+
+fn outgoing(
+    call: &Call,
+    client: &Client,
+    (exchange, key): (&str, &str),
+    properties: JsonProperties,
+    body: MessageBody<'_>,
+) -> Result<Outgoing, BadField> {
+    let user = client.user().as_str();
+    let sender = Sender { user, impersonator: client.is_impersonator() };
+    let new = NewJsonMessage { exchange, key, properties, body, sender };
+    let limits = &call.site.settings.limits;
+    let (message, delay) = new.build(clock::now().unix_ms, limits, &mut Vec::new())?;
+    Ok(Outgoing { message, delay, mandatory: call_is_mandatory(call) })
+}
+
+fn call_is_mandatory(call: &Call) -> bool {
+    call.has_query("mandatory") && call.flag("mandatory")
+}
+
+/// A field that cannot be what it is.
+pub(super) fn problem_of(bad: BadField) -> Problem {
+    match bad.is_too_large {
+        true => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", bad.text),
+        false => Problem::bad("bad_message", bad.text),
+    }
+    .at(bad.at)
+}
+
+/// The word for how a publish ended.
+///
+/// Errors: it was refused.
+fn outcome(told: &Published, client: &Client, object: &str) -> Result<&'static str, Problem> {
+    match told {
+        Published::Ended(PublishOutcome::Routed(Durability::Memory)) => Ok("routed"),
+        Published::Ended(PublishOutcome::Routed(_)) => Ok("stored"),
+        Published::Ended(PublishOutcome::Unrouted) => Ok("unrouted"),
+        Published::Ended(PublishOutcome::Refused(RefusalKind::Full)) => match client.blocked() {
+            Some(alarm) => Err(blocked(&alarm)),
+            None => {
+                let text = "a queue is full and refuses more";
+                Err(Problem::refused(&Refusal::new(RefusalKind::Full, text), object))
+            }
+        },
+        Published::Ended(PublishOutcome::Refused(kind)) => {
+            let text = match kind {
+                RefusalKind::StoreFailed => "the store did not say whether it has the message",
+                _ => "the message was refused",
+            };
+            Err(Problem::refused(&Refusal::new(*kind, text), object))
+        }
+        Published::Refused(refusal) => Err(Problem::refused(refusal, object)),
+    }
+}
+
+/// Publishes a request and answers with its answer.
+async fn request(
+    call: &Call,
+    client: &std::sync::Arc<Client>,
+    to: (&str, &str),
+    mut properties: JsonProperties,
+    body: bytes::Bytes,
+    wait: Duration,
+) -> Result<Response<Body>, Problem> {
+    if wait > REPLY_WAIT_MAX {
+        let text = "an answer is waited for 60s at most";
+        return Err(Problem::bad("out_of_range", text).at("reply"));
+    }
+    let consume = client.consume(|request, consumer| Consume {
+        request,
+        consumer,
+        queue: REPLY_TO.to_owned(),
+        no_ack: true,
+        exclusive: false,
+        prefetch: 0,
+        group: 0,
+        tag: String::new(),
+        arguments: Vec::new(),
+    });
+    let mut answers = consume.await.map_err(|refusal| Problem::refused(&refusal, "queue"))?;
+    let name = answers.reply_name().unwrap_or_default().to_owned();
+    properties.reply_to = Some(polymq_model::address::Address::Queue(name.clone()).to_text());
+    properties.correlation_id.get_or_insert(name);
+    let outgoing =
+        outgoing(call, client, to, properties, MessageBody::Shared(body)).map_err(problem_of)?;
+    let confirms = client.publish([outgoing]).await;
+    let told = confirms.all().await.pop();
+    let told = told.unwrap_or(Published::Ended(PublishOutcome::Unrouted));
+    if outcome(&told, client, "exchange")? == "unrouted" {
+        let text = "no queue takes the request, so nobody can answer it";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+    }
+    match answers.next_within(wait).await {
+        Some(Next::Delivery(delivery)) => {
+            Ok(raw::response(&delivery.message, clock::now().unix_ms))
+        }
+        Some(Next::Cancelled(_) | Next::Ended(_)) => {
+            let text = "the server stops; the request may be answered to nobody";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", text).retry())
+        }
+        None => {
+            let text = format!("no answer came within {} ms", wait.as_millis());
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_reply", text))
+        }
+    }
+}
+
+/// Publishes each event of a batch to the same place.
+async fn event_batch(
+    mut call: Call,
+    client: &Client,
+    to: (&str, &str),
+) -> Result<Response<Body>, Problem> {
+    let body = message_body(&mut call).await?;
+    let parts = events::split(&body)?;
+    check_count(parts.len())?;
+    let mut all = Vec::with_capacity(parts.len());
+    for (place, event) in parts.iter().enumerate() {
+        let content_type = Some(events::STRUCTURED.to_owned());
+        let properties = JsonProperties { content_type, ..JsonProperties::default() };
+        let body = MessageBody::Slice(event.get().as_bytes());
+        let made = outgoing(&call, client, to, properties, body);
+        all.push(made.map_err(|bad| problem_of(beside(place, bad)))?);
+    }
+    publish_all(&call, client, all, Vec::new()).await
+}
+
+fn beside(place: usize, bad: BadField) -> BadField {
+    BadField { at: format!("/{place}{}", bad.at), ..bad }
+}
+
+fn check_count(count: usize) -> Result<(), Problem> {
+    if count <= BATCH_MAX {
+        return Ok(());
+    }
+    let text = format!("there are {count} messages, {BATCH_MAX} are allowed");
+    Err(Problem::bad("out_of_range", text).with("max", BATCH_MAX))
+}
+
+pub(super) async fn many(mut call: Call) -> Result<Response<Body>, Problem> {
+    let client = call.client().await?;
+    may_publish(&call, &client)?;
+    let kind = call.content_type().unwrap_or_default();
+    let is_lines = ["application/x-ndjson", "application/jsonl"].contains(&kind.as_str());
+    if !is_lines {
+        call.expect_content_type(&["application/json", "application/x-ndjson"])?;
+    }
+    let body = message_body(&mut call).await?;
+    let messages: Vec<IncomingMessage> = match is_lines {
+        false => json::read(&body)?,
+        true => {
+            let lines =
+                body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            let read = |(place, line): (usize, &[u8])| {
+                json::read(line).map_err(|problem: Problem| problem.below(&format!("/{place}")))
+            };
+            lines.enumerate().map(read).collect::<Result<_, _>>()?
+        }
+    };
+    check_count(messages.len())?;
+    let mut all = Vec::with_capacity(messages.len());
+    let mut ids = Vec::with_capacity(messages.len());
+    for (place, message) in messages.into_iter().enumerate() {
+        let made = message.body().and_then(|body| {
+            let exchange = message.exchange.as_deref().unwrap_or_default();
+            let exchange = if exchange == "amq.default" { "" } else { exchange };
+            if exchange.len() > polymq_model::names::NAME_BYTES_MAX {
+                return Err(BadField::new("/exchange", "the name is too long"));
+            }
+            let to = (exchange, message.routing_key.as_deref().unwrap_or_default());
+            ids.push(message.properties.message_id.clone());
+            outgoing(&call, &client, to, message.properties, MessageBody::Shared(body.into()))
+        });
+        all.push(made.map_err(|bad| problem_of(beside(place, bad)))?);
+    }
+    publish_all(&call, &client, all, ids).await
+}
+
+/// Publishes messages and tells how each ended.
+async fn publish_all(
+    call: &Call,
+    client: &Client,
+    all: Vec<Outgoing>,
+    ids: Vec<Option<String>>,
+) -> Result<Response<Body>, Problem> {
+    let is_atomic = call.has_query("atomic") && call.flag("atomic");
+    let told = if is_atomic {
+        let published = client.publish_together(all).await;
+        published.map_err(|refusal| Problem::refused(&refusal, "exchange"))?
+    } else {
+        let confirms = client.publish(all).await;
+        if Confirm::of(call) == Confirm::None {
+            return Ok(status(StatusCode::ACCEPTED));
+        }
+        confirms.all().await
+    };
+    let mut ids = ids.into_iter();
+    let results: Vec<_> = told
+        .iter()
+        .map(|one| match outcome(one, client, "exchange") {
+            Ok(word) => self::told(word, ids.next().flatten()),
+            Err(problem) => {
+                ids.next();
+                json!({ "outcome": "refused", "routed": false, "error": problem.to_json() })
+            }
+        })
+        .collect();
+    Ok(json_answer(json!({ "results": results }).to_string()))
+}
