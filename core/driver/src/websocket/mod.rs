@@ -308,6 +308,10 @@ impl<S: Socket> Socket for WebSocket<S> {
         self.socket.watch()
     }
 
+    fn is_hung_up(&self) -> bool {
+        self.socket.is_hung_up()
+    }
+
     fn has_fault(&self) -> bool {
         self.fault.is_some()
     }
