@@ -76,6 +76,11 @@ impl Destinations {
         }
     }
 
+    /// The bindings that lead to a destination.
+    pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
+        self.0.get(&Self::name_of(destination)).into_iter().flatten().cloned().collect()
+    }
+
     /// Forgets a destination; returns the bindings that led to it.
     pub(crate) fn forget(&mut self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
         let mut bindings: Vec<_> =
