@@ -21,7 +21,7 @@ use crate::{
     definitions::{self, kind},
     login::Authenticator,
     mailbox::{DocumentKey, StoredDocument},
-    management::{AuditSink, Parameters},
+    management::{AuditSink, Audited, Parameters},
     queue::{Home, WindowBudget},
     statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
@@ -71,6 +71,7 @@ pub(crate) struct Core {
     pub(crate) bans: Bans,
     /// Where changes by administrators are written down.
     pub(crate) audit: OnceLock<AuditSink>,
+    pub(crate) audited: Audited,
     /// The time of the last tick, in ms since 1970.
     clock_ms: AtomicU64,
     /// Connections whose login ends, by that time in ms since 1970.
@@ -144,6 +145,7 @@ impl Core {
             tokens: Tokens::default(),
             bans: Bans::default(),
             audit: OnceLock::new(),
+            audited: Audited::default(),
             clock_ms: AtomicU64::new(0),
             ends: Mutex::default(),
             users: Arc::default(),

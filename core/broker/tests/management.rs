@@ -126,6 +126,7 @@ const OPERATIONS: &[(&str, Option<Role>, Call)] = &[
     }),
     ("own make_token", None, |_, m| m.make_token(&m.user().clone(), NewToken::default()).map(drop)),
     ("bans", Some(Role::Monitoring), |_, m| m.bans().map(drop)),
+    ("audited", Some(Role::Monitoring), |_, m| m.audited(0).map(drop)),
     ("put_ban", Some(Role::Administrator), |_, m| m.put_ban("b", ban()).map(drop)),
     ("remove_ban", Some(Role::Administrator), |world, m| {
         manager(world, "administrator").put_ban("b", ban()).unwrap();
@@ -296,7 +297,7 @@ fn changes_are_written_down_with_who_from_where_and_what_and_without_secrets() {
     let entries: Arc<Mutex<Vec<AuditEntry>>> = Arc::default();
     let audited = || {
         let (world, sink) = (World::new(), entries.clone());
-        world.broker.set_audit(Box::new(move |entry| sink.lock().unwrap().push(entry)));
+        world.broker.set_audit(Box::new(move |entry| sink.lock().unwrap().push(entry.clone())));
         world
     };
     for (name, _, call) in OPERATIONS {
@@ -344,6 +345,9 @@ fn changes_are_written_down_with_who_from_where_and_what_and_without_secrets() {
         assert!(actions.contains(action), "{action}");
     }
     assert!(!entries.iter().any(|entry| entry.user == "management"), "a refusal changes nothing");
+    let kept = boss.audited(1).unwrap();
+    assert_eq!(kept.last(), entries.last());
+    assert_eq!((kept[0].number, kept[0].at.as_str()), (2, "1970-01-01T00:16:40.000Z"));
 }
 
 #[test]

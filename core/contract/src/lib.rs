@@ -21,6 +21,7 @@ pub mod peer;
 pub mod protocol;
 pub mod refusal;
 pub mod subscription;
+pub mod web_message;
 
 pub use answer::{Answer, ListedBinding, ListedQueue, OpenedClientSession};
 pub use broadcast::Broadcast;
@@ -39,3 +40,4 @@ pub use peer::{ChannelBindings, Peer, TlsPeer, Transport};
 pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
 pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};
+pub use web_message::{MessageKind, MessageTooLong, WebMessage, WebMessages};

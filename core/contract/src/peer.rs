@@ -7,10 +7,10 @@ use polymq_model::{UserName, VhostName};
 /// How bytes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// A stream of bytes without boundaries: TCP, TLS, Unix socket.
+    /// A stream of bytes without boundaries: TCP, TLS, Unix socket, and WebSocket where the
+    /// protocol does not care for messages.
     Stream,
-    /// WebSocket messages; each frame of the protocol leaves as one message where the protocol asks
-    /// for that.
+    /// WebSocket messages with their boundaries, see [`crate::web_message`].
     Messages,
 }
 

@@ -9,14 +9,13 @@ use std::{
     time::Instant,
 };
 
-use tokio::io::AsyncRead;
-
-use polymq_contract::{Outbox, Peer, Protocol, Recognised};
+use polymq_contract::{Outbox, Output, Peer, Protocol, Recognised};
 
 use crate::{
     clock,
     ending::Ending,
     gate::Ticket,
+    incoming::Guest,
     input::Input,
     link::{Link, Parts, Step},
     parting::part,
@@ -73,6 +72,15 @@ impl Arrival {
         .await
     }
 
+    /// Counts and logs an arrival that came to nothing, and says so to a peer that can hear it.
+    async fn refuse<S: Socket>(&self, mut socket: S, ending: &Ending) {
+        self.fail(ending);
+        let gate = &self.ticket.gate;
+        if socket.parts(ending, gate.is_draining()) {
+            part(socket, Output::default(), gate).await;
+        }
+    }
+
     /// Waits for the first bytes, finds out who speaks, and serves the connection to its end.
     ///
     /// Clients speak first in every protocol, so a connection that is silent has no session yet
@@ -80,7 +88,7 @@ impl Arrival {
     pub(crate) async fn serve<S>(
         mut self,
         mut socket: S,
-        protocols: &[Arc<dyn Protocol>],
+        speakers: &Speakers,
         peer: Peer,
         start_tls: Option<Arc<Tls>>,
     ) where
@@ -88,16 +96,24 @@ impl Arrival {
     {
         let gate = Arc::clone(&self.ticket.gate);
         let mut input = Input::default();
-        let mut detection = Detection { protocols, bytes_max: gate.limits.login_frame_bytes_max };
+        let mut detection = Detection { speakers, bytes_max: gate.limits.login_frame_bytes_max };
         let found = self
             .bounded(poll_fn(|cx| detection.poll(&mut socket, &mut input, cx)))
             .await
             .unwrap_or_else(Err);
-        let protocol = match found {
-            Ok(protocol) => protocol,
-            Err(ending) => return self.fail(&ending),
-        };
-        self.run(socket, input, protocol, (peer, start_tls)).await;
+        match found {
+            Ok(Speaker::Protocol(protocol)) => {
+                self.run(socket, input, protocol, (peer, start_tls)).await;
+            }
+            Ok(Speaker::Guest(guest)) => {
+                let first = input.bytes().split().freeze();
+                match socket.into_incoming(first) {
+                    Some(incoming) => guest.serve(incoming, peer),
+                    None => self.fail(&Ending::Unrecognised),
+                }
+            }
+            Err(ending) => self.refuse(socket, &ending).await,
+        }
     }
 
     /// Serves a connection that we have opened, whose session speaks first.
@@ -124,7 +140,7 @@ impl Arrival {
         let gate = Arc::clone(&self.ticket.gate);
         let mut link = match self.link(socket, input, protocol, (peer, start_tls)) {
             Ok(link) => link,
-            Err(ending) => return self.fail(&ending),
+            Err((socket, ending)) => return self.refuse(socket, &ending).await,
         };
         let ending = loop {
             match poll_fn(|cx| link.poll(cx)).await {
@@ -135,10 +151,10 @@ impl Arrival {
         gate.counters.ended(&ending);
         tracing::debug!(cause = ending.word(), protocol = protocol.name(), "a connection ended");
         let (socket, out) = link.end(&ending);
-        if matches!(ending, Ending::Session(_))
-            && let Some(socket) = socket
-        {
-            part(socket, out, &gate).await;
+        let Some(mut socket) = socket else { return };
+        if socket.parts(&ending, gate.is_draining()) {
+            let is_whole = matches!(ending, Ending::Session(_));
+            part(socket, if is_whole { out } else { Output::default() }, &gate).await;
         }
     }
 
@@ -148,7 +164,7 @@ impl Arrival {
         input: Input,
         protocol: &Arc<dyn Protocol>,
         (peer, start_tls): (Peer, Option<Arc<Tls>>),
-    ) -> Result<Link<S>, Ending>
+    ) -> Result<Link<S>, (S, Ending)>
     where
         S: Socket + Send + 'static,
     {
@@ -169,9 +185,9 @@ impl Arrival {
                 if said::is_due(&SAID) {
                     tracing::warn!(event = "connection_refused", %refusal);
                 }
-                return Err(Ending::Refused);
+                return Err((socket, Ending::Refused));
             }
-            Err(_) => return Err(Ending::Panic),
+            Err(_) => return Err((socket, Ending::Panic)),
         };
         Ok(Link::new(Parts {
             socket,
@@ -188,19 +204,32 @@ impl Arrival {
     }
 }
 
+/// Who may speak on a port.
+#[derive(Clone, Default)]
+pub(crate) struct Speakers {
+    /// Earlier ones are asked first.
+    pub(crate) protocols: Vec<Arc<dyn Protocol>>,
+    pub(crate) guest: Option<Arc<dyn Guest>>,
+}
+
+enum Speaker<'a> {
+    Protocol(&'a Arc<dyn Protocol>),
+    Guest(&'a Arc<dyn Guest>),
+}
+
 /// Reads the first bytes until it is clear who speaks.
 struct Detection<'a> {
-    protocols: &'a [Arc<dyn Protocol>],
+    speakers: &'a Speakers,
     bytes_max: usize,
 }
 
 impl<'a> Detection<'a> {
-    fn poll<S: AsyncRead + Unpin>(
+    fn poll<S: Socket>(
         &mut self,
         socket: &mut S,
         input: &mut Input,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<&'a Arc<dyn Protocol>, Ending>> {
+    ) -> Poll<Result<Speaker<'a>, Ending>> {
         loop {
             let bytes_max = self.bytes_max.saturating_sub(input.bytes().len());
             if bytes_max == 0 {
@@ -208,6 +237,7 @@ impl<'a> Detection<'a> {
             }
             match input.poll_read(socket, bytes_max, cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) if socket.has_fault() => return Poll::Ready(Err(Ending::Fault)),
                 Poll::Ready(_) => return Poll::Ready(Err(Ending::PeerGone)),
                 Poll::Pending => {
                     input.rest();
@@ -221,15 +251,21 @@ impl<'a> Detection<'a> {
     }
 
     /// `None` while it is unclear; the inner `None` when nobody knows these bytes.
-    fn find(&self, first: &[u8]) -> Option<Option<&'a Arc<dyn Protocol>>> {
-        // The only protocol of a port tells a stranger itself what is wrong.
-        if let [only] = self.protocols {
-            return Some(Some(only));
+    fn find(&self, first: &[u8]) -> Option<Option<Speaker<'a>>> {
+        let speakers = self.speakers;
+        match (&speakers.protocols[..], &speakers.guest) {
+            // Who is alone on a port tells a stranger itself what is wrong.
+            ([only], None) => return Some(Some(Speaker::Protocol(only))),
+            ([], Some(only)) => return Some(Some(Speaker::Guest(only))),
+            _ => {}
         }
+        let protocols =
+            speakers.protocols.iter().map(|p| (p.recognise(first), Speaker::Protocol(p)));
+        let guest = speakers.guest.iter().map(|g| (g.recognise(first), Speaker::Guest(g)));
         let mut is_unsure = false;
-        for protocol in self.protocols {
-            match protocol.recognise(first) {
-                Recognised::Yes => return Some(Some(protocol)),
+        for (recognised, speaker) in protocols.chain(guest) {
+            match recognised {
+                Recognised::Yes => return Some(Some(speaker)),
                 Recognised::Unsure => is_unsure = true,
                 Recognised::No => {}
             }

@@ -7,23 +7,26 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use polymq_contract::{Broker, Peer, Protocol};
+use polymq_contract::{Broker, Peer, Protocol, Transport};
 use polymq_model::Limits;
 
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, Speakers},
     counters::DriverCounters,
     gate::Gate,
+    incoming::Incoming,
     listener::Listener,
     outgoing::{self, Outgoing},
     socket::Adopted,
+    websocket::{Form, WebSocket},
 };
 
 /// How long connections that were told to go may take to notice, after the time for draining is
 /// over.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves listeners until [`Driver::shutdown`]. Dropping it stops nothing.
+/// Serves listeners until [`Driver::shutdown`]. Cloning shares it; dropping it stops nothing.
+#[derive(Clone)]
 pub struct Driver {
     gate: Arc<Gate>,
 }
@@ -66,7 +69,34 @@ impl Driver {
             return;
         };
         tokio::spawn(async move {
-            Arrival::new(ticket).serve(Adopted(socket), &protocols, peer, None).await
+            let speakers = Speakers { protocols, guest: None };
+            Arrival::new(ticket).serve(Adopted(socket), &speakers, peer, None).await
+        });
+    }
+
+    /// Serves a connection that was upgraded to WebSocket (RFC 6455) and carries `protocol` from
+    /// now on. It counts like any other; when there are too many, or the driver stops, it is
+    /// dropped.
+    ///
+    /// Sets `Peer::transport`.
+    pub fn adopt_web_socket(
+        &self,
+        incoming: Incoming,
+        form: Form,
+        protocol: Arc<dyn Protocol>,
+        mut peer: Peer,
+    ) {
+        let Some(ticket) = self.gate.enter() else {
+            return;
+        };
+        peer.transport = match form.keeps_frames() {
+            true => Transport::Messages,
+            false => Transport::Stream,
+        };
+        tokio::spawn(async move {
+            let socket = WebSocket::new(incoming, form, &ticket.gate.limits);
+            let speakers = Speakers { protocols: vec![protocol], guest: None };
+            Arrival::new(ticket).serve(socket, &speakers, peer, None).await
         });
     }
 

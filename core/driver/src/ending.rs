@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Refused,
     /// The socket belongs to another session of the same client.
     HandedOver,
+    /// The peer has broken the rules of its transport.
+    Fault,
     /// The server stops.
     Shutdown,
     /// A session, or the broker on its behalf, panicked.
@@ -31,7 +33,7 @@ pub(crate) enum Ending {
 
 impl Ending {
     /// The words of metrics and logs, by index.
-    pub(crate) const WORDS: [&'static str; 11] = [
+    pub(crate) const WORDS: [&'static str; 12] = [
         "session",
         "peer_gone",
         "login_timeout",
@@ -43,6 +45,7 @@ impl Ending {
         "panic",
         "evicted",
         "handed_over",
+        "transport_fault",
     ];
 
     pub(crate) fn index(&self) -> usize {
@@ -58,6 +61,7 @@ impl Ending {
             Self::Panic => 8,
             Self::Evicted => 9,
             Self::HandedOver => 10,
+            Self::Fault => 11,
         }
     }
 
@@ -73,7 +77,9 @@ impl Ending {
             | Self::Unrecognised
             | Self::Refused
             | Self::HandedOver => DisconnectCause::Session,
-            Self::PeerGone | Self::Evicted | Self::Handshake => DisconnectCause::PeerGone,
+            Self::PeerGone | Self::Evicted | Self::Handshake | Self::Fault => {
+                DisconnectCause::PeerGone
+            }
             Self::LoginTimeout => DisconnectCause::Timeout,
             Self::Shutdown => DisconnectCause::Shutdown,
             Self::Panic => DisconnectCause::Panic,

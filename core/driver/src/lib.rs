@@ -1,5 +1,5 @@
-//! The only crate that owns sockets: listeners, TLS, detection of protocols, and the connection
-//! loop.
+//! The only crate that owns sockets: listeners, TLS, WebSocket frames, detection of protocols, and
+//! the connection loop.
 //!
 //! [`Listener::bind`] takes a port, [`Driver::start`] serves it. Each connection is one task that
 //! moves bytes between its socket and its `ProtocolSession`, and commands and events between the
@@ -16,6 +16,7 @@ mod driver;
 mod ending;
 mod gate;
 mod heirs;
+mod incoming;
 mod input;
 mod link;
 mod listener;
@@ -27,11 +28,14 @@ mod said;
 mod socket;
 mod timer;
 mod tls;
+mod websocket;
 mod wire;
 
 pub use certificate::CertificateField;
 pub use counters::{CounterValues, DriverCounters};
 pub use driver::Driver;
+pub use incoming::{Guest, Incoming};
 pub use listener::{Bind, Listener, ListenerError, ListenerSpec};
 pub use outgoing::Outgoing;
 pub use tls::{ClientCertificates, Tls, TlsError, server_config};
+pub use websocket::Form;

@@ -286,6 +286,7 @@ impl<S: Socket + Send + 'static> Link<S> {
                 self.unread = if was_full { self.unread.saturating_add(answer) } else { 0 };
                 Continue(true)
             }
+            Poll::Ready(_) if socket.has_fault() => Break(Ending::Fault),
             Poll::Ready(_) => Break(Ending::PeerGone),
             Poll::Pending => Continue(false),
         }

@@ -1,7 +1,9 @@
 //! Listeners: a port or a Unix socket, the protocols spoken there, and the loop that accepts.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
@@ -10,14 +12,19 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::{
+    io::ReadBuf,
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+};
 
 use polymq_contract::{Peer, Protocol, Transport};
 use polymq_model::VhostName;
 
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, Speakers},
+    ending::Ending,
     gate::{Gate, Ticket},
+    incoming::Guest,
     socket::Direct,
     tls::Tls,
     wire::Wire,
@@ -27,6 +34,10 @@ use crate::{
 const BACKLOG: i32 = 4096;
 /// Pause after the system refused to accept, as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The first byte of every TLS connection, and of no protocol in clear text (RFC 8446, section
+/// 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// What a listener serves, and where.
 #[derive(Clone)]
@@ -38,6 +49,9 @@ pub struct ListenerSpec {
     pub protocols: Vec<Arc<dyn Protocol>>,
     /// Where.
     pub bind: Bind,
+    /// A port for everybody: it is shared with [`Listener::with_guest`], and with `tls` clients may
+    /// speak TLS or clear text, which their first byte tells.
+    pub is_shared: bool,
     /// Set to speak TLS from the first byte.
     pub tls: Option<Arc<Tls>>,
     /// Set to let clients of a protocol that can do so switch to TLS.
@@ -80,8 +94,15 @@ pub struct ListenerError {
 /// A listener that holds its address; connections wait in the system's backlog until it is served.
 pub struct Listener {
     spec: ListenerSpec,
+    guest: Option<Arc<dyn Guest>>,
     socket: BoundSocket,
     bound: Bind,
+}
+
+/// A listener while it is served.
+struct Served {
+    spec: ListenerSpec,
+    speakers: Speakers,
 }
 
 enum BoundSocket {
@@ -97,9 +118,15 @@ impl Listener {
             Bind::Unix(path) => bind_unix(path),
         };
         match bound {
-            Ok((socket, bound)) => Ok(Self { spec, socket, bound }),
+            Ok((socket, bound)) => Ok(Self { spec, guest: None, socket, bound }),
             Err(error) => Err(ListenerError { name: spec.name, bind: spec.bind, error }),
         }
+    }
+
+    /// The same, with somebody who serves connections that no session does, if the port is shared.
+    pub fn with_guest(mut self, guest: Arc<dyn Guest>) -> Self {
+        self.guest = self.spec.is_shared.then_some(guest);
+        self
     }
 
     /// Where it listens, with the port that the system chose.
@@ -117,18 +144,19 @@ impl Listener {
 
     pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<()> {
         let gate = Arc::clone(gate);
-        let spec = Arc::new(self.spec);
+        let speakers = Speakers { protocols: self.spec.protocols.clone(), guest: self.guest };
+        let served = Arc::new(Served { spec: self.spec, speakers });
         let accepting = Arc::clone(&gate);
         let task = match self.socket {
             BoundSocket::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { accept_tcp(&socket, &spec, &gate).await })
+                tokio::spawn(async move { accept_tcp(&socket, &served, &gate).await })
             }
             BoundSocket::Unix(socket) => {
                 let socket = UnixListener::from_std(socket)?;
                 tokio::spawn(async move {
-                    accept_unix(&socket, &spec, &gate).await;
-                    if let Bind::Unix(path) = &spec.bind {
+                    accept_unix(&socket, &served, &gate).await;
+                    if let Bind::Unix(path) = &served.spec.bind {
                         let _ = std::fs::remove_file(path);
                     }
                 })
@@ -167,7 +195,8 @@ fn bind_unix(path: &Path) -> io::Result<(BoundSocket, Bind)> {
     Ok((BoundSocket::Unix(socket.into()), Bind::Unix(path.to_owned())))
 }
 
-async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+async fn accept_tcp(listener: &TcpListener, served: &Arc<Served>, gate: &Arc<Gate>) {
+    let spec = &served.spec;
     while let Some((socket, address)) = next(gate, || listener.accept()).await {
         let Some(ticket) = gate.enter() else {
             continue;
@@ -180,26 +209,23 @@ async fn accept_tcp(listener: &TcpListener, spec: &Arc<ListenerSpec>, gate: &Arc
             local: socket.local_addr().ok(),
             is_loopback: address.ip().to_canonical().is_loopback(),
             tls: None,
-            offers_tls: spec.start_tls.is_some() && spec.tls.is_none(),
+            offers_tls: false,
             account: None,
             transport: Transport::Stream,
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
         };
-        let spec = Arc::clone(spec);
+        let arrival = Arrival::new(ticket);
         if spec.tls.is_some() {
-            tokio::spawn(serve_tls(ticket, socket, spec, peer));
+            tokio::spawn(serve_tls(arrival, socket, Arc::clone(served), peer));
         } else {
-            tokio::spawn(async move {
-                let socket = Wire::Plain(Direct::Watched(socket));
-                let start_tls = spec.start_tls.clone();
-                Arrival::new(ticket).serve(socket, &spec.protocols, peer, start_tls).await;
-            });
+            tokio::spawn(serve_clear(arrival, socket, Arc::clone(served), peer));
         }
     }
 }
 
-async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &Arc<Gate>) {
+async fn accept_unix(listener: &UnixListener, served: &Arc<Served>, gate: &Arc<Gate>) {
+    let spec = &served.spec;
     while let Some((socket, _)) = next(gate, || listener.accept()).await {
         let Some(ticket) = gate.enter() else {
             continue;
@@ -215,7 +241,7 @@ async fn accept_unix(listener: &UnixListener, spec: &Arc<ListenerSpec>, gate: &A
             listener: Arc::clone(&spec.name),
             vhost: spec.vhost.clone(),
         };
-        tokio::spawn(serve_unix(ticket, socket, Arc::clone(spec), peer));
+        tokio::spawn(serve_unix(ticket, socket, Arc::clone(served), peer));
     }
 }
 
@@ -256,15 +282,35 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_unix(ticket: Ticket, socket: UnixStream, spec: Arc<ListenerSpec>, peer: Peer) {
-    Arrival::new(ticket).serve(Direct::Watched(socket), &spec.protocols, peer, None).await;
+async fn serve_unix(ticket: Ticket, socket: UnixStream, served: Arc<Served>, peer: Peer) {
+    Arrival::new(ticket).serve(Direct::Watched(socket), &served.speakers, peer, None).await;
 }
 
-async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, mut peer: Peer) {
-    let Some(tls) = &spec.tls else {
+async fn serve_clear(arrival: Arrival, socket: TcpStream, served: Arc<Served>, mut peer: Peer) {
+    let spec = &served.spec;
+    let start_tls = spec.start_tls.clone().or_else(|| spec.tls.clone());
+    peer.offers_tls = start_tls.is_some();
+    let socket = Wire::Plain(Direct::Watched(socket));
+    arrival.serve(socket, &served.speakers, peer, start_tls).await;
+}
+
+async fn serve_tls(mut arrival: Arrival, socket: TcpStream, served: Arc<Served>, mut peer: Peer) {
+    let Some(tls) = &served.spec.tls else {
         return;
     };
-    let mut arrival = Arrival::new(ticket);
+    if served.spec.is_shared {
+        let mut first = [0];
+        let mut first = ReadBuf::new(&mut first);
+        let peeked = arrival.bounded(poll_fn(|cx| socket.poll_peek(cx, &mut first))).await;
+        match peeked {
+            Ok(Ok(count)) if count > 0 => {}
+            Ok(_) => return arrival.fail(&Ending::PeerGone),
+            Err(ending) => return arrival.fail(&ending),
+        }
+        if first.filled() != [TLS_HANDSHAKE] {
+            return serve_clear(arrival, socket, served, peer).await;
+        }
+    }
     let permit_of = Arc::clone(&arrival.ticket.gate);
     let handshake = Box::pin(async {
         let _permit = permit_of.handshakes.acquire().await;
@@ -274,7 +320,7 @@ async fn serve_tls(ticket: Ticket, socket: TcpStream, spec: Arc<ListenerSpec>, m
         Ok(Ok((socket, facts))) => {
             peer.tls = Some(Arc::new(facts));
             let socket = Wire::Tls(Box::new(socket));
-            arrival.serve(socket, &spec.protocols, peer, None).await;
+            arrival.serve(socket, &served.speakers, peer, None).await;
         }
         Ok(Err(ending)) | Err(ending) => arrival.fail(&ending),
     }

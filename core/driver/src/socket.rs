@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -22,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use polymq_contract::TlsPeer;
 
-use crate::{ending::Ending, tls::Tls};
+use crate::{ending::Ending, incoming::Incoming, tls::Tls};
 
 /// The most bytes of one read while the socket is not watched.
 const READ_BYTES: usize = 64 * 1024;
@@ -48,6 +49,27 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
         Self: Sized,
     {
         let _ = tls;
+        None
+    }
+
+    /// True when the peer has broken the rules of the transport, so that no session may go on.
+    fn has_fault(&self) -> bool {
+        false
+    }
+
+    /// Prepares for the end. True when the peer is to see last bytes, and is waited for to take
+    /// them.
+    fn parts(&mut self, ending: &Ending, is_stopping: bool) -> bool {
+        let _ = is_stopping;
+        matches!(ending, Ending::Session(_))
+    }
+
+    /// Itself with what was read from it, for somebody else to serve; `None` when that cannot be.
+    fn into_incoming(self, first: Bytes) -> Option<Incoming>
+    where
+        Self: Sized,
+    {
+        let _ = first;
         None
     }
 }
@@ -191,7 +213,11 @@ impl<S: Stream> AsyncWrite for Direct<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         while let Self::Unwatched(plain) = &mut *self {
-            match plain.write_vectored(bufs) {
+            let written = match bufs {
+                [whole] => plain.write(whole),
+                parts => plain.write_vectored(parts),
+            };
+            match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Only a watched socket says when there is room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -200,7 +226,11 @@ impl<S: Stream> AsyncWrite for Direct<S> {
                 done => return Poll::Ready(done),
             }
         }
-        Pin::new(self.watched()?).poll_write_vectored(cx, bufs)
+        // What is in one piece takes the shorter way through the system.
+        match bufs {
+            [whole] => Pin::new(self.watched()?).poll_write(cx, whole),
+            parts => Pin::new(self.watched()?).poll_write_vectored(cx, parts),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,4 +1,4 @@
-//! A TCP connection, with or without TLS: one type, so that it can become encrypted on the way and
+//! A connection, with or without TLS: one type, so that it can become encrypted on the way and
 //! move from one session to another.
 
 use std::{
@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -15,23 +16,32 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
+    incoming::Incoming,
     socket::{Direct, Handshake, Socket},
     tls::Tls,
 };
 
-/// A TCP connection.
+/// A connection.
 pub(crate) enum Wire {
     /// In clear text.
     Plain(Direct<TcpStream>),
     /// Encrypted.
     Tls(Box<TlsStream<Direct<TcpStream>>>),
+    /// What somebody else has brought, who watches it.
+    Other(Box<dyn Stream>),
 }
+
+/// A stream of any kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Socket for Wire {
     fn unwatch(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.unwatch(),
             Self::Tls(socket) => socket.unwatch(),
+            Self::Other(_) => Ok(()),
         }
     }
 
@@ -39,6 +49,7 @@ impl Socket for Wire {
         match self {
             Self::Plain(socket) => socket.watch(),
             Self::Tls(socket) => socket.watch(),
+            Self::Other(_) => Ok(false),
         }
     }
 
@@ -52,6 +63,10 @@ impl Socket for Wire {
             Ok((Self::Tls(Box::new(stream)), facts))
         }))
     }
+
+    fn into_incoming(self, first: Bytes) -> Option<Incoming> {
+        Some(Incoming::new(self, first))
+    }
 }
 
 impl AsyncRead for Wire {
@@ -63,6 +78,7 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Other(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -76,6 +92,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Other(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -87,6 +104,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Self::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Other(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -94,6 +112,7 @@ impl AsyncWrite for Wire {
         match self {
             Self::Plain(socket) => socket.is_write_vectored(),
             Self::Tls(socket) => socket.is_write_vectored(),
+            Self::Other(socket) => socket.is_write_vectored(),
         }
     }
 
@@ -101,6 +120,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Other(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -108,6 +128,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Other(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct Limits {
     pub session_messages_max: u64,
     /// How long a publish of MQTT 3 that found no room is held before its connection closes.
     pub refused_publish_wait: Duration,
+    /// Silence after which a WebSocket client is sent a ping; after as much again it is lost.
+    pub web_socket_silence: Duration,
 }
 
 impl Default for Limits {
@@ -123,6 +125,7 @@ impl Default for Limits {
             destinations_max: 10_000,
             session_messages_max: 0,
             refused_publish_wait: Duration::from_secs(30),
+            web_socket_silence: Duration::from_secs(30),
         }
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn ready(listeners: &[Bound], data: &str, is_dev: bool, took: Duratio
             EndpointProtocol::Amqp
             | EndpointProtocol::Mqtt
             | EndpointProtocol::Stomp
-            | EndpointProtocol::Xmpp => {
+            | EndpointProtocol::Xmpp
+            | EndpointProtocol::Auto => {
                 format!("{address}{}", if *has_tls { "  TLS" } else { "" })
             }
         };

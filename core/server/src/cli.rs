@@ -9,7 +9,7 @@ use crate::config::{
     value::{Backend, Raw, Setting},
 };
 
-/// A message broker: AMQP 0-9-1 and MQTT through one core.
+/// A message broker for clients that speak different protocols, and its command line.
 #[derive(Debug, Parser)]
 #[command(name = "polymq", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     /// Look at the store, check it, move what it holds. The broker must not run.
     #[command(subcommand)]
     Storage(StorageCommand),
+    #[command(flatten)]
+    Client(polymq_cli::Command),
 }
 
 /// What to do with the store.
@@ -204,9 +206,7 @@ mod tests {
         let all = ["polymq", "server"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Server(args) => args,
-            Command::Check(_) | Command::Config(_) | Command::Storage(_) => {
-                unreachable!("the command is `server`")
-            }
+            _ => unreachable!("the command is `server`"),
         }
     }
 

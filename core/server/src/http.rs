@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
 use polymq_driver::Driver;
-use polymq_http::{OpenPort, SharedPhase, Watched};
+use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
 use crate::{
-    alarm::Alarms,
+    alarm::Marks,
     banner::Bound,
     config::Config,
     facts,
@@ -20,20 +20,17 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    mode: Mode,
+    mode: &Mode,
     (broker, driver): (&BrokerHandle, &Driver),
     store: &Arc<dyn Store>,
-    (alarms, phase): (&Alarms, &Arc<SharedPhase>),
+    (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
     bound: &[Bound],
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
         committer: Arc::clone(broker.committer()),
         data_dir: store::disk(config),
-        memory_high_bytes: alarms.memory_high_bytes(),
-        disk_low_bytes: config.disk_free.low.0,
-        disk_resume_bytes: config.disk_free.resume.0,
-        reached: alarms.reached(),
+        marks: Arc::clone(marks),
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
@@ -53,12 +50,17 @@ fn open_port(bound: &Bound) -> OpenPort {
 }
 
 /// Settings of the HTTP server.
-pub(crate) fn settings(config: &Config, limits: Arc<Limits>) -> polymq_http::Settings {
+pub(crate) fn settings(
+    config: &Config,
+    limits: Arc<Limits>,
+    web_sockets: WebSockets,
+) -> polymq_http::Settings {
     polymq_http::Settings {
         path_prefix: config.http.path_prefix.clone(),
         cors_origins: config.http.cors_origins.clone(),
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
         limits,
         entropy: Arc::new(server::fill_with_randomness),
+        web_sockets: Some(web_sockets),
     }
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod alarm;
+mod audit;
 mod auth;
 mod banner;
 mod cli;
@@ -17,9 +18,13 @@ mod http;
 mod limits;
 mod log_lines;
 mod logging;
+mod ports;
 mod process;
 mod protocols;
+mod reload;
 mod server;
+mod service;
+mod signals;
 mod slow_store;
 mod storage;
 mod store;
@@ -28,11 +33,11 @@ mod xmpp;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
-    config::{Config, Loaded},
+    config::Config,
 };
 
 #[global_allocator]
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Client(command) => Ok(polymq_cli::run(command, &mut Cli::command())),
     };
     logging::flush();
     result.unwrap_or_else(|error| {
@@ -61,19 +67,21 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
-    let Loaded { config, warnings, .. } = Config::load(&args.sources())?;
-    logging::start(&config.logging)?;
-    for warning in &warnings {
+    let sources = args.sources();
+    let loaded = Config::load(&sources)?;
+    logging::start(&loaded.config.logging)?;
+    for warning in &loaded.warnings {
         tracing::warn!(event = "configuration_warning", "{warning}");
     }
     data_dir::make_files_private();
     let mode = server::Mode {
+        sources,
         is_dev: args.dev,
         print_ports: args.print_ports,
         is_standby: args.standby,
         started,
     };
-    server::run(&config, mode)
+    server::run(&loaded, mode)
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {

@@ -67,3 +67,10 @@ mod tests {
         assert!(disk_free_bytes(Path::new("/no/such/folder")).is_none());
     }
 }
+
+/// Microseconds of the clock that never goes back, as service managers count.
+pub(crate) fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (secs, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    secs.saturating_mul(1_000_000).saturating_add(nanos / 1000)
+}

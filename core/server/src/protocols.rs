@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use polymq_amqp091::Amqp091;
 use polymq_contract::Protocol;
-use polymq_model::{Formats, json_form};
+use polymq_driver::Form;
+use polymq_http::WebSocketRoute;
+use polymq_json::Json;
+use polymq_model::Formats;
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_xmpp::Xmpp;
 
 use crate::{
-    config::{Config, EndpointProtocol, value::Mechanism},
+    config::{
+        Config, EndpointProtocol,
+        value::{Mechanism, WebSocketProtocol},
+    },
     xmpp,
 };
 
@@ -20,6 +26,7 @@ pub(crate) struct Protocols {
     mqtt: Arc<dyn Protocol>,
     stomp: Arc<dyn Protocol>,
     pub(crate) xmpp: Arc<dyn Protocol>,
+    json: Arc<dyn Protocol>,
 }
 
 impl Protocols {
@@ -43,23 +50,74 @@ impl Protocols {
             )),
             stomp: Arc::new(Stomp::new(stomp)),
             xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
+            json: Arc::new(Json::new(&config.server.name)),
         }
     }
 
     pub(crate) fn formats(&self) -> Formats {
-        let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp];
+        let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp, &self.json];
         let all = all.into_iter().flat_map(|protocol| protocol.formats());
-        Formats::new(all.chain([&json_form::HTTP]))
+        Formats::new(all)
     }
 
-    /// The protocol of an endpoint that clients speak to; `None` for pages of HTTP.
-    pub(crate) fn of(&self, endpoint: EndpointProtocol) -> Option<&Arc<dyn Protocol>> {
-        match endpoint {
-            EndpointProtocol::Amqp => Some(&self.amqp),
-            EndpointProtocol::Mqtt => Some(&self.mqtt),
-            EndpointProtocol::Stomp => Some(&self.stomp),
-            EndpointProtocol::Xmpp => Some(&self.xmpp),
-            EndpointProtocol::Http | EndpointProtocol::Metrics => None,
-        }
+    /// The protocols of an endpoint whose clients have sessions; none for pages of HTTP.
+    pub(crate) fn of(&self, endpoint: EndpointProtocol) -> Vec<Arc<dyn Protocol>> {
+        let spoken: &[_] = match endpoint {
+            EndpointProtocol::Amqp => &[&self.amqp],
+            EndpointProtocol::Mqtt => &[&self.mqtt],
+            EndpointProtocol::Stomp => &[&self.stomp],
+            EndpointProtocol::Xmpp => &[&self.xmpp],
+            EndpointProtocol::Auto => &[&self.amqp, &self.mqtt, &self.stomp, &self.xmpp],
+            EndpointProtocol::Http | EndpointProtocol::Metrics => &[],
+        };
+        spoken.iter().map(|protocol| Arc::clone(protocol)).collect()
+    }
+
+    /// What is spoken over WebSocket: what the configuration lists and a listener speaks.
+    pub(crate) fn over_web_socket(&self, config: &Config) -> Vec<WebSocketRoute> {
+        let is_spoken = |protocol: EndpointProtocol| {
+            let speaks = |one: EndpointProtocol| one == protocol || one == EndpointProtocol::Auto;
+            config.endpoints.iter().any(|endpoint| speaks(endpoint.protocol))
+        };
+        let route = |protocol: &WebSocketProtocol| match protocol {
+            WebSocketProtocol::Amqp => is_spoken(EndpointProtocol::Amqp).then(|| WebSocketRoute {
+                path: "/ws/amqp",
+                subprotocols: &["amqp"],
+                form: Form::Binary,
+                protocol: Arc::clone(&self.amqp),
+                greeting: None,
+            }),
+            WebSocketProtocol::Mqtt => is_spoken(EndpointProtocol::Mqtt).then(|| WebSocketRoute {
+                path: "/ws/mqtt",
+                subprotocols: &["mqtt", "mqttv3.1"],
+                form: Form::Binary,
+                protocol: Arc::clone(&self.mqtt),
+                greeting: None,
+            }),
+            WebSocketProtocol::Stomp => {
+                is_spoken(EndpointProtocol::Stomp).then(|| WebSocketRoute {
+                    path: "/ws/stomp",
+                    subprotocols: &["v12.stomp", "v11.stomp", "v10.stomp"],
+                    form: Form::Text,
+                    protocol: Arc::clone(&self.stomp),
+                    greeting: None,
+                })
+            }
+            WebSocketProtocol::Xmpp => is_spoken(EndpointProtocol::Xmpp).then(|| WebSocketRoute {
+                path: "/ws/xmpp",
+                subprotocols: &["xmpp"],
+                form: Form::TextMessages,
+                protocol: Arc::clone(&self.xmpp),
+                greeting: None,
+            }),
+            WebSocketProtocol::Json => Some(WebSocketRoute {
+                path: "/ws/json",
+                subprotocols: &[polymq_json::SUBPROTOCOL],
+                form: Form::Messages,
+                protocol: Arc::clone(&self.json),
+                greeting: Some(polymq_json::connect_message),
+            }),
+        };
+        config.http.web_sockets.iter().filter_map(route).collect()
     }
 }

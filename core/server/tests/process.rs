@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/sql_store.rs"]
 mod sql_store;
 
@@ -50,7 +52,7 @@ impl Server {
 
     fn get(&self, path: &str) -> String {
         let mut socket = self.connect("http");
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         answer

@@ -127,6 +127,7 @@ impl Call {
     }
 
     /// A parameter that is a number.
+    #[allow(dead_code, reason = "the data plane has none")]
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         // What is no number was refused when the request was read.
         self.query(name).and_then(|text| text.parse().ok())
@@ -147,7 +148,7 @@ impl Call {
     /// The client of whoever asks, in no virtual host.
     ///
     /// Errors: nobody is shown, or the login is refused.
-    #[expect(dead_code, reason = "for operations that concern no virtual host")]
+    #[allow(dead_code, reason = "the data plane is always in a virtual host")]
     pub(crate) async fn identity(&self) -> Result<Arc<Client>, Problem> {
         self.socket.client(&self.site, &self.headers, None).await
     }

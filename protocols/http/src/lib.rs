@@ -4,7 +4,6 @@
 //! A request becomes commands of the broker, so its permissions and limits are those of every other
 //! protocol. This crate routes and stores nothing, and knows no storage engine.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "resources that are being written use the rest")]
 
 mod api;
 mod call;
@@ -12,10 +11,14 @@ mod client;
 mod clock;
 mod events;
 mod exposition;
+mod feed;
 mod front;
+mod guest;
 mod health;
+mod host_meta;
 mod identity;
 mod json;
+mod leases;
 mod metrics;
 mod openapi;
 mod origin;
@@ -30,6 +33,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod v1;
+mod websocket;
 
 use std::{
     net::SocketAddr,
@@ -44,6 +48,7 @@ use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
+pub use websocket::{Greeting, WebSocketRoute, WebSockets};
 
 /// Where the process stands between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +171,8 @@ pub(crate) struct Site {
     settings: Settings,
     traffic: serve::Traffic,
     request_ids: front::RequestIds,
+    leases: Arc<leases::Leases>,
+    readers: v1::Readers,
 }
 
 impl Site {
@@ -176,6 +183,8 @@ impl Site {
             watched,
             traffic: serve::Traffic::new(settings.connections_max),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
+            leases: Arc::new(leases::Leases::new(&settings.entropy)),
+            readers: v1::Readers::default(),
             settings,
         }
     }

@@ -13,10 +13,10 @@ use axum::{
 use crate::{
     Site, api,
     health::{self, Report},
-    metrics, rabbitmq,
+    host_meta, metrics, rabbitmq,
     serve::Audience,
     socket::Socket,
-    v1,
+    v1, websocket,
 };
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -31,12 +31,14 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
         .route("/health", get(ready))
         .route("/metrics", get(metrics_page))
         .nest(api::ROOT, v1::api().router())
+        .merge(websocket::routes(site))
         .merge(rabbitmq::router())
         .with_state(Arc::clone(site));
-    match site.settings.path_prefix.as_str() {
+    let pages = match site.settings.path_prefix.as_str() {
         "" => pages,
         prefix => Router::new().nest(prefix, pages),
-    }
+    };
+    pages.merge(host_meta::routes(site))
 }
 
 async fn front(State(site): State<Arc<Site>>) -> String {

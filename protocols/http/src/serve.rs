@@ -162,9 +162,10 @@ impl Http {
             if traffic.open.load(Ordering::Acquire) == 0
                 || timeout_at(deadline, empty).await.is_err()
             {
-                return;
+                break;
             }
         }
+        self.site.leases.close();
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use polymq_model::Limits;
 
+use crate::websocket::WebSockets;
+
 /// Fills a buffer with random bytes.
 pub type Entropy = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
@@ -20,4 +22,6 @@ pub struct Settings {
     pub limits: Arc<Limits>,
     /// Fills a buffer with random bytes, for what must not be guessed.
     pub entropy: Entropy,
+    /// What is spoken over WebSocket; `None` for nothing.
+    pub web_sockets: Option<WebSockets>,
 }

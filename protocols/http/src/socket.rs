@@ -166,6 +166,11 @@ impl Activity {
         if version == Version::HTTP_2 {
             self.is_http2.store(true, Ordering::Relaxed);
         }
+        self.busy()
+    }
+
+    /// Something is being answered that outlives its request.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_ms.store(0, Ordering::Relaxed);
         Busy(Arc::clone(self))

@@ -127,7 +127,7 @@ impl LogCore {
         for batch in recovered.unproven.drain(..) {
             let header = BatchHeader { prev_crc: crc, ..batch.header };
             let offset = head.end;
-            crc = write_batch(&home, &mut head, &header, &batch.payload)?;
+            crc = write_batch(&home, &mut head, &header, &batch.payload, true)?;
             wal_seq = header.wal_seq;
             let state = &mut recovered.shared.state;
             apply(state, header.shard_batch, number, offset, &batch.payload)
@@ -305,7 +305,8 @@ impl LogCore {
             self.head.file.write_at(&[&header], 0).map_err(io_at("beginning a log file"))?;
             self.head.has_header = true;
         }
-        let crc = match write_batch(&self.home, &mut self.head, &header, payload) {
+        let is_synced = wanted == Durability::Sync;
+        let crc = match write_batch(&self.home, &mut self.head, &header, payload, is_synced) {
             Ok(crc) => crc,
             Err(failure @ (Failure::Full(_) | Failure::ReadOnly(_))) => {
                 self.cut(offset)?;
@@ -315,7 +316,7 @@ impl LogCore {
         };
         self.wal_seq = header.wal_seq;
         self.prev_crc = crc;
-        if wanted == Durability::Sync {
+        if is_synced {
             self.sync_head()?;
         }
         self.head.records = self.head.records.saturating_add(batch.records);
@@ -465,13 +466,18 @@ fn write_batch(
     head: &mut Head,
     header: &BatchHeader,
     payload: &[u8],
+    is_synced: bool,
 ) -> Result<u32, Failure> {
     const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
     let (bytes, crc) = header.encode(home.uuid, head.number.get());
     let padding = usize::try_from(header.stride()).unwrap_or(0) - HEADER - payload.len();
-    head.file
-        .write_at(&[&bytes, payload, &ZEROS[..padding]], head.end)
-        .map_err(io_at("writing to the log"))?;
+    let parts: [&[u8]; 3] = [&bytes, payload, &ZEROS[..padding]];
+    let written = if is_synced {
+        head.file.write_before_sync(&parts, head.end)
+    } else {
+        head.file.write_at(&parts, head.end)
+    };
+    written.map_err(io_at("writing to the log"))?;
     head.end += header.stride();
     Ok(crc)
 }

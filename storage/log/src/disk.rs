@@ -12,6 +12,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use crate::direct::Direct;
+
 /// A directory tree that survives the process.
 pub trait Disk: Send + Sync {
     /// Creates a file that must not exist.
@@ -40,6 +42,10 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes `parts` one behind the other from `offset`.
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
+    /// As [`write_at`](Self::write_at), where [`sync_data`](Self::sync_data) comes right behind.
+    fn write_before_sync(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.write_at(parts, offset)
+    }
     /// Makes the contents durable; the length too where reading needs it.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes contents and attributes durable.
@@ -77,12 +83,12 @@ impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(path);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile::new(file)))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path(path))?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile::new(file)))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -140,15 +146,24 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    direct: Direct,
+}
+
+impl RealFile {
+    fn new(file: File) -> Self {
+        Self { file, direct: Direct::default() }
+    }
+}
 
 impl DiskFile for RealFile {
     fn byte_len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn write_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
@@ -157,7 +172,7 @@ impl DiskFile for RealFile {
         // Writing nothing is not an error; the system would say that it has written nothing.
         io::IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let written = match rustix::io::pwritev(&self.0, rest, offset) {
+            let written = match rustix::io::pwritev(&self.file, rest, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(rustix::io::Errno::INTR) => continue,
@@ -169,18 +184,25 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn write_before_sync(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        if self.direct.write(&self.file, parts, offset)? {
+            return Ok(());
+        }
+        self.write_at(parts, offset)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
             // Some file systems cannot reserve; then a full disk shows at the write.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(len),
             result => Ok(result?),
         }
     }
@@ -200,5 +222,33 @@ mod tests {
         let mut bytes = [9; 5];
         file.read_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"\0abcd");
+    }
+
+    #[test]
+    fn what_is_written_past_the_cache_and_through_it_is_one_file() {
+        // Not in memory, where there is no cache to go past.
+        let dir = tempfile::TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let disk = RealDisk::new(dir.path());
+        let file = disk.create("file").unwrap();
+        file.allocate(5 * 4096).unwrap();
+        file.write_at(&[&[1; 4096 * 2]], 0).unwrap();
+        disk.rename("file", "other").unwrap();
+        disk.create("file").unwrap();
+        file.write_before_sync(&[&[2; 100], &[3; 3996]], 4096).unwrap();
+        file.write_at(&[&[4; 10]], 4096 + 4090).unwrap();
+        file.write_before_sync(&[&[5; 4096]], 3 * 4096).unwrap();
+        file.write_before_sync(&[&[6; 7]], 4 * 4096).unwrap();
+        file.sync_data().unwrap();
+        let pages = [
+            vec![1; 4096],
+            [vec![2; 100], vec![3; 3990], vec![4; 6]].concat(),
+            [vec![4; 4], vec![0; 4092]].concat(),
+            vec![5; 4096],
+            vec![6; 7],
+        ];
+        let expected = pages.concat();
+        let mut bytes = vec![9; expected.len()];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert!(bytes == expected);
     }
 }

@@ -16,6 +16,7 @@ mod config;
 mod core;
 mod damage;
 mod dead;
+mod direct;
 mod disk;
 mod error;
 mod flush;

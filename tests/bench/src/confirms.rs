@@ -20,6 +20,11 @@ impl Confirms {
         Self { window, published: 0, low: 0, early: 0, ring }
     }
 
+    /// The bound.
+    pub fn window(&self) -> u64 {
+        self.window
+    }
+
     /// How many more may be published now.
     pub fn room(&self) -> u64 {
         self.window.saturating_sub(self.published - self.low)

@@ -22,6 +22,8 @@ const READ_BUFFER: usize = 256 * 1024;
 const PAUSE: Duration = Duration::from_micros(100);
 /// The same where publishers wait for confirms, and a longer pause would hold them up.
 const PAUSE_CONFIRMED: Duration = Duration::from_micros(50);
+/// Where each publisher waits for each of its messages, any pause would be measured with them.
+const PAUSE_WAITING: Duration = Duration::ZERO;
 /// A drain without progress for this long is given up, and what is missing counts as lost.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,8 +97,11 @@ impl Engine {
             epoll::add(&poll, &link.stream, EventData::new_u64(index as u64), interest)?;
         }
         let events = Vec::with_capacity(links.len().max(1));
-        let confirmed = links.iter().any(Link::is_confirmed);
-        let pause = if confirmed { PAUSE_CONFIRMED } else { PAUSE };
+        let pause = match links.iter().filter_map(Link::window).max() {
+            Some(1) => PAUSE_WAITING,
+            Some(_) => PAUSE_CONFIRMED,
+            None => PAUSE,
+        };
         Ok(Self { links, flows, poll, buffer: vec![0; READ_BUFFER], events, pause, first: 0 })
     }
 
@@ -162,7 +167,7 @@ impl Engine {
         }
         busy |= !stopping && self.links.iter().any(|link| link.can_publish(&self.flows));
         let timeout = Timespec { tv_sec: 0, tv_nsec: if busy { 0 } else { 20_000_000 } };
-        if !busy {
+        if !busy && !self.pause.is_zero() {
             thread::sleep(self.pause);
         }
         self.events.clear();

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod json;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_stranger", xmpp::stranger),
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
+    ("json_message", json::message),
     ("topic", topic::topic),
     ("record", record::record),
 ];

@@ -2,6 +2,7 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod json;
 mod stomp;
 mod xmpp;
 
@@ -417,6 +418,7 @@ pub fn all() -> Vec<Seed> {
     mqtt(&mut seeds);
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
+    json::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds

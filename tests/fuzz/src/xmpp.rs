@@ -79,7 +79,7 @@ pub(crate) fn reader() -> Conversation {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| bound(*mode & 7), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such stream, fed in one piece.

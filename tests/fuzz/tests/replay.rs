@@ -145,5 +145,5 @@ targets! {
     mqtt_stranger mqtt_session mqtt_packets mqtt_codec
     stomp_stranger stomp_session stomp_frames stomp_codec
     xmpp_stranger xmpp_session xmpp_xml
-    topic record
+    json_message topic record
 }

@@ -41,6 +41,7 @@ const RULES: &[Rule] = &[
     Rule { folder: "core/store", ours: Some(&["model"]), banned: PURE },
     Rule { folder: "core/broker", ours: Some(&["model", "contract", "store"]), banned: PURE },
     Rule { folder: "core/driver", ours: Some(&["model", "contract"]), banned: &["axum", "hyper*"] },
+    Rule { folder: "core/cli", ours: Some(&[]), banned: &["tokio*", "hyper*", "axum"] },
     Rule { folder: "core/server", ours: None, banned: &[] },
     Rule {
         folder: "protocols/http",

@@ -132,6 +132,11 @@ impl Grant {
         Ok(())
     }
 
+    /// True when its user is known to an identity provider alone.
+    pub fn is_of_provider(&self) -> bool {
+        self.is_whole
+    }
+
     fn scopes_for<'g>(
         &'g self,
         action: &'static str,

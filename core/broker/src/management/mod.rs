@@ -16,6 +16,7 @@ use std::sync::Arc;
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{UserName, VhostName};
 
+pub(crate) use audit::Audited;
 pub use audit::{AuditEntry, AuditSink};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;

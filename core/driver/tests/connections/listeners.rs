@@ -78,6 +78,7 @@ async fn a_stopped_driver_gives_its_port_back() {
     let bound = Listener::bind(ListenerSpec {
         name: "again".into(),
         protocols: protocols(),
+        is_shared: false,
         bind: Bind::Tcp(address),
         tls: None,
         start_tls: None,
@@ -93,6 +94,7 @@ async fn a_taken_port_is_named_in_the_error() {
     let second = Listener::bind(ListenerSpec {
         name: "second".into(),
         protocols: protocols(),
+        is_shared: false,
         bind: bind.clone(),
         tls: None,
         start_tls: None,

@@ -10,3 +10,4 @@ mod pressure;
 mod strangers;
 mod tls;
 mod toy;
+mod websocket;

@@ -440,6 +440,7 @@ pub(crate) fn listener_with(
     Listener::bind(ListenerSpec {
         name: "toy".into(),
         protocols: protocols(),
+        is_shared: false,
         bind,
         tls,
         start_tls,

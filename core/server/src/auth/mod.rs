@@ -7,6 +7,7 @@ mod cache;
 mod directory;
 mod failures;
 mod md5;
+mod oauth;
 mod password;
 mod pool;
 mod scram;
@@ -20,6 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
     TOKEN_PREFIX, UserRecord,
@@ -31,10 +33,14 @@ pub(crate) use self::directory::Directory;
 use self::{
     cache::VerifiedLogins,
     failures::LoginFailures,
+    oauth::Provider,
     pool::HashingPool,
     scram::{ClientFirst, Exchange, Verifier},
 };
-use crate::config::value::{Mechanism, PlainWithoutTls};
+use crate::config::{
+    AuthOauth,
+    value::{Mechanism, PlainWithoutTls},
+};
 
 /// Hashing threads: more would only take the cores from the messages.
 const THREADS_MAX: usize = 4;
@@ -58,10 +64,12 @@ pub(crate) struct Logins {
 }
 
 struct Inner {
-    policy: Policy,
+    policy: ArcSwap<Policy>,
     directory: OnceLock<Box<dyn Directory>>,
     verified: VerifiedLogins,
     failures: LoginFailures,
+    /// Whose signed tokens are taken.
+    provider: Option<Provider>,
     process_key: [u8; 32],
 }
 
@@ -112,19 +120,27 @@ struct Attempt {
 impl Logins {
     /// Starts the hashing threads.
     ///
-    /// Errors: when the system gives no randomness or no thread.
-    pub(crate) fn start(policy: Policy) -> anyhow::Result<Self> {
+    /// Errors: when the system gives no randomness or no thread, or the keys of the identity
+    /// provider cannot be read.
+    pub(crate) fn start(policy: Policy, oauth: &AuthOauth) -> anyhow::Result<Self> {
         let process_key = random()?;
         let inner = Inner {
+            provider: Provider::start(oauth)?,
             verified: VerifiedLogins::new(&process_key),
             failures: LoginFailures::new(policy.failures_per_minute),
-            policy,
+            policy: ArcSwap::from_pointee(policy),
             directory: OnceLock::new(),
             process_key,
         };
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let pool = HashingPool::start(threads.clamp(1, THREADS_MAX), WAITING_MAX, Job::run)?;
         Ok(Self { inner: Arc::new(inner), pool })
+    }
+
+    /// Another policy from now on; connections that have logged in stay. The bound of failures
+    /// stays as it was.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.inner.policy.store(Arc::new(policy));
     }
 
     /// Tells where users are found. Until then nobody exists.
@@ -139,7 +155,7 @@ impl Logins {
         if let Err(refusal) = inner.may_send_password(peer).and_then(|()| inner.may_try(&attempt)) {
             return reply(Err(refusal));
         }
-        if password.expose().starts_with(TOKEN_PREFIX.as_bytes()) {
+        if inner.is_token(password.expose()) {
             return reply(inner.token(attempt, password.expose()));
         }
         let record = inner.find(&attempt.user);
@@ -229,12 +245,21 @@ impl Inner {
         }
     }
 
+    fn is_token(&self, text: &[u8]) -> bool {
+        let is_ours = text.starts_with(TOKEN_PREFIX.as_bytes());
+        is_ours || (self.provider.is_some() && Provider::is_token(text))
+    }
+
     /// A token in place of a password; the user that comes with it is empty or the token's.
     fn token(&self, attempt: Attempt, text: &[u8]) -> Result<LoginStep, Refusal> {
-        let found = self.directory.get().and_then(|directory| directory.token(text));
-        let Some((user, grant)) = found else {
-            return Err(self.refuse(&attempt, "unknown or expired token"));
+        let found = match &self.provider {
+            Some(provider) if !text.starts_with(TOKEN_PREFIX.as_bytes()) => provider.check(text),
+            Some(_) | None => {
+                let found = self.directory.get().and_then(|directory| directory.token(text));
+                found.ok_or("unknown or expired token")
+            }
         };
+        let (user, grant) = found.map_err(|why| self.refuse(&attempt, why))?;
         if !attempt.user.is_empty() && attempt.user != user.as_str() {
             return Err(self.refuse(&attempt, "the token is somebody else's"));
         }
@@ -251,7 +276,7 @@ impl Inner {
     }
 
     fn offers(&self, mechanism: Mechanism) -> Result<(), Refusal> {
-        if self.policy.mechanisms.contains(&mechanism) {
+        if self.policy.load().mechanisms.contains(&mechanism) {
             return Ok(());
         }
         let text = format!("logins by {mechanism} are switched off (auth.mechanisms)");
@@ -265,7 +290,7 @@ impl Inner {
 
     fn may_send_secret(&self, peer: &Peer) -> Result<(), Refusal> {
         let may = peer.tls.is_some()
-            || match self.policy.plain_without_tls {
+            || match self.policy.load().plain_without_tls {
                 PlainWithoutTls::Allow => true,
                 PlainWithoutTls::Loopback => peer.is_loopback,
                 PlainWithoutTls::Never => false,
@@ -286,7 +311,8 @@ impl Inner {
     }
 
     fn anonymous(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
-        let Some(user) = &self.policy.anonymous else {
+        let policy = self.policy.load();
+        let Some(user) = &policy.anonymous else {
             let attempt = Attempt::new(String::new(), peer);
             return Err(self.refuse(&attempt, "no credentials and no auth.anonymous_user"));
         };
@@ -375,10 +401,11 @@ impl Inner {
         server_final: Vec<u8>,
         grant: Option<Arc<Grant>>,
     ) -> Result<LoginStep, Refusal> {
-        let (Some(record), Ok(user)) = (record, UserName::new(&attempt.user)) else {
-            return Err(self.refuse(attempt, "no such user"));
-        };
-        if record.loopback_only && !attempt.is_loopback {
+        // Users of an identity provider are known to it alone.
+        let is_foreign = grant.as_ref().is_some_and(|grant| grant.is_of_provider());
+        let user = UserName::new(&attempt.user).ok().filter(|_| record.is_some() || is_foreign);
+        let Some(user) = user else { return Err(self.refuse(attempt, "no such user")) };
+        if record.is_some_and(|record| record.loopback_only) && !attempt.is_loopback {
             // The client knows the password, so the reason tells it nothing it could misuse.
             let mut refusal = self.refuse(attempt, "the user is for loopback only");
             refusal.text = format!("user `{user}` may log in from loopback only");

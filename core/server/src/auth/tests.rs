@@ -44,7 +44,7 @@ impl World {
             failures_per_minute: 3,
         };
         change(&mut policy);
-        let logins = Logins::start(policy).unwrap();
+        let logins = Logins::start(policy, &no_provider()).unwrap();
         let ann = Arc::new(user_record(b"pencil", &[]).unwrap());
         let guest = Arc::new(public_record(b"guest", &[]).unwrap());
         let mut bob = user_record(b"x", &[]).unwrap();
@@ -68,6 +68,19 @@ impl World {
         let password = Secret::new(password.as_bytes());
         let login = Login::Password { user: user.to_owned(), password };
         user_of(self.step(login, &peer(from)))
+    }
+}
+
+fn no_provider() -> AuthOauth {
+    AuthOauth {
+        jwks: String::new(),
+        issuer: String::new(),
+        audience: String::new(),
+        scope_prefix: String::new(),
+        scope_claim: String::new(),
+        user_claim: String::new(),
+        refresh: std::time::Duration::from_secs(3600),
+        ca_file: std::path::PathBuf::new(),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum EndpointProtocol {
     Xmpp,
     Http,
     Metrics,
+    /// All but metrics, as the first bytes of each connection say.
+    Auto,
 }
 
 impl fmt::Display for EndpointProtocol {
@@ -44,6 +46,7 @@ impl fmt::Display for EndpointProtocol {
             Self::Xmpp => "xmpp",
             Self::Http => "http",
             Self::Metrics => "metrics",
+            Self::Auto => "auto",
         })
     }
 }
@@ -130,6 +133,7 @@ fn protocol(
         "xmpp" => Some(EndpointProtocol::Xmpp),
         "http" => Some(EndpointProtocol::Http),
         "metrics" => Some(EndpointProtocol::Metrics),
+        "auto" => Some(EndpointProtocol::Auto),
         _ => {
             let help = Some(format!("add protocol = \"amqp\" (or another) to [{path}]"));
             let message = format!("listener `{name}` does not say what it speaks");
@@ -173,7 +177,8 @@ pub(super) fn check_tls(source: &mut Source, endpoints: &[Endpoint], tls: &BTree
             }
         }
         if endpoint.starttls.is_some()
-            && (endpoint.tls.is_some() || endpoint.protocol != EndpointProtocol::Xmpp)
+            && (endpoint.tls.is_some()
+                || !matches!(endpoint.protocol, EndpointProtocol::Xmpp | EndpointProtocol::Auto))
         {
             let path = format!("listeners.{}.starttls", endpoint.name);
             let message = "only clients of XMPP switch to TLS, and only from clear text";

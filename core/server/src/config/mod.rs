@@ -26,8 +26,8 @@ pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     reference::reference,
     section::{
-        Amqp, Auth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server, Stomp,
-        Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
+        Amqp, Auth, AuthOauth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server,
+        Stomp, Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
     },
     source::ENV_PREFIX,
 };
@@ -54,6 +54,7 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) tls: BTreeMap<String, Tls>,
     pub(crate) auth: Auth,
+    pub(crate) auth_oauth: AuthOauth,
     pub(crate) limits: Limits,
     pub(crate) disk_free: DiskFree,
     pub(crate) disk_slow: DiskSlow,
@@ -67,7 +68,7 @@ pub(crate) struct Config {
 }
 
 /// Where values come from, weakest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
     /// `--config`.
     pub(crate) file: Option<PathBuf>,
@@ -156,6 +157,7 @@ impl Config {
             endpoints,
             tls,
             auth: Auth::read(source, "auth"),
+            auth_oauth: AuthOauth::read(source, "auth.oauth2"),
             limits: Limits::read(source, "limits"),
             disk_free: DiskFree::read(source, "limits.disk_free"),
             disk_slow: DiskSlow::read(source, "limits.disk_slow"),
@@ -261,7 +263,7 @@ impl Config {
             return vec!["no listener has an address, so nobody can connect".to_owned()];
         }
         let is_open = |endpoint: &&Endpoint| {
-            endpoint.tls.is_none()
+            (endpoint.tls.is_none() || endpoint.protocol == EndpointProtocol::Auto)
                 && endpoint.protocol != EndpointProtocol::Metrics
                 && !endpoint.addresses.iter().all(|address| address.ip().is_loopback())
         };

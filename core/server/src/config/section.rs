@@ -8,7 +8,7 @@ use super::{
     key::{Configured, Section, section},
     value::{
         Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, Kept, ListenerProtocol,
-        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting,
+        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting, WebSocketProtocol,
     },
 };
 
@@ -116,11 +116,13 @@ section! {
     /// otherwise. `amqp`, `mqtt`, `stomp`, `xmpp`, `http` and `metrics` exist without being
     /// mentioned; an empty `bind` switches one off.
     Listener at "listeners.*" {
-        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics".
+        /// "amqp", "mqtt", "stomp", "xmpp", "http" or "metrics"; or "auto": all but metrics, and
+        /// the first bytes of each connection decide.
         protocol: ListenerProtocol = "",
         /// Addresses and ports; ":5672" takes `server.default_address`.
         bind: Vec<Bind> = "",
-        /// Name of a table below `tls`; empty for clear text.
+        /// Name of a table below `tls`; empty for clear text. With "auto" clients may speak TLS or
+        /// clear text, and `auth.plain_without_tls` says what the latter may do.
         tls: String = "",
         /// Name of a table below `tls` with which XMPP clients may switch to TLS (STARTTLS).
         starttls: String = "",
@@ -159,6 +161,31 @@ section! {
         login_timeout: Duration = "10s",
         /// Failed logins of one user from one address, over all protocols; 0 for no bound.
         login_failures_per_minute: u32 = "20",
+    }
+}
+
+section! {
+    /// Tokens of an identity provider (OAuth 2.0, OpenID Connect), as Bearer over HTTP and as
+    /// password everywhere else. Their scopes say what they allow, as in RabbitMQ:
+    /// "read:vhost/queue", "write:vhost/exchange/routing-key", "configure:*/*", "tag:monitoring".
+    AuthOauth at "auth.oauth2" {
+        /// The provider's keys (JWKS): a file, or a URL that begins with https; empty for no such
+        /// tokens.
+        jwks: String = "",
+        /// The provider as its tokens name it (`iss`); empty for any whose key is in `jwks`.
+        issuer: String = "",
+        /// This broker as tokens name it (`aud`).
+        audience: String = "polymq",
+        /// What scopes for this broker begin with, such as "polymq."; others are passed over.
+        scope_prefix: String = "",
+        /// The claim that holds scopes.
+        scope_claim: String = "scope",
+        /// The claim that names the user.
+        user_claim: String = "sub",
+        /// How often keys are read again. A token with an unknown key has them read at once.
+        refresh: Duration = "1h",
+        /// PEM file with the authorities that the URL's certificate must come from.
+        ca_file: PathBuf = "/etc/ssl/certs/ca-certificates.crt",
     }
 }
 
@@ -301,6 +328,9 @@ section! {
         /// Origins of web pages of other hosts that may use the API, such as
         /// "https://app.example.com"; "*" for all.
         cors_origins: Vec<String> = "",
+        /// What is spoken over WebSocket below "/ws/". A protocol that no listener speaks is not
+        /// served there either; "json" is for browsers.
+        web_sockets: Vec<WebSocketProtocol> = "amqp,mqtt,stomp,xmpp,json",
         /// Connections of all HTTP listeners together.
         connections: u32 = "4_096",
     }
@@ -313,6 +343,9 @@ section! {
         level: String = "info",
         /// "text", "json" or "auto": text on a terminal, otherwise json.
         format: LogFormat = "auto",
+        /// What administrators change, one line of JSON each: a file below the data directory, or
+        /// an absolute path; empty for none. At 16 MiB it is renamed, with ".1" behind its name.
+        audit_file: PathBuf = "audit.jsonl",
     }
 }
 
@@ -327,6 +360,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Listener::SECTION,
     Tls::SECTION,
     Auth::SECTION,
+    AuthOauth::SECTION,
     Limits::SECTION,
     DiskFree::SECTION,
     DiskSlow::SECTION,
@@ -354,5 +388,4 @@ pub(crate) static PLANNED: &[&str] = &[
     "http.webhook_targets",
     "http.console",
     "logging.output",
-    "logging.audit_file",
 ];

@@ -418,6 +418,16 @@ words! {
     }
 }
 words! {
+    /// A protocol over WebSocket.
+    WebSocketProtocol {
+        Amqp = "amqp",
+        Mqtt = "mqtt",
+        Stomp = "stomp",
+        Xmpp = "xmpp",
+        Json = "json",
+    }
+}
+words! {
     /// What a listener speaks.
     ListenerProtocol {
         /// As the listener's name says.
@@ -428,5 +438,7 @@ words! {
         Metrics = "metrics",
         Stomp = "stomp",
         Xmpp = "xmpp",
+        /// What the first bytes of each connection say.
+        Auto = "auto",
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 use polymq_contract::{
-    Answer, Command, Connection, DisconnectCause, Event, EventBatch, Outbox, Publish, Refusal,
+    Answer, Command, Connection, DeliveryRange, DisconnectCause, Event, EventBatch, Outbox,
+    Outcome, Publish, Refusal, Settlement,
 };
 use polymq_model::{ConsumerId, PublisherId, RequestId};
 
@@ -94,6 +95,20 @@ impl Line {
         answer.await.unwrap_or_else(|ended| Err(outcome_unknown(&ended)))
     }
 
+    /// Parts from the broker at once, and gives back what consumers have not settled.
+    pub(super) fn end(&self, reason: &str) {
+        let mut side = self.side.lock();
+        let consumers = 1..=side.consumers;
+        side.commands.extend(consumers.map(|consumer| {
+            let all = DeliveryRange { first: 1, last: u64::MAX };
+            Command::Settle(Settlement::new(ConsumerId(consumer), all, Outcome::Returned))
+        }));
+        side.execute();
+        side.end(reason.into(), false);
+        self.outbox.close();
+        side.connection.disconnect(DisconnectCause::Session, clock::now());
+    }
+
     /// Waits until the connection takes publishes.
     pub(super) async fn room(&self) {
         let place = self
@@ -153,6 +168,10 @@ impl Side {
     }
 
     fn execute(&mut self) {
+        // Nothing is done any more on a connection that has ended.
+        if self.ended.as_ref().is_some_and(|ended| !ended.shutdown) {
+            self.commands.clear();
+        }
         if !self.commands.is_empty() {
             self.connection.execute(&mut self.commands, clock::now());
         }

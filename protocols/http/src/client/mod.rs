@@ -123,6 +123,12 @@ impl Client {
         self.line.ask(command).await
     }
 
+    /// Parts from the broker at once. Deliveries that are not settled go back without counting as
+    /// failed.
+    pub(crate) fn end(&self, reason: &str) {
+        self.line.end(reason);
+    }
+
     /// Takes one message, which is number 1 of the consumer that comes with it. Returns how many
     /// remain as well.
     ///
@@ -313,14 +319,6 @@ impl Deliveries {
         tokio::time::timeout(time, self.next()).await.ok()
     }
 
-    /// What has come already.
-    pub(crate) fn now(&mut self) -> Option<Box<Delivery>> {
-        self.client.line.look(|side| match side.waiters.get_mut(self.place) {
-            Some(Waits::Consumer { arrived, .. }) => arrived.pop_front().map(Box::new),
-            _ => None,
-        })
-    }
-
     /// As [`Deliveries::next`].
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let place = self.place;
@@ -339,11 +337,11 @@ impl Deliveries {
         polled.map(|told| told.unwrap_or_else(Next::Ended))
     }
 
-    /// Stops the consumer; what has come and was not taken is returned to the queue. What was taken
-    /// stays unsettled.
-    pub(crate) fn stop(&mut self) {
+    /// Stops the consumer, and returns what has come and was not taken. All that was taken stays
+    /// unsettled.
+    pub(crate) fn finish(&mut self) -> Vec<Delivery> {
         if !std::mem::replace(&mut self.is_open, false) {
-            return;
+            return Vec::new();
         }
         let consumer = self.consumer;
         self.client.line.order(|side| {
@@ -351,17 +349,19 @@ impl Deliveries {
             side.push(Command::Cancel { request, consumer });
         });
         // Only now nothing more comes.
-        if let Some(Waits::Consumer { arrived, .. }) = self.client.line.leave(self.place) {
-            self.client.settle(arrived.into_iter().filter(|one| one.number > 0).map(|one| {
-                let range = DeliveryRange { first: one.number, last: one.number };
-                Settlement::new(consumer, range, Outcome::Returned)
-            }));
+        match self.client.line.leave(self.place) {
+            Some(Waits::Consumer { arrived, .. }) => arrived.into(),
+            _ => Vec::new(),
         }
     }
 }
 
 impl Drop for Deliveries {
     fn drop(&mut self) {
-        self.stop();
+        let left = self.finish();
+        self.client.settle(left.into_iter().filter(|one| one.number > 0).map(|one| {
+            let range = DeliveryRange { first: one.number, last: one.number };
+            Settlement::new(one.consumer, range, Outcome::Returned)
+        }));
     }
 }

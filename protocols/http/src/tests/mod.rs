@@ -4,6 +4,8 @@ mod document;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod receiving;
+mod subscribing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -89,6 +91,7 @@ impl World {
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
         let settings = Settings {
+            web_sockets: None,
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
             connections_max: 64,
@@ -237,6 +240,29 @@ impl Browser {
         let read = self.socket.read_line(&mut line);
         tokio::time::timeout(TIMEOUT, read).await.unwrap().unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// Reads an answer that has no end, up to its body.
+    pub(super) async fn head(&mut self) -> u16 {
+        let status = self.line().await;
+        while !self.line().await.is_empty() {}
+        status.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The next event of a stream: its id, name and data. Comments and others are passed over.
+    pub(super) async fn event(&mut self) -> (String, String, Value) {
+        let (mut id, mut name, mut data) = (String::new(), String::new(), Value::Null);
+        loop {
+            let line = self.line().await;
+            match line.split_once(": ") {
+                Some(("id", text)) => id = text.to_owned(),
+                Some(("event", text)) => name = text.to_owned(),
+                Some(("data", text)) => data = serde_json::from_str(text).unwrap(),
+                _ if line.is_empty() && !name.is_empty() => return (id, name, data),
+                // Sizes of chunks, and what is no event.
+                _ => {}
+            }
+        }
     }
 
     pub(super) async fn read(&mut self) -> Answer {

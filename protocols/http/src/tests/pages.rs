@@ -132,3 +132,24 @@ async fn both_versions_of_http_are_spoken() {
         .unwrap();
     assert_eq!(head[3], 4, "the server's SETTINGS come first");
 }
+
+#[tokio::test]
+async fn what_has_begun_is_finished_when_the_server_stops() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut idle = world.client("u").await;
+    idle.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"x").await;
+    let mut waiting = world.client("u").await;
+    waiting.ask("GET /health/live", &[], b"").await;
+    let path = "POST /api/v1/vhosts/~/queues/none/messages?reply=20s";
+    waiting.send(path, &[("Content-Type", "text/plain")], b"ping").await;
+    assert_eq!(waiting.read().await.status, 422);
+    world.phase.enter(Phase::Draining);
+    world.broker.announce_stop("the server stops");
+    world.http.shutdown(TIMEOUT).await;
+    assert_eq!(idle.line().await, "", "an idle connection is closed");
+    // Whoever watches still hears that the server stops.
+    assert_eq!(world.get("/health/ready").await.0, 503);
+    let (status, _) = world.get("/health/live").await;
+    assert_eq!(status, 200);
+}

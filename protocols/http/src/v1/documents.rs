@@ -57,6 +57,40 @@ record! {
     }
 }
 
+record! {
+    /// Receipts of leased messages.
+    Receipts {
+        /// The receipts.
+        receipts: Vec<String>,
+    }
+}
+
+record! {
+    /// What came of a receipt.
+    ReceiptResult {
+        /// `ok`, `expired` (the lease has ended, or it was settled before) or `unknown`.
+        outcome: String,
+    }
+}
+
+record! {
+    /// What came of receipts, in order.
+    ReceiptsResult {
+        /// One for each receipt.
+        results: Vec<ReceiptResult>,
+    }
+}
+
+/// Messages that were received.
+pub(super) struct Messages;
+
+impl Schema for Messages {
+    fn schema(all: &mut Schemas) -> Value {
+        let messages = json!({ "type": "array", "items": MessageDocument::schema(all) });
+        json!({ "type": "object", "properties": { "messages": messages } })
+    }
+}
+
 /// A message object, in both directions.
 pub(crate) struct MessageDocument;
 

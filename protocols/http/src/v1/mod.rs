@@ -2,8 +2,12 @@
 
 mod documents;
 mod publish;
+mod receive;
+mod subscribe;
 
 use crate::api::Api;
+
+pub(crate) use subscribe::Readers;
 
 /// All operations.
 pub(crate) fn api() -> Api {
@@ -11,4 +15,10 @@ pub(crate) fn api() -> Api {
         .route(&publish::TO_EXCHANGE, publish::to_exchange)
         .route(&publish::TO_QUEUE, publish::to_queue)
         .route(&publish::MANY, publish::many)
+        .route(&receive::RECEIVE, receive::receive)
+        .route(&receive::ACK, receive::ack)
+        .route(&receive::NACK, receive::nack)
+        .route(&receive::EXTEND, receive::extend)
+        .route(&receive::DELETE, receive::delete)
+        .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
 }

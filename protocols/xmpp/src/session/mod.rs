@@ -22,6 +22,7 @@ mod bind;
 mod clock;
 mod component;
 mod deliver;
+mod framing;
 mod login;
 mod publish;
 mod send;
@@ -32,7 +33,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::{Buf, BytesMut};
 use polymq_contract::{
-    DisconnectCause, Effects, Event, EventBatch, Outbox, Peer, ProtocolSession, Timeout,
+    DisconnectCause, Effects, Event, EventBatch, Outbox, Peer, ProtocolSession, Timeout, Transport,
+    WebMessages,
 };
 use polymq_model::{ConsumerId, Limits, Now};
 
@@ -42,7 +44,7 @@ use crate::{
     error::StreamError,
     jid::Jid,
     services::state::ServiceState,
-    xml::{Parsed, StreamParser},
+    xml::{Parsed, StreamParser, ns},
 };
 
 pub(crate) use asks::Turn;
@@ -82,6 +84,8 @@ pub struct Session {
     pub(crate) peer: Arc<Peer>,
     pub(crate) outbox: Arc<Outbox>,
     parser: StreamParser,
+    /// Set when the stream goes over WebSocket.
+    messages: Option<WebMessages>,
     pub(crate) phase: Phase,
     /// We have sent a stream header that is not closed.
     is_open: bool,
@@ -121,6 +125,7 @@ impl Session {
         let clock = Clock::new(now, &shared.settings, component.is_some());
         Self {
             parser: StreamParser::new(limits.login_frame_bytes_max, DEPTH_MAX),
+            messages: (peer.transport == Transport::Messages).then(WebMessages::default),
             shared,
             component,
             limits: Arc::clone(limits),
@@ -156,16 +161,19 @@ impl Session {
 
     /// Reads stanzas from now on that are as large as those of somebody who has logged in.
     fn restart(&mut self) {
-        let is_known = !self.user.is_empty();
-        let bytes_max = match is_known || self.is_component() {
-            true => self.shared.settings.stanza_bytes_max,
-            false => self.limits.login_frame_bytes_max,
-        };
-        self.parser = StreamParser::new(bytes_max, DEPTH_MAX);
+        self.parser = StreamParser::new(self.stanza_bytes_max(), DEPTH_MAX);
         self.phase = Phase::Opening;
     }
 
-    fn take_bytes(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
+    fn stanza_bytes_max(&self) -> usize {
+        let is_known = !self.user.is_empty();
+        match is_known || self.is_component() {
+            true => self.shared.settings.stanza_bytes_max,
+            false => self.limits.login_frame_bytes_max,
+        }
+    }
+
+    fn take_elements(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
         while self.phase != Phase::Closed && !self.must_wait(turn) {
             let mut rest = &input[..];
             let before = rest.len();
@@ -188,7 +196,6 @@ impl Session {
             let white = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             input.advance(white);
         }
-        turn.effects.waiting = self.must_wait(turn) && self.phase != Phase::Closed;
     }
 
     fn must_wait(&self, turn: &Turn<'_>) -> bool {
@@ -215,7 +222,11 @@ impl Session {
         self.leave(turn);
         self.phase = Phase::Closed;
         if std::mem::take(&mut self.is_open) && !self.is_detached {
-            turn.effects.out.buffer().extend_from_slice(b"</stream:stream>");
+            let end = match self.is_framed() {
+                true => format!("<close xmlns='{}'/>", ns::FRAMING),
+                false => "</stream:stream>".to_owned(),
+            };
+            turn.effects.out.push_shared(self.wrapped(end));
         }
         turn.effects.close_after_flush(cause, why);
     }
@@ -269,7 +280,11 @@ impl Session {
 impl ProtocolSession for Session {
     fn on_bytes(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
         let mut turn = Turn { now, effects };
-        self.take_bytes(input, &mut turn);
+        match self.is_framed() {
+            true => self.take_messages(input, &mut turn),
+            false => self.take_elements(input, &mut turn),
+        }
+        turn.effects.waiting = self.must_wait(&turn) && self.phase != Phase::Closed;
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {

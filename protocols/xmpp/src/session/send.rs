@@ -1,6 +1,5 @@
 //! What goes to the other side.
 
-use bytes::Bytes;
 use polymq_contract::{Command, DeliveryRange, Outcome, Settlement};
 use polymq_model::ConsumerId;
 
@@ -29,15 +28,21 @@ impl Session {
             ns::STREAM => {
                 text.push_str("<stream:");
                 text.push_str(&element.name);
+                if self.is_framed() {
+                    // RFC 7395, section 3.3.3: each message stands for itself.
+                    text.push_str(" xmlns:stream='");
+                    text.push_str(ns::STREAM);
+                    text.push('\'');
+                }
                 text.push('>');
-                xml::write_children(&element.nodes, ns::CLIENT, &mut text);
+                xml::write_children(&element.nodes, self.default_ns(), &mut text);
                 text.push_str("</stream:");
                 text.push_str(&element.name);
                 text.push('>');
             }
-            _ => xml::write(element, ns::CLIENT, &mut text),
+            _ => xml::write(element, self.default_ns(), &mut text),
         }
-        turn.effects.out.buffer().extend_from_slice(text.as_bytes());
+        turn.effects.out.push_shared(self.wrapped(text));
     }
 
     /// Sends a stanza.
@@ -54,7 +59,7 @@ impl Session {
         turn: &mut Turn<'_>,
     ) {
         let mut text = String::new();
-        xml::write(stanza, ns::CLIENT, &mut text);
+        xml::write(stanza, self.default_ns(), &mut text);
         if text.len() > self.shared.settings.stanza_bytes_max.saturating_mul(2) {
             self.shared.counters.too_large.add(1);
             if let Some(settle) = settle {
@@ -62,7 +67,7 @@ impl Session {
             }
             return;
         }
-        let bytes = Bytes::from(text);
+        let bytes = self.wrapped(text);
         let is_kept = self.sm.keep(&bytes, settle);
         if !self.is_detached {
             turn.effects.out.push_shared(bytes);

@@ -13,9 +13,13 @@ impl Session {
         if self.is_component() {
             return self.on_server_header(header, turn);
         }
-        if !header.is(ns::STREAM, "stream") {
-            let (condition, text) = match header.ns == ns::STREAM {
-                true => ("bad-format", "the stream does not begin with <stream:stream>"),
+        let (namespace, name) = match self.is_framed() {
+            true => (ns::FRAMING, "open"),
+            false => (ns::STREAM, "stream"),
+        };
+        if !header.is(namespace, name) {
+            let (condition, text) = match header.ns == namespace {
+                true => ("bad-format", "the stream begins with another element"),
                 false => ("invalid-namespace", "the namespace of the stream is another one"),
             };
             return self.fail(StreamError::new(condition, text), turn);
@@ -44,6 +48,11 @@ impl Session {
         }
         let domain = self.shared.domains.base();
         let header = match self.is_component() {
+            _ if self.is_framed() => format!(
+                "<open xmlns='{}' from='{domain}' id='{}' version='1.0' xml:lang='en'/>",
+                ns::FRAMING,
+                self.shared.random_name()
+            ),
             true => format!(
                 "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' to='{domain}'>",
                 ns::COMPONENT,
@@ -57,7 +66,7 @@ impl Session {
                 self.shared.random_name()
             ),
         };
-        turn.effects.out.buffer().extend_from_slice(header.as_bytes());
+        turn.effects.out.push_shared(self.wrapped(header));
     }
 
     fn features(&self) -> Element {

@@ -1,6 +1,7 @@
 //! Conversations with real bytes; the broker is played by the test.
 
 mod component;
+mod framing;
 mod queues;
 mod sessions;
 mod streams;

@@ -6,7 +6,7 @@ pub mod parser;
 mod write;
 
 pub use element::{Attribute, Element, Node};
-pub use parser::{Bad, Parsed, StreamParser, document};
+pub use parser::{Bad, Parsed, StreamParser, document, lone_element};
 pub use write::{write, write_children};
 
 /// True when XML 1.0 can hold the character.

@@ -11,6 +11,7 @@ namespaces! {
     CLIENT = "jabber:client";
     COMPONENT = "jabber:component:accept";
     STREAM = "http://etherx.jabber.org/streams";
+    FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
     STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams";
     STANZA_ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas";
     TLS = "urn:ietf:params:xml:ns:xmpp-tls";

@@ -205,12 +205,19 @@ fn bad(error: &rxml::Error) -> Bad {
 ///
 /// Errors: [`Bad`].
 pub fn document(text: &str, depth_max: usize) -> Result<Element, Bad> {
-    // The parser expects a stream around its stanzas.
     let bytes_max = text.len().saturating_add(16).max(DOCUMENT_BYTES_MIN);
+    lone_element(text.as_bytes(), bytes_max, depth_max)
+}
+
+/// Reads one element of at most `bytes_max` bytes with nothing around it but white space.
+///
+/// Errors: [`Bad`].
+pub fn lone_element(bytes: &[u8], bytes_max: usize, depth_max: usize) -> Result<Element, Bad> {
+    // The parser expects a stream around its stanzas.
     let mut parser = StreamParser::new(bytes_max, depth_max);
     let mut head = &b"<x>"[..];
     parser.next(&mut head)?;
-    let mut input = text.trim_matches([' ', '\t', '\r', '\n']).as_bytes();
+    let mut input = bytes.trim_ascii();
     let parsed = parser.next(&mut input)?;
     match parsed {
         Some(Parsed::Stanza(element)) if input.is_empty() => Ok(element),

@@ -14,6 +14,8 @@ mod events;
 mod exact;
 mod fields;
 mod headers;
+mod http;
+mod http_bridge;
 mod limits;
 mod lossless;
 mod mqtt;

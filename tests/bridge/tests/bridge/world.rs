@@ -24,6 +24,8 @@ use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
 use polymq_xmpp::{Mechanisms, Settings, Xmpp};
 
+use crate::http::JsonLines;
+
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
 
@@ -74,6 +76,7 @@ pub(crate) enum Speaks {
     Mqtt,
     Stomp,
     Xmpp,
+    Http,
 }
 
 impl World {
@@ -114,6 +117,7 @@ impl World {
             Speaks::Mqtt => &state.mqtt,
             Speaks::Stomp => &state.stomp,
             Speaks::Xmpp => &state.xmpp,
+            Speaks::Http => &JsonLines,
         };
         let mut session = protocol.session(&peer, &state.limits, state.now());
         session.on_open(&outbox);
@@ -237,7 +241,14 @@ impl State {
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new(
-                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats()].concat(),
+                [
+                    amqp.formats(),
+                    mqtt.formats(),
+                    stomp.formats(),
+                    xmpp.formats(),
+                    JsonLines.formats(),
+                ]
+                .concat(),
             ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),

@@ -154,3 +154,18 @@ fn node_stompjs() -> Result<()> {
 fn perl_net_stomp() -> Result<()> {
     run_script(Client::Perl("stomp_net.pl", "Net/Stomp.pm"), Speaks::Stomp)
 }
+
+#[test]
+fn curl() -> Result<()> {
+    run_script(Client::Python("http_curl.py"), Speaks::Http)
+}
+
+#[test]
+fn python_cloudevents() -> Result<()> {
+    run_script(Client::Python("http_cloudevents.py"), Speaks::Http)
+}
+
+#[test]
+fn python_schemathesis() -> Result<()> {
+    run_script(Client::Python("http_schemathesis.py"), Speaks::Http)
+}

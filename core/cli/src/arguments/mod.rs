@@ -1,0 +1,372 @@
+//! The grammar of the command line.
+
+mod objects;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub(crate) use objects::{
+    BindingCommand, ConnCommand, ContextCommand, DefsCommand, DlqCommand, ExchangeCommand,
+    JobCommand, PermCommand, PolicyCommand, QueueCommand, ScheduledCommand, UserCommand,
+    VhostCommand,
+};
+
+use crate::{destination::Destination, output::Format};
+
+/// Which broker, as whom, and how to answer. Every command takes these.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which broker, and how to answer")]
+pub(crate) struct Common {
+    /// Where its HTTP listener is [default: POLYMQ_URL, the context, http://127.0.0.1:15672]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Log in as this user [default: POLYMQ_USER, the context, admin]
+    #[arg(long, global = true, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// File with the password [default: POLYMQ_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// File with an API token [default: the token itself in POLYMQ_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Use this context instead of the current one
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Virtual host
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) vhost: Option<String>,
+    /// PEM file with the authorities to trust for https
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Data directory in which to look for the first password of a broker on this machine
+    #[arg(long, global = true, value_name = "DIR", default_value = "./data")]
+    pub(crate) data_dir: PathBuf,
+    /// table, json, jsonl or csv
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+    /// Fields to show, as name,messages.ready
+    #[arg(long, global = true, value_name = "FIELDS", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+    /// No line with the names of the columns
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+    /// Print every request of the HTTP API
+    #[arg(long, global = true)]
+    pub(crate) show_request: bool,
+}
+
+/// What is common to commands that change something.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Change {
+    /// Check everything and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What is there already, or is gone already, is a success
+    #[arg(long)]
+    pub(crate) idempotent: bool,
+}
+
+/// A confirmation that scripts give in advance.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Sure {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// What an object is made with.
+#[derive(Debug, Default, Args)]
+pub struct Made {
+    /// An argument, as x-max-length=1000; numbers, true and false are typed, text may be quoted
+    #[arg(long = "arg", value_name = "KEY=VALUE")]
+    pub(crate) arguments: Vec<String>,
+    /// It does not survive a restart
+    #[arg(long)]
+    pub(crate) transient: bool,
+    /// It goes with its last user
+    #[arg(long)]
+    pub(crate) auto_delete: bool,
+}
+
+/// Commands that talk to a broker that runs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What the broker is and does: version, totals, alarms.
+    Status(Bare),
+    /// Ask whether it is healthy; exit code 1 when it is not.
+    Health(Health),
+    /// What makes publishers wait.
+    Alarms(Bare),
+    /// What administrators have changed.
+    Audit(Bare),
+    /// The log while it is written.
+    Logs(Bare),
+    /// Publish a message.
+    Pub(Publish),
+    /// Receive messages.
+    Sub(Subscribe),
+    /// Publish a message and wait for its reply.
+    Req(Request),
+    /// Tell where a message would go, and why.
+    Route(Route),
+    /// Tell what of a message would be kept, changed or lost in another protocol.
+    Convert(Convert),
+    /// Queues and what is in them.
+    Queue(Group<QueueCommand>),
+    /// Exchanges.
+    Exchange(Group<ExchangeCommand>),
+    /// Bindings.
+    Binding(Group<BindingCommand>),
+    /// Delayed messages.
+    Scheduled(Group<ScheduledCommand>),
+    /// Dead letters by origin and reason.
+    Dlq(Group<DlqCommand>),
+    /// Long work: moves, copies, purges.
+    Job(Group<JobCommand>),
+    /// Connections.
+    Conn(Group<ConnCommand>),
+    /// Consumers.
+    Consumer(Group<ListCommand>),
+    /// Virtual hosts.
+    Vhost(Group<VhostCommand>),
+    /// Users.
+    #[command(name = "user")]
+    User(Group<UserCommand>),
+    /// What users may do.
+    Perm(Group<PermCommand>),
+    /// Policies.
+    Policy(Group<PolicyCommand>),
+    /// Everything but messages, as one document.
+    Defs(Group<DefsCommand>),
+    /// Brokers by name, with what is needed to get in.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Print the completions of a shell.
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page, in the language of man.
+    #[command(hide = true)]
+    Man,
+}
+
+/// A command with nothing of its own.
+#[derive(Debug, Args)]
+pub struct Bare {
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Commands on one kind of object.
+#[derive(Debug, Args)]
+pub struct Group<C: Subcommand> {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: C,
+}
+
+/// Which question about health.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Check {
+    /// The process answers.
+    Live,
+    /// What was stored is back.
+    Startup,
+    /// Messages are taken.
+    Ready,
+}
+
+/// Flags of `polymq health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// What to ask
+    #[arg(long, value_enum, default_value = "ready")]
+    pub(crate) check: Check,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// A message on the command line.
+#[derive(Debug, Args)]
+pub(crate) struct Content {
+    /// Body: text, @FILE, or - for standard input
+    #[arg(default_value = "")]
+    pub(crate) body: String,
+    /// A header, as tenant=a or tenant:a
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Type of the body, as application/json
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// 0 to 255
+    #[arg(long)]
+    pub(crate) priority: Option<u8>,
+    /// It expires after this many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) expiration: Option<u64>,
+    /// It is delayed by this many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) delay: Option<u64>,
+    /// It need not survive a restart
+    #[arg(long)]
+    pub(crate) transient: bool,
+    /// It is kept as the last value of its topic
+    #[arg(long)]
+    pub(crate) retain: bool,
+}
+
+/// Flags of `polymq pub`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// queue:NAME, topic:KEY or exchange:NAME/KEY; a bare name is a queue
+    pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// How often
+    #[arg(short = 'n', long, default_value_t = 1)]
+    pub(crate) count: u64,
+    /// Messages a second, at most
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// What to wait for: stored, routed or none
+    #[arg(long, value_parser = ["stored", "routed", "none"])]
+    pub(crate) confirm: Option<String>,
+    /// A message that no queue takes is an error
+    #[arg(long)]
+    pub(crate) mandatory: bool,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// How bodies are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Decode {
+    /// Text if it is text, else hexadecimal digits.
+    Auto,
+    /// Text, with a mark for what is none.
+    Text,
+    /// Indented JSON.
+    Json,
+    /// Hexadecimal digits.
+    Hex,
+}
+
+/// Flags of `polymq sub`.
+#[derive(Debug, Args)]
+pub struct Subscribe {
+    /// queue:NAME, topic:PATTERN or exchange:NAME/PATTERN; a bare name is a queue
+    pub(crate) destination: Destination,
+    /// End after this many
+    #[arg(short = 'n', long)]
+    pub(crate) count: Option<u64>,
+    /// Give the messages of a queue back instead of acknowledging them
+    #[arg(long)]
+    pub(crate) no_ack: bool,
+    /// How to show bodies
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) decode: Decode,
+    /// Bodies only
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// End when nothing has come for this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Flags of `polymq req`.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// queue:NAME, topic:KEY or exchange:NAME/KEY; a bare name is a queue
+    pub(crate) destination: Destination,
+    #[command(flatten)]
+    pub(crate) content: Content,
+    /// Seconds to wait for the reply
+    #[arg(long, default_value_t = 10)]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Flags of `polymq route`.
+#[derive(Debug, Args)]
+pub struct Route {
+    /// queue:NAME, topic:KEY or exchange:NAME/KEY; a bare name is a queue
+    pub(crate) destination: Destination,
+    /// A header, as tenant=a
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// The publisher, if it is not you
+    #[arg(long, value_name = "USER")]
+    pub(crate) publisher: Option<String>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Flags of `polymq convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// File with a message as JSON, or - for standard input
+    pub(crate) file: String,
+    /// Protocols to convert to, as mqtt,stomp
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) to: Vec<String>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Commands on things that are only listed.
+#[derive(Debug, Subcommand)]
+pub enum ListCommand {
+    /// List them.
+    Ls(Ls),
+}
+
+/// Which of them.
+#[derive(Debug, Default, Args)]
+pub struct Ls {
+    /// Only those of which this is true, as "name LIKE 'a%' AND messages.ready > 0"
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
+    /// Order by this field; -FIELD for the other way round
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+    /// As many at most
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+/// Which messages of a queue.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Those of which this is true, as "priority > 3 AND json('$.total') > 100"
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
+    /// These positions, as `queue peek` shows them
+    #[arg(long, value_delimiter = ',', conflicts_with = "filter")]
+    pub(crate) seq: Vec<String>,
+    /// As many at most
+    #[arg(long)]
+    pub(crate) limit: Option<u64>,
+}
+
+/// Work that goes on after the call.
+#[derive(Debug, Args)]
+pub struct Work {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Messages a second, at most
+    #[arg(long)]
+    pub(crate) rate: Option<u32>,
+    /// Count what would be done and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+}

@@ -1,0 +1,229 @@
+//! From a command to its calls.
+
+mod contexts;
+mod objects;
+mod queues;
+
+use std::{
+    io::{Read, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use self::{
+    contexts::context,
+    objects::{binding, connection, exchange, permission, policy, scheduled, user, vhost},
+    queues::{dead_letters, job, queue},
+};
+use crate::{
+    api::{Call, Content},
+    arguments::{Change, Check, Command, Convert, DefsCommand, ListCommand, Ls, Route},
+    destination::Destination,
+    failure::Failure,
+    messages,
+    output::Format,
+    resource::{Session, headers},
+    sse::Events,
+};
+
+type Done = Result<(), Failure>;
+
+const JOB_COLUMNS: &[&str] =
+    &["id", "kind", "state", "progress.done", "progress.total", "by", "started_at"];
+const BINDING_COLUMNS: &[&str] =
+    &["id", "source", "destination", "destination_type", "routing_key"];
+const CONSUMER_COLUMNS: &[&str] =
+    &["queue", "tag", "protocol", "user", "prefetch", "unacked", "active"];
+
+const PLAIN: Change = Change { dry_run: false, idempotent: false };
+
+fn dry(dry_run: bool) -> Change {
+    Change { dry_run, idempotent: false }
+}
+
+pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Status(bare) => status(&Session::new(&bare.common)?),
+        Command::Health(health) => return check(&Session::new(&health.common)?, health.check),
+        Command::Alarms(bare) => {
+            Session::new(&bare.common)?.list("alarms", &Ls::default(), &["kind", "reason", "since"])
+        }
+        Command::Audit(bare) => Session::new(&bare.common)?.list(
+            "audit",
+            &Ls::default(),
+            &["at", "who", "from", "action", "object", "result"],
+        ),
+        Command::Logs(bare) => follow(&Session::new(&bare.common)?, "logs"),
+        Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),
+        Command::Sub(wanted) => messages::subscribe(&Session::new(&wanted.common)?, &wanted),
+        Command::Req(wanted) => messages::request(&Session::new(&wanted.common)?, &wanted),
+        Command::Route(wanted) => route(&Session::new(&wanted.common)?, &wanted),
+        Command::Convert(wanted) => convert(&Session::new(&wanted.common)?, &wanted),
+        Command::Queue(group) => queue(&Session::new(&group.common)?, group.command),
+        Command::Exchange(group) => exchange(&Session::new(&group.common)?, group.command),
+        Command::Binding(group) => binding(&Session::new(&group.common)?, group.command),
+        Command::Scheduled(group) => scheduled(&Session::new(&group.common)?, group.command),
+        Command::Dlq(group) => dead_letters(&Session::new(&group.common)?, group.command),
+        Command::Job(group) => job(&Session::new(&group.common)?, group.command),
+        Command::Conn(group) => connection(&Session::new(&group.common)?, group.command),
+        Command::Consumer(group) => {
+            let ListCommand::Ls(ls) = group.command;
+            Session::new(&group.common)?.list("consumers", &ls, CONSUMER_COLUMNS)
+        }
+        Command::Vhost(group) => vhost(&Session::new(&group.common)?, group.command),
+        Command::User(group) => user(&Session::new(&group.common)?, group.command),
+        Command::Perm(group) => permission(&Session::new(&group.common)?, group.command),
+        Command::Policy(group) => policy(&Session::new(&group.common)?, group.command),
+        Command::Defs(group) => definitions(&Session::new(&group.common)?, group.command),
+        Command::Context(command) => context(command),
+        Command::Completion { shell } => {
+            let name = program.get_name().to_owned();
+            clap_complete::generate(shell, program, name, &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => manual(program),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn manual(program: &mut clap::Command) -> Done {
+    program.build();
+    Ok(clap_mangen::Man::new(program.clone()).render(&mut std::io::stdout())?)
+}
+
+fn status(session: &Session) -> Done {
+    let mut server = session.api.call(&Call::new("GET", "server"))?;
+    let overview = session.api.call(&Call::new("GET", "overview"))?;
+    if let (Some(server), Value::Object(overview)) = (server.as_object_mut(), overview) {
+        server.extend(overview);
+    }
+    Ok(session.output.document(&server)?)
+}
+
+fn check(session: &Session, check: Check) -> Result<ExitCode, Failure> {
+    let path = match check {
+        Check::Live => "/health/live",
+        Check::Startup => "/health/startup",
+        Check::Ready => "/health/ready",
+    };
+    match session.api.call(&Call::new("GET", path)) {
+        Ok(answer) => {
+            session.output.document(&answer)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Failure::Refused { status: 503, problem }) => {
+            session.output.document(&problem)?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn follow(session: &Session, path: &str) -> Done {
+    let stream = session.api.stream(&Call::new("GET", path))?;
+    for event in Events::new(stream) {
+        let event = event.context("the stream broke off")?;
+        let value = serde_json::from_str(&event.data).unwrap_or_else(|_| json!(event.data));
+        session.output.row(&value, &["timestamp", "level", "event", "message"])?;
+    }
+    Ok(())
+}
+
+fn route(session: &Session, wanted: &Route) -> Done {
+    let (exchange, key) = match &wanted.destination {
+        Destination::Queue(name) => (String::new(), name.clone()),
+        Destination::Exchange(name, key) => (name.clone(), key.clone()),
+    };
+    let mut body = json!({ "exchange": exchange, "routing_key": key });
+    let named = headers(&wanted.headers)?;
+    if !named.is_empty() {
+        body["headers"] = Value::Object(named);
+    }
+    if let Some(user) = &wanted.publisher {
+        body["user"] = json!(user);
+    }
+    let path = session.api.in_vhost("routing:explain");
+    let answer = session.api.call(&Call::new("POST", &path).json(&body))?;
+    if session.output.format != Format::Table {
+        return Ok(session.output.document(&answer)?);
+    }
+    let mut text = String::new();
+    for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        tell_step(step, 0, &mut text);
+    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn tell_step(step: &Value, depth: usize, text: &mut String) {
+    let word = |name: &str| step.get(name).and_then(Value::as_str).unwrap_or_default();
+    let code = step.pointer("/reason/code").and_then(Value::as_str).unwrap_or_default();
+    let indent = "  ".repeat(depth);
+    let (kind, object, outcome) = (word("kind"), word("object").escape_debug(), word("outcome"));
+    text.push_str(&format!("{indent}{kind} {object}: {outcome}"));
+    if !code.is_empty() && code != outcome {
+        text.push_str(&format!(" ({code})"));
+    }
+    text.push('\n');
+    for child in step.get("children").and_then(Value::as_array).into_iter().flatten() {
+        tell_step(child, depth + 1, text);
+    }
+}
+
+/// A file, or standard input for `-`.
+fn read(file: &str) -> Result<String, Failure> {
+    if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    Ok(std::fs::read_to_string(file).with_context(|| file.to_owned())?)
+}
+
+fn read_json(file: &str) -> Result<Value, Failure> {
+    serde_json::from_str(&read(file)?)
+        .map_err(|error| Failure::Usage(format!("{file} is not JSON: {error}")))
+}
+
+fn convert(session: &Session, wanted: &Convert) -> Done {
+    let body = json!({ "message": read_json(&wanted.file)?, "to": wanted.to });
+    let answer = session.api.call(&Call::new("POST", "convert:explain").json(&body))?;
+    let columns = &["field", "to", "outcome", "as", "value"];
+    match answer.get("fields").or_else(|| answer.get("items")).and_then(Value::as_array) {
+        Some(rows) => Ok(session.output.rows(rows, columns)?),
+        None => Ok(session.output.document(&answer)?),
+    }
+}
+
+fn definitions(session: &Session, command: DefsCommand) -> Done {
+    match command {
+        DefsCommand::Export { file, format } => {
+            let query = [("format", format)];
+            let all = session.api.call(&Call::new("GET", "definitions").query(&query))?;
+            let mut text = format!("{all:#}");
+            text.push('\n');
+            if file == "-" {
+                return Ok(std::io::stdout().write_all(text.as_bytes())?);
+            }
+            Ok(std::fs::write(&file, text).with_context(|| file.clone())?)
+        }
+        DefsCommand::Diff { file } => import(session, "definitions:diff", &file, false),
+        DefsCommand::Import { file, dry_run } => {
+            import(session, "definitions:import", &file, dry_run)
+        }
+    }
+}
+
+fn import(session: &Session, path: &str, file: &str, dry_run: bool) -> Done {
+    let text = read(file)?;
+    let query: &[_] = if dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+    let headers = [("content-type", "application/json".to_owned())];
+    let call = Call {
+        headers: &headers,
+        body: Content::Bytes(text.as_bytes()),
+        ..Call::new("POST", path).query(query)
+    };
+    let answer = session.api.call(&call)?;
+    Ok(session.output.document(&answer)?)
+}

@@ -1,0 +1,200 @@
+//! Queues, the messages in them, and work on messages.
+
+use std::{
+    io::{BufRead, BufReader, IsTerminal, Write},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN};
+use crate::{
+    api::{Call, segment},
+    arguments::{DlqCommand, JobCommand, Ls, QueueCommand, Selection, Work},
+    destination::Destination,
+    failure::Failure,
+    resource::{Session, confirm, made, say},
+};
+
+const QUEUE_COLUMNS: &[&str] =
+    &["name", "state", "messages.ready", "messages.unacked", "messages.scheduled", "consumers"];
+const MESSAGE_COLUMNS: &[&str] =
+    &["seq", "state", "routing_key", "payload_bytes", "delivery_count", "enqueued_at", "payload"];
+const DEAD_LETTER_COLUMNS: &[&str] = &["queue", "origin", "reason", "count", "last_at"];
+/// How often a job is asked how far it is.
+const JOB_PAUSE: Duration = Duration::from_millis(300);
+
+/// A destination as the body of a request names it.
+fn address(to: &Destination) -> Value {
+    match to {
+        Destination::Queue(name) => json!({ "queue": name }),
+        Destination::Exchange(name, key) => json!({ "exchange": name, "routing_key": key }),
+    }
+}
+
+pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
+    let of = |name: &str| session.api.in_vhost(&format!("queues/{}", segment(name)));
+    match command {
+        QueueCommand::Ls(ls) => session.list(&session.api.in_vhost("queues"), &ls, QUEUE_COLUMNS),
+        QueueCommand::Show { name } => session.show(&of(&name)),
+        QueueCommand::Create { name, made: wanted, change } => {
+            session.put(&of(&name), &Value::Object(made(&wanted)?), change)
+        }
+        QueueCommand::Delete { name, if_empty, if_unused, change, sure } => {
+            let mut query = Vec::new();
+            query.extend(if_empty.then(|| ("if_empty", "true".to_owned())));
+            query.extend(if_unused.then(|| ("if_unused", "true".to_owned())));
+            session.delete(&of(&name), &query, change, Some((&name, sure)))
+        }
+        QueueCommand::Peek { name, from, limit, filter, full } => {
+            let payload = if full { "full" } else { "head" };
+            let mut query = vec![("from", from), ("payload", payload.to_owned())];
+            query.extend(filter.map(|filter| ("filter", filter)));
+            query.push(("limit", limit.to_string()));
+            let path = format!("{}/messages", of(&name));
+            let page = session.api.call(&Call::new("GET", &path).query(&query))?;
+            let rows = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+            Ok(session.output.rows(&rows, MESSAGE_COLUMNS)?)
+        }
+        QueueCommand::Search { name, filter, limit } => {
+            search(session, &format!("{}/messages:search", of(&name)), &filter, limit)
+        }
+        QueueCommand::Purge { name, work, sure } => {
+            if !work.dry_run {
+                confirm(&name, sure)?;
+            }
+            begin(session, &format!("{}/messages:purge", of(&name)), work, json!({}))
+        }
+        QueueCommand::Move { name, to, work } => {
+            let path = format!("{}/messages:move", of(&name));
+            begin(session, &path, work, json!({ "to": address(&to) }))
+        }
+        QueueCommand::Copy { name, to, work } => {
+            let path = format!("{}/messages:copy", of(&name));
+            begin(session, &path, work, json!({ "to": address(&to) }))
+        }
+        QueueCommand::Retry { name, via_exchange, work } => {
+            retry(session, &of(&name), via_exchange, work)
+        }
+        QueueCommand::Pause { name } => {
+            session.change(&Call::new("PUT", &format!("{}/pause", of(&name))), PLAIN)
+        }
+        QueueCommand::Resume { name } => {
+            session.change(&Call::new("DELETE", &format!("{}/pause", of(&name))), PLAIN)
+        }
+        QueueCommand::Consumers { name } => {
+            session.list(&format!("{}/consumers", of(&name)), &Ls::default(), CONSUMER_COLUMNS)
+        }
+        QueueCommand::Bindings { name } => {
+            session.list(&format!("{}/bindings", of(&name)), &Ls::default(), BINDING_COLUMNS)
+        }
+    }
+}
+
+fn search(session: &Session, path: &str, filter: &str, limit: u64) -> Done {
+    let body = json!({ "filter": filter, "hits_max": limit, "payload": "head" });
+    let mut stream = session.api.stream(&Call::new("POST", path).json(&body))?;
+    let mut lines = BufReader::new(&mut stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let read = lines.read_line(&mut line);
+        if read.context("the search broke off")? == 0 {
+            return Ok(());
+        }
+        let found: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        if let Some(hit) = found.get("hit") {
+            session.output.row(hit, MESSAGE_COLUMNS)?;
+        }
+        if let Some(end) = found.get("end").and_then(Value::as_str).filter(|end| *end != "done") {
+            say(&format!("the search has ended early: {end}"))?;
+        }
+    }
+}
+
+fn retry(session: &Session, queue: &str, via_exchange: bool, work: Work) -> Done {
+    let via = if via_exchange { "exchange" } else { "queue" };
+    begin(session, &format!("{queue}/messages:retry"), work, json!({ "via": via }))
+}
+
+/// Begins work on messages, and follows it to its end.
+fn begin(session: &Session, path: &str, work: Work, mut body: Value) -> Done {
+    let Selection { filter, seq, limit } = work.selection;
+    let mut select = json!({});
+    if !seq.is_empty() {
+        select["seqs"] = json!(seq);
+    }
+    if let Some(filter) = filter {
+        select["filter"] = json!(filter);
+    }
+    if let Some(limit) = limit {
+        select["limit"] = json!(limit);
+    }
+    if select != json!({}) {
+        body["select"] = select;
+    }
+    if let Some(rate) = work.rate {
+        body["rate"] = json!(rate);
+    }
+    let query: &[_] = if work.dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+    let started = session.api.call(&Call::new("POST", path).query(query).json(&body))?;
+    let id = started
+        .get("id")
+        .and_then(|id| id.as_str().map_or_else(|| Some(id.to_string()), |id| Some(id.to_owned())));
+    match id.filter(|_| !work.detach && !work.dry_run) {
+        Some(id) => watch(session, &id),
+        None => Ok(session.output.document(&started)?),
+    }
+}
+
+fn watch(session: &Session, id: &str) -> Done {
+    let path = format!("jobs/{}", segment(id));
+    let is_terminal = std::io::stderr().is_terminal();
+    loop {
+        let job = session.api.call(&Call::new("GET", &path))?;
+        let state = job.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let number = |at: &str| job.pointer(at).and_then(Value::as_u64);
+        if is_terminal {
+            let done = number("/progress/done").unwrap_or(0);
+            let total = number("/progress/total").map_or_else(String::new, |n| format!(" of {n}"));
+            write!(std::io::stderr(), "\r\x1b[K{state}: {done}{total}")?;
+        }
+        if matches!(state.as_str(), "queued" | "running") {
+            thread::sleep(JOB_PAUSE);
+            continue;
+        }
+        if is_terminal {
+            writeln!(std::io::stderr())?;
+        }
+        session.output.document(&job)?;
+        return match state.as_str() {
+            "done" => Ok(()),
+            other => Err(Failure::Partly(format!("job {id}: {other}"))),
+        };
+    }
+}
+
+pub(super) fn dead_letters(session: &Session, command: DlqCommand) -> Done {
+    match command {
+        DlqCommand::Ls(ls) => {
+            session.list(&session.api.in_vhost("dead-letters"), &ls, DEAD_LETTER_COLUMNS)
+        }
+        DlqCommand::Retry { name, via_exchange, work } => {
+            let queue = session.api.in_vhost(&format!("queues/{}", segment(&name)));
+            retry(session, &queue, via_exchange, work)
+        }
+    }
+}
+
+pub(super) fn job(session: &Session, command: JobCommand) -> Done {
+    match command {
+        JobCommand::Ls(ls) => session.list("jobs", &ls, JOB_COLUMNS),
+        JobCommand::Show { id } => session.show(&format!("jobs/{}", segment(&id))),
+        JobCommand::Watch { id } => watch(session, &id),
+        JobCommand::Cancel { id } => {
+            session.delete(&format!("jobs/{}", segment(&id)), &[], PLAIN, None)
+        }
+    }
+}
