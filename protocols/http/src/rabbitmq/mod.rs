@@ -36,3 +36,4 @@ pub(crate) use call::Needs;
 #[cfg(test)]
 pub(crate) use routes::ROUTES;
 pub(crate) use serve::router;
+pub(crate) use wire::RABBITMQ_VERSION;
