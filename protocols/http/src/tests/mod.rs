@@ -3,6 +3,7 @@
 mod document;
 mod pages;
 mod publishing;
+mod rabbitmq;
 mod receiving;
 mod subscribing;
 
