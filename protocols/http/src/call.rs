@@ -148,7 +148,6 @@ impl Call {
     /// The client of whoever asks, in no virtual host.
     ///
     /// Errors: nobody is shown, or the login is refused.
-    #[allow(dead_code, reason = "the data plane is always in a virtual host")]
     pub(crate) async fn identity(&self) -> Result<Arc<Client>, Problem> {
         self.socket.client(&self.site, &self.headers, None).await
     }

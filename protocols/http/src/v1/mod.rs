@@ -1,5 +1,6 @@
 //! The API of PolyMQ: one file per subject, one line here per operation.
 
+mod convert;
 mod documents;
 mod publish;
 mod receive;
@@ -21,4 +22,5 @@ pub(crate) fn api() -> Api {
         .route(&receive::EXTEND, receive::extend)
         .route(&receive::DELETE, receive::delete)
         .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
+        .route(&convert::EXPLAIN, convert::explain_conversion)
 }
