@@ -20,6 +20,8 @@ mod reload;
 mod secrets;
 #[path = "process/sql_store.rs"]
 mod sql_store;
+#[path = "process/tokens.rs"]
+mod tokens;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 
