@@ -53,6 +53,8 @@ impl FactSources {
             store_batch_bytes: stats.bytes,
             store_sync_buckets: bounds.zip(stats.sync_buckets).collect(),
             store_sync_seconds: seconds(stats.sync_nanos_total),
+            files_open: process::files_open(),
+            files_max: process::files_max(),
             memory_resident_bytes: process::resident_bytes(),
             memory_high_bytes: self.marks.memory_high_bytes(),
             disk_free_bytes: self.data_dir.as_deref().and_then(process::disk_free_bytes),

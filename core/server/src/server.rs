@@ -148,7 +148,9 @@ impl Running {
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
-        let (brokers, states) = ((&broker, &driver), (&marks, &phase));
+        let joined = components.iter().map(|component| Arc::clone(&component.protocol));
+        let spoken = protocols.all().into_iter().chain(joined).collect();
+        let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
         let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
         let routes = protocols.over_web_socket(config);
         let web_sockets = WebSockets { driver: driver.clone(), routes };

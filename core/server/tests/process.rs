@@ -18,6 +18,8 @@ use serde_json::Value;
 mod reload;
 #[path = "process/secrets.rs"]
 mod secrets;
+#[path = "process/shared_port.rs"]
+mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
 #[path = "process/tokens.rs"]

@@ -24,6 +24,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod protocols;
 mod rabbitmq;
 mod raw;
 mod schema;
@@ -44,6 +45,7 @@ use std::{
 };
 
 use polymq_broker::BrokerHandle;
+use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
@@ -120,6 +122,10 @@ pub struct Facts {
     pub store_sync_buckets: Vec<(f64, u64)>,
     /// The sum of those times in seconds.
     pub store_sync_seconds: f64,
+    /// Files that the process has open.
+    pub files_open: Option<u64>,
+    /// Files that it may have open.
+    pub files_max: Option<u64>,
     /// Memory of the process.
     pub memory_resident_bytes: Option<u64>,
     /// Above this publishers wait.
@@ -155,6 +161,8 @@ pub struct Watched {
     pub name: String,
     /// The broker.
     pub broker: BrokerHandle,
+    /// The protocols that clients speak.
+    pub protocols: Vec<Arc<dyn Protocol>>,
     /// The counters of the driver.
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.

@@ -112,8 +112,7 @@ pub(super) async fn post(call: Call) -> Outcome {
     let key = fields.text("routing_key")?.unwrap_or_default();
     let arguments = fields.table("arguments")?;
     let ends = Ends::of(&call);
-    let location =
-        format!("{}/{}", encode(&ends.destination), properties_key(&key, &arguments));
+    let location = format!("{}/{}", encode(&ends.destination), properties_key(&key, &arguments));
     call.order(|request| ends.order(request, (key, arguments), true)).await?;
     wire::created_at(&location)
 }

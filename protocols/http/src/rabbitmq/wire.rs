@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::problem::Problem;
 
 /// The RabbitMQ whose API this is, for clients that look at the version.
-pub(super) const RABBITMQ_VERSION: &str = "4.1.0";
+pub(crate) const RABBITMQ_VERSION: &str = "4.1.0";
 
 /// What comes of a request.
 pub(super) type Outcome = Result<Response, Failure>;

@@ -3,6 +3,7 @@
 mod document;
 mod pages;
 mod publishing;
+mod rabbitmq;
 mod receiving;
 mod subscribing;
 
@@ -76,6 +77,7 @@ impl World {
             listeners: Vec::new(),
             name: "test".to_owned(),
             broker: broker.clone(),
+            protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
             facts: Box::new(|| Facts {
