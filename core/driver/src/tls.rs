@@ -30,6 +30,9 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// When a failed handshake was last said.
 static SAID: AtomicU64 = AtomicU64::new(0);
 
+/// An encrypted connection of HTTP.
+pub type HttpsStream = TlsStream<TcpStream>;
+
 /// TLS settings of a listener, shared with who reloads them.
 pub struct Tls(RwLock<Settings>);
 
@@ -160,10 +163,7 @@ impl Tls {
     /// The handshake of a connection that speaks HTTP/2 or HTTP/1.1, whichever its client prefers.
     ///
     /// Errors: what the handshake failed of.
-    pub async fn accept_http(
-        &self,
-        socket: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, TlsPeer)> {
+    pub async fn accept_http(&self, socket: TcpStream) -> io::Result<(HttpsStream, TlsPeer)> {
         let settings = self.0.read().clone();
         let mut config = ServerConfig::clone(&settings.config);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
+use polymq_contract::Protocol;
 use polymq_driver::Driver;
 use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) fn watched(
     config: &Config,
     mode: &Mode,
-    (broker, driver): (&BrokerHandle, &Driver),
+    (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
     bound: &[Bound],
@@ -37,6 +38,7 @@ pub(crate) fn watched(
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
+        protocols,
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
         listeners: bound.iter().map(open_port).collect(),

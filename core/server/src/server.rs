@@ -15,7 +15,7 @@ use polymq_broker::{BrokerHandle, Parts};
 use polymq_driver::Driver;
 use polymq_http::{Http, Phase, SharedPhase, WebSockets};
 use polymq_log::EXIT_CODE_STORE_FAILED;
-use polymq_model::{UserName, VhostName};
+use polymq_model::{Limits, UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -133,22 +133,15 @@ impl Running {
             None => store::open(config)?,
         };
         let limits = Arc::new(limits(config));
-        let broker = BrokerHandle::new(Parts {
-            committer: committer(&store, &opened),
-            formats: protocols.formats(),
-            limits: Arc::clone(&limits),
-            authenticator: Arc::clone(&logins) as _,
-            entropy: Box::new(fill_with_randomness),
-            share_expiry_ms: millis(config.mqtt.share_expiry),
-            durability: config.storage.durability(),
-            skips_damage: config.storage_file.on_damage == OnDamage::Skip,
-        });
+        let broker = new_broker(config, committer(&store, &opened), (&protocols, &limits, &logins));
         let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
         broker.serve_mailboxes(&config.xmpp.domain);
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
-        let (brokers, states) = ((&broker, &driver), (&marks, &phase));
+        let joined = components.iter().map(|component| Arc::clone(&component.protocol));
+        let spoken = protocols.all().into_iter().chain(joined).collect();
+        let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
         let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
         let routes = protocols.over_web_socket(config);
         let web_sockets = WebSockets { driver: driver.clone(), routes };
@@ -162,12 +155,12 @@ impl Running {
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
         };
-        let mut running = Self { broker, driver, http, phase, lost: None, audit: None, reload };
-
-        running.audit = audit_file(config, data_dir.as_deref())?;
-        if let Some(audit) = &running.audit {
-            running.broker.set_audit(audit.sink());
+        let audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &audit {
+            broker.set_audit(audit.sink());
         }
+        let mut running = Self { broker, driver, http, phase, lost: None, audit, reload };
+
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
@@ -286,6 +279,24 @@ impl Running {
         tracing::info!(event = "stopped");
         Ok(())
     }
+}
+
+/// A broker without anything in it.
+fn new_broker(
+    config: &Config,
+    committer: Arc<Committer>,
+    (protocols, limits, logins): (&Protocols, &Arc<Limits>, &Arc<Logins>),
+) -> BrokerHandle {
+    BrokerHandle::new(Parts {
+        committer,
+        formats: protocols.formats(),
+        limits: Arc::clone(limits),
+        authenticator: Arc::clone(logins) as _,
+        entropy: Box::new(fill_with_randomness),
+        share_expiry_ms: millis(config.mqtt.share_expiry),
+        durability: config.storage.durability(),
+        skips_damage: config.storage_file.on_damage == OnDamage::Skip,
+    })
 }
 
 /// The audit file, if there is to be one. A broker that keeps nothing has no place for it.

@@ -9,7 +9,7 @@ use polymq_model::{Message, Table, Value};
 
 use crate::{
     conversation::{Conversation, in_pieces},
-    json, mqtt, seeds, stomp, xmpp,
+    json, mqtt, seeds, stomp, web, xmpp,
 };
 
 /// Bytes from somebody who has not logged in.
@@ -78,7 +78,8 @@ pub(crate) fn deliver_everywhere(published: &[Message]) {
     if published.is_empty() {
         return;
     }
-    let mut readers = [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader()];
+    let mut readers =
+        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), web::reader()];
     let mut texts = ["1.0", "1.1", "1.2"].map(stomp::subscriber);
     for message in published.iter().take(8) {
         json::is_one_message(message);

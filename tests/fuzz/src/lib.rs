@@ -15,6 +15,7 @@ pub mod record;
 pub mod seeds;
 pub mod stomp;
 pub mod topic;
+pub mod web;
 pub mod xmpp;
 
 /// A function under test.
@@ -38,6 +39,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
     ("json_message", json::message),
+    ("xmpp_framed", xmpp::framed),
+    ("json_stranger", web::stranger),
+    ("json_session", web::session),
+    ("json_messages", web::messages),
+    ("websocket_frames", web::frames),
     ("topic", topic::topic),
     ("record", record::record),
     ("filter", filter::filter),

@@ -5,6 +5,7 @@
 mod filter;
 mod json;
 mod stomp;
+mod web;
 mod xmpp;
 
 use bytes::BytesMut;
@@ -13,6 +14,7 @@ use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
 pub use stomp::{stomp_connect, stomp_subscribe};
+pub use web::JSON_SUBSCRIBE;
 pub use xmpp::xmpp_login;
 
 /// An input for a target.
@@ -420,6 +422,7 @@ pub fn all() -> Vec<Seed> {
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
     json::add_all(&mut seeds);
+    web::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     filter::filters(&mut seeds);

@@ -225,7 +225,7 @@ impl Queue {
         let (mut batch, mut refused, mut refs) = (None, messages, refs);
         while !refused.is_empty() {
             let accepted = match room {
-                Room::Free => state.room_for(refused),
+                Room::Free => state.room_for(refused).max(usize::from(state.hands_over())),
                 Room::Reserved => refused.len(),
             };
             let Some((taken, rest)) = refused.split_at_checked(accepted) else { break };

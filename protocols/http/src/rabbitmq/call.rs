@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use polymq_broker::{BrokerHandle, Manager, Role, Span, Tags};
-use polymq_contract::{Answer, Command, Refusal, RefusalKind};
+use polymq_contract::{Answer, Command, Refusal};
 use polymq_model::{RequestId, UserName, VhostName};
 
 use super::{names, rates, wire::Failure};
@@ -237,4 +237,3 @@ impl From<Refused> for Failure {
         }
     }
 }
-

@@ -81,6 +81,7 @@ impl World {
             listeners: Vec::new(),
             name: "test".to_owned(),
             broker: broker.clone(),
+            protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
             facts: Box::new(|| Facts {

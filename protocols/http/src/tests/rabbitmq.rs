@@ -423,6 +423,10 @@ async fn samples_are_shown_when_they_are_asked_for() {
     assert!(queue["message_stats"]["publish_details"]["avg_rate"].is_f64());
 }
 
+/// A user with a hash of RabbitMQ.
+const HASHED: &str = r#"{"tags":"management",
+    "password_hash":"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR"}"#;
+
 #[tokio::test]
 async fn definitions_go_out_and_in_again() {
     let world = World::managed().await;
@@ -435,10 +439,7 @@ async fn definitions_go_out_and_in_again() {
         ("POST /bindings/v/e/x/q/q", r##"{"routing_key":"a.#"}"##),
         ("PUT /policies/v/p", r#"{"pattern":"^q","definition":{"max-length":3}}"#),
         ("PUT /operator-policies/v/o", r#"{"pattern":"^q","definition":{"max-length":4}}"#),
-        (
-            "PUT /users/ann",
-            r#"{"password_hash":"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR","tags":"management"}"#,
-        ),
+        ("PUT /users/ann", HASHED),
         ("PUT /permissions/v/ann", r#"{"configure":"a","write":"b","read":"c"}"#),
         ("PUT /topic-permissions/v/ann", r#"{"exchange":"x","write":"d","read":"e"}"#),
         ("PUT /global-parameters/g", r#"{"value":[1]}"#),

@@ -209,9 +209,7 @@ fn xmpp_sees_the_fields_and_gives_them_back() {
         "content_type": "text/plain", "correlation_id": "c", "priority": 3, "app_id": "app",
         "headers": { "a": "b", "n": 5 },
     });
-    let message = json!({ "properties": sent, "payload": "hi", "routing_key": "x" });
-    let (link, line) = (http.link(), format!("{message}\n"));
-    world.send(link, line.as_bytes());
+    http.publish_to_queue("x", &sent, "hi");
     let seen = xmpp.message();
     assert_eq!(seen.text_of(crate::xmpp_client::CLIENT, "body"), Some("hi"));
     assert_eq!(seen.text_of(crate::xmpp_client::CLIENT, "thread"), Some("c"));

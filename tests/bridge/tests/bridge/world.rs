@@ -17,14 +17,13 @@ use polymq_contract::{
     Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
     ProtocolSession, Transport,
 };
+use polymq_json::Json;
 use polymq_memory::MemoryStore;
-use polymq_model::{Formats, Limits, Now, UserName, VhostName};
+use polymq_model::{Formats, Limits, Now, UserName, VhostName, carry::Outcome};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
 use polymq_xmpp::{Mechanisms, Settings, Xmpp};
-
-use crate::http::JsonLines;
 
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
@@ -48,6 +47,7 @@ struct State {
     mqtt: Mqtt,
     stomp: Stomp,
     xmpp: Xmpp,
+    json: Json,
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
@@ -76,7 +76,7 @@ pub(crate) enum Speaks {
     Mqtt,
     Stomp,
     Xmpp,
-    Http,
+    Json,
 }
 
 impl World {
@@ -108,7 +108,10 @@ impl World {
             tls: None,
             offers_tls: false,
             account: None,
-            transport: Transport::Stream,
+            transport: match speaks {
+                Speaks::Json => Transport::Messages,
+                _ => Transport::Stream,
+            },
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
         });
@@ -117,7 +120,7 @@ impl World {
             Speaks::Mqtt => &state.mqtt,
             Speaks::Stomp => &state.stomp,
             Speaks::Xmpp => &state.xmpp,
-            Speaks::Http => &JsonLines,
+            Speaks::Json => &state.json,
         };
         let mut session = protocol.session(&peer, &state.limits, state.now());
         session.on_open(&outbox);
@@ -178,16 +181,33 @@ impl World {
         self.0.borrow().broker.clone()
     }
 
+    /// A counter of the AMQP sessions.
+    pub(crate) fn amqp_count(&self, name: &str) -> u64 {
+        count(&self.0.borrow().amqp, name)
+    }
+
     /// A counter of the MQTT sessions.
     pub(crate) fn mqtt_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().mqtt.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+        count(&self.0.borrow().mqtt, name)
     }
 
     /// A counter of the STOMP sessions.
     pub(crate) fn stomp_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().stomp.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+        count(&self.0.borrow().stomp, name)
+    }
+
+    /// A counter of the XMPP sessions.
+    pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
+        count(&self.0.borrow().xmpp, name)
+    }
+
+    /// Conversions from one form to another, by the names of the forms.
+    pub(crate) fn conversions(&self, from: &str, to: &str) -> u64 {
+        let state = self.0.borrow();
+        let protocols: [&dyn Protocol; 4] = [&state.amqp, &state.mqtt, &state.stomp, &state.xmpp];
+        let pairs = protocols.iter().flat_map(|protocol| protocol.counters().conversions.all());
+        let pairs = pairs.filter(|pair| (pair.from, pair.to) == (from, to));
+        pairs.map(|pair| pair.messages.value()).sum()
     }
 
     /// The time, in ms since 1970.
@@ -195,23 +215,27 @@ impl World {
         self.0.borrow().now_ms
     }
 
-    /// A counter of the XMPP sessions.
-    pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().xmpp.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
-    }
-
-    /// Ready messages of a queue; `None` when there is no such queue.
     /// How well the store was to keep the latest batch.
     pub(crate) fn last_wanted(&self) -> Option<Durability> {
         self.0.borrow().store.faults().last_wanted()
     }
 
+    /// Ready messages of a queue; `None` when there is no such queue.
     pub(crate) fn ready(&self, queue: &str) -> Option<u64> {
         let views = self.0.borrow().broker.queues();
         let view = views.into_iter().find(|view| view.name.as_str() == queue)?;
         Some(view.counts.ready)
     }
+}
+
+/// A counter of a protocol, or how many fields were dropped for the reason of this name.
+fn count(protocol: &dyn Protocol, name: &str) -> u64 {
+    let counters = protocol.counters();
+    if let Some(why) = Outcome::ALL.iter().find(|outcome| outcome.label() == name) {
+        return counters.conversions.dropped(*why);
+    }
+    let all = counters.read();
+    all.iter().find(|(known, _)| *known == name).expect("the counter is known").1
 }
 
 fn xmpp_settings() -> Settings {
@@ -240,20 +264,14 @@ impl State {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
-        let xmpp = Xmpp::new(xmpp_settings());
+        let (xmpp, json) = (Xmpp::new(xmpp_settings()), Json::new("test"));
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new(
-                [
-                    amqp.formats(),
-                    mqtt.formats(),
-                    stomp.formats(),
-                    xmpp.formats(),
-                    JsonLines.formats(),
-                ]
-                .concat(),
+                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats(), json.formats()]
+                    .concat(),
             ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
@@ -268,7 +286,8 @@ impl State {
         let started = Instant::now();
         let links = Vec::new();
         broker.serve_mailboxes(DOMAIN);
-        let state = Self { store, broker, amqp, mqtt, stomp, xmpp, limits, started, now_ms, links };
+        let state =
+            Self { store, broker, amqp, mqtt, stomp, xmpp, json, limits, started, now_ms, links };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());

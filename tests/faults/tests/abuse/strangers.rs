@@ -23,7 +23,7 @@ const OTHER_FILES: u64 = 200;
 const STRANGER_KIB_MAX: f64 = 10.0;
 
 /// Lets this process, and the broker it starts, open `files` files.
-fn allow_files(files: u64) -> bool {
+pub(crate) fn allow_files(files: u64) -> bool {
     let limits = getrlimit(Resource::Nofile);
     let has = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
     if has(limits.current) {
@@ -35,9 +35,11 @@ fn allow_files(files: u64) -> bool {
 
 /// Connects and sends the first byte of a login.
 fn stranger(broker: &Broker, number: u64) -> TcpStream {
-    let (port, first) = match number % 2 {
+    let (port, first) = match number % 4 {
         0 => (broker.ports.amqp, b'A'),
-        _ => (broker.ports.mqtt, 0x10),
+        1 => (broker.ports.mqtt, 0x10),
+        2 => (broker.ports.stomp, b'C'),
+        _ => (broker.ports.xmpp, b'<'),
     };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(&[first]).unwrap();
@@ -45,7 +47,7 @@ fn stranger(broker: &Broker, number: u64) -> TcpStream {
 }
 
 /// Resident memory once it no longer grows: the broker may still be accepting.
-fn settled_kib(broker: &Broker) -> u64 {
+pub(crate) fn settled_kib(broker: &Broker) -> u64 {
     let mut last = 0;
     loop {
         let now = broker.resident_kib().unwrap();

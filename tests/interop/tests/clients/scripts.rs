@@ -169,3 +169,28 @@ fn python_cloudevents() -> Result<()> {
 fn python_schemathesis() -> Result<()> {
     run_script(Client::Python("http_schemathesis.py"), Speaks::Http)
 }
+
+#[test]
+fn node_mqtt_js_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_mqtt.js"), Speaks::Http)
+}
+
+#[test]
+fn node_stompjs_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_stomp.js"), Speaks::Http)
+}
+
+#[test]
+fn node_xmpp_js_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_xmpp.js"), Speaks::Http)
+}
+
+#[test]
+fn node_json_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_json.js"), Speaks::Http)
+}
+
+#[test]
+fn browser() -> Result<()> {
+    run_script(Client::Node("browser.js"), Speaks::Http)
+}

@@ -79,14 +79,31 @@ fn stomp_client_gets_an_error() {
 }
 
 #[test]
-fn xmpp_client_gets_an_error_and_stays() {
+fn stomp_subscription_of_topics_ends_with_the_right_to_them() {
+    let world = World::new();
+    let mut stomp = Stomp::connect_as(&world, "1.2", USER);
+    stomp.subscribe("/topic/b.#");
+    bound(&world, "", "a/#", TopicSyntax::Slash);
+    let told = stomp.error();
+    assert!(told.contains("may not read it any more"), "{told}");
+}
+
+#[test]
+fn xmpp_client_loses_queues_and_topics_and_stays() {
     let world = World::new();
     queue(&world);
     let mut xmpp = Xmpp::connect(&world, USER, "r");
     xmpp.consume("q@queues.d");
-    allow(&world, ".*", ".*", "^other$");
-    Amqp::connect(&world).publish("", "q", &Props::default(), b"m");
+    xmpp.subscribe("a.#");
+    xmpp.subscribe("b.#");
+    allow(&world, ".*", ".*", "^amq");
+    bound(&world, "", "a/#", TopicSyntax::Slash);
+    let mut guest = Amqp::connect(&world);
+    guest.publish("", "q", &Props::default(), b"m");
+    guest.publish_topic("b.x", &Props::default(), b"b");
     assert!(xmpp.messages().is_empty());
+    guest.publish_topic("a.x", &Props::default(), b"a");
+    assert_eq!(xmpp.messages().len(), 1);
     // Its mailbox is its own.
     Xmpp::connect(&world, "u1", "r").send("<message to='u2@d'><body>hi</body></message>");
     assert_eq!(xmpp.message().text_of(CLIENT, "body"), Some("hi"));
