@@ -39,5 +39,5 @@ pub use driver::Driver;
 pub use incoming::{Guest, Incoming};
 pub use listener::{Bind, Listener, ListenerError, ListenerSpec};
 pub use outgoing::Outgoing;
-pub use tls::{ClientCertificates, Tls, TlsError, server_config};
-pub use websocket::Form;
+pub use tls::{ClientCertificates, HttpsStream, Tls, TlsError, server_config};
+pub use websocket::{Form, read_frames};

@@ -14,6 +14,12 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/reload.rs"]
+mod reload;
+#[path = "process/secrets.rs"]
+mod secrets;
+#[path = "process/shared_port.rs"]
+mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
 
@@ -50,7 +56,7 @@ impl Server {
 
     fn get(&self, path: &str) -> String {
         let mut socket = self.connect("http");
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         answer

@@ -173,6 +173,8 @@ impl Api {
         self.router
             .route("/openapi.json", axum::routing::get(show))
             .fallback(not_found)
+            // Before the API of RabbitMQ, which has everything else below `/api`.
+            .route("/{*path}", axum::routing::any(not_found))
             .method_not_allowed_fallback(not_allowed)
     }
 }
@@ -189,7 +191,8 @@ pub(crate) async fn path_params(
     Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-async fn not_found() -> Response {
+/// What is below `/api/v1` and is not there.
+pub(crate) async fn not_found() -> Response {
     let text = "there is no such path; see /api/v1/openapi.json";
     Problem::new(StatusCode::NOT_FOUND, "path_not_found", text).into_response()
 }

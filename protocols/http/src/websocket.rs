@@ -19,9 +19,9 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use polymq_contract::{Login, Protocol};
-use polymq_driver::{Driver, Form, Incoming};
+use polymq_driver::{Driver, Form, HttpsStream, Incoming};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
     handshake::derive_accept_key,
@@ -225,15 +225,19 @@ fn first_message(route: &WebSocketRoute, request: &Request) -> Result<Vec<u8>, P
     Ok(frame)
 }
 
-/// The connection as the driver knows it. One that is not encrypted is again the socket that it
-/// was.
+/// The connection as the driver knows it: the socket that it was before HTTP, whose buffers go.
 fn incoming(upgraded: Upgraded) -> Incoming {
-    match upgraded.downcast::<TokioIo<Noted<Incoming>>>() {
-        Ok(parts) => with(parts.io.into_inner().socket, &parts.read_buf),
-        Err(upgraded) => match upgraded.downcast::<TokioIo<Noted<TcpStream>>>() {
-            Ok(parts) => with(Incoming::tcp(parts.io.into_inner().socket), &parts.read_buf),
-            Err(upgraded) => Incoming::other(TokioIo::new(upgraded)),
-        },
+    let upgraded = match downcast::<TokioIo<Noted<Incoming>>>(upgraded) {
+        Ok(parts) => return with(parts.io.into_inner().socket, &parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    let upgraded = match downcast::<TokioIo<Noted<TcpStream>>>(upgraded) {
+        Ok(parts) => return with(Incoming::tcp(parts.io.into_inner().socket), &parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    match downcast::<TokioIo<Noted<HttpsStream>>>(upgraded) {
+        Ok(parts) => with(Incoming::other(parts.io.into_inner().socket), &parts.read_buf),
+        Err(upgraded) => Incoming::other(TokioIo::new(upgraded)),
     }
 }
 

@@ -153,11 +153,7 @@ impl Session {
         };
         let Head { op, id } = match serde_json::from_slice::<Head<'_>>(&json) {
             Ok(head) => head,
-            Err(bad) if bad.is_data() => {
-                let wrong = Wrong::new("bad_op", bad.to_string());
-                return say_wrong(None, &wrong, turn.effects);
-            }
-            // What is no JSON has no id to answer, so nobody could go on from there.
+            // What has no operation has no id to answer, so nobody could go on from there.
             Err(bad) => {
                 let wrong = Wrong::new("bad_json", bad.to_string());
                 return self.end_wrong(None, &wrong, "protocol_error", turn);

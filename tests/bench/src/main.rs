@@ -284,6 +284,7 @@ fn run_one(args: RunArgs) -> Result<()> {
         mqtt: args.mqtt.or(args.addr),
         stomp: args.addr,
         stomp_queues: STOMP_QUEUES,
+        http: args.addr,
         login: Login { user: args.user, password: args.password },
         mqtt_login,
     };

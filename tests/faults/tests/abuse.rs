@@ -18,5 +18,7 @@ mod stomp;
 mod strangers;
 #[path = "abuse/tls.rs"]
 mod tls;
+#[path = "abuse/websocket.rs"]
+mod websocket;
 #[path = "abuse/xmpp.rs"]
 mod xmpp;

@@ -47,15 +47,20 @@ pub struct Conversation {
 impl Conversation {
     /// With a broker that answers.
     pub fn new(protocol: &dyn Protocol) -> Self {
-        Self::with(protocol, true)
+        Self::with(protocol, true, Transport::Stream)
     }
 
     /// With a broker that says nothing.
     pub fn alone(protocol: &dyn Protocol) -> Self {
-        Self::with(protocol, false)
+        Self::with(protocol, false, Transport::Stream)
     }
 
-    fn with(protocol: &dyn Protocol, has_broker: bool) -> Self {
+    /// Over messages of WebSocket.
+    pub fn over_messages(protocol: &dyn Protocol, has_broker: bool) -> Self {
+        Self::with(protocol, has_broker, Transport::Messages)
+    }
+
+    fn with(protocol: &dyn Protocol, has_broker: bool, transport: Transport) -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
         let instant = *START.get_or_init(Instant::now);
         let now = Now { instant, unix_ms: 1_700_000_000_000 };
@@ -66,7 +71,7 @@ impl Conversation {
             tls: None,
             offers_tls: false,
             account: None,
-            transport: Transport::Stream,
+            transport,
             listener: "fuzz".into(),
             vhost: VhostName::new("/").expect("a valid name"),
         };

@@ -8,11 +8,13 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod json;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
 pub mod stomp;
 pub mod topic;
+pub mod web;
 pub mod xmpp;
 
 /// A function under test.
@@ -35,6 +37,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_stranger", xmpp::stranger),
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
+    ("json_message", json::message),
+    ("xmpp_framed", xmpp::framed),
+    ("json_stranger", web::stranger),
+    ("json_session", web::session),
+    ("json_messages", web::messages),
+    ("websocket_frames", web::frames),
     ("topic", topic::topic),
     ("record", record::record),
 ];

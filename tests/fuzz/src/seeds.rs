@@ -2,7 +2,9 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod json;
 mod stomp;
+mod web;
 mod xmpp;
 
 use bytes::BytesMut;
@@ -11,6 +13,7 @@ use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
 pub use stomp::{stomp_connect, stomp_subscribe};
+pub use web::JSON_SUBSCRIBE;
 pub use xmpp::xmpp_login;
 
 /// An input for a target.
@@ -417,6 +420,8 @@ pub fn all() -> Vec<Seed> {
     mqtt(&mut seeds);
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
+    json::add_all(&mut seeds);
+    web::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use polymq_contract::MessageKind;
 use polymq_xmpp::{
     Mechanisms, Settings, Xmpp,
     xml::{Bad, Parsed, StreamParser, document, write},
@@ -13,7 +14,7 @@ use polymq_xmpp::{
 use crate::{
     amqp::deliver_everywhere,
     conversation::{Conversation, in_pieces},
-    seeds,
+    seeds, web,
 };
 
 /// Largest stanza here, so that the limit is reached.
@@ -70,6 +71,14 @@ fn bound(mode: u8) -> Conversation {
     client
 }
 
+/// Whole messages of WebSocket on a stream that is logged in; each line of the input is one.
+pub fn framed(bytes: &[u8]) {
+    let text = |text: &[u8]| web::message(MessageKind::Text, text);
+    let frames: Vec<u8> = bytes.split(|byte| *byte == b'\n').flat_map(text).collect();
+    let client = in_pieces(|| Conversation::over_messages(&protocol(), true), &frames);
+    deliver_everywhere(&client.published);
+}
+
 /// A client that takes whatever is delivered.
 pub(crate) fn reader() -> Conversation {
     bound(5)
@@ -79,7 +88,7 @@ pub(crate) fn reader() -> Conversation {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| bound(*mode & 7), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such stream, fed in one piece.

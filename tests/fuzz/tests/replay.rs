@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, xmpp};
+use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, web, xmpp};
 
 /// A small generator, so that each run tries the same inputs.
 struct Random(u64);
@@ -109,6 +109,9 @@ fn seeds_reach_the_states_behind_the_login() {
     let reached = xmpp::bind_and_feed(&bytes("xmpp_session", "all-7"));
     assert!(reached.published.len() >= 4, "{:?}", reached.visible());
     assert!(reached.consumers.len() >= 4, "{:?}", reached.visible());
+    let reached = web::connect_and_feed(&bytes("json_messages", "all-1"));
+    assert!(reached.published.len() >= 4, "{:?}", reached.visible());
+    assert!(reached.consumers.len() >= 2, "{:?}", reached.visible());
     for level in 3..=5 {
         let reached = mqtt::connect_and_feed(&bytes("mqtt_session", &format!("{level}-all")));
         assert!(reached.published.len() >= 3, "{level}: {:?}", reached.visible());
@@ -145,5 +148,7 @@ targets! {
     mqtt_stranger mqtt_session mqtt_packets mqtt_codec
     stomp_stranger stomp_session stomp_frames stomp_codec
     xmpp_stranger xmpp_session xmpp_xml
-    topic record
+    xmpp_framed
+    json_stranger json_session json_messages websocket_frames
+    json_message topic record
 }

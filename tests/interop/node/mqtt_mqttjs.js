@@ -1,8 +1,8 @@
-// MQTT.js with MQTT 3.1.1 and 5.
+// MQTT.js with MQTT 3.1.1 and 5, over TCP unless MQTT_URL says otherwise.
 import mqtt from 'mqtt';
 import { assert, ctl, env, Inbox, main, once, test, within } from './cases.js';
 
-const address = `mqtt://${env.MQTT_HOST}:${env.MQTT_PORT}`;
+const address = env.MQTT_URL ?? `mqtt://${env.MQTT_HOST}:${env.MQTT_PORT}`;
 let counter = 0;
 
 function options(version, more = {}) {

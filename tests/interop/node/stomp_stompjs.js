@@ -1,6 +1,7 @@
-// @stomp/stompjs over TCP, with STOMP 1.0, 1.1 and 1.2.
+// @stomp/stompjs with STOMP 1.0, 1.1 and 1.2, over TCP unless STOMP_URL says otherwise.
 import { connect as connectTcp } from 'node:net';
 import { Client, StompSocketState, Versions } from '@stomp/stompjs';
+import WebSocket from 'ws';
 import { assert, ctl, env, Inbox, main, test, within } from './cases.js';
 
 /** What stompjs needs of a WebSocket, over a plain socket. */
@@ -40,10 +41,16 @@ class TcpSocket {
   }
 }
 
+function webSocket(version) {
+  const socket = new WebSocket(env.STOMP_URL, [`v${version.replace('.', '')}.stomp`]);
+  socket.binaryType = 'arraybuffer';
+  return socket;
+}
+
 /** A client that is connected, with an inbox for its messages. */
 async function connect(version = '1.2', more = {}) {
   const client = new Client({
-    webSocketFactory: () => new TcpSocket(),
+    webSocketFactory: () => (env.STOMP_URL ? webSocket(version) : new TcpSocket()),
     connectHeaders: { login: env.USER, passcode: env.PASS, host: '/' },
     stompVersions: new Versions([version]),
     reconnectDelay: 0, heartbeatIncoming: 0, heartbeatOutgoing: 0, ...more,

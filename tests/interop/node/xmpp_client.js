@@ -1,4 +1,4 @@
-// @xmpp/client: STARTTLS, SCRAM, messages, queues, PubSub, resumption.
+// @xmpp/client, over TCP unless XMPP_URL says otherwise: STARTTLS, SCRAM, messages, queues, PubSub, resumption.
 import { client, xml } from '@xmpp/client';
 import { assert, ctl, env, Inbox, main, once, test, within } from './cases.js';
 
@@ -8,7 +8,7 @@ const topics = `topics.${domain}`;
 
 async function connected(run, username = 'guest', resource = 'node') {
   const xmpp = client({
-    service: `xmpp://${env.XMPP_HOST}:${env.XMPP_PORT}`,
+    service: env.XMPP_URL ?? `xmpp://${env.XMPP_HOST}:${env.XMPP_PORT}`,
     domain,
     resource,
     username,

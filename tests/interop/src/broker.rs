@@ -32,6 +32,8 @@ pub enum Speaks {
     All,
     /// XMPP, with the others beside it.
     Xmpp,
+    /// HTTP, with the others beside it.
+    Http,
 }
 
 /// Ports of one run of the broker; 0 for a protocol it does not speak.
@@ -41,6 +43,7 @@ pub(crate) struct Ports {
     pub(crate) mqtt: u16,
     pub(crate) stomp: u16,
     pub(crate) xmpp: u16,
+    pub(crate) http: u16,
 }
 
 /// One started broker, its data and its addresses. Dropping it ends the process.
@@ -50,6 +53,7 @@ pub struct Broker {
     mqtt: Relay,
     stomp: Relay,
     xmpp: Relay,
+    http: Relay,
     processes: Vec<Child>,
     dir: TempDir,
     /// Settings of ours beside the usual ones.
@@ -80,6 +84,7 @@ impl Broker {
             mqtt: Relay::open()?,
             stomp: Relay::open()?,
             xmpp: Relay::open()?,
+            http: Relay::open()?,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
             settings: Vec::new(),
@@ -101,6 +106,7 @@ impl Broker {
             mqtt: Relay::open()?,
             stomp: Relay::open()?,
             xmpp: Relay::open()?,
+            http: Relay::open()?,
             processes: Vec::new(),
             settings: prosody.settings(dir.path()),
             prosody: Some(prosody),
@@ -120,6 +126,12 @@ impl Broker {
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Loopback port for HTTP clients, the same for the whole test.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.http.port()
     }
 
     /// Loopback port for AMQP clients, the same for the whole test.
@@ -170,6 +182,7 @@ impl Broker {
         self.mqtt.cut();
         self.stomp.cut();
         self.xmpp.cut();
+        self.http.cut();
     }
 
     /// SIGKILL, then a start on the same data.
@@ -208,6 +221,7 @@ impl Broker {
         self.mqtt.lead_to(ports.mqtt);
         self.stomp.lead_to(ports.stomp);
         self.xmpp.lead_to(ports.xmpp);
+        self.http.lead_to(ports.http);
         Ok(())
     }
 
@@ -216,6 +230,7 @@ impl Broker {
         self.mqtt.lead_to(0);
         self.stomp.lead_to(0);
         self.xmpp.lead_to(0);
+        self.http.lead_to(0);
         let result = end_processes(&mut self.processes, signal);
         self.processes.clear();
         // A dead broker's connections are gone; the relay must not keep half of them open.

@@ -62,7 +62,9 @@ impl Peer {
         match self {
             Self::Polymq => true,
             // Its MQTT of this version has neither QoS 2 nor MQTT 5; Mosquitto is the oracle.
-            Self::Rabbitmq => !matches!(speaks, Speaks::Mqtt | Speaks::All | Speaks::Xmpp),
+            Self::Rabbitmq => {
+                !matches!(speaks, Speaks::Mqtt | Speaks::All | Speaks::Xmpp | Speaks::Http)
+            }
             Self::Mosquitto => speaks == Speaks::Mqtt,
         }
     }
@@ -134,12 +136,14 @@ fn ready_ports(child: &mut Child) -> Result<Ports> {
         mqtt: port("mqtt")?,
         stomp: port("stomp")?,
         xmpp: port("xmpp")?,
+        http: port("http")?,
     })
 }
 
 /// A node with its own name, port mapper, cookie and database, so nothing of the machine's is used.
 fn launch_rabbitmq(dir: &Path) -> Result<(Vec<Child>, Ports)> {
-    let ports = Ports { amqp: free_port()?, mqtt: free_port()?, stomp: free_port()?, xmpp: 0 };
+    let (amqp, mqtt, stomp) = (free_port()?, free_port()?, free_port()?);
+    let ports = Ports { amqp, mqtt, stomp, ..Ports::default() };
     let (mapper, distribution) = (free_port()?, free_port()?);
     let home = dir.join("home");
     fs::create_dir_all(&home)?;

@@ -69,6 +69,33 @@ impl Form {
     }
 }
 
+/// What the frames of a client come to when they are read in pieces of `step` bytes: what a session
+/// would see, or the close code of the first mistake. For tests.
+///
+/// Errors: the code.
+pub fn read_frames(form: Form, mut bytes: &[u8], step: usize) -> Result<Vec<u8>, u16> {
+    let mut decoder = Decoder::new(form, MESSAGE_ROOM_BYTES);
+    let (mut seen, code) = (Vec::new(), |fault: Fault| u16::from(fault.code));
+    while !bytes.is_empty() && decoder.heard.close.is_none() {
+        if let Some(room) = decoder.head_room() {
+            let count = room.len().min(step).min(bytes.len());
+            let (piece, rest) = bytes.split_at(count);
+            room.iter_mut().zip(piece).for_each(|(to, from)| *to = *from);
+            bytes = rest;
+            let mut kept = Kept::default();
+            decoder.head_grew(count, &mut kept).map_err(code)?;
+            seen.extend_from_slice(kept.as_slice());
+            continue;
+        }
+        let (piece, rest) = bytes.split_at(step.min(bytes.len()));
+        bytes = rest;
+        let mut piece = piece.to_vec();
+        let count = decoder.decode(&mut piece).map_err(code)?;
+        seen.extend_from_slice(piece.get(..count).unwrap_or_default());
+    }
+    Ok(seen)
+}
+
 /// A WebSocket over another socket.
 pub(crate) struct WebSocket<S> {
     socket: S,

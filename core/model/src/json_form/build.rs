@@ -213,9 +213,6 @@ fn scan_headers(
         !is_reserved(name) && !is_untrue
     });
     for (name, value) in table.iter() {
-        if name.is_empty() {
-            return Err("a header has no name".to_owned());
-        }
         if !is_within_depth(value, DEPTH_MAX) {
             return Err(format!("`{name}` is nested more than {DEPTH_MAX} deep"));
         }

@@ -3,6 +3,7 @@
 mod document;
 mod pages;
 mod publishing;
+mod rabbitmq;
 mod receiving;
 mod subscribing;
 
@@ -73,6 +74,7 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
+            listeners: Vec::new(),
             name: "test".to_owned(),
             broker: broker.clone(),
             protocols: Vec::new(),

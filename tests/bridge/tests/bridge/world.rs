@@ -17,6 +17,7 @@ use polymq_contract::{
     Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
     ProtocolSession, Transport,
 };
+use polymq_json::Json;
 use polymq_memory::MemoryStore;
 use polymq_model::{Formats, Limits, Now, UserName, VhostName, carry::Outcome};
 use polymq_mqtt::Mqtt;
@@ -46,6 +47,7 @@ struct State {
     mqtt: Mqtt,
     stomp: Stomp,
     xmpp: Xmpp,
+    json: Json,
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
@@ -74,6 +76,7 @@ pub(crate) enum Speaks {
     Mqtt,
     Stomp,
     Xmpp,
+    Json,
 }
 
 impl World {
@@ -105,7 +108,10 @@ impl World {
             tls: None,
             offers_tls: false,
             account: None,
-            transport: Transport::Stream,
+            transport: match speaks {
+                Speaks::Json => Transport::Messages,
+                _ => Transport::Stream,
+            },
             listener: "test".into(),
             vhost: VhostName::new("/").unwrap(),
         });
@@ -114,6 +120,7 @@ impl World {
             Speaks::Mqtt => &state.mqtt,
             Speaks::Stomp => &state.stomp,
             Speaks::Xmpp => &state.xmpp,
+            Speaks::Json => &state.json,
         };
         let mut session = protocol.session(&peer, &state.limits, state.now());
         session.on_open(&outbox);
@@ -162,6 +169,11 @@ impl World {
         state.now_ms += ms;
         state.broker.tick(state.now());
         state.run();
+    }
+
+    /// Gives every connection its turns, after something has happened behind their backs.
+    pub(crate) fn settle(&self) {
+        self.0.borrow_mut().run();
     }
 
     /// What administrates the broker.
@@ -252,13 +264,14 @@ impl State {
         let dyn_store: Arc<dyn Store> = store.clone();
         let opened = wait(|reply| store.open(ShardId(0), OwnerId::default(), reply)).unwrap();
         let (amqp, mqtt, stomp) = (Amqp091::default(), Mqtt::default(), Stomp::default());
-        let xmpp = Xmpp::new(xmpp_settings());
+        let (xmpp, json) = (Xmpp::new(xmpp_settings()), Json::new("test"));
         let limits = Arc::new(Limits::default());
         let random = AtomicU64::new(1);
         let broker = BrokerHandle::new(Parts {
             committer: Committer::new(dyn_store.clone(), ShardId(0), &opened),
             formats: Formats::new(
-                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats()].concat(),
+                [amqp.formats(), mqtt.formats(), stomp.formats(), xmpp.formats(), json.formats()]
+                    .concat(),
             ),
             limits: limits.clone(),
             authenticator: Arc::new(AcceptEverybody),
@@ -273,7 +286,8 @@ impl State {
         let started = Instant::now();
         let links = Vec::new();
         broker.serve_mailboxes(DOMAIN);
-        let state = Self { store, broker, amqp, mqtt, stomp, xmpp, limits, started, now_ms, links };
+        let state =
+            Self { store, broker, amqp, mqtt, stomp, xmpp, json, limits, started, now_ms, links };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());

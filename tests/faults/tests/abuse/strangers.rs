@@ -23,7 +23,7 @@ const OTHER_FILES: u64 = 200;
 const STRANGER_KIB_MAX: f64 = 10.0;
 
 /// Lets this process, and the broker it starts, open `files` files.
-fn allow_files(files: u64) -> bool {
+pub(crate) fn allow_files(files: u64) -> bool {
     let limits = getrlimit(Resource::Nofile);
     let has = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
     if has(limits.current) {
@@ -47,7 +47,7 @@ fn stranger(broker: &Broker, number: u64) -> TcpStream {
 }
 
 /// Resident memory once it no longer grows: the broker may still be accepting.
-fn settled_kib(broker: &Broker) -> u64 {
+pub(crate) fn settled_kib(broker: &Broker) -> u64 {
     let mut last = 0;
     loop {
         let now = broker.resident_kib().unwrap();

@@ -111,6 +111,24 @@ pub(super) fn add_all(seeds: &mut Vec<Seed>) {
         add("xmpp_session", &name, [&[3][..], text.as_bytes()].concat());
         add("xmpp_xml", &name, format!("{STREAM}{text}").into_bytes());
     }
+    let open = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='d' version='1.0'/>";
+    let plain = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGcAZw==</auth>";
+    let bind = "<iq xmlns='jabber:client' type='set' id='b'>\
+                <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+    let close = "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>";
+    let stanza = |text: &String| {
+        let (name, rest) = text.split_once(' ').unwrap_or((text, "/>"));
+        format!("{name} xmlns='jabber:client' {rest}")
+    };
+    let mut framed = [open, plain, open, bind].map(str::to_owned).to_vec();
+    let login = framed.clone();
+    for (at, one) in stanzas.iter().map(stanza).enumerate() {
+        let lines = [&login[..], &[one], &[close.to_owned()]].concat().join("\n");
+        add("xmpp_framed", &format!("stanza-{at}"), lines.into_bytes());
+    }
+    framed.extend(stanzas.iter().map(stanza));
+    framed.push(close.to_owned());
+    add("xmpp_framed", "all", framed.join("\n").into_bytes());
     let login = xmpp_login().concat();
     add("xmpp_stranger", "login", login.clone().into_bytes());
     add("xmpp_xml", "login", login.into_bytes());

@@ -154,3 +154,43 @@ fn node_stompjs() -> Result<()> {
 fn perl_net_stomp() -> Result<()> {
     run_script(Client::Perl("stomp_net.pl", "Net/Stomp.pm"), Speaks::Stomp)
 }
+
+#[test]
+fn curl() -> Result<()> {
+    run_script(Client::Python("http_curl.py"), Speaks::Http)
+}
+
+#[test]
+fn python_cloudevents() -> Result<()> {
+    run_script(Client::Python("http_cloudevents.py"), Speaks::Http)
+}
+
+#[test]
+fn python_schemathesis() -> Result<()> {
+    run_script(Client::Python("http_schemathesis.py"), Speaks::Http)
+}
+
+#[test]
+fn node_mqtt_js_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_mqtt.js"), Speaks::Http)
+}
+
+#[test]
+fn node_stompjs_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_stomp.js"), Speaks::Http)
+}
+
+#[test]
+fn node_xmpp_js_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_xmpp.js"), Speaks::Http)
+}
+
+#[test]
+fn node_json_over_websocket() -> Result<()> {
+    run_script(Client::Node("websocket_json.js"), Speaks::Http)
+}
+
+#[test]
+fn browser() -> Result<()> {
+    run_script(Client::Node("browser.js"), Speaks::Http)
+}

@@ -1,0 +1,106 @@
+//! Clients of JSON. What HTTP itself adds is no part of a message, so the message objects of both
+//! go over WebSocket here (`polymq.json.v1`).
+
+use std::{collections::BTreeMap, ops::Deref};
+
+use bytes::BytesMut;
+use polymq_contract::{MessageKind, WebMessages, web_message::put_head};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::world::{Speaks, World};
+
+/// A client that has logged in and listens.
+pub(crate) struct Http {
+    world: World,
+    link: usize,
+}
+
+/// What a server says, with messages as they stand there.
+#[derive(Deserialize)]
+struct Said {
+    op: String,
+    message: Option<Box<RawValue>>,
+}
+
+impl Http {
+    pub(crate) fn listen(world: &World, pattern: &str) -> Self {
+        let link = world.open(Speaks::Json);
+        let http = Self { world: world.clone(), link };
+        http.say(&json!({ "op": "connect", "user": "guest", "password": "x" }).to_string());
+        let exchange = "amq.topic";
+        let subscribe = json!({
+            "op": "subscribe", "sub": "s", "exchange": exchange, "pattern": pattern, "ack": "auto"
+        });
+        http.say(&subscribe.to_string());
+        let said: Vec<_> = http.said().into_iter().map(|said| said.op).collect();
+        assert_eq!(said, ["connected", "subscribed"]);
+        http
+    }
+
+    pub(crate) fn publish(&self, key: &str, properties: &Value, payload: &str) {
+        let message = json!({ "properties": properties, "payload": payload });
+        self.send(&message.to_string(), "amq.topic", key);
+    }
+
+    /// Sends a message to a queue.
+    pub(crate) fn publish_to_queue(&self, queue: &str, properties: &Value, payload: &str) {
+        let message = json!({ "properties": properties, "payload": payload });
+        self.send(&message.to_string(), "", queue);
+    }
+
+    /// Sends what was received to another topic.
+    pub(crate) fn republish(&self, message: &Seen, key: &str) {
+        self.send(&message.text, "amq.topic", key);
+    }
+
+    fn send(&self, message: &str, exchange: &str, key: &str) {
+        // All else stays as it stands, with the order of its fields.
+        let mut message: BTreeMap<String, Box<RawValue>> = serde_json::from_str(message).unwrap();
+        for (name, text) in [("exchange", exchange), ("routing_key", key)] {
+            let text = RawValue::from_string(json!(text).to_string()).unwrap();
+            message.insert(name.to_owned(), text);
+        }
+        let message = serde_json::to_string(&message).unwrap();
+        self.say(&format!(r#"{{"op":"publish","message":{message}}}"#));
+    }
+
+    fn say(&self, op: &str) {
+        let mut bytes = BytesMut::new();
+        put_head(MessageKind::Text, op.len(), &mut bytes);
+        bytes.extend_from_slice(op.as_bytes());
+        self.world.send(self.link, &bytes);
+    }
+
+    fn said(&self) -> Vec<Said> {
+        let mut bytes = self.world.receive(self.link);
+        let (mut messages, mut said) = (WebMessages::default(), Vec::new());
+        while let Some(message) = messages.next(&mut bytes, usize::MAX).unwrap() {
+            said.push(serde_json::from_slice(&message.payload).unwrap());
+        }
+        said
+    }
+
+    /// The only message that has come.
+    pub(crate) fn message(&self) -> Seen {
+        let mut said = self.said();
+        let delivery = said.pop().expect("a message");
+        assert!(said.is_empty(), "one message");
+        let text = delivery.message.expect("a message").get().to_owned();
+        Seen { value: serde_json::from_str(&text).unwrap(), text }
+    }
+}
+
+/// A message that was received.
+pub(crate) struct Seen {
+    text: String,
+    value: Value,
+}
+
+impl Deref for Seen {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
