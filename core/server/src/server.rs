@@ -133,9 +133,9 @@ impl Running {
             None => store::open(config)?,
         };
         let limits = Arc::new(limits(config));
-        let broker = new_broker(config, committer(&store, &opened), (&protocols, &limits, &logins));
+        let committer = committer(&store, &opened);
+        let broker = broker(config, committer, &protocols, &logins, &limits);
         let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
-        broker.serve_mailboxes(&config.xmpp.domain);
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
@@ -281,24 +281,6 @@ impl Running {
     }
 }
 
-/// A broker without anything in it.
-fn new_broker(
-    config: &Config,
-    committer: Arc<Committer>,
-    (protocols, limits, logins): (&Protocols, &Arc<Limits>, &Arc<Logins>),
-) -> BrokerHandle {
-    BrokerHandle::new(Parts {
-        committer,
-        formats: protocols.formats(),
-        limits: Arc::clone(limits),
-        authenticator: Arc::clone(logins) as _,
-        entropy: Box::new(fill_with_randomness),
-        share_expiry_ms: millis(config.mqtt.share_expiry),
-        durability: config.storage.durability(),
-        skips_damage: config.storage_file.on_damage == OnDamage::Skip,
-    })
-}
-
 /// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
 fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
     let path = &config.logging.audit_file;
@@ -307,6 +289,28 @@ fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option
         (false, true, _) => AuditFile::open(path.clone()).map(Some),
         (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
     }
+}
+
+/// A broker that knows nothing yet of what is stored.
+fn broker(
+    config: &Config,
+    committer: Arc<Committer>,
+    protocols: &Protocols,
+    logins: &Arc<Logins>,
+    limits: &Arc<Limits>,
+) -> BrokerHandle {
+    let broker = BrokerHandle::new(Parts {
+        committer,
+        formats: protocols.formats(),
+        limits: Arc::clone(limits),
+        authenticator: Arc::clone(logins) as _,
+        entropy: Box::new(fill_with_randomness),
+        share_expiry_ms: millis(config.mqtt.share_expiry),
+        durability: config.storage.durability(),
+        skips_damage: config.storage_file.on_damage == OnDamage::Skip,
+    });
+    broker.serve_mailboxes(&config.xmpp.domain);
+    broker
 }
 
 fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {
