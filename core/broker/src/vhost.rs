@@ -77,7 +77,7 @@ impl Destinations {
     }
 
     /// The bindings that lead to a destination: their source and identity.
-    fn of(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
+    pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
         self.0.get(&Self::name_of(destination)).into_iter().flatten().cloned().collect()
     }
 
@@ -138,7 +138,7 @@ impl Vhost {
 
     /// The bindings that lead to a destination: their source and identity, in no order.
     pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
-        self.edit.lock().of(destination)
+        self.edit.lock().bindings_to(destination)
     }
 
     /// Changes the topology: `change` works on a copy, which replaces the snapshot when it

@@ -65,7 +65,7 @@ impl Driver {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(ticket) = self.gate.enter() else {
+        let Some(ticket) = self.gate.enter(peer.address.map(|address| address.ip())) else {
             return;
         };
         tokio::spawn(async move {
@@ -86,7 +86,7 @@ impl Driver {
         protocol: Arc<dyn Protocol>,
         mut peer: Peer,
     ) {
-        let Some(ticket) = self.gate.enter() else {
+        let Some(ticket) = self.gate.enter(peer.address.map(|address| address.ip())) else {
             return;
         };
         peer.transport = match form.keeps_frames() {

@@ -16,10 +16,14 @@ use serde_json::Value;
 
 #[path = "process/reload.rs"]
 mod reload;
+#[path = "process/secrets.rs"]
+mod secrets;
 #[path = "process/shared_port.rs"]
 mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
+#[path = "process/tokens.rs"]
+mod tokens;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 

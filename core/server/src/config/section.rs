@@ -196,6 +196,8 @@ section! {
         message_size: ByteCount = "16MiB",
         /// Connections in total.
         connections: u32 = "50_000",
+        /// Connections from one address, or from one network of 64 bits of IPv6; 0 for no bound.
+        connections_per_address: u32 = "0",
         /// Channels of one AMQP connection.
         channels_per_connection: u16 = "2_047",
         /// Most unsettled deliveries of a consumer.

@@ -23,6 +23,7 @@ mod mqtt;
 mod paths;
 mod queues;
 mod refusals;
+mod rights;
 mod round_trip;
 mod stomp;
 mod stomp_bridge;

@@ -171,6 +171,11 @@ impl World {
         state.run();
     }
 
+    /// Gives every connection its turns, after something has happened behind their backs.
+    pub(crate) fn settle(&self) {
+        self.0.borrow_mut().run();
+    }
+
     /// What administrates the broker.
     pub(crate) fn broker(&self) -> BrokerHandle {
         self.0.borrow().broker.clone()
