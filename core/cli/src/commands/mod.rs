@@ -47,13 +47,15 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
     let done = match command {
         Command::Status(bare) => status(&Session::new(&bare.common)?),
         Command::Health(health) => return check(&Session::new(&health.common)?, health.check),
-        Command::Alarms(bare) => {
-            Session::new(&bare.common)?.list("alarms", &Ls::default(), &["kind", "reason", "since"])
-        }
+        Command::Alarms(bare) => Session::new(&bare.common)?.list(
+            "alarms",
+            &Ls::default(),
+            &["id", "severity", "detail"],
+        ),
         Command::Audit(bare) => Session::new(&bare.common)?.list(
             "audit",
             &Ls::default(),
-            &["at", "who", "from", "action", "object", "result"],
+            &["at", "user", "from", "action", "object"],
         ),
         Command::Logs(bare) => follow(&Session::new(&bare.common)?, "logs"),
         Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),

@@ -53,6 +53,10 @@ fn messages_are_found_and_moved_from_the_command_line_and_stay_so_after_a_crash(
     assert_eq!((&job["state"], &job["progress"]["done"]), (&json!("done"), &json!(2)));
     assert_eq!(bodies(&server, &data, "in"), ["2"]);
     assert_eq!(bodies(&server, &data, "out"), ["1", "3"]);
+    polymq(&server, &data, &["vhost", "create", "other"]);
+    let audit = told(&server, &data, &["audit"]);
+    let audit = audit.as_array().unwrap().last().unwrap();
+    assert_eq!((&audit["user"], &audit["object"]), (&json!("admin"), &json!("/vhosts/other")));
     let route = polymq(&server, &data, &["route", "queue:in", "--header", "kind=a"]);
     assert!(route.contains("queue in: "), "{route}");
     server.stop("-KILL");

@@ -1,7 +1,7 @@
 //! The server as a whole: what it is, what it does, and how its store and its resources are.
 
 use axum::Json;
-use polymq_broker::{PROTOCOLS, Role, Sample, Span};
+use polymq_broker::{AuditEntry, PROTOCOLS, Role, Sample, Span};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -64,9 +64,31 @@ static ALARMS: Operation = Operation {
     answers: list::ANSWERS,
     ..ROUTE
 };
+static LISTENERS: Operation = Operation {
+    path: "/listeners",
+    id: "listListeners",
+    tag: "server",
+    summary: "Open ports",
+    permission: MONITORING,
+    query: list::QUERY,
+    answers: list::ANSWERS,
+    ..ROUTE
+};
+static AUDIT: Operation = Operation {
+    path: "/audit",
+    id: "listAudit",
+    tag: "server",
+    summary: "The last 1,000 changes by administrators since the start; older ones are in the file",
+    permission: MONITORING,
+    query: list::QUERY,
+    answers: list::ANSWERS,
+    ..ROUTE
+};
 
 pub(super) fn routes(api: Api) -> Api {
     api.route(&SERVER, server)
+        .route(&LISTENERS, listeners)
+        .route(&AUDIT, audit)
         .route(&OVERVIEW, overview)
         .route(&SESSION, session)
         .route(&STORAGE, storage)
@@ -281,6 +303,28 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
         add("log_lines_dropped", "warning", text, "see who reads the log, and why so slowly");
     }
     found
+}
+
+async fn listeners(call: Call) -> Result<Json<Value>, Problem> {
+    Caller::anywhere(&call).await?;
+    let ports = call.site.watched.listeners.iter().map(|port| {
+        json!({
+            "protocol": port.protocol,
+            "address": port.address.to_string(),
+            "tls": port.has_tls,
+        })
+    });
+    let key = |port: &Value| port["address"].as_str().unwrap_or_default().to_owned();
+    list::page(&call, ports.collect(), key, Value::clone).map(Json)
+}
+
+async fn audit(call: Call) -> Result<Json<Value>, Problem> {
+    let caller = Caller::anywhere(&call).await?;
+    let changes = caller.manage(&call).audited(0);
+    let changes = changes.map_err(|refusal| Problem::refused(&refusal, "audit"))?;
+    // As wide as the longest, so that text sorts as numbers do.
+    let key = |change: &AuditEntry| format!("{:020}", change.number);
+    list::page(&call, changes, key, |change| json!(change)).map(Json)
 }
 
 async fn alarms(call: Call) -> Result<Json<Value>, Problem> {
