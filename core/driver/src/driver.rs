@@ -94,7 +94,7 @@ impl Driver {
             false => Transport::Stream,
         };
         tokio::spawn(async move {
-            let socket = WebSocket::new(incoming, form, &ticket.gate.limits);
+            let socket = Box::new(WebSocket::new(incoming, form, &ticket.gate.limits));
             let speakers = Speakers { protocols: vec![protocol], guest: None };
             Arrival::new(ticket).serve(socket, &speakers, peer, None).await
         });
