@@ -3,11 +3,11 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
-use polymq_model::{Now, QueueName, VhostName};
+use polymq_model::{ConnectionId, Now, QueueName, VhostName};
 use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
 
 use crate::{
-    access::Access,
+    access::{Access, Principal},
     connection::BrokerConnection,
     core::{ConnectionRecord, Core, Parts},
     counters::{Counters, add},
@@ -133,6 +133,17 @@ impl BrokerHandle {
         counts
     }
 
+    /// Who has logged in on a connection.
+    pub fn principal(&self, connection: ConnectionId) -> Option<Principal> {
+        let connections = self.0.connections.lock();
+        connections.get(&connection)?.who.as_deref().cloned()
+    }
+
+    /// True when there is a virtual host of this name.
+    pub fn has_vhost(&self, vhost: &str) -> bool {
+        self.0.vhost(vhost).is_ok()
+    }
+
     /// True when the virtual host is there and has the exchange.
     pub fn has_exchange(&self, vhost: &str, exchange: &str) -> bool {
         let vhost = self.0.vhost(vhost).ok();
@@ -195,6 +206,7 @@ impl Broker for BrokerHandle {
             outbox: outbox.clone(),
             peer: peer.clone(),
             user: None,
+            who: None,
             vhost: None,
             publishes: false,
             is_blocked: false,

@@ -21,7 +21,7 @@ use crate::{
     definitions::{self, kind},
     login::Authenticator,
     mailbox::{DocumentKey, StoredDocument},
-    management::{AuditSink, Audited},
+    management::{AuditSink, Audited, Parameters},
     queue::{Home, WindowBudget},
     statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
@@ -93,6 +93,7 @@ pub(crate) struct Core {
     pub(crate) parked_bytes: AtomicUsize,
     /// When the bytes of virtual hosts were added up, in ms since 1970.
     pub(crate) measured_ms: AtomicU64,
+    pub(crate) parameters: Parameters,
     pub(crate) sampling: Sampling,
     /// What was counted in virtual hosts that have gone.
     pub(crate) retired: ActivityCounters,
@@ -111,6 +112,8 @@ pub(crate) struct ConnectionRecord {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) user: Option<UserName>,
+    /// The same with what its token says.
+    pub(crate) who: Option<Arc<Principal>>,
     pub(crate) vhost: Option<VhostName>,
     pub(crate) publishes: bool,
     /// It was told that publishers are blocked.
@@ -156,6 +159,7 @@ impl Core {
             alarmed: AtomicBool::new(false),
             parked_bytes: AtomicUsize::new(0),
             measured_ms: AtomicU64::new(0),
+            parameters: Parameters::default(),
             sampling: Sampling::default(),
             retired: ActivityCounters::default(),
             leaving: AtomicUsize::new(0),
@@ -185,10 +189,11 @@ impl Core {
     }
 
     /// Notes who a connection is, and until when.
-    pub(crate) fn know_user(&self, id: ConnectionId, who: &Principal) {
+    pub(crate) fn know_user(&self, id: ConnectionId, who: &Arc<Principal>) {
         let mut connections = self.connections.lock();
         let Some(record) = connections.get_mut(&id) else { return };
         record.user = Some(who.user.clone());
+        record.who = Some(Arc::clone(who));
         if let Some(at_ms) = who.grant.as_ref().and_then(|grant| grant.expires_ms) {
             self.ends.lock().insert((at_ms, id));
         }

@@ -23,6 +23,7 @@ pub(crate) mod kind {
     pub(crate) const TOPIC_PERMISSION: &str = "topic-permission";
     pub(crate) const TOKEN: &str = "token";
     pub(crate) const BAN: &str = "ban";
+    pub(crate) const GLOBAL_PARAMETER: &str = "global-parameter";
     pub(crate) const POLICY: &str = "policy";
     pub(crate) const OPERATOR_POLICY: &str = "operator-policy";
     pub(crate) const EXCHANGE: &str = "exchange";

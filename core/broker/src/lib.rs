@@ -49,7 +49,8 @@ pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Manager, PermissionView, TopicPermissionView, UserChange, UserView,
+    AuditEntry, AuditSink, Definition, Manager, NewBinding, PermissionView, TopicPermissionView,
+    UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use queue::QueueCounts;

@@ -61,6 +61,7 @@ impl Core {
             kind::TOPIC_PERMISSION,
             kind::TOKEN,
             kind::BAN,
+            kind::GLOBAL_PARAMETER,
             kind::POLICY,
             kind::OPERATOR_POLICY,
             kind::EXCHANGE,
@@ -155,6 +156,10 @@ impl Core {
             }
             (kind::BAN, [id]) => {
                 self.bans.restore(id, decode(value)?);
+                Ok(())
+            }
+            (kind::GLOBAL_PARAMETER, [name]) => {
+                self.parameters.restore(name, decode(value)?);
                 Ok(())
             }
             (_, [vhost, rest @ ..]) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polymq_model::Now;
+use polymq_model::{ConnectionId, Now};
 
 use crate::{command::Command, outbox::Outbox, peer::Peer, refusal::Refusal};
 
@@ -50,6 +50,8 @@ pub trait Broker: Send + Sync {
 
 /// The broker's side of one connection.
 pub trait Connection: Send {
+    /// Its number, under which the broker's owner finds it.
+    fn id(&self) -> ConnectionId;
     /// Executes the commands in order and empties the vector. Never blocks.
     fn execute(&mut self, commands: &mut Vec<Command>, now: Now);
     /// False while publishers of this connection must wait: too much is unconfirmed, or an alarm

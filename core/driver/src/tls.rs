@@ -34,11 +34,14 @@ static SAID: AtomicU64 = AtomicU64::new(0);
 pub type HttpsStream = TlsStream<TcpStream>;
 
 /// TLS settings of a listener, shared with who reloads them.
-pub struct Tls {
-    config: RwLock<Arc<ServerConfig>>,
+pub struct Tls(RwLock<Settings>);
+
+#[derive(Clone)]
+struct Settings {
+    config: Arc<ServerConfig>,
     user_field: Option<CertificateField>,
     /// What `tls-server-end-point` is; empty when it is not known.
-    end_point: Vec<u8>,
+    end_point: Arc<[u8]>,
 }
 
 /// Whether clients show certificates.
@@ -122,34 +125,38 @@ impl Tls {
     /// TLS with these settings. `user_field` names the part of a client certificate that is its
     /// user, if any.
     pub fn new(config: Arc<ServerConfig>, user_field: Option<CertificateField>) -> Self {
-        Self { config: RwLock::new(config), user_field, end_point: Vec::new() }
+        Self(RwLock::new(Settings { config, user_field, end_point: Arc::default() }))
     }
 
     /// The same, with the certificate that logins may be tied to: the first of a PEM text.
     pub fn with_end_point(mut self, certificates_pem: &[u8]) -> Self {
         let first = CertificateDer::pem_slice_iter(certificates_pem).find_map(Result::ok);
-        self.end_point = first.map(|der| end_point_hash(&der)).unwrap_or_default();
+        let end_point = first.map(|der| end_point_hash(&der)).unwrap_or_default();
+        self.0.get_mut().end_point = end_point.into();
         self
     }
 
-    /// Uses other settings for all handshakes from now on; connections that stand keep theirs.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
-        *self.config.write() = config;
+    /// Uses the settings of another for all handshakes from now on; connections that stand keep
+    /// theirs.
+    pub fn replace(&self, other: &Self) {
+        let settings = other.0.read().clone();
+        *self.0.write() = settings;
     }
 
     pub(crate) async fn accept(
         &self,
         socket: Direct<TcpStream>,
     ) -> Result<(TlsStream<Direct<TcpStream>>, TlsPeer), Ending> {
-        let config = Arc::clone(&self.config.read());
-        let stream =
-            TlsAcceptor::from(config).accept(socket).await.map_err(|error: io::Error| {
+        let settings = self.0.read().clone();
+        let stream = TlsAcceptor::from(Arc::clone(&settings.config)).accept(socket).await.map_err(
+            |error: io::Error| {
                 if said::is_due(&SAID) {
                     tracing::info!(event = "tls_handshake_failed", %error);
                 }
                 Ending::Handshake
-            })?;
-        let facts = self.facts(&stream);
+            },
+        )?;
+        let facts = settings.facts(&stream);
         Ok((stream, facts))
     }
 
@@ -157,13 +164,16 @@ impl Tls {
     ///
     /// Errors: what the handshake failed of.
     pub async fn accept_http(&self, socket: TcpStream) -> io::Result<(HttpsStream, TlsPeer)> {
-        let mut config = ServerConfig::clone(&self.config.read());
+        let settings = self.0.read().clone();
+        let mut config = ServerConfig::clone(&settings.config);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
-        let facts = self.facts(&stream);
+        let facts = settings.facts(&stream);
         Ok((stream, facts))
     }
+}
 
+impl Settings {
     fn facts<S>(&self, stream: &TlsStream<S>) -> TlsPeer {
         let (_, session) = stream.get_ref();
         let version = match session.protocol_version() {
@@ -182,7 +192,7 @@ impl Tls {
             .then(|| session.export_keying_material([0; 32], EXPORTER_LABEL, Some(&[])).ok());
         let bindings = ChannelBindings {
             exporter: exporter.flatten(),
-            server_end_point: self.end_point.clone(),
+            server_end_point: self.end_point.to_vec(),
         };
         TlsPeer {
             version: version.to_owned(),

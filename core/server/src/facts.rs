@@ -9,17 +9,14 @@ use std::{
 use polymq_http::Facts;
 use polymq_store::{Committer, Health, SYNC_BUCKETS_NANOS, Store};
 
-use crate::{alarm::Reached, config::DiskSlow, logging, process, slow_store};
+use crate::{alarm::Marks, config::DiskSlow, logging, process, slow_store};
 
 /// Where the numbers come from.
 pub(crate) struct FactSources {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) data_dir: Option<PathBuf>,
-    pub(crate) memory_high_bytes: Option<u64>,
-    pub(crate) disk_low_bytes: u64,
-    pub(crate) disk_resume_bytes: u64,
-    pub(crate) reached: Arc<Reached>,
+    pub(crate) marks: Arc<Marks>,
     pub(crate) disk_slow: DiskSlow,
     pub(crate) started: Instant,
 }
@@ -56,12 +53,14 @@ impl FactSources {
             store_batch_bytes: stats.bytes,
             store_sync_buckets: bounds.zip(stats.sync_buckets).collect(),
             store_sync_seconds: seconds(stats.sync_nanos_total),
+            files_open: process::files_open(),
+            files_max: process::files_max(),
             memory_resident_bytes: process::resident_bytes(),
-            memory_high_bytes: self.memory_high_bytes,
+            memory_high_bytes: self.marks.memory_high_bytes(),
             disk_free_bytes: self.data_dir.as_deref().and_then(process::disk_free_bytes),
-            disk_low_bytes: self.disk_low_bytes,
-            disk_resume_bytes: self.disk_resume_bytes,
-            marks_reached: self.reached.read().to_vec(),
+            disk_low_bytes: self.marks.disk_low_bytes(),
+            disk_resume_bytes: self.marks.disk_resume_bytes(),
+            marks_reached: self.marks.reached().to_vec(),
             log_lines_dropped: logging::dropped_lines(),
             uptime_secs: self.started.elapsed().as_secs_f64(),
         }

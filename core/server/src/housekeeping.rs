@@ -20,6 +20,7 @@ use crate::{
     alarm::{Alarms, Measured},
     config::DiskSlow,
     process,
+    service::Service,
     slow_store::{self, Silence, SilenceLog},
 };
 
@@ -83,6 +84,16 @@ async fn tell_what_is_written(broker: BrokerHandle, answered: Arc<Notify>) {
         // What was answered before the hook was set waits here as well.
         broker.committer().run_callbacks();
         answered.notified().await;
+    }
+}
+
+/// Tells the service manager that the runtime turns.
+pub(crate) async fn show_signs_of_life(service: Service, every: Duration) {
+    let mut rounds = interval(every);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        service.alive();
     }
 }
 

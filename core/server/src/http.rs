@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
 use polymq_driver::Driver;
-use polymq_http::{SharedPhase, Watched, WebSockets};
+use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
 use crate::{
-    alarm::Alarms,
+    alarm::Marks,
+    banner::Bound,
     config::Config,
     facts,
     server::{self, Mode},
@@ -19,19 +20,17 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    mode: Mode,
+    mode: &Mode,
     (broker, driver): (&BrokerHandle, &Driver),
     store: &Arc<dyn Store>,
-    (alarms, phase): (&Alarms, &Arc<SharedPhase>),
+    (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
+    bound: &[Bound],
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
         committer: Arc::clone(broker.committer()),
         data_dir: store::disk(config),
-        memory_high_bytes: alarms.memory_high_bytes(),
-        disk_low_bytes: config.disk_free.low.0,
-        disk_resume_bytes: config.disk_free.resume.0,
-        reached: alarms.reached(),
+        marks: Arc::clone(marks),
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
@@ -40,8 +39,14 @@ pub(crate) fn watched(
         broker: broker.clone(),
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
+        listeners: bound.iter().map(open_port).collect(),
         facts: Box::new(move || sources.read()),
     })
+}
+
+fn open_port(bound: &Bound) -> OpenPort {
+    let protocol = bound.protocol.to_string();
+    OpenPort { protocol, address: bound.address, has_tls: bound.has_tls }
 }
 
 /// Settings of the HTTP server.

@@ -1,6 +1,6 @@
 //! Where log lines go and how they look. Every line has a stable `event`, and none has a secret.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::OnceLock};
 
 use anyhow::Context;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -23,12 +23,28 @@ pub(crate) fn wrong_directive(level: &str) -> Option<&str> {
     level.split(',').map(str::trim).find(|directive| !is_right(directive))
 }
 
+type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
+
+/// Replaces the filter of the log, once logging has started.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Logs from now on what `level` says.
+///
+/// Errors: it cannot be read.
+pub(crate) fn set_level(level: &str) -> anyhow::Result<()> {
+    let filter = filter(level)?;
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| format!("logging.level `{level}` cannot be read"))
+}
+
 /// Starts logging to standard error.
 ///
 /// Errors: when `logging.level` cannot be read.
 pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&logging.level)
-        .with_context(|| format!("logging.level `{}` cannot be read", logging.level))?;
+    let filter = filter(&logging.level)?;
     let is_text = match logging.format {
         LogFormat::Text => true,
         LogFormat::Json => false,
@@ -39,7 +55,16 @@ pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(out)
         .with_ansi(is_text && std::io::stderr().is_terminal());
-    let started =
-        if is_text { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    let started = if is_text {
+        let lines = lines.with_filter_reloading();
+        let handle = lines.reload_handle();
+        let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
+        lines.try_init()
+    } else {
+        let lines = lines.json().flatten_event(true).with_filter_reloading();
+        let handle = lines.reload_handle();
+        let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
+        lines.try_init()
+    };
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
 }

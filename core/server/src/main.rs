@@ -18,9 +18,13 @@ mod http;
 mod limits;
 mod log_lines;
 mod logging;
+mod ports;
 mod process;
 mod protocols;
+mod reload;
 mod server;
+mod service;
+mod signals;
 mod slow_store;
 mod storage;
 mod store;
@@ -33,7 +37,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
-    config::{Config, Loaded},
+    config::Config,
 };
 
 #[global_allocator]
@@ -63,19 +67,21 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
-    let Loaded { config, warnings, .. } = Config::load(&args.sources())?;
-    logging::start(&config.logging)?;
-    for warning in &warnings {
+    let sources = args.sources();
+    let loaded = Config::load(&sources)?;
+    logging::start(&loaded.config.logging)?;
+    for warning in &loaded.warnings {
         tracing::warn!(event = "configuration_warning", "{warning}");
     }
     data_dir::make_files_private();
     let mode = server::Mode {
+        sources,
         is_dev: args.dev,
         print_ports: args.print_ports,
         is_standby: args.standby,
         started,
     };
-    server::run(&config, mode)
+    server::run(&loaded, mode)
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {

@@ -24,6 +24,17 @@ fn bytes_of(text: &str, name: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
+/// Files that this process has open.
+pub(crate) fn files_open() -> Option<u64> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.count();
+    u64::try_from(open).ok()
+}
+
+/// Files that it may have open.
+pub(crate) fn files_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 /// Space on the disk of `path` that this process may use.
 pub(crate) fn disk_free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
@@ -66,4 +77,11 @@ mod tests {
         assert!(disk_free_bytes(Path::new("/")).is_some());
         assert!(disk_free_bytes(Path::new("/no/such/folder")).is_none());
     }
+}
+
+/// Microseconds of the clock that never goes back, as service managers count.
+pub(crate) fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (secs, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    secs.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }

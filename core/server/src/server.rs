@@ -1,9 +1,8 @@
 //! Puts the parts together: store, broker, protocols, driver, HTTP; and takes them apart again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::Write,
-    net::{SocketAddr, TcpListener},
     path::Path,
     process::ExitCode,
     sync::{Arc, OnceLock},
@@ -11,31 +10,33 @@ use std::{
 };
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
-use polymq_http::{Audience, Http, HttpListener, Phase, SharedPhase, WebSockets};
+use polymq_driver::Driver;
+use polymq_http::{Http, Phase, SharedPhase, WebSockets};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
     accounts,
-    alarm::Alarms,
+    alarm::{Alarms, Marks},
     audit::AuditFile,
     auth::{self, Logins, Policy},
     banner::{self, Bound},
-    config::{Config, Endpoint, EndpointProtocol, value::OnDamage},
+    config::{Config, Endpoint, EndpointProtocol, Loaded, Sources, value::OnDamage},
     first_admin::FirstAdmin,
     housekeeping::{self, Watch},
     http,
     limits::limits,
-    logging, process,
+    logging,
+    ports::Ports,
+    process,
     protocols::Protocols,
+    reload::Reload,
+    service::Service,
+    signals::{Asked, Signals},
     store::{self, OpenStore},
     tls, xmpp,
 };
@@ -46,8 +47,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 const LOST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the operator wants this run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Mode {
+    /// Where the configuration came from.
+    pub(crate) sources: Sources,
     pub(crate) is_dev: bool,
     pub(crate) print_ports: bool,
     /// Wait until no other broker has the store.
@@ -58,28 +61,44 @@ pub(crate) struct Mode {
 /// Runs the server until it is told to stop.
 ///
 /// Errors: what keeps it from starting, or from stopping cleanly.
-pub(crate) fn run(config: &Config, mode: Mode) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(loaded: &Loaded, mode: Mode) -> anyhow::Result<ExitCode> {
+    let config = &loaded.config;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
     let lost = runtime.block_on(async {
         // Before anybody is told that the server is ready, so that every stop is a clean one.
-        let mut stop = StopSignals::listen()?;
+        let mut signals = Signals::listen()?;
+        let service = Service::from_env();
         let mut ours = None;
         if mode.is_standby {
             // No port is open before our turn, so that nobody takes us for the owner.
             tokio::select! {
                 open = store::open_as_standby(config) => ours = Some(open?),
-                () = stop.next() => return Ok(None),
+                () = signals.stop() => return Ok(None),
             }
         }
-        let mut running = Running::start(config, mode, ours)?;
-        tokio::select! {
-            () = stop.next() => {}
-            () = running.store_is_lost() => return Ok(Some(running)),
+        let mut running = Running::start(loaded, &mode, ours)?;
+        service.ready();
+        if let Some(every) = service.sign_of_life_every() {
+            tokio::spawn(housekeeping::show_signs_of_life(service.clone(), every));
         }
-        running.stop(config.server.drain_timeout, &mut stop).await.map(|()| None)
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop => break,
+                    Asked::Reload => {
+                        service.reloading(process::monotonic_micros());
+                        running.reload.run_and_tell();
+                        service.ready();
+                    }
+                },
+                () = running.store_is_lost() => return Ok(Some(running)),
+            }
+        }
+        service.stopping();
+        running.stop(config.server.drain_timeout, &mut signals).await.map(|()| None)
     })?;
     match lost {
         None => Ok(ExitCode::SUCCESS),
@@ -96,14 +115,17 @@ struct Running {
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
     audit: Option<AuditFile>,
+    reload: Reload,
 }
 
 impl Running {
     /// Starts on the store `ours`, or opens it.
-    fn start(config: &Config, mode: Mode, ours: Option<OpenStore>) -> anyhow::Result<Self> {
+    fn start(loaded: &Loaded, mode: &Mode, ours: Option<OpenStore>) -> anyhow::Result<Self> {
+        let config = &loaded.config;
         let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
-        let mut ports = Ports::bind(config, &protocols, &tls::load(&config.tls)?)?;
+        let certificates = tls::load(&config.tls)?;
+        let mut ports = Ports::bind(config, &protocols, &certificates)?;
         let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);
         let OpenStore { store, opened } = match ours {
@@ -124,14 +146,23 @@ impl Running {
         let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
         broker.serve_mailboxes(&config.xmpp.domain);
         let allowed = process::memory_allowed_bytes();
-        let alarms = Alarms::new(config.limits.memory_high, &config.disk_free, allowed);
+        let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
-        let watched = http::watched(config, mode, (&broker, &driver), &store, (&alarms, &phase));
+        let (brokers, states) = ((&broker, &driver), (&marks, &phase));
+        let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
         let routes = protocols.over_web_socket(config);
         let web_sockets = WebSockets { driver: driver.clone(), routes };
         let http = Http::new(watched, http::settings(config, limits, web_sockets));
         http.serve(std::mem::take(&mut ports.http))?;
-        let mut running = Self { broker, driver, http, phase, lost: None, audit: None };
+        let reload = Reload {
+            sources: mode.sources.clone(),
+            is_dev: mode.is_dev,
+            certificates,
+            logins: Arc::clone(&logins),
+            marks: Arc::clone(&marks),
+            running: Mutex::new(loaded.effective.clone()),
+        };
+        let mut running = Self { broker, driver, http, phase, lost: None, audit: None, reload };
 
         running.audit = audit_file(config, data_dir.as_deref())?;
         if let Some(audit) = &running.audit {
@@ -145,7 +176,7 @@ impl Running {
         logins.find_users_in(running.broker.clone());
         let watched = Watch {
             store: Arc::clone(&store),
-            alarms,
+            alarms: Alarms::new(marks),
             disk: store::disk(config),
             disk_slow: config.disk_slow.clone(),
         };
@@ -172,7 +203,7 @@ impl Running {
     fn recover(
         &self,
         config: &Config,
-        mode: Mode,
+        mode: &Mode,
         store: &Arc<dyn Store>,
         opened: &Opened,
     ) -> anyhow::Result<Option<FirstAdmin>> {
@@ -227,7 +258,7 @@ impl Running {
     }
 
     /// Tells clients, lets them finish, and closes the store.
-    async fn stop(self, drain_timeout: Duration, signals: &mut StopSignals) -> anyhow::Result<()> {
+    async fn stop(self, drain_timeout: Duration, signals: &mut Signals) -> anyhow::Result<()> {
         tracing::info!(event = "stopping", drain_timeout_ms = millis(drain_timeout));
         self.phase.enter(Phase::Draining);
         self.driver.stop_accepting();
@@ -237,7 +268,7 @@ impl Running {
                 tokio::join!(self.driver.shutdown(drain_timeout), self.http.shutdown(drain_timeout))
             } => {}
             // A second signal means now.
-            () = signals.next() => self.driver.shutdown(Duration::ZERO).await,
+            () = signals.stop() => self.driver.shutdown(Duration::ZERO).await,
         }
         if let Some(audit) = &self.audit {
             audit.flush();
@@ -257,105 +288,6 @@ impl Running {
     }
 }
 
-/// SIGTERM and SIGINT. SIGHUP is answered in the log: a terminal that is closed must not end a
-/// broker.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be received");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!(
-                    event = "hang_up_ignored",
-                    "a change of the configuration needs a restart"
-                ),
-            }
-        }
-    }
-}
-
-/// Every address is taken before anything else starts, so that a port in use costs nothing.
-#[derive(Default)]
-struct Ports {
-    clients: Vec<Listener>,
-    http: Vec<HttpListener>,
-    bound: Vec<Bound>,
-}
-
-impl Ports {
-    fn bind(
-        config: &Config,
-        protocols: &Protocols,
-        certificates: &BTreeMap<String, Arc<Tls>>,
-    ) -> anyhow::Result<Self> {
-        let mut ports = Self::default();
-        for endpoint in &config.endpoints {
-            let named =
-                |name: &Option<String>| name.as_ref().and_then(|n| certificates.get(n)).cloned();
-            let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
-            for &asked in &endpoint.addresses {
-                let has_tls = tls.is_some();
-                let spoken = protocols.of(endpoint.protocol);
-                let address = match spoken.is_empty() {
-                    false => {
-                        let listener = Listener::bind(ListenerSpec {
-                            name: endpoint.name.as_str().into(),
-                            protocols: spoken,
-                            is_shared: endpoint.protocol == EndpointProtocol::Auto,
-                            bind: Bind::Tcp(asked),
-                            tls: tls.clone(),
-                            start_tls: start_tls.clone(),
-                            vhost: VhostName::new(&endpoint.vhost)?,
-                        })?;
-                        let address = listener.local_addr().unwrap_or(asked);
-                        ports.clients.push(listener);
-                        address
-                    }
-                    true => {
-                        let audience = match endpoint.protocol {
-                            EndpointProtocol::Metrics => Audience::Everybody,
-                            _ => Audience::Loopback,
-                        };
-                        ports.bind_http(asked, (endpoint, audience, tls.clone()))?
-                    }
-                };
-                let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
-                ports.bound.push(Bound { name, protocol, address, has_tls });
-            }
-        }
-        Ok(ports)
-    }
-
-    fn bind_http(
-        &mut self,
-        asked: SocketAddr,
-        (endpoint, audience, tls): (&Endpoint, Audience, Option<Arc<Tls>>),
-    ) -> anyhow::Result<SocketAddr> {
-        let socket = TcpListener::bind(asked)
-            .with_context(|| format!("the HTTP listener cannot listen on {asked}"))?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        let (name, vhost) = (endpoint.name.as_str().into(), VhostName::new(&endpoint.vhost)?);
-        self.http.push(HttpListener { name, socket, audience, tls, vhost });
-        Ok(address)
-    }
-}
-
 /// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
 fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
     let path = &config.logging.audit_file;
@@ -372,7 +304,10 @@ fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {
     committer
 }
 
-fn policy(config: &Config, is_dev: bool) -> anyhow::Result<Policy> {
+/// What the configuration says about logins.
+///
+/// Errors: a user's name that is none.
+pub(crate) fn policy(config: &Config, is_dev: bool) -> anyhow::Result<Policy> {
     let auth = &config.auth;
     let anonymous = match auth.anonymous_user.as_str() {
         "" => is_dev.then_some(accounts::GUEST),
@@ -435,7 +370,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Tells standard output and the log that clients may come.
-fn announce(mode: Mode, bound: &[Bound], data: &str, first_start: Option<&str>) {
+fn announce(mode: &Mode, bound: &[Bound], data: &str, first_start: Option<&str>) {
     let took = mode.started.elapsed();
     let text = if mode.print_ports {
         banner::ports(bound)

@@ -14,10 +14,14 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/reload.rs"]
+mod reload;
 #[path = "process/shared_port.rs"]
 mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
+#[path = "process/web_socket.rs"]
+mod web_socket;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 

@@ -173,6 +173,8 @@ impl Api {
         self.router
             .route("/openapi.json", axum::routing::get(show))
             .fallback(not_found)
+            // Before the API of RabbitMQ, which has everything else below `/api`.
+            .route("/{*path}", axum::routing::any(not_found))
             .method_not_allowed_fallback(not_allowed)
     }
 }

@@ -10,12 +10,18 @@ pub(crate) enum Kind {
 }
 
 /// Text in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exposition {
+    prefix: &'static str,
     text: String,
 }
 
 impl Exposition {
+    /// Nothing yet; every name will begin with `prefix` and an underscore.
+    pub(crate) fn new(prefix: &'static str) -> Self {
+        Self { prefix, text: String::new() }
+    }
+
     /// A metric with one number for each set of labels.
     pub(crate) fn family<'a, V: Display>(
         &mut self,
@@ -62,11 +68,13 @@ impl Exposition {
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "# HELP polymq_{name} {help}\n# TYPE polymq_{name} {kind}");
+        let prefix = self.prefix;
+        let head = format_args!("# HELP {prefix}_{name} {help}\n# TYPE {prefix}_{name} {kind}");
+        let _ = writeln!(self.text, "{head}");
     }
 
     fn line(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.text, "polymq_{name}{suffix}");
+        let _ = write!(self.text, "{}_{name}{suffix}", self.prefix);
         for (index, (label, text)) in labels.iter().enumerate() {
             self.text.push(if index == 0 { '{' } else { ',' });
             let _ = write!(self.text, "{label}=\"");
@@ -93,7 +101,7 @@ mod tests {
 
     #[test]
     fn labels_are_escaped() {
-        let mut text = Exposition::default();
+        let mut text = Exposition::new("polymq");
         let labels: &[_] = &[("a", "x\"\\\n"), ("b", "y")];
         text.family("m", Kind::Gauge, "Help.", [(labels, 1)]);
         assert_eq!(
@@ -104,7 +112,7 @@ mod tests {
 
     #[test]
     fn buckets_of_a_histogram_add_up() {
-        let mut text = Exposition::default();
+        let mut text = Exposition::new("polymq");
         text.histogram("h", "Help.", &[(0.001, 2), (f64::INFINITY, 3)], 1.5);
         let text = text.finish();
         assert!(text.ends_with(

@@ -24,6 +24,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
@@ -34,9 +35,12 @@ mod tests;
 mod v1;
 mod websocket;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use polymq_broker::BrokerHandle;
@@ -116,6 +120,10 @@ pub struct Facts {
     pub store_sync_buckets: Vec<(f64, u64)>,
     /// The sum of those times in seconds.
     pub store_sync_seconds: f64,
+    /// Files that the process has open.
+    pub files_open: Option<u64>,
+    /// Files that it may have open.
+    pub files_max: Option<u64>,
     /// Memory of the process.
     pub memory_resident_bytes: Option<u64>,
     /// Above this publishers wait.
@@ -134,6 +142,17 @@ pub struct Facts {
     pub uptime_secs: f64,
 }
 
+/// An open port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// The word of its protocol in the configuration.
+    pub protocol: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// It speaks TLS from the first byte.
+    pub has_tls: bool,
+}
+
 /// What the pages show.
 pub struct Watched {
     /// The name of the server.
@@ -144,6 +163,8 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
+    /// The open ports.
+    pub listeners: Vec<OpenPort>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

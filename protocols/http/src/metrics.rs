@@ -1,6 +1,9 @@
 //! The numbers of this process, read when somebody asks. Only totals, so that the page stays
 //! small however many queues and connections there are.
 
+mod objects;
+mod rabbitmq;
+
 use std::collections::HashMap;
 
 use polymq_broker::PROTOCOLS;
@@ -35,10 +38,23 @@ const DROPPED: [(&str, &str); 4] = [
     ("dropped_slow_consumer", "slow_consumer"),
 ];
 
-/// The page.
-pub(crate) fn page(watched: &Watched) -> String {
+pub(crate) use objects::{Wanted, page as page_of_objects};
+
+/// Totals, under one family of names or both.
+pub(crate) fn page(watched: &Watched, prefix: Option<&str>) -> String {
     let facts = (watched.facts)();
-    let mut text = Exposition::default();
+    let mut text = String::new();
+    if prefix.is_none_or(|prefix| prefix == "polymq") {
+        text.push_str(&ours(watched, &facts));
+    }
+    if prefix.is_none_or(|prefix| prefix == "rabbitmq") {
+        text.push_str(&rabbitmq::page(watched, &facts));
+    }
+    text
+}
+
+fn ours(watched: &Watched, facts: &Facts) -> String {
+    let mut text = Exposition::new("polymq");
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("name", &*watched.name)];
     text.family("build_info", Gauge, "The running program.", [(&build[..], 1)]);
@@ -47,8 +63,8 @@ pub(crate) fn page(watched: &Watched) -> String {
     logins(&mut text, watched);
     state(&mut text, watched);
     connections(&mut text, watched);
-    store(&mut text, &facts);
-    resources(&mut text, &facts);
+    store(&mut text, facts);
+    resources(&mut text, facts);
     text.finish()
 }
 

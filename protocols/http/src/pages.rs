@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Extension, State},
+    extract::{Extension, RawQuery, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -13,7 +13,7 @@ use axum::{
 use crate::{
     Site, api,
     health::{self, Report},
-    host_meta, metrics,
+    host_meta, metrics, rabbitmq,
     serve::Audience,
     socket::Socket,
     v1, websocket,
@@ -30,8 +30,11 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
         .route("/health/ready", get(ready))
         .route("/health", get(ready))
         .route("/metrics", get(metrics_page))
+        .route("/metrics/per-object", get(objects_page))
+        .route("/metrics/detailed", get(objects_page))
         .nest(api::ROOT, v1::api().router())
         .merge(websocket::routes(site))
+        .merge(rabbitmq::router())
         .with_state(Arc::clone(site));
     let pages = match site.settings.path_prefix.as_str() {
         "" => pages,
@@ -47,7 +50,8 @@ async fn front(State(site): State<Arc<Site>>) -> String {
          /health/startup   what was stored is back\n\
          /health/ready     messages are taken\n\
          /metrics          numbers for Prometheus\n\
-         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n",
+         /api/v1           messages over HTTP; described in /api/v1/openapi.json\n\
+         /api              management for tools of RabbitMQ\n",
         site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )
@@ -66,13 +70,37 @@ fn answer(report: Report) -> Response {
     (status, Json(report.body)).into_response()
 }
 
+/// Errors: whoever asks may not read them here.
+fn may_read(socket: &Socket) -> Result<(), Response> {
+    if socket.audience != Audience::Loopback || socket.peer.is_loopback {
+        return Ok(());
+    }
+    let text = "metrics leave this port towards loopback only; ask the metrics listener\n";
+    Err((StatusCode::FORBIDDEN, text).into_response())
+}
+
 async fn metrics_page(
     State(site): State<Arc<Site>>,
     Extension(socket): Extension<Arc<Socket>>,
-) -> Response {
-    if socket.audience == Audience::Loopback && !socket.peer.is_loopback {
-        let text = "metrics leave this port towards loopback only; ask the metrics listener\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
+    RawQuery(query): RawQuery,
+) -> Result<Response, Response> {
+    may_read(&socket)?;
+    let prefix = query.as_deref().and_then(|query| query.strip_prefix("prefix="));
+    if query.is_some() && !matches!(prefix, Some("polymq" | "rabbitmq")) {
+        let text = "the only parameter is prefix=polymq or prefix=rabbitmq\n";
+        return Err((StatusCode::BAD_REQUEST, text).into_response());
     }
-    ([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site.watched)).into_response()
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site.watched, prefix)).into_response())
+}
+
+async fn objects_page(
+    State(site): State<Arc<Site>>,
+    Extension(socket): Extension<Arc<Socket>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Response> {
+    may_read(&socket)?;
+    let refused = |text: String| (StatusCode::BAD_REQUEST, text).into_response();
+    let wanted = metrics::Wanted::parse(query.as_deref().unwrap_or_default()).map_err(refused)?;
+    let text = metrics::page_of_objects(&site.watched, &wanted).map_err(refused)?;
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }

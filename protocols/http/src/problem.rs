@@ -122,6 +122,11 @@ impl Problem {
         self
     }
 
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
     /// The body.
     pub(crate) fn to_json(&self) -> Value {
         let parts = &*self.0;

@@ -119,9 +119,9 @@ impl Broker {
 
     /// Where clients connect.
     pub fn target(&self) -> Target {
-        let Ports { amqp, mqtt, stomp } = self.ports;
+        let Ports { amqp, mqtt, stomp, http } = self.ports;
         let mqtt_login = self.mqtt_login.clone();
-        Target { amqp, mqtt, stomp, login: amqp::Login::default(), mqtt_login }
+        Target { amqp, mqtt, stomp, http, login: amqp::Login::default(), mqtt_login }
     }
 
     /// The processes to measure.

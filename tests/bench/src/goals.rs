@@ -27,6 +27,13 @@ pub enum Goal {
     },
     /// A p99 no worse than the best peer's, later half of it.
     Latency,
+    /// At least so many messages per second.
+    AtLeast {
+        /// Bound for the first step.
+        first: f64,
+        /// Bound for the later step.
+        goal: f64,
+    },
     /// At most this, in the unit of the row.
     AtMost {
         /// Bound for the first step.
@@ -106,6 +113,11 @@ pub fn judge(
             let standing = format!("p99 {times:.2} x the best");
             Some(Verdict { standing, first: times <= 1.0, goal: times <= 0.5 })
         }
+        Goal::AtLeast { first, goal } => {
+            let rate = ours.rate?;
+            let standing = format!("{:.2} of the bound", rate / first);
+            Some(Verdict { standing, first: rate >= *first, goal: rate >= *goal })
+        }
         Goal::AtMost { first, goal } => {
             let value = ours.value?;
             let standing = format!("{:.2} of the bound", value / first);
@@ -127,6 +139,7 @@ pub fn describe(goal: &Goal, amount: impl Fn(f64) -> String) -> (String, String)
             (format!("{:.0} %", first * 100.0), format!("{:.0} %", goal * 100.0))
         }
         Goal::Latency => ("best peer".into(), "half of it".into()),
+        Goal::AtLeast { first, goal } => (format!("{first:.0} / s"), format!("{goal:.0} / s")),
         Goal::AtMost { first, goal } => {
             (format!("up to {}", amount(*first)), format!("up to {}", amount(*goal)))
         }

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod confirms;
 pub mod engine;
 pub mod goals;
+pub mod http;
 pub mod latency;
 pub mod link;
 pub mod mqtt;

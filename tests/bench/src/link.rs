@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail};
 
 use crate::confirms::Confirms;
-use crate::{amqp, mqtt, stomp};
+use crate::{amqp, http, mqtt, stomp};
 
 /// Messages by one publisher before the loop looks at other sockets, when each is its own write.
 const SINGLES_PER_TURN: usize = 32;
@@ -23,6 +23,8 @@ pub enum Proto {
     Mqtt(mqtt::Version),
     /// STOMP 1.2.
     Stomp,
+    /// HTTP/1.1, to publish only.
+    Http,
 }
 
 /// How a consumer settles deliveries; MQTT above QoS 0 always answers each.
@@ -242,6 +244,7 @@ impl Link {
                 scan_stomp(bytes, confirms, due, out, &mut received, &mut refusal)
             }
             Proto::Amqp => scan_amqp(bytes, confirms, &mut received, &mut refusal),
+            Proto::Http => scan_http(bytes, confirms, &mut refusal),
             Proto::Mqtt(version) => {
                 let out = &mut self.out;
                 scan_mqtt(version, bytes, confirms, out, &mut received, &mut refusal)
@@ -300,6 +303,21 @@ fn scan_amqp(
             }
         }
         amqp::Event::Refused(text) => *refusal = Some(text),
+    })
+}
+
+fn scan_http(
+    bytes: &[u8],
+    mut confirms: Option<&mut Confirms>,
+    refusal: &mut Option<String>,
+) -> Result<usize> {
+    http::scan(bytes, |event| match event {
+        http::Event::Confirmed => {
+            if let Some(confirms) = confirms.as_deref_mut() {
+                confirms.confirm_next();
+            }
+        }
+        http::Event::Refused(text) => *refusal = Some(text),
     })
 }
 

@@ -282,6 +282,7 @@ fn run_one(args: RunArgs) -> Result<()> {
         amqp: args.amqp.or(args.addr),
         mqtt: args.mqtt.or(args.addr),
         stomp: args.addr,
+        http: args.addr,
         login: Login { user: args.user, password: args.password },
         mqtt_login,
     };

@@ -51,6 +51,8 @@ pub struct Ports {
     pub mqtt: Option<SocketAddr>,
     /// STOMP.
     pub stomp: Option<SocketAddr>,
+    /// HTTP with messages.
+    pub http: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -71,8 +73,9 @@ impl Peer {
     /// Whether this broker speaks a protocol.
     pub fn speaks(self, proto: Proto) -> bool {
         match self {
-            Self::PolyMq | Self::RabbitMq => true,
-            Self::LavinMq => proto != Proto::Stomp,
+            Self::PolyMq => true,
+            Self::RabbitMq => proto != Proto::Http,
+            Self::LavinMq => !matches!(proto, Proto::Stomp | Proto::Http),
             Self::Mosquitto | Self::Emqx | Self::Nats | Self::Rumqttd | Self::Relay => {
                 matches!(proto, Proto::Mqtt(_))
             }
@@ -163,10 +166,13 @@ pub fn parse_ports(line: &str) -> Result<Ports> {
         amqp: u16,
         mqtt: u16,
         stomp: u16,
+        http: u16,
     }
     let printed: Printed =
         serde_json::from_str(line).with_context(|| format!("no ports in `{line}`"))?;
-    Ok(Ports { amqp: local(printed.amqp), mqtt: local(printed.mqtt), stomp: local(printed.stomp) })
+    let Printed { amqp, mqtt, stomp, http } = printed;
+    let (stomp, http) = (local(stomp), local(http));
+    Ok(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp, http })
 }
 
 fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
@@ -202,7 +208,8 @@ fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
         .env("HOME", dir)
         .env("ERL_EPMD_PORT", epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1");
-    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp: local(stomp) });
+    let (amqp, mqtt, stomp) = (local(amqp), local(mqtt), local(stomp));
+    let ports = Some(Ports { amqp, mqtt, stomp, http: None });
     Ok(Launch { helpers: vec![names], main, ports })
 }
 
@@ -233,7 +240,7 @@ fn lavinmq(program: &Path, dir: &Path) -> Result<Launch> {
     main.arg("--bind=127.0.0.1");
     main.arg(format!("--amqp-port={amqp}")).arg(format!("--mqtt-port={mqtt}"));
     main.arg(format!("--http-port={http}")).arg(format!("--metrics-http-port={metrics}"));
-    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp: None });
+    let ports = Some(Ports { amqp: local(amqp), mqtt: local(mqtt), ..Ports::default() });
     Ok(Launch { helpers: Vec::new(), main, ports })
 }
 
@@ -300,7 +307,7 @@ mod tests {
     fn printed_ports_are_read_and_others_ignored() {
         let ports = parse_ports(r#"{"amqp":40001,"mqtt":40002,"http":40003,"stomp":40004}"#);
         let (amqp, mqtt, stomp) = (local(40001), local(40002), local(40004));
-        assert_eq!(ports.unwrap(), Ports { amqp, mqtt, stomp });
+        assert_eq!(ports.unwrap(), Ports { amqp, mqtt, stomp, http: local(40003) });
         assert!(parse_ports("ready").is_err());
     }
 

@@ -17,6 +17,8 @@ pub const MQTT5: Proto = Proto::Mqtt(Version::V5);
 
 /// STOMP 1.2 on both sides.
 pub const STOMP: Proto = Proto::Stomp;
+/// HTTP/1.1 for publishers.
+pub const HTTP: Proto = Proto::Http;
 
 /// One line of the comparison.
 #[derive(Clone, Debug)]
@@ -110,6 +112,7 @@ pub fn all() -> Vec<Row> {
     let mut rows = amqp_rows();
     rows.extend(mqtt_rows());
     rows.extend(stomp_rows());
+    rows.push(http_row());
     rows.extend(bridge_rows());
     rows.extend(broker_rows());
     rows
@@ -242,6 +245,24 @@ fn stomp_rows() -> Vec<Row> {
             Work::IdleConnections(STOMP),
         ),
     ]
+}
+
+/// What other brokers leave to proxies: messages of clients that have nothing but HTTP.
+fn http_row() -> Row {
+    load(
+        "http-publish",
+        "HTTP persistent, 64 clients each waiting, to AMQP with acks every 50",
+        Goal::AtLeast { first: 20_000.0, goal: 40_000.0 },
+        Shape {
+            from: HTTP,
+            publishers: 64,
+            persistent: true,
+            window: Some(1),
+            one_per_write: true,
+            ack: Ack::Every(50),
+            ..Shape::new(AMQP, 128)
+        },
+    )
 }
 
 fn bridge_rows() -> Vec<Row> {

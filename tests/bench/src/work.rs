@@ -1,18 +1,18 @@
 //! Runs the work of a row against one broker.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::engine::{Engine, Measured, Snapshot, Until};
 use crate::latency::{self, Stream};
 use crate::link::{Ack, Consumer, Flow, Link, Proto, Publisher, Role};
 use crate::process::Tree;
 use crate::rows::{AMQP, STOMP, Shape};
-use crate::{amqp, mqtt, stomp};
+use crate::{amqp, http, mqtt, stomp};
 
 /// Bytes of encoded messages in one large write.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -32,7 +32,9 @@ pub struct Target {
     pub mqtt: Option<SocketAddr>,
     /// Listener of STOMP.
     pub stomp: Option<SocketAddr>,
-    /// User for AMQP and STOMP.
+    /// Listener of HTTP.
+    pub http: Option<SocketAddr>,
+    /// User for AMQP, STOMP and HTTP.
     pub login: amqp::Login,
     /// User for MQTT; without one, clients stay anonymous.
     pub mqtt_login: Option<amqp::Login>,
@@ -52,6 +54,10 @@ impl Target {
     fn stomp(&self) -> Result<stomp::Connection> {
         let addr = self.stomp.context("the broker has no STOMP listener")?;
         stomp::Connection::open(addr, &self.login)
+    }
+
+    fn http(&self) -> Result<(TcpStream, Vec<u8>)> {
+        http::open(self.http.context("the broker has no HTTP listener")?)
     }
 
     fn mqtt(&self, version: mqtt::Version, client_id: &str) -> Result<mqtt::Connection> {
@@ -146,9 +152,9 @@ impl Channel {
     }
 
     /// Encodes a message, and says where its payload starts.
-    fn encode(&self, proto: Proto, shape: &Shape, id: Option<u16>) -> (Vec<u8>, usize) {
+    fn encode(&self, target: &Target, shape: &Shape, id: Option<u16>) -> (Vec<u8>, usize) {
         let payload = vec![b'x'; shape.payload];
-        match proto {
+        match shape.from {
             Proto::Amqp => {
                 let key = self.routing_key();
                 let wire = amqp::publish(self.exchange(), &key, shape.persistent, &payload);
@@ -163,6 +169,13 @@ impl Channel {
             Proto::Stomp => {
                 let wire = stomp::send(&format!("/amq/queue/{}", self.name), &payload);
                 let at = wire.len() - 1 - payload.len();
+                (wire, at)
+            }
+            Proto::Http => {
+                let (key, login) = (self.routing_key(), &target.login);
+                let to = (self.exchange(), key.as_str());
+                let wire = http::publish(login, to, shape.persistent, &payload);
+                let at = wire.len() - payload.len();
                 (wire, at)
             }
         }
@@ -234,6 +247,7 @@ fn consumer(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> R
             connection.subscribe(&channel.name, shape.ack != Ack::None)?;
             connection.into_parts()
         }
+        Proto::Http => bail!("HTTP publishes only"),
     };
     Link::new(shape.to, flow, Role::Consumer(Consumer::new(shape.ack)), parts)
 }
@@ -249,24 +263,25 @@ fn publisher(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> 
         }
         Proto::Mqtt(version) => target.mqtt(version, &next_name())?.into_parts(),
         Proto::Stomp => target.stomp()?.into_parts(),
+        Proto::Http => target.http()?,
     };
-    Link::new(shape.from, flow, Role::Publisher(encoded(shape, channel)), parts)
+    Link::new(shape.from, flow, Role::Publisher(encoded(target, shape, channel)), parts)
 }
 
 /// A publisher with its block of encoded messages.
-fn encoded(shape: &Shape, channel: &Channel) -> Publisher {
+fn encoded(target: &Target, shape: &Shape, channel: &Channel) -> Publisher {
     let numbered = matches!(shape.from, Proto::Mqtt(_)) && shape.window.is_some();
-    let message_len = channel.encode(shape.from, shape, numbered.then_some(1)).0.len();
+    let message_len = channel.encode(target, shape, numbered.then_some(1)).0.len();
     // Several batches per publisher fit into the credit, so that nobody waits for a whole one.
     let share = shape.credit as usize / (4 * shape.publishers);
     let batch = (BLOCK_BYTES / message_len).min(BATCH_MAX).min(share).max(1);
     let mut block = Vec::new();
     if numbered {
         for id in 1..=PACKET_IDS {
-            block.extend(channel.encode(shape.from, shape, Some(id)).0);
+            block.extend(channel.encode(target, shape, Some(id)).0);
         }
     } else {
-        block = channel.encode(shape.from, shape, None).0.repeat(batch);
+        block = channel.encode(target, shape, None).0.repeat(batch);
     }
     let batch = if shape.one_per_write { 1 } else { batch as u64 };
     let publisher = Publisher::new(block, message_len, batch);
@@ -329,8 +344,9 @@ pub fn latency(target: &Target, proto: Proto, effort: &Effort, broker: &Tree) ->
             consumer.subscribe(&channel.name, false)?;
             (consumer.into_parts(), target.stomp()?.into_parts())
         }
+        Proto::Http => bail!("HTTP publishes only"),
     };
-    let (message, stamp_at) = channel.encode(proto, &shape, None);
+    let (message, stamp_at) = channel.encode(target, &shape, None);
     let before = broker.cpu();
     let delays = latency::run(Stream {
         sender: (proto, sender.0),
@@ -370,11 +386,12 @@ pub fn idle_connections(
     Ok(Outcome { value: Some(each), resident: Some(after), ..Outcome::default() })
 }
 
-fn open_many(target: &Target, proto: Proto, count: usize) -> Result<Vec<std::net::TcpStream>> {
+fn open_many(target: &Target, proto: Proto, count: usize) -> Result<Vec<TcpStream>> {
     let open = |_| match proto {
         Proto::Amqp => Ok(target.amqp()?.into_parts().0),
         Proto::Mqtt(version) => Ok(target.mqtt(version, &next_name())?.into_parts().0),
         Proto::Stomp => Ok(target.stomp()?.into_parts().0),
+        Proto::Http => Ok(target.http()?.0),
     };
     (0..count).map(open).collect()
 }

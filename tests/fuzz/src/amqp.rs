@@ -5,11 +5,11 @@ use polymq_amqp091::{
     Amqp091,
     codec::{frame, props::Props, table},
 };
-use polymq_model::{Table, Value};
+use polymq_model::{Message, Table, Value};
 
 use crate::{
     conversation::{Conversation, in_pieces},
-    json, mqtt, seeds, stomp, xmpp,
+    json, mqtt, seeds, stomp, web_socket, xmpp,
 };
 
 /// Bytes from somebody who has not logged in.
@@ -39,7 +39,7 @@ pub(crate) fn open(mode: u8) -> Conversation {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| open(*mode & 7), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such connection, fed in one piece.
@@ -70,18 +70,19 @@ pub fn methods(bytes: &[u8]) {
         rest = after;
     }
     let client = in_pieces(|| open(*mode & 7), &frames);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// Every message that a session let pass can be shown to consumers of every protocol.
-pub(crate) fn deliver_everywhere(client: &Conversation) {
-    if client.published.is_empty() {
+pub(crate) fn deliver_everywhere(published: &[Message]) {
+    if published.is_empty() {
         return;
     }
     let mut readers =
-        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), json::reader()];
+        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), web_socket::reader()];
     let mut texts = ["1.0", "1.1", "1.2"].map(stomp::subscriber);
-    for message in client.published.iter().take(8) {
+    for message in published.iter().take(8) {
+        json::is_one_message(message);
         for reader in &mut readers {
             reader.deliver(message);
             assert!(reader.is_open(), "a message of somebody else closes a reader");

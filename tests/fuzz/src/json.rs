@@ -1,103 +1,51 @@
-//! Targets for JSON over WebSocket, and for the frames under it.
+//! Message objects of HTTP and of JSON over WebSocket.
 
-use polymq_contract::{MessageKind, web_message::put_head};
-use polymq_driver::{Form, read_frames};
-use polymq_json::Json;
-
-use crate::{
-    amqp::deliver_everywhere,
-    conversation::{Conversation, in_pieces},
-    seeds,
+use polymq_model::{
+    Body, Limits, Message,
+    json_form::{IncomingMessage, NewJsonMessage, Sender, Shown, Style},
 };
 
-fn protocol() -> Json {
-    Json::new("fuzz")
+use crate::amqp::deliver_everywhere;
+
+/// The time of every case, in ms since 1970.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+/// Reads an object; what is a message can be shown to everybody, and is the same when it is sent
+/// on.
+pub fn message(bytes: &[u8]) {
+    let Some(message) = read(bytes) else { return };
+    assert!(message.native_props().len() <= Limits::default().header_bytes_max);
+    deliver_everywhere(&[message]);
 }
 
-/// A whole message as a session sees it.
-pub(crate) fn message(kind: MessageKind, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    put_head(kind, payload.len(), &mut bytes);
-    bytes.extend_from_slice(payload);
-    bytes
+fn read(bytes: &[u8]) -> Option<Message> {
+    let incoming: IncomingMessage = serde_json::from_slice(bytes).ok()?;
+    let body = incoming.body().ok()?;
+    let new = NewJsonMessage {
+        exchange: incoming.exchange.as_deref().filter(|name| name.len() < 256).unwrap_or_default(),
+        key: incoming.routing_key.as_deref().unwrap_or_default(),
+        properties: incoming.properties,
+        body: Body::Slice(&body),
+        sender: Sender { user: "guest", impersonator: true },
+    };
+    let (message, _) = new.build(NOW_MS, &Limits::default(), &mut Vec::new()).ok()?;
+    Some(message)
 }
 
-/// Bytes from somebody who has not logged in.
-pub fn stranger(bytes: &[u8]) {
-    in_pieces(|| Conversation::over_messages(&protocol(), false), bytes);
-    in_pieces(|| Conversation::over_messages(&protocol(), true), bytes);
-}
-
-/// A client that is connected; the lowest bit of `mode` gives it a subscription.
-fn connected(mode: u8) -> Conversation {
-    let mut client = Conversation::over_messages(&protocol(), true);
-    client.feed(&message(MessageKind::Text, br#"{"op":"connect"}"#));
-    client.settle();
-    if mode & 1 != 0 {
-        client.feed(&message(MessageKind::Text, seeds::JSON_SUBSCRIBE.as_bytes()));
-        client.settle();
+/// A message of any protocol is one object, and whoever sends that on sends the same message.
+pub(crate) fn is_one_message(message: &Message) {
+    let shown = Shown::new(message, NOW_MS, Style::Bare).to_json();
+    assert!(!shown.contains('\n'), "an object is one line");
+    let again: IncomingMessage = serde_json::from_str(&shown).expect("what we show can be read");
+    assert_eq!(again.body().expect("a payload"), message.body());
+    assert_eq!(again.exchange.as_deref(), Some(message.exchange()));
+    assert_eq!(again.routing_key.as_deref(), Some(message.key()));
+    let Some(again) = read(shown.as_bytes()) else { return };
+    let (mut first, mut second) = (message.properties().clone(), again.properties().clone());
+    // These are of the hop: what is left of an expiry, and what a protocol leaves unsaid.
+    for props in [&mut first, &mut second] {
+        (props.ttl_ms, props.durable, props.qos) = (None, None, 0);
     }
-    client
-}
-
-/// A client that takes whatever is delivered.
-pub(crate) fn reader() -> Conversation {
-    connected(1)
-}
-
-/// Any bytes on a connection that is logged in; the first one chooses its state.
-pub fn session(bytes: &[u8]) {
-    let Some((mode, rest)) = bytes.split_first() else { return };
-    let client = in_pieces(|| connected(*mode), rest);
-    deliver_everywhere(&client);
-}
-
-/// Whole messages with any payload. Each piece of the input is a kind, a length in two bytes, and
-/// the payload; a binary one gets a length that fits.
-pub fn messages(bytes: &[u8]) {
-    let Some((mode, rest)) = bytes.split_first() else { return };
-    let client = in_pieces(|| connected(*mode), &framed(rest));
-    deliver_everywhere(&client);
-}
-
-/// One such connection, fed in one piece.
-pub fn connect_and_feed(bytes: &[u8]) -> Conversation {
-    let (mode, rest) = bytes.split_first().unwrap_or((&1, &[]));
-    let mut client = connected(*mode);
-    client.feed(&framed(rest));
-    client.settle();
-    client
-}
-
-fn framed(mut rest: &[u8]) -> Vec<u8> {
-    let mut frames = Vec::new();
-    while let [kind, high, low, tail @ ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
-        let (payload, after) = tail.split_at(length);
-        frames.extend(match kind % 4 {
-            0..=2 => message(MessageKind::Text, payload),
-            _ => {
-                // The JSON ends where its last brace does.
-                let end = payload.iter().rposition(|byte| *byte == b'}').map_or(0, |at| at + 1);
-                let json_bytes = u32::try_from(end).unwrap_or(0).to_be_bytes();
-                message(MessageKind::Binary, &[&json_bytes[..], payload].concat())
-            }
-        });
-        rest = after;
-    }
-    frames
-}
-
-/// Frames of a client: one piece or many come to the same, and to no more than what came.
-pub fn frames(bytes: &[u8]) {
-    let Some((form, rest)) = bytes.split_first() else { return };
-    let forms = [Form::Binary, Form::Text, Form::TextMessages, Form::Messages];
-    let form = forms.get(usize::from(*form) % 4).copied().unwrap_or(Form::Messages);
-    let whole = read_frames(form, rest, usize::MAX);
-    if let Ok(payload) = &whole {
-        assert!(payload.len() <= rest.len(), "payload is part of what came");
-    }
-    for step in [1, 2, 7] {
-        assert_eq!(read_frames(form, rest, step), whole, "pieces of {step} differ");
-    }
+    // As texts, because NaN is not equal to itself.
+    assert_eq!(format!("{second:?}"), format!("{first:?}"));
 }

@@ -14,6 +14,7 @@ pub mod record;
 pub mod seeds;
 pub mod stomp;
 pub mod topic;
+pub mod web_socket;
 pub mod xmpp;
 
 /// A function under test.
@@ -37,10 +38,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
     ("xmpp_framed", xmpp::framed),
-    ("json_stranger", json::stranger),
-    ("json_session", json::session),
-    ("json_messages", json::messages),
-    ("websocket_frames", json::frames),
+    ("json_stranger", web_socket::stranger),
+    ("json_session", web_socket::session),
+    ("json_messages", web_socket::messages),
+    ("websocket_frames", web_socket::frames),
+    ("json_message", json::message),
     ("topic", topic::topic),
     ("record", record::record),
 ];

@@ -54,7 +54,7 @@ fn level(byte: u8) -> u8 {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| connected(level(*mode)), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such connection, fed in one piece.
@@ -80,7 +80,7 @@ pub fn packets(bytes: &[u8]) {
         rest = after;
     }
     let client = in_pieces(|| connected(level(*mode)), &packets);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// Packets without a session: decode, encode, decode gives the same.

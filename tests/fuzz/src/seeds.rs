@@ -4,6 +4,7 @@
 
 mod json;
 mod stomp;
+mod web_socket;
 mod xmpp;
 
 use bytes::BytesMut;
@@ -11,8 +12,8 @@ use polymq_amqp091::codec::{frame, table::put_table};
 use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
-pub use json::JSON_SUBSCRIBE;
 pub use stomp::{stomp_connect, stomp_subscribe};
+pub use web_socket::JSON_SUBSCRIBE;
 pub use xmpp::xmpp_login;
 
 /// An input for a target.
@@ -420,6 +421,7 @@ pub fn all() -> Vec<Seed> {
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
     json::add_all(&mut seeds);
+    web_socket::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
     seeds

@@ -44,7 +44,7 @@ fn version(byte: u8) -> &'static str {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| connected(version(*mode)), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such connection, fed in one piece.
@@ -83,7 +83,7 @@ pub fn frames(bytes: &[u8]) {
         rest = after;
     }
     let client = in_pieces(|| connected(version(*mode)), &frames);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// Frames without a session: what is read and written again is read as the same.

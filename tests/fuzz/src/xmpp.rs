@@ -14,7 +14,7 @@ use polymq_xmpp::{
 use crate::{
     amqp::deliver_everywhere,
     conversation::{Conversation, in_pieces},
-    json, seeds,
+    seeds, web_socket,
 };
 
 /// Largest stanza here, so that the limit is reached.
@@ -73,10 +73,10 @@ fn bound(mode: u8) -> Conversation {
 
 /// Whole messages of WebSocket on a stream that is logged in; each line of the input is one.
 pub fn framed(bytes: &[u8]) {
-    let text = |text: &[u8]| json::message(MessageKind::Text, text);
+    let text = |text: &[u8]| web_socket::message(MessageKind::Text, text);
     let frames: Vec<u8> = bytes.split(|byte| *byte == b'\n').flat_map(text).collect();
     let client = in_pieces(|| Conversation::over_messages(&protocol(), true), &frames);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// A client that takes whatever is delivered.
@@ -88,7 +88,7 @@ pub(crate) fn reader() -> Conversation {
 pub fn session(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let client = in_pieces(|| bound(*mode & 7), rest);
-    deliver_everywhere(&client);
+    deliver_everywhere(&client.published);
 }
 
 /// One such stream, fed in one piece.

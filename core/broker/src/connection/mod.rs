@@ -317,6 +317,10 @@ fn not_open() -> Refusal {
 }
 
 impl Connection for BrokerConnection {
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     fn execute(&mut self, commands: &mut Vec<Command>, now: Now) {
         for command in commands.drain(..) {
             self.run_command(command, now);

@@ -3,6 +3,8 @@
 
 mod audit;
 mod bans;
+mod import;
+mod parameters;
 mod permissions;
 mod policies;
 mod tokens;
@@ -16,6 +18,8 @@ use polymq_model::{UserName, VhostName};
 
 pub(crate) use audit::Audited;
 pub use audit::{AuditEntry, AuditSink};
+pub use import::{Definition, NewBinding};
+pub(crate) use parameters::Parameters;
 pub use permissions::{PermissionView, TopicPermissionView};
 pub use users::{UserChange, UserView};
 

@@ -32,6 +32,8 @@ pub struct QueueDetails {
     pub durable: bool,
     /// It goes with its last consumer.
     pub auto_delete: bool,
+    /// It belongs to a client session, which makes and deletes it.
+    pub of_session: bool,
     /// The connection it belongs to.
     pub owner: Option<ConnectionId>,
     /// What it was declared with.
@@ -125,6 +127,7 @@ impl QueueRef {
             kind: if settings.is_quorum { "quorum" } else { "classic" },
             durable: settings.durable,
             auto_delete: settings.auto_delete,
+            of_session: settings.of_client,
             owner: settings.exclusive,
             arguments: settings.arguments.clone(),
             policy_definition: self.policy_definition(&seen.policies),
@@ -174,6 +177,20 @@ pub(crate) struct Seen {
 }
 
 impl BrokerHandle {
+    /// The numbers of a virtual host, and samples of them.
+    ///
+    /// Errors: kind `NotFound`.
+    pub fn vhost_totals(
+        &self,
+        vhost: &str,
+        span: Option<Span>,
+    ) -> Result<(Sample, Vec<Sample>), Refusal> {
+        let vhost = self.0.vhost(vhost)?;
+        let now = vhost.sample();
+        let recent = vhost.history.lock().pick(span);
+        Ok((now, recent))
+    }
+
     /// The queues of a virtual host, or of all, in no order.
     ///
     /// Errors: kind `NotFound` when the virtual host is missing.

@@ -188,7 +188,7 @@ async fn replaced_settings_hold_for_the_next_handshake() {
         signed.key.as_bytes(),
         ClientCertificates::Ignored,
     );
-    tls.replace(config.expect("settings"));
+    tls.replace(&Tls::new(config.expect("settings"), None));
     assert!(connect(address, old.connector(None)).await.is_err());
     assert!(connect(address, new.connector(None)).await.is_ok());
     earlier.log_in().await;

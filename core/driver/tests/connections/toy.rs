@@ -19,7 +19,7 @@ use polymq_contract::{
 };
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_model::{
-    ConsumerId, Format, Limits, Message, NewMessage, Now, RequestId, Seq, VhostName,
+    ConnectionId, ConsumerId, Format, Limits, Message, NewMessage, Now, RequestId, Seq, VhostName,
     format::PLAIN_FORMAT, message::Body,
 };
 use tokio::{
@@ -266,6 +266,10 @@ impl ToyConnection {
 }
 
 impl Connection for ToyConnection {
+    fn id(&self) -> ConnectionId {
+        ConnectionId(0)
+    }
+
     fn execute(&mut self, commands: &mut Vec<Command>, _: Now) {
         for command in commands.drain(..) {
             match command {

@@ -21,6 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
     TOKEN_PREFIX, UserRecord,
@@ -63,7 +64,7 @@ pub(crate) struct Logins {
 }
 
 struct Inner {
-    policy: Policy,
+    policy: ArcSwap<Policy>,
     directory: OnceLock<Box<dyn Directory>>,
     verified: VerifiedLogins,
     failures: LoginFailures,
@@ -127,13 +128,19 @@ impl Logins {
             provider: Provider::start(oauth)?,
             verified: VerifiedLogins::new(&process_key),
             failures: LoginFailures::new(policy.failures_per_minute),
-            policy,
+            policy: ArcSwap::from_pointee(policy),
             directory: OnceLock::new(),
             process_key,
         };
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let pool = HashingPool::start(threads.clamp(1, THREADS_MAX), WAITING_MAX, Job::run)?;
         Ok(Self { inner: Arc::new(inner), pool })
+    }
+
+    /// Another policy from now on; connections that have logged in stay. The bound of failures
+    /// stays as it was.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.inner.policy.store(Arc::new(policy));
     }
 
     /// Tells where users are found. Until then nobody exists.
@@ -269,7 +276,7 @@ impl Inner {
     }
 
     fn offers(&self, mechanism: Mechanism) -> Result<(), Refusal> {
-        if self.policy.mechanisms.contains(&mechanism) {
+        if self.policy.load().mechanisms.contains(&mechanism) {
             return Ok(());
         }
         let text = format!("logins by {mechanism} are switched off (auth.mechanisms)");
@@ -283,7 +290,7 @@ impl Inner {
 
     fn may_send_secret(&self, peer: &Peer) -> Result<(), Refusal> {
         let may = peer.tls.is_some()
-            || match self.policy.plain_without_tls {
+            || match self.policy.load().plain_without_tls {
                 PlainWithoutTls::Allow => true,
                 PlainWithoutTls::Loopback => peer.is_loopback,
                 PlainWithoutTls::Never => false,
@@ -304,7 +311,8 @@ impl Inner {
     }
 
     fn anonymous(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
-        let Some(user) = &self.policy.anonymous else {
+        let policy = self.policy.load();
+        let Some(user) = &policy.anonymous else {
             let attempt = Attempt::new(String::new(), peer);
             return Err(self.refuse(&attempt, "no credentials and no auth.anonymous_user"));
         };

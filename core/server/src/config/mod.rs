@@ -68,7 +68,7 @@ pub(crate) struct Config {
 }
 
 /// Where values come from, weakest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Sources {
     /// `--config`.
     pub(crate) file: Option<PathBuf>,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use polymq_broker::BrokerHandle;
+use polymq_broker::{BrokerHandle, Principal};
 use polymq_contract::{
     Answer, Broker, CancelReason, Command, Consume, Delivery, DeliveryRange, Login, Outbox,
     Outcome, Peer, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
@@ -29,6 +29,7 @@ pub(crate) struct Client {
     line: Line,
     user: UserName,
     impersonator: bool,
+    who: Principal,
 }
 
 /// Why a client is of no use any more.
@@ -71,7 +72,9 @@ impl Client {
         outbox_bytes_max: usize,
     ) -> Result<Self, Refusal> {
         let outbox = Arc::new(Outbox::new(outbox_bytes_max));
-        let line = Line::new(broker.connect("http", peer, &outbox)?, outbox);
+        let connection = broker.connect("http", peer, &outbox)?;
+        let id = connection.id();
+        let line = Line::new(connection, outbox);
         let login = Box::new(login);
         let answer = line.ask(|request| Command::Authenticate { request, login }).await?;
         let Answer::Authenticated { user, impersonator, .. } = answer else {
@@ -80,7 +83,14 @@ impl Client {
         if vhost.is_some() {
             line.ask(|request| Command::OpenVhost { request, vhost }).await?;
         }
-        Ok(Self { line, user, impersonator })
+        let gone = || Refusal::new(RefusalKind::LoginFailed, "the connection has ended");
+        let who = broker.principal(id).ok_or_else(gone)?;
+        Ok(Self { line, user, impersonator, who })
+    }
+
+    /// Who has logged in, with what a token says of its rights.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.who
     }
 
     /// Who has logged in.
@@ -117,6 +127,25 @@ impl Client {
     /// failed.
     pub(crate) fn end(&self, reason: &str) {
         self.line.end(reason);
+    }
+
+    /// Takes one message, which is number 1 of the consumer that comes with it. Returns how many
+    /// remain as well.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn get(
+        &self,
+        queue: &str,
+    ) -> Result<(ConsumerId, Option<Box<Delivery>>, u64), Refusal> {
+        let (consumer, answer) = self.line.order(|side| {
+            let (consumer, queue) = (side.next_consumer(), queue.to_owned());
+            let get = |request| Command::Get { request, queue, no_ack: false, consumer };
+            (consumer, side.ask(get))
+        });
+        match self.line.answer(answer).await? {
+            Answer::Got { delivery, remaining } => Ok((consumer, delivery, remaining)),
+            _ => Ok((consumer, None, 0)),
+        }
     }
 
     /// Settles deliveries.

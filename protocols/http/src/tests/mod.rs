@@ -73,6 +73,7 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
+            listeners: Vec::new(),
             name: "test".to_owned(),
             broker: broker.clone(),
             driver: Arc::default(),

@@ -34,7 +34,7 @@ async fn metrics_are_text_that_prometheus_reads() {
     assert_eq!(status, 200);
     for line in body.lines().filter(|line| !line.starts_with('#')) {
         let (series, value) = line.rsplit_once(' ').unwrap();
-        assert!(series.starts_with("polymq_"), "{line}");
+        assert!(series.starts_with("polymq_") || series.starts_with("rabbitmq_"), "{line}");
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
     for name in [
@@ -63,6 +63,49 @@ async fn each_metric_is_announced_once() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("orders", Vec::new()).await;
+    let mut client = world.client("u").await;
+    client.ask("POST /api/v1/vhosts/~/queues/orders/messages", &[], b"x").await;
+    let (status, body) = world.get("/metrics?prefix=rabbitmq").await;
+    assert_eq!(status, 200);
+    for line in [
+        "rabbitmq_queue_messages_ready 1",
+        "rabbitmq_queues 1",
+        "rabbitmq_global_messages_received_total{protocol=\"all\",queue_type=\"all\"} 1",
+        "rabbitmq_channel_messages_published_total 1",
+    ] {
+        assert!(body.contains(&format!("\n{line}\n")), "{line} in {body}");
+    }
+    for name in ["rabbitmq_build_info{", "rabbitmq_identity_info{rabbitmq_node=\"test\""] {
+        assert!(body.contains(name), "{name} in {body}");
+    }
+    assert!(!body.contains("polymq_queues"), "only what was asked for");
+    let (status, _) = world.get("/metrics?prefix=other").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn metrics_of_single_queues_are_bounded_or_asked_for() {
+    let world = World::start(Audience::Loopback).await;
+    for index in 0..1001 {
+        world.declare(&format!("q{index}"), Vec::new()).await;
+    }
+    let (status, body) = world.get("/metrics/per-object").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("/metrics/detailed?family=queues"), "{body}");
+    let (status, body) = world.get("/metrics/detailed?family=queues&queue=q7").await;
+    assert_eq!(status, 200);
+    let line = "polymq_detailed_queue_messages_ready{vhost=\"/\",queue=\"q7\"} 0";
+    assert!(body.contains(line), "{body}");
+    assert!(!body.contains("q8"), "{body}");
+    let (status, body) = world.get("/metrics/detailed?family=queue_coarse_metrics").await;
+    assert_eq!((status, body.matches("_ready{").count()), (200, 1001));
+    assert_eq!(world.get("/metrics/detailed?family=nothing").await.0, 400);
 }
 
 #[tokio::test]

@@ -1,0 +1,386 @@
+//! Definitions: everything that was declared, out and in.
+
+use axum::http::{HeaderValue, header};
+use polymq_broker::{
+    Definition, NewBinding, PermissionView, PolicyKind, TopicPermissionView, VhostLimits,
+    VhostRecord, limit_from,
+};
+use polymq_contract::{DeclareExchange, DeclareQueue};
+use polymq_model::{RequestId, UserName, VhostName};
+use serde_json::{Map, Value, json};
+
+use super::{
+    call::Call,
+    limits, permissions, policies, users,
+    values::{Fields, object},
+    wire::{self, Failure, Outcome, RABBITMQ_VERSION},
+};
+
+/// Without the places of a whole broker.
+fn without(mut value: Value, names: &[&str]) -> Value {
+    if let Value::Object(map) = &mut value {
+        map.retain(|name, _| !names.contains(&name.as_str()));
+    }
+    value
+}
+
+fn queues(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let mut shown = Vec::new();
+    for queue in call.broker().queue_refs(vhost)? {
+        let queue = queue.details(None);
+        if queue.owner.is_some() || queue.of_session {
+            continue;
+        }
+        shown.push(json!({
+            "name": queue.name.as_str(),
+            "vhost": queue.vhost.as_str(),
+            "durable": queue.durable,
+            "auto_delete": queue.auto_delete,
+            "arguments": object(&queue.arguments),
+        }));
+    }
+    Ok(shown)
+}
+
+fn exchanges(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let views = call.broker().exchanges(vhost, None)?.into_iter();
+    let own = views.filter(|view| !view.name.is_empty() && !view.name.starts_with("amq."));
+    let shown = own.map(|view| {
+        json!({
+            "name": view.name,
+            "vhost": view.vhost.as_str(),
+            "type": view.kind,
+            "durable": view.durable,
+            "auto_delete": view.auto_delete,
+            "internal": view.internal,
+            "arguments": object(&view.arguments),
+        })
+    });
+    Ok(shown.collect())
+}
+
+fn bindings(call: &Call, vhost: Option<&str>, known: &[Value]) -> Result<Vec<Value>, Failure> {
+    let views = call.broker().bindings(vhost)?.into_iter();
+    // Those of queues that are not among the definitions have no place here.
+    let is_known = |vhost: &str, queue: &str| {
+        known.iter().any(|known| known["name"] == queue && known["vhost"] == vhost)
+    };
+    let own = views.filter(|view| {
+        let to_known = !view.to_queue || is_known(view.vhost.as_str(), &view.destination);
+        !view.source.is_empty() && to_known
+    });
+    let shown = own.map(|view| {
+        json!({
+            "source": view.source,
+            "vhost": view.vhost.as_str(),
+            "destination": view.destination,
+            "destination_type": if view.to_queue { "queue" } else { "exchange" },
+            "routing_key": view.key,
+            "arguments": object(&view.arguments),
+        })
+    });
+    Ok(shown.collect())
+}
+
+/// What belongs to a virtual host, or to all.
+fn of_vhosts(call: &Call, vhost: Option<&str>) -> Result<Map<String, Value>, Failure> {
+    let is_meant = |name: &str| vhost.is_none_or(|vhost| vhost == name);
+    let policies_of = |kind| -> Result<Vec<_>, Failure> {
+        let rows = policies::rows(call, kind)?.into_iter();
+        Ok(rows.filter(|row| is_meant(row.vhost.as_str())).collect())
+    };
+    let mut parameters: Vec<Value> = policies_of(PolicyKind::Operator)?
+        .iter()
+        .map(|row| {
+            json!({
+                "component": "operator_policy",
+                "vhost": row.vhost.as_str(),
+                "name": row.name,
+                "value": without(policies::object_of(row), &["vhost", "name"]),
+            })
+        })
+        .collect();
+    parameters.extend(limits::of_vhosts(call)?.into_iter().map(|(vhost, value)| {
+        json!({ "component": "vhost-limits", "vhost": vhost, "name": "limits", "value": value })
+    }));
+    let policies: Vec<_> = policies_of(PolicyKind::User)?.iter().map(policies::object_of).collect();
+    let queues = queues(call, vhost)?;
+    let mut shown = Map::new();
+    shown.insert("rabbit_version".to_owned(), json!(RABBITMQ_VERSION));
+    shown.insert("rabbitmq_version".to_owned(), json!(RABBITMQ_VERSION));
+    shown.insert("product_name".to_owned(), json!("PolyMQ"));
+    shown.insert("product_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+    shown.insert("parameters".to_owned(), json!(parameters));
+    shown.insert("policies".to_owned(), json!(policies));
+    shown.insert("exchanges".to_owned(), json!(exchanges(call, vhost)?));
+    shown.insert("bindings".to_owned(), json!(bindings(call, vhost, &queues)?));
+    shown.insert("queues".to_owned(), json!(queues));
+    Ok(shown)
+}
+
+fn file(call: &Call, shown: Map<String, Value>) -> Outcome {
+    let mut response = wire::ok(&Value::Object(shown))?;
+    if let Some(name) = call.query("download") {
+        // Whatever could end the name is left out.
+        let name: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\' | '/')).collect();
+        let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
+        let disposition = disposition.map_err(|_| Failure::bad("'download' is no file name"))?;
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+/// `GET /definitions`
+pub(super) fn export(call: &Call) -> Outcome {
+    let mut shown = of_vhosts(call, None)?;
+    let users = call.manager.users()?;
+    let has_own_hashes = users.iter().any(|view| {
+        view.record.password_hash.starts_with('$')
+            && view.record.exported_hash().1 == "polymq_argon2id"
+    });
+    shown.insert("users".to_owned(), users.iter().map(users::object_of).collect());
+    let vhosts = call.manager.vhosts()?.into_iter().map(|view| {
+        json!({
+            "name": view.name.as_str(),
+            "description": view.record.description,
+            "tags": view.record.tags,
+            "default_queue_type": view.record.default_queue_type.as_deref().unwrap_or("classic"),
+            "metadata": {
+                "description": view.record.description,
+                "tags": view.record.tags,
+            },
+        })
+    });
+    shown.insert("vhosts".to_owned(), vhosts.collect());
+    let all = call.manager.permissions()?;
+    let all: Vec<Value> =
+        all.iter().map(|view: &PermissionView| permissions::object_of(view)).collect();
+    shown.insert("permissions".to_owned(), json!(all));
+    let topics = call.manager.topic_permissions()?;
+    let topics = topics.iter().map(|view: &TopicPermissionView| permissions::topic_object_of(view));
+    shown.insert("topic_permissions".to_owned(), topics.collect());
+    let globals = call.manager.global_parameters()?.into_iter();
+    let globals = globals.map(|(name, value)| json!({ "name": name, "value": value }));
+    shown.insert("global_parameters".to_owned(), globals.collect());
+    if has_own_hashes {
+        let text = "passwords are hashed with Argon2id, which RabbitMQ cannot import: give these \
+                    users a password there";
+        shown.insert("warnings".to_owned(), json!([text]));
+    }
+    file(call, shown)
+}
+
+/// `GET /definitions/:vhost`
+pub(super) fn export_vhost(call: &Call) -> Outcome {
+    let vhost = call.vhost_name();
+    if !call.broker().has_vhost(&vhost) {
+        return Err(Failure::bad("vhost_not_found"));
+    }
+    let mut shown = of_vhosts(call, Some(&vhost))?;
+    for (name, part) in &mut shown {
+        let is_listed = matches!(name.as_str(), "queues" | "exchanges" | "bindings" | "policies");
+        if let (true, Value::Array(items)) = (is_listed, part) {
+            items.iter_mut().for_each(|item| *item = without(item.take(), &["vhost"]));
+        }
+    }
+    file(call, shown)
+}
+
+/// Reads definitions.
+struct Reader {
+    /// The virtual host of the path, for what names none.
+    vhost: Option<String>,
+    found: Vec<Definition>,
+}
+
+/// `POST /definitions`, `/definitions/:vhost`
+pub(super) async fn import(call: Call) -> Outcome {
+    let vhost = call.has_path("vhost").then(|| call.vhost_name());
+    if vhost.as_deref().is_some_and(|vhost| !call.broker().has_vhost(vhost)) {
+        return Err(Failure::bad("vhost_not_found"));
+    }
+    let content_type = call.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let json = match content_type.split_once("boundary=") {
+        Some((kind, boundary)) if kind.starts_with("multipart/form-data") => {
+            form_part(&call.body, boundary.trim_matches('"'))
+                .ok_or_else(|| Failure::bad("the form has no part with definitions"))?
+        }
+        _ => &call.body,
+    };
+    let fields = Fields::read(json)?;
+    let mut reader = Reader { vhost, found: Vec::new() };
+    reader.read(&fields)?;
+    if reader.vhost.is_none() {
+        for user in list(&fields, "users")? {
+            let user = Fields::of(user)?;
+            let name = name(UserName::new(user.needed_text("name")?))?;
+            let change = users::change_of(&call, &user).await?;
+            reader.found.push(Definition::User(name, change));
+        }
+    }
+    let found = reader.found;
+    let manager = call.manager;
+    // Many definitions take their time.
+    let imported = tokio::task::spawn_blocking(move || manager.import(found, crate::clock::now()));
+    imported.await.map_err(|error| Failure::internal(&error.to_string()))??;
+    wire::done()
+}
+
+/// The largest part of a form, which is the file.
+fn form_part<'a>(body: &'a [u8], boundary: &str) -> Option<&'a [u8]> {
+    let boundary = format!("--{boundary}");
+    let mut best: Option<&[u8]> = None;
+    let mut starts: Vec<usize> = memchr::memmem::find_iter(body, boundary.as_bytes()).collect();
+    starts.push(body.len());
+    for pair in starts.windows(2) {
+        let &[from, to] = pair else { continue };
+        let part = body.get(from + boundary.len()..to)?;
+        let Some(at) = memchr::memmem::find(part, b"\r\n\r\n") else { continue };
+        let content = part.get(at + 4..)?;
+        let content = content.strip_suffix(b"\r\n").unwrap_or(content);
+        if best.is_none_or(|best| content.len() > best.len()) {
+            best = Some(content);
+        }
+    }
+    best
+}
+
+fn list<'a>(fields: &'a Fields, name: &str) -> Result<&'a [Value], Failure> {
+    match fields.get(name) {
+        None => Ok(&[]),
+        Some(Value::Array(items)) => Ok(items),
+        Some(other) => Err(Failure::bad(format!("'{name}' is no list: {other}"))),
+    }
+}
+
+fn name<T>(name: Result<T, polymq_model::BadName>) -> Result<T, Failure> {
+    name.map_err(|bad| Failure::bad(bad.to_string()))
+}
+
+impl Reader {
+    fn vhost_of(&self, fields: &Fields) -> Result<VhostName, Failure> {
+        let named = match &self.vhost {
+            Some(vhost) => vhost.clone(),
+            None => fields.needed_text("vhost")?,
+        };
+        name(VhostName::new(named))
+    }
+
+    /// Everything but users, whose passwords may have to be hashed.
+    fn read(&mut self, fields: &Fields) -> Result<(), Failure> {
+        if self.vhost.is_none() {
+            self.read_broker(fields)?;
+        }
+        for item in list(fields, "parameters")? {
+            self.read_parameter(&Fields::of(item)?)?;
+        }
+        for item in list(fields, "policies")? {
+            let item = Fields::of(item)?;
+            let (vhost, named) = (self.vhost_of(&item)?, item.needed_text("name")?);
+            let record = policies::record_of(&item)?;
+            self.found.push(Definition::Policy(vhost, PolicyKind::User, named, record));
+        }
+        for item in list(fields, "exchanges")? {
+            let item = Fields::of(item)?;
+            let declare = DeclareExchange {
+                request: RequestId::default(),
+                exchange: item.needed_text("name")?,
+                kind: item.text("type")?.unwrap_or_else(|| "direct".to_owned()),
+                passive: false,
+                durable: item.flag("durable", true)?,
+                auto_delete: item.flag("auto_delete", false)?,
+                internal: item.flag("internal", false)?,
+                arguments: item.table("arguments")?,
+            };
+            self.found.push(Definition::Exchange(self.vhost_of(&item)?, declare));
+        }
+        for item in list(fields, "queues")? {
+            let item = Fields::of(item)?;
+            let declare = DeclareQueue {
+                request: RequestId::default(),
+                queue: item.needed_text("name")?,
+                passive: false,
+                durable: item.flag("durable", true)?,
+                exclusive: false,
+                auto_delete: item.flag("auto_delete", false)?,
+                arguments: item.table("arguments")?,
+            };
+            self.found.push(Definition::Queue(self.vhost_of(&item)?, declare));
+        }
+        for item in list(fields, "bindings")? {
+            let item = Fields::of(item)?;
+            let binding = NewBinding {
+                source: item.needed_text("source")?,
+                destination: item.needed_text("destination")?,
+                to_queue: item.needed_text("destination_type")? == "queue",
+                key: item.text("routing_key")?.unwrap_or_default(),
+                arguments: item.table("arguments")?,
+            };
+            self.found.push(Definition::Binding(self.vhost_of(&item)?, binding));
+        }
+        Ok(())
+    }
+
+    fn read_broker(&mut self, fields: &Fields) -> Result<(), Failure> {
+        for item in list(fields, "vhosts")? {
+            let item = Fields::of(item)?;
+            let kind = item.text("default_queue_type")?;
+            let record = VhostRecord {
+                description: item.text("description")?.unwrap_or_default(),
+                tags: item.words("tags")?.unwrap_or_default(),
+                default_queue_type: kind
+                    .filter(|kind| !matches!(kind.as_str(), "" | "undefined" | "classic")),
+                protected_from_deletion: item.flag("protected_from_deletion", false)?,
+            };
+            let vhost = name(VhostName::new(item.needed_text("name")?))?;
+            self.found.push(Definition::Vhost(vhost, record));
+        }
+        for item in list(fields, "permissions")? {
+            let item = Fields::of(item)?;
+            let user = name(UserName::new(item.needed_text("user")?))?;
+            let record = permissions::record_of(&item)?;
+            self.found.push(Definition::Permission(self.vhost_of(&item)?, user, record));
+        }
+        for item in list(fields, "topic_permissions")? {
+            let item = Fields::of(item)?;
+            let user = name(UserName::new(item.needed_text("user")?))?;
+            let (exchange, record) = permissions::topic_record_of(&item)?;
+            let vhost = self.vhost_of(&item)?;
+            self.found.push(Definition::TopicPermission(vhost, user, exchange, record));
+        }
+        for item in list(fields, "global_parameters")? {
+            let item = Fields::of(item)?;
+            let value = item.get("value").cloned().unwrap_or_default();
+            self.found.push(Definition::GlobalParameter(item.needed_text("name")?, value));
+        }
+        Ok(())
+    }
+
+    fn read_parameter(&mut self, item: &Fields) -> Result<(), Failure> {
+        let (vhost, component) = (self.vhost_of(item)?, item.needed_text("component")?);
+        let named = item.needed_text("name")?;
+        match (component.as_str(), item.get("value")) {
+            ("operator_policy", Some(value)) => {
+                let record = policies::record_of(&Fields::of(value)?)?;
+                let kind = PolicyKind::Operator;
+                self.found.push(Definition::Policy(vhost, kind, named, record));
+                Ok(())
+            }
+            ("vhost-limits", Some(Value::Object(map))) => {
+                let mut bounds = VhostLimits::default();
+                for (limit, max) in map {
+                    let max = max.as_i64().and_then(limit_from);
+                    limits::set_in_vhost(&mut bounds, limit, max)?;
+                }
+                self.found.push(Definition::VhostLimits(vhost, bounds));
+                Ok(())
+            }
+            // How a server in Erlang writes no limits.
+            ("vhost-limits", _) => Ok(()),
+            (component, _) => Err(Failure::bad(format!(
+                "parameter '{named}' in vhost '{vhost}': component {component} not found"
+            ))),
+        }
+    }
+}

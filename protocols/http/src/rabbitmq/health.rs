@@ -1,0 +1,148 @@
+//! Checks for whoever watches the server. What is well is 200, and what is not is 503 with a
+//! reason.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{
+    call::Call,
+    wire::{self, Failure, Outcome},
+};
+use crate::Phase;
+
+fn well() -> Outcome {
+    wire::ok(&json!({ "status": "ok" }))
+}
+
+fn failed(mut why: Value) -> Outcome {
+    why["status"] = json!("failed");
+    wire::ok_with(StatusCode::SERVICE_UNAVAILABLE, &why)
+}
+
+/// What cannot be wrong on a server that is alone.
+pub(super) fn always(_: &Call) -> Outcome {
+    well()
+}
+
+/// What is a question of clusters.
+pub(super) fn single(_: &Call) -> Outcome {
+    wire::ok(&json!({ "status": "ok", "reason": "single node cluster" }))
+}
+
+/// `GET /aliveness-test/:vhost`
+pub(super) fn alive(_: &Call) -> Outcome {
+    well()
+}
+
+/// No alarm stands.
+pub(super) fn alarms(call: &Call) -> Outcome {
+    let Some(reason) = call.broker().alarm() else { return well() };
+    let node = &call.site.watched.name;
+    let reached = (call.site.watched.facts)().marks_reached;
+    let reached = reached.into_iter().filter(|(_, is)| *is);
+    let mut alarms: Vec<Value> =
+        reached.map(|(resource, _)| json!({ "node": node, "resource": resource })).collect();
+    if alarms.is_empty() {
+        alarms.push(json!({ "node": node, "resource": "store" }));
+    }
+    failed(json!({ "reason": format!("an alarm is in effect: {reason}"), "alarms": alarms }))
+}
+
+/// What was stored is back, and clients are served.
+pub(super) fn initialized(call: &Call) -> Outcome {
+    match call.site.watched.phase.now() {
+        Phase::Serving => well(),
+        Phase::Recovering => failed(json!({ "reason": "the store is being read" })),
+        Phase::Draining => failed(json!({ "reason": "the server stops" })),
+    }
+}
+
+/// Clients are served, and publishers need not wait.
+pub(super) fn ready(call: &Call) -> Outcome {
+    match call.site.watched.phase.now() {
+        Phase::Serving => alarms(call),
+        Phase::Recovering | Phase::Draining => initialized(call),
+    }
+}
+
+/// There is room for more connections.
+pub(super) fn connections(call: &Call) -> Outcome {
+    let (open, max) =
+        (call.broker().connection_refs().len(), call.site.settings.limits.connections_max);
+    let shown = json!({ "current": open, "limit": max });
+    if open < max {
+        return wire::ok(&json!({ "status": "ok", "current": open, "limit": max }));
+    }
+    let mut why = shown;
+    why["reason"] = json!("node connection limit is reached");
+    failed(why)
+}
+
+/// Some listener has this port.
+pub(super) fn port(call: &Call) -> Outcome {
+    let port: u16 = call.path("port").parse().map_err(|_| Failure::bad("Invalid port"))?;
+    let ports: Vec<u16> =
+        call.site.watched.listeners.iter().map(|listener| listener.address.port()).collect();
+    if ports.contains(&port) {
+        return wire::ok(&json!({ "status": "ok", "port": port }));
+    }
+    failed(json!({ "reason": "No active listener", "missing": port, "ports": ports }))
+}
+
+/// The names that RabbitMQ's tools have for the protocol of a listener.
+fn aliases(protocol: &str, has_tls: bool) -> &'static [&'static str] {
+    match (protocol, has_tls) {
+        ("amqp", false) => &["amqp", "amqp091", "amqp0-9-1", "amqp-0-9-1"],
+        ("amqp", true) => &["amqps", "amqp/ssl"],
+        ("mqtt", false) => &["mqtt", "mqtt31", "mqtt311", "mqtt3.1", "mqtt3.1.1", "mqtt50"],
+        ("mqtt", true) => &["mqtts", "mqtt/ssl"],
+        ("stomp", false) => &["stomp", "stomp10", "stomp11", "stomp12"],
+        ("stomp", true) => &["stomps", "stomp/ssl"],
+        ("xmpp", _) => &["xmpp"],
+        ("http", false) => &["http", "web-mqtt", "web-stomp"],
+        ("http", true) => &["https"],
+        _ => &["metrics"],
+    }
+}
+
+/// Every one of these protocols, divided by commas, has a listener.
+pub(super) fn protocols(call: &Call) -> Outcome {
+    let listeners = &call.site.watched.listeners;
+    let has = |wanted: &str| {
+        let names = |l: &crate::OpenPort| aliases(&l.protocol, l.has_tls);
+        listeners.iter().any(|listener| names(listener).contains(&wanted))
+    };
+    let wanted = call.path("protocols").to_ascii_lowercase();
+    let missing: Vec<&str> = wanted.split(',').filter(|name| !has(name)).collect();
+    match missing.as_slice() {
+        [] => wire::ok(&json!({ "status": "ok", "protocol": wanted })),
+        missing => {
+            let known: Vec<&str> = listeners.iter().map(|l| l.protocol.as_str()).collect();
+            let missing = missing.join(",");
+            failed(json!({
+                "reason": "No active listener",
+                "missing": missing,
+                "protocols": known,
+            }))
+        }
+    }
+}
+
+/// Seconds of the units that may be asked with.
+const UNITS: [(&str, u64); 5] = [
+    ("day", 86_400),
+    ("week", 604_800),
+    ("month", 2_592_000),
+    ("year", 31_536_000),
+    ("hour", 3600),
+];
+
+/// No certificate of a listener runs out within this time. Certificates are read at the start, and
+/// one that has run out by then is refused there.
+pub(super) fn certificates(call: &Call) -> Outcome {
+    let wrong = || Failure::bad("Invalid expiration unit");
+    let unit = call.path("unit").trim_end_matches('s');
+    UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    call.path("within").parse::<u64>().map_err(|_| Failure::bad("Invalid expiration value"))?;
+    well()
+}

@@ -1,0 +1,332 @@
+//! Lists: a page of them, in an order, with the columns that are asked for.
+
+use std::{cmp::Ordering, ops::Range};
+
+use regex::{Regex, RegexBuilder};
+use serde_json::{Map, Value, json};
+
+use super::{
+    call::Call,
+    wire::{Failure, Outcome, written},
+};
+
+/// Items of a page when nothing is said.
+const PAGE_SIZE: usize = 100;
+/// The most items of a page.
+const PAGE_SIZE_MAX: usize = 500;
+/// Longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1024;
+/// Memory that a pattern may take once it is compiled, in bytes.
+const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+
+/// How a list is wanted.
+pub(super) struct Wanted {
+    columns: Columns,
+    sort: Option<Vec<String>>,
+    is_reversed: bool,
+    page: Option<Page>,
+}
+
+struct Page {
+    number: usize,
+    size: usize,
+    name: Option<Regex>,
+}
+
+/// Paths into an object; none is everything.
+pub(super) struct Columns(Vec<Vec<String>>);
+
+/// One thing of a list, before it is written.
+pub(super) trait Row {
+    /// What the list is ordered by when nothing else is said.
+    fn place(&self) -> (&str, &str);
+    /// What the filter by name looks at.
+    fn name(&self) -> &str {
+        self.place().1
+    }
+    /// A number to order by that costs less than the whole object.
+    fn number(&self, column: &str) -> Option<u64> {
+        let _ = column;
+        None
+    }
+}
+
+impl Columns {
+    /// From `columns=a,b.c`.
+    pub(super) fn of(call: &Call) -> Self {
+        let text = call.query("columns").unwrap_or_default();
+        let paths = text.split(',').filter(|path| !path.is_empty());
+        Self(paths.map(path_of).collect())
+    }
+
+    /// The object with these paths only.
+    pub(super) fn pick(&self, object: Value) -> Value {
+        if self.0.is_empty() {
+            return object;
+        }
+        let mut picked = Value::Object(Map::new());
+        for path in &self.0 {
+            if let Some(found) = find(&object, path) {
+                put(&mut picked, path, found.clone());
+            }
+        }
+        picked
+    }
+}
+
+fn path_of(text: &str) -> Vec<String> {
+    text.split('.').map(str::to_owned).collect()
+}
+
+fn find<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |at, step| at.get(step.as_str()))
+}
+
+fn put(object: &mut Value, path: &[String], value: Value) {
+    let Some((last, before)) = path.split_last() else { return };
+    let mut at = object;
+    for step in before {
+        let Value::Object(map) = at else { return };
+        at = map.entry(step.clone()).or_insert_with(|| Value::Object(Map::new()));
+    }
+    if let Value::Object(map) = at {
+        map.insert(last.clone(), value);
+    }
+}
+
+impl Wanted {
+    /// Errors: a page, a size or a pattern that is none.
+    pub(super) fn of(call: &Call) -> Result<Self, Failure> {
+        let sort = call.query("sort").filter(|column| !column.is_empty()).map(path_of);
+        let is_reversed = call.query("sort_reverse") == Some("true");
+        let page = match call.query("page") {
+            None => None,
+            Some(number) => Some(Page::of(call, number)?),
+        };
+        Ok(Self { columns: Columns::of(call), sort, is_reversed, page })
+    }
+
+    /// The list of what the user may see.
+    ///
+    /// Only what is on the page is written, unless the order asks for more than names and numbers.
+    ///
+    /// Errors: a page that there is not.
+    pub(super) fn answer<T: Row>(&self, rows: Vec<T>, write: impl Fn(&T) -> Value) -> Outcome {
+        let total = rows.len();
+        let mut rows = rows;
+        if let Some(name) = self.page.as_ref().and_then(|page| page.name.as_ref()) {
+            rows.retain(|row| name.is_match(row.name()));
+        }
+        let filtered = rows.len();
+        let range = match &self.page {
+            None => 0..filtered,
+            Some(page) => page.range(filtered)?,
+        };
+        let items: Vec<Vec<u8>> = match &self.sort {
+            Some(path) if !is_place(path) => match path.as_slice() {
+                [column] if rows.iter().all(|row| row.number(column).is_some()) => {
+                    self.by_number(rows, column, range.clone(), &write)
+                }
+                _ => self.by_value(&rows, path, range.clone(), &write),
+            },
+            Some(path) if path.as_slice() == ["name"] => {
+                let order = |a: &T, b: &T| (a.name(), a.place()).cmp(&(b.name(), b.place()));
+                self.by(rows, range.clone(), order, &write)
+            }
+            _ => self.by(rows, range.clone(), |a, b| a.place().cmp(&b.place()), &write),
+        };
+        written(self.envelope(&items, total, filtered))
+    }
+
+    fn bytes(&self, object: Value) -> Vec<u8> {
+        self.columns.pick(object).to_string().into_bytes()
+    }
+
+    fn by<T>(
+        &self,
+        mut rows: Vec<T>,
+        range: Range<usize>,
+        order: impl Fn(&T, &T) -> Ordering,
+        write: &impl Fn(&T) -> Value,
+    ) -> Vec<Vec<u8>> {
+        let order = |a: &T, b: &T| if self.is_reversed { order(b, a) } else { order(a, b) };
+        let page = select(&mut rows, range, order);
+        page.iter().map(|row| self.bytes(write(row))).collect()
+    }
+
+    fn by_number<T: Row>(
+        &self,
+        rows: Vec<T>,
+        column: &str,
+        range: Range<usize>,
+        write: &impl Fn(&T) -> Value,
+    ) -> Vec<Vec<u8>> {
+        let keyed = rows.into_iter().map(|row| (row.number(column).unwrap_or_default(), row));
+        let order = |a: &(u64, T), b: &(u64, T)| (a.0, a.1.place()).cmp(&(b.0, b.1.place()));
+        self.by(keyed.collect(), range, order, &|(_, row): &(u64, T)| write(row))
+    }
+
+    fn by_value<T: Row>(
+        &self,
+        rows: &[T],
+        path: &[String],
+        range: Range<usize>,
+        write: &impl Fn(&T) -> Value,
+    ) -> Vec<Vec<u8>> {
+        let keyed = rows.iter().map(|row| {
+            let key = find(&write(row), path).cloned().unwrap_or_default();
+            (key, row)
+        });
+        let order = |a: &(Value, &T), b: &(Value, &T)| {
+            compare(&a.0, &b.0).then_with(|| a.1.place().cmp(&b.1.place()))
+        };
+        self.by(keyed.collect(), range, order, &|(_, row): &(Value, &T)| write(row))
+    }
+
+    fn envelope(&self, items: &[Vec<u8>], total: usize, filtered: usize) -> Vec<u8> {
+        let mut body = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>());
+        let array = |body: &mut Vec<u8>| {
+            body.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(item);
+            }
+            body.push(b']');
+        };
+        let Some(page) = &self.page else {
+            array(&mut body);
+            return body;
+        };
+        let counts = json!({
+            "total_count": total,
+            "filtered_count": filtered,
+            "item_count": items.len(),
+            "page": page.number,
+            "page_size": page.size,
+            "page_count": filtered.div_ceil(page.size),
+        });
+        // The last brace makes room for the items.
+        let counts = counts.to_string();
+        body.extend_from_slice(counts.trim_end_matches('}').as_bytes());
+        body.extend_from_slice(b",\"items\":");
+        array(&mut body);
+        body.push(b'}');
+        body
+    }
+}
+
+/// Ordering by the virtual host keeps the usual order.
+fn is_place(path: &[String]) -> bool {
+    path == ["name"] || path == ["vhost"]
+}
+
+impl Page {
+    fn of(call: &Call, number: &str) -> Result<Self, Failure> {
+        let wrong = || Failure::bad("Pagination parameters are invalid");
+        let count = |text: &str| text.parse::<usize>().ok().filter(|count| *count > 0);
+        let number = count(number).ok_or_else(wrong)?;
+        let size = match call.query("page_size") {
+            None => PAGE_SIZE,
+            Some(text) => count(text).filter(|size| *size <= PAGE_SIZE_MAX).ok_or_else(wrong)?,
+        };
+        let name = call.query("name").filter(|name| !name.is_empty());
+        let is_regex = call.query("use_regex") == Some("true");
+        let name = name.map(|name| pattern(name, is_regex)).transpose()?;
+        Ok(Self { number, size, name })
+    }
+
+    fn range(&self, count: usize) -> Result<Range<usize>, Failure> {
+        let start = (self.number - 1).saturating_mul(self.size);
+        if start > count {
+            return Err(Failure::page_out_of_range(self.number, self.size, count));
+        }
+        Ok(start..count.min(start.saturating_add(self.size)))
+    }
+}
+
+/// Errors: the pattern is too long or no regular expression.
+fn pattern(name: &str, is_regex: bool) -> Result<Regex, Failure> {
+    if name.len() > PATTERN_BYTES_MAX {
+        return Err(Failure::bad(format!("a name filter has at most {PATTERN_BYTES_MAX} bytes")));
+    }
+    let text = if is_regex { name.to_owned() } else { regex::escape(name) };
+    RegexBuilder::new(&text)
+        .case_insensitive(true)
+        .size_limit(COMPILED_BYTES_MAX)
+        .build()
+        .map_err(|error| Failure::bad(format!("invalid regex: {error}")))
+}
+
+/// The rows of a range in order. The others are not sorted.
+fn select<T>(rows: &mut [T], range: Range<usize>, order: impl Fn(&T, &T) -> Ordering) -> &mut [T] {
+    if range.is_empty() {
+        return &mut [];
+    }
+    if range.start > 0 {
+        rows.select_nth_unstable_by(range.start, &order);
+    }
+    let count = range.len();
+    let rest = rows.get_mut(range.start..).unwrap_or_default();
+    if count < rest.len() {
+        rest.select_nth_unstable_by(count, &order);
+    }
+    let page = rest.get_mut(..count).unwrap_or_default();
+    page.sort_unstable_by(order);
+    page
+}
+
+/// Numbers before text, as in Erlang; what is missing comes first.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    let rank = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Number(_) => 1,
+        Value::Bool(_) => 2,
+        Value::Object(_) => 3,
+        Value::Array(_) => 4,
+        Value::String(_) => 5,
+    };
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap_or_default(), b.as_f64().unwrap_or_default());
+            a.total_cmp(&b)
+        }
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        _ => rank(a).cmp(&rank(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_what_sorting_everything_would_give() {
+        let all: Vec<u32> = (0..1000_u32).map(|n| n.wrapping_mul(2_654_435_761) % 997).collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        for range in [0..0, 0..10, 0..1000, 300..400, 990..1000, 1000..1000] {
+            let mut rows = all.clone();
+            let page = select(&mut rows, range.clone(), u32::cmp);
+            assert_eq!(page, &sorted[range]);
+        }
+    }
+
+    #[test]
+    fn columns_keep_their_nesting() {
+        let columns = Columns(vec![path_of("a"), path_of("b.c"), path_of("x.y")]);
+        let picked = columns.pick(json!({ "a": 1, "b": { "c": 2, "d": 3 }, "e": 4 }));
+        assert_eq!(picked, json!({ "a": 1, "b": { "c": 2 } }));
+    }
+
+    #[test]
+    fn a_name_is_a_part_or_a_pattern_whatever_its_case() {
+        assert!(pattern("a.C", false).unwrap().is_match("xA.cx"));
+        assert!(!pattern("a.C", false).unwrap().is_match("abc"));
+        assert!(pattern("^A.c$", true).unwrap().is_match("abC"));
+        assert!(pattern("(", true).is_err());
+        assert!(pattern("(", false).is_ok());
+    }
+}

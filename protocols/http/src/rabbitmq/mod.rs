@@ -1,0 +1,35 @@
+//! The management API of RabbitMQ below `/api`, so that tools written for it work unchanged.
+//!
+//! Whatever changes something is an order to the broker in the name of whoever asks, or an
+//! operation of its management; both decide by themselves who may. What is only looked at comes
+//! from snapshots, on a thread that may take its time.
+
+mod bindings;
+mod call;
+mod connections;
+mod consumers;
+mod definitions;
+mod exchanges;
+mod fixed;
+mod health;
+mod limits;
+mod list;
+mod messages;
+mod names;
+mod nodes;
+mod overview;
+mod parameters;
+mod permissions;
+mod policies;
+mod queues;
+mod rates;
+mod routes;
+mod serve;
+mod time;
+mod users;
+mod values;
+mod vhosts;
+mod wire;
+
+pub(crate) use serve::router;
+pub(crate) use wire::RABBITMQ_VERSION;

@@ -1,0 +1,171 @@
+//! The whole broker at a glance.
+
+use std::sync::atomic::Ordering;
+
+use polymq_broker::PROTOCOLS;
+use serde_json::{Value, json};
+
+use super::{
+    call::Call,
+    list::Columns,
+    rates,
+    values::Fields,
+    wire::{self, Failure, Outcome, RABBITMQ_VERSION},
+};
+
+/// Types of exchanges, and what they are.
+const EXCHANGE_TYPES: [(&str, &str); 9] = [
+    ("direct", "the binding key is the routing key"),
+    ("fanout", "every binding"),
+    ("topic", "the binding key is a pattern of the routing key"),
+    ("headers", "the binding's arguments match the headers"),
+    ("x-consistent-hash", "one binding, by a hash that keeps its choice"),
+    ("x-modulus-hash", "one binding, by a hash and the number of bindings"),
+    ("x-random", "one binding, at random"),
+    ("x-local-random", "one binding, at random"),
+    ("x-delayed-message", "messages that are routed later"),
+];
+
+/// The types of exchanges as the overview and the node show them.
+pub(super) fn exchange_types() -> Value {
+    let types = EXCHANGE_TYPES.iter().map(
+        |(name, description)| json!({ "name": name, "description": description, "enabled": true }),
+    );
+    types.collect()
+}
+
+/// The listeners, as the overview shows them.
+fn listeners(call: &Call) -> Value {
+    let node = &call.site.watched.name;
+    let listeners = call.site.watched.listeners.iter().map(|listener| {
+        json!({
+            "node": node,
+            "protocol": listener.protocol,
+            "ip_address": listener.address.ip().to_string(),
+            "port": listener.address.port(),
+            "tls": listener.has_tls,
+            "socket_opts": [],
+        })
+    });
+    listeners.collect()
+}
+
+/// `GET /overview`
+pub(super) fn overview(call: &Call) -> Outcome {
+    let watched = &call.site.watched;
+    let (span, lengths) = (call.span("msg_rates"), call.span("lengths"));
+    let (now, recent) = call.broker().totals(span.or(lengths));
+    let queue_totals: serde_json::Map<String, Value> =
+        rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some())
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+    let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent, span.is_some());
+    let shown = json!({
+        "management_version": RABBITMQ_VERSION,
+        "rabbitmq_version": RABBITMQ_VERSION,
+        "product_name": "PolyMQ",
+        "product_version": env!("CARGO_PKG_VERSION"),
+        "rates_mode": "detailed",
+        "sample_retention_policies": {
+            "global": [600, 3600, 28800, 86400],
+            "basic": [600, 3600, 28800, 86400],
+            "detailed": [600],
+        },
+        "exchange_types": exchange_types(),
+        "cluster_name": cluster(call),
+        "cluster_tags": {},
+        "node_tags": {},
+        "default_queue_type": "classic",
+        "erlang_version": "",
+        "erlang_full_version": "",
+        "crypto_lib_version": "",
+        "release_series_support_status": "supported",
+        "disable_stats": call.has_flag("disable_stats"),
+        "enable_queue_totals": call.has_flag("enable_queue_totals"),
+        "is_op_policy_updating_enabled": true,
+        "message_stats": stats,
+        "churn_rates": churn(call),
+        "queue_totals": queue_totals,
+        "object_totals": object_totals(call),
+        "statistics_db_event_queue": 0,
+        "node": watched.name,
+        "listeners": listeners(call),
+        "contexts": [],
+    });
+    wire::ok(&Columns::of(call).pick(shown))
+}
+
+fn object_totals(call: &Call) -> Value {
+    let broker = call.broker();
+    let mut sight = call.sight();
+    let (mut queues, mut consumers) = (0_usize, 0_u64);
+    for queue in broker.queue_refs(None).unwrap_or_default() {
+        if sight.sees(queue.vhost()) {
+            queues += 1;
+            consumers += u64::from(queue.counts().consumers);
+        }
+    }
+    let exchanges = broker.exchanges(None, None).unwrap_or_default();
+    let exchanges = exchanges.iter().filter(|exchange| sight.sees(&exchange.vhost)).count();
+    let connections = broker.connection_refs();
+    let open = connections.iter().filter(|connection| connection.user.is_some());
+    let ours = open.filter(|c| call.is_monitoring() || c.user.as_ref() == Some(call.user()));
+    let ours: Vec<_> = ours.collect();
+    json!({
+        "connections": ours.len(),
+        "channels": ours.iter().map(|connection| connection.channel_count()).sum::<usize>(),
+        "exchanges": exchanges,
+        "queues": queues,
+        "consumers": consumers,
+    })
+}
+
+fn churn(call: &Call) -> Value {
+    let counters = call.broker().counters();
+    let of = |name: &str| -> u64 {
+        let protocols = PROTOCOLS.iter().map(|protocol| counters.protocol(protocol).read());
+        let numbers = protocols.flatten().filter(|(known, _)| *known == name);
+        numbers.map(|(_, count)| count).sum()
+    };
+    let still = || json!({ "rate": 0.0 });
+    let mut shown = json!({
+        "connection_created": of("connections_opened"),
+        "connection_closed": of("connections_closed"),
+        "channel_created": 0,
+        "channel_closed": 0,
+        "queue_declared": counters.total.queues_created.load(Ordering::Relaxed),
+        "queue_created": counters.total.queues_created.load(Ordering::Relaxed),
+        "queue_deleted": counters.total.queues_deleted.load(Ordering::Relaxed),
+    });
+    let names: Vec<String> =
+        shown.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
+    for name in names {
+        shown[format!("{name}_details")] = still();
+    }
+    shown
+}
+
+/// The name that an administrator has given, or that of the server.
+fn cluster(call: &Call) -> String {
+    let kept = call.broker().global_parameter("cluster_name");
+    let kept = kept.and_then(|value| value.as_str().map(str::to_owned));
+    kept.unwrap_or_else(|| call.site.watched.name.clone())
+}
+
+/// `GET /cluster-name`
+pub(super) fn cluster_name(call: &Call) -> Outcome {
+    wire::ok(&json!({ "name": cluster(call) }))
+}
+
+/// `PUT /cluster-name`
+pub(super) fn set_cluster_name(call: &Call) -> Outcome {
+    let name = Fields::read(&call.body)?.needed_text("name")?;
+    call.manager.put_global_parameter("cluster_name", json!(name))?;
+    wire::done()
+}
+
+/// `GET /version`
+pub(super) fn version() -> Outcome {
+    wire::ok(&json!(RABBITMQ_VERSION)).map_err(|_: Failure| Failure::not_found())
+}

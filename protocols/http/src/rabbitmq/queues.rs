@@ -1,0 +1,303 @@
+//! Queues.
+
+use polymq_broker::{QueueDetails, QueueRef, Span};
+use polymq_contract::{Answer, Command, DeclareQueue};
+use serde_json::{Map, Value, json};
+
+use super::{
+    bindings,
+    call::Call,
+    connections::{Connections, channel_details},
+    list::{Columns, Row, Wanted},
+    rates,
+    time::date,
+    values::{Fields, object},
+    wire::{self, Failure, Outcome},
+};
+
+/// A queue of a list.
+struct QueueRow(QueueRef);
+
+impl Row for QueueRow {
+    fn place(&self) -> (&str, &str) {
+        (self.0.vhost().as_str(), self.0.name().as_str())
+    }
+
+    fn number(&self, column: &str) -> Option<u64> {
+        let counts = match column {
+            "messages"
+            | "messages_ready"
+            | "messages_unacknowledged"
+            | "consumers"
+            | "message_bytes" => self.0.counts(),
+            _ => return None,
+        };
+        Some(match column {
+            "messages" => counts.ready + counts.unsettled,
+            "messages_ready" => counts.ready,
+            "messages_unacknowledged" => counts.unsettled,
+            "consumers" => counts.consumers.into(),
+            _ => counts.bytes,
+        })
+    }
+}
+
+/// How much is shown of a queue.
+struct Shown {
+    node: String,
+    lengths: Option<Span>,
+    rates: Option<Span>,
+    /// Nothing that changes by itself.
+    is_bare: bool,
+    /// The numbers of messages even so.
+    has_totals: bool,
+}
+
+impl Shown {
+    fn of(call: &Call) -> Self {
+        Self {
+            node: call.site.watched.name.clone(),
+            lengths: call.span("lengths"),
+            rates: call.span("msg_rates"),
+            is_bare: call.has_flag("disable_stats"),
+            has_totals: call.has_flag("enable_queue_totals"),
+        }
+    }
+
+    /// The wider of both spans, as one history holds lengths and rates.
+    fn span(&self) -> Option<Span> {
+        self.lengths.or(self.rates)
+    }
+
+    fn object(&self, queue: &QueueDetails) -> Map<String, Value> {
+        let Value::Object(mut shown) = json!({
+            "name": queue.name.as_str(),
+            "vhost": queue.vhost.as_str(),
+            "type": queue.kind,
+            "durable": queue.durable,
+            "auto_delete": queue.auto_delete,
+            "exclusive": queue.owner.is_some(),
+            "arguments": object(&queue.arguments),
+            "node": self.node,
+            "state": if queue.paused { "paused" } else { "running" },
+        }) else {
+            return Map::new();
+        };
+        if self.is_bare && !self.has_totals {
+            return shown;
+        }
+        let counts = (queue.counts.ready, queue.counts.unsettled);
+        let lengths = rates::lengths(counts, &queue.recent, self.lengths.is_some());
+        if self.is_bare {
+            let plain = lengths.into_iter().filter(|(name, _)| !name.ends_with("_details"));
+            shown.extend(plain.map(|(name, value)| (name.to_owned(), value)));
+            return shown;
+        }
+        shown.extend(lengths.map(|(name, value)| (name.to_owned(), value)));
+        self.add_numbers(queue, &mut shown);
+        shown
+    }
+
+    fn add_numbers(&self, queue: &QueueDetails, shown: &mut Map<String, Value>) {
+        let counts = &queue.counts;
+        let (user, operator) = &queue.policies;
+        let is_kept = queue.durable && queue.owner.is_none();
+        let kept = |number: u64| if is_kept { number } else { 0 };
+        let stats = rates::message_stats(
+            &rates::OF_QUEUE,
+            &queue.activity,
+            &queue.recent,
+            self.rates.is_some(),
+        );
+        let has_room = if counts.ready == 0 && counts.consumers > 0 { 1.0 } else { 0.0 };
+        let Value::Object(more) = json!({
+            "policy": user,
+            "operator_policy": operator,
+            "effective_policy_definition": object(&queue.policy_definition),
+            "messages_ram": counts.in_memory + counts.unsettled,
+            "messages_ready_ram": counts.in_memory,
+            "messages_unacknowledged_ram": counts.unsettled,
+            "messages_paged_out": counts.ready.saturating_sub(counts.in_memory),
+            "messages_persistent": kept(counts.ready + counts.unsettled),
+            "messages_delayed": counts.delayed,
+            "message_bytes": counts.bytes,
+            "message_bytes_ready": counts.bytes,
+            "message_bytes_unacknowledged": 0,
+            "message_bytes_ram": if counts.in_memory == counts.ready { counts.bytes } else { 0 },
+            "message_bytes_paged_out": 0,
+            "message_bytes_persistent": kept(counts.bytes),
+            "consumers": counts.consumers,
+            "consumer_utilisation": has_room,
+            "consumer_capacity": has_room,
+            "active_consumers": counts.consumers,
+            "exclusive_consumer_tag": queue.exclusive_consumer.as_deref(),
+            "single_active_consumer_tag": queue.single_active_consumer.as_deref(),
+            "memory": counts.bytes,
+            "head_message_timestamp": null,
+            "dead_letter_unroutable": queue.dead_letter_unroutable,
+            "message_stats": stats,
+            "leader": self.node,
+            "members": [self.node],
+            "online": [self.node],
+            "recoverable_slaves": null,
+            "reductions": 0,
+            "reductions_details": { "rate": 0.0 },
+            "garbage_collection": {
+                "max_heap_size": 0,
+                "min_bin_vheap_size": 0,
+                "min_heap_size": 0,
+                "fullsweep_after": 0,
+                "minor_gcs": 0,
+            },
+        }) else {
+            return;
+        };
+        shown.extend(more);
+        if queue.active_ms > 0 {
+            shown.insert("idle_since".to_owned(), json!(date(queue.active_ms)));
+        }
+    }
+}
+
+/// `GET /queues`, `/queues/detailed`, `/queues/:vhost`
+pub(super) fn list(call: &Call) -> Outcome {
+    let vhost = call.vhost_filter();
+    let refs = call.broker().queue_refs(vhost.as_deref()).map_err(|_| Failure::not_found())?;
+    let mut sight = call.sight();
+    let refs = refs.into_iter().filter(|queue| sight.sees(queue.vhost()));
+    let (wanted, shown) = (Wanted::of(call)?, Shown::of(call));
+    wanted.answer(refs.map(QueueRow).collect(), |row| {
+        Value::Object(shown.object(&row.0.details(shown.span())))
+    })
+}
+
+fn found(call: &Call) -> Result<QueueRef, Failure> {
+    let (vhost, queue) = (call.vhost_name(), call.queue_name());
+    call.broker().queue_ref(&vhost, &queue).map_err(|_| Failure::not_found())
+}
+
+/// `GET /queues/:vhost/:queue`
+pub(super) fn one(call: &Call) -> Outcome {
+    let queue = found(call)?;
+    let shown = Shown::of(call);
+    let details = queue.details(shown.span());
+    let mut object = shown.object(&details);
+    let connections = Connections::of(call);
+    let consumers = queue.consumers();
+    let consumers = consumers.iter().map(|consumer| {
+        let mut consumer_object = super::consumers::object_of(consumer, &connections);
+        consumer_object["channel_details"] = channel_details(consumer, &connections);
+        consumer_object
+    });
+    object.insert("consumer_details".to_owned(), consumers.collect());
+    object.insert("incoming".to_owned(), json!([]));
+    object.insert("deliveries".to_owned(), json!([]));
+    object.insert("backing_queue_status".to_owned(), json!({ "mode": "default", "version": 2 }));
+    if let Some(owner) = details.owner.and_then(|id| connections.get(id)) {
+        let owner = json!({
+            "name": owner.name,
+            "peer_host": owner.peer_host,
+            "peer_port": owner.peer_port,
+        });
+        object.insert("owner_pid_details".to_owned(), owner);
+    }
+    wire::ok(&Columns::of(call).pick(Value::Object(object)))
+}
+
+/// `PUT /queues/:vhost/:queue`
+pub(super) async fn put(call: Call) -> Outcome {
+    let fields = Fields::read(&call.body)?;
+    let vhost = call.vhost_name();
+    let name = call.queue_name();
+    let mut arguments = fields.table("arguments")?;
+    if let Some(kind) = fields.text("type")?
+        && !arguments.iter().any(|(known, _)| known == "x-queue-type")
+        && kind != "default"
+    {
+        arguments.push(("x-queue-type".to_owned(), polymq_model::Value::String(kind)));
+    }
+    let (durable, auto_delete) =
+        (fields.flag("durable", true)?, fields.flag("auto_delete", false)?);
+    let is_new = call.broker().queue_ref(&vhost, &name).is_err();
+    call.order(|request| {
+        Command::DeclareQueue(Box::new(DeclareQueue {
+            request,
+            queue: name,
+            passive: false,
+            durable,
+            exclusive: false,
+            auto_delete,
+            arguments,
+        }))
+    })
+    .await?;
+    wire::put(is_new)
+}
+
+/// `DELETE /queues/:vhost/:queue`
+pub(super) async fn delete(call: Call) -> Outcome {
+    found(&call)?;
+    let queue = call.queue_name();
+    let (if_unused, if_empty) = (call.has_flag("if-unused"), call.has_flag("if-empty"));
+    let order = |request| Command::DeleteQueue { request, queue, if_unused, if_empty };
+    call.order(order).await?;
+    wire::done()
+}
+
+/// `DELETE /queues/:vhost/:queue/contents`
+pub(super) async fn purge(call: Call) -> Outcome {
+    found(&call)?;
+    let queue = call.queue_name();
+    match call.order(|request| Command::PurgeQueue { request, queue }).await? {
+        Answer::QueuePurged { .. } => wire::done(),
+        _ => Err(Failure::internal("an odd answer")),
+    }
+}
+
+/// `PUT /queues/:vhost/:queue/pause`
+pub(super) async fn pause(call: Call) -> Outcome {
+    set_paused(call, true).await
+}
+
+/// `PUT /queues/:vhost/:queue/resume`
+pub(super) async fn resume(call: Call) -> Outcome {
+    set_paused(call, false).await
+}
+
+async fn set_paused(call: Call, paused: bool) -> Outcome {
+    found(&call)?;
+    let queue = call.queue_name();
+    call.order(|request| Command::PauseQueue { request, queue, paused }).await?;
+    wire::done()
+}
+
+/// `GET /queues/:vhost/:queue/bindings`
+pub(super) fn bindings(call: &Call) -> Outcome {
+    let queue = found(call)?;
+    let name = queue.name().as_str();
+    bindings::answer(call, |binding| binding.to_queue && binding.destination == name)
+}
+
+/// `GET /queues/:vhost/:queue/unacked`
+pub(super) fn unacked(call: &Call) -> Outcome {
+    let connections = Connections::of(call);
+    let consumers = found(call)?.consumers();
+    let holding = consumers.iter().filter(|consumer| consumer.unsettled > 0);
+    let rows: Vec<_> = holding
+        .map(|consumer| {
+            json!({
+                "consumer_tag": &*consumer.tag,
+                "messages": consumer.unsettled,
+                "channel_details": channel_details(consumer, &connections),
+            })
+        })
+        .collect();
+    wire::ok(&Value::Array(rows))
+}
+
+/// `POST /queues/:vhost/:queue/actions`: RabbitMQ knows none any more either.
+pub(super) fn actions(call: &Call) -> Outcome {
+    found(call)?;
+    let action = Fields::read(&call.body)?.needed_text("action")?;
+    Err(Failure::bad(json!(["unknown", action])))
+}
