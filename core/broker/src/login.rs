@@ -67,7 +67,6 @@ impl Authenticator for AcceptEverybody {
     fn step(&self, _: &Arc<Conversation>, login: Login, peer: &Arc<Peer>, reply: LoginReply) {
         let user = match login {
             Login::Password { user, .. } => user,
-            Login::Bearer { .. } => "guest".to_owned(),
             Login::Certificate { identity } => identity,
             Login::Configured => {
                 peer.account.as_ref().map_or_else(String::new, ToString::to_string)

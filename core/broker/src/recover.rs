@@ -76,6 +76,7 @@ impl Core {
             kind::RETAINED,
             kind::DOCUMENT,
             kind::SCHEDULE,
+            kind::JOB,
         ];
         for wanted in order {
             for (key, _, value) in &opened.metas {
@@ -132,6 +133,10 @@ impl Core {
             (kind::USER, [name]) => {
                 let name = UserName::new(name).map_err(|e| e.to_string())?;
                 self.access.put_user(name, decode(value)?);
+                Ok(())
+            }
+            (kind::JOB, [_]) => {
+                self.restore_job(decode(value)?, now_ms);
                 Ok(())
             }
             (kind::DOCUMENT, [protocol, user, name]) => {

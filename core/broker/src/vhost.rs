@@ -76,6 +76,11 @@ impl Destinations {
         }
     }
 
+    /// The bindings that lead to a destination: their source and identity.
+    pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
+        self.0.get(&Self::name_of(destination)).into_iter().flatten().cloned().collect()
+    }
+
     /// Forgets a destination; returns the bindings that led to it.
     pub(crate) fn forget(&mut self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
         let mut bindings: Vec<_> =
@@ -129,6 +134,11 @@ impl Vhost {
         let later = due.split_off(&(now_ms.saturating_add(1), 0));
         let due = std::mem::replace(&mut *due, later);
         due.into_values().filter_map(|queue| queue.upgrade()).collect()
+    }
+
+    /// The bindings that lead to a destination: their source and identity, in no order.
+    pub(crate) fn bindings_to(&self, destination: &Destination) -> Vec<(ExchangeName, Box<str>)> {
+        self.edit.lock().bindings_to(destination)
     }
 
     /// Changes the topology: `change` works on a copy, which replaces the snapshot when it

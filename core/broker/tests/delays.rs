@@ -415,3 +415,23 @@ fn a_reply_to_somebody_who_waits_may_be_delayed() {
     world.pass(100);
     assert_eq!(asker.bodies(), ["answer"]);
 }
+
+#[test]
+fn a_message_that_reaches_the_disk_while_others_are_read_from_it_leaves_with_them() {
+    let mut world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    send(&mut client, &world, "q", "on the disk", 100);
+    world.broker.committer().kick();
+    world.broker.committer().run_callbacks();
+    world.store.faults().delay_replies(true);
+    send(&mut client, &world, "q", "in memory", 100);
+    world.broker.committer().kick();
+    world.store.faults().delay_pages(true);
+    world.pass(100);
+    world.store.release();
+    world.broker.committer().run_callbacks();
+    assert!(world.store.faults().release_page(), "the other one was asked for");
+    let got: Vec<_> = std::iter::from_fn(|| client.get("q")).collect();
+    assert_eq!(got, ["on the disk", "in memory"]);
+}

@@ -11,7 +11,7 @@ use polymq_broker::{
     PermissionRecord, PolicyKind, PolicyRecord, Principal, Role, TopicPermissionRecord,
     TopicSyntax, UserChange, UserLimits, UserRecord, VhostLimits, VhostRecord,
 };
-use polymq_contract::{Refusal, RefusalKind};
+use polymq_contract::{Login, Refusal, RefusalKind, Secret};
 use polymq_model::{UserName, Value, VhostName};
 use world::World;
 
@@ -36,6 +36,10 @@ fn manager(world: &World, tag: &str) -> Manager {
     world.broker.put_user(name.clone(), record, true);
     world.broker.put_permission(root(), name.clone(), PermissionRecord::all(), true).unwrap();
     world.broker.manage(&Principal::of_user(name), "192.0.2.1:5")
+}
+
+fn by_token(password: Secret) -> Login {
+    Login::Password { user: String::new(), password }
 }
 
 fn policy() -> PolicyRecord {
@@ -202,7 +206,7 @@ fn a_token_manages_as_far_as_its_tags_go() {
     };
     let manager_by = |scopes: &[&str]| {
         let (_, token) = boss.make_token(boss.user(), new(scopes)).unwrap();
-        let token = polymq_contract::Login::Bearer { token };
+        let token = by_token(token);
         world.broker.manage(&world.log_in_by(token).unwrap(), "")
     };
     let narrow = manager_by(&["read:*/*"]);
@@ -213,7 +217,7 @@ fn a_token_manages_as_far_as_its_tags_go() {
     // What the user has not, its token does not give.
     let other = manager(&world, "monitoring");
     let (_, token) = other.make_token(other.user(), new(&["tag:administrator"])).unwrap();
-    let token = world.log_in_by(polymq_contract::Login::Bearer { token }).unwrap();
+    let token = world.log_in_by(by_token(token)).unwrap();
     let token = world.broker.manage(&token, "");
     assert_eq!(token.users().unwrap_err().kind, RefusalKind::Denied);
 }
@@ -362,7 +366,7 @@ fn secrets_show_up_in_no_debug_output_and_no_token_in_the_store() {
     let shown = format!(
         "{:?} {view:?} {token:?} {change:?} {:?}",
         boss.users().unwrap(),
-        world.log_in_by(polymq_contract::Login::Bearer { token: token.clone() }).unwrap(),
+        world.log_in_by(by_token(token.clone())).unwrap(),
     );
     assert!(!shown.contains("planted") && !shown.contains(&secret), "{shown}");
     world.broker.committer().kick();

@@ -152,7 +152,8 @@ impl Event {
         size_of::<Self>()
             + match self {
                 Self::Delivered(delivery) => delivery.message.size(),
-                Self::Broadcast { batch, .. } => batch.bytes(),
+                // With what the first subscriber renders of it for all.
+                Self::Broadcast { batch, .. } => batch.bytes().saturating_mul(2),
                 Self::Returned { message, .. } => message.size(),
                 Self::Passed(passed) => passed.bytes,
                 Self::Confirmed { .. }

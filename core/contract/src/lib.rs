@@ -11,6 +11,8 @@ pub mod answer;
 pub mod broadcast;
 pub mod broker;
 pub mod command;
+pub mod conversions;
+pub mod counters;
 pub mod effects;
 pub mod event;
 pub mod introduction;
@@ -30,6 +32,8 @@ pub use command::{
     Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
     DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
 };
+pub use conversions::{Conversions, Pair};
+pub use counters::{Counter, Counters};
 pub use effects::{Close, Effects};
 pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
 pub use introduction::{Introduction, Traffic, TrafficCounts};

@@ -27,17 +27,14 @@ impl fmt::Debug for Secret {
 /// One step of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
-    /// User name and password (SASL PLAIN, AMQPLAIN, MQTT CONNECT).
+    /// User name and password (SASL PLAIN, AMQPLAIN, MQTT CONNECT). In place of the password an API
+    /// token or a signed token of an identity provider may stand, which names the user itself; the
+    /// name beside it may then be empty.
     Password {
         /// The user.
         user: String,
         /// The password.
         password: Secret,
-    },
-    /// An API token or a signed token of an identity provider, which names the user itself.
-    Bearer {
-        /// The token.
-        token: Secret,
     },
     /// No credentials.
     Anonymous,

@@ -15,12 +15,32 @@ pub struct Output {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
     chunk_bytes: usize,
+    frames: usize,
 }
 
 impl Output {
     /// The buffer that small frames are appended to.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.tail
+    }
+
+    /// The same buffer, for a frame, packet or stanza that counts.
+    #[inline]
+    pub fn frame(&mut self) -> &mut BytesMut {
+        self.frames += 1;
+        &mut self.tail
+    }
+
+    /// Counts frames that were written in another way.
+    #[inline]
+    pub fn add_frames(&mut self, count: usize) {
+        self.frames += count;
+    }
+
+    /// Frames since the last call.
+    #[inline]
+    pub fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
     }
 
     /// Appends bytes that others share, by reference when they are long.

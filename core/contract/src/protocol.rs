@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use polymq_model::{Format, Limits, Now};
 
 use crate::{
-    broker::DisconnectCause, effects::Effects, event::EventBatch, outbox::Outbox, peer::Peer,
+    broker::DisconnectCause, counters::Counters, effects::Effects, event::EventBatch,
+    outbox::Outbox, peer::Peer,
 };
 
 /// What the first bytes of a connection say about its protocol.
@@ -28,6 +29,8 @@ pub trait Protocol: Send + Sync {
     fn recognise(&self, first: &[u8]) -> Recognised;
     /// The native forms its messages come in.
     fn formats(&self) -> Vec<&'static Format>;
+    /// What it counts of all its sessions.
+    fn counters(&self) -> &Counters;
     /// A session for a new connection.
     fn session(&self, peer: &Arc<Peer>, limits: &Arc<Limits>, now: Now)
     -> Box<dyn ProtocolSession>;

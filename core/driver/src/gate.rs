@@ -10,18 +10,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use polymq_contract::Broker;
 use polymq_model::Limits;
 
-use crate::{counters::DriverCounters, heirs::Heirs, pacer::Pacer};
-
-/// TLS handshakes that run at once; further ones wait, within their time limit.
-const HANDSHAKES_MAX: usize = 64;
+use crate::{counters::DriverCounters, handshakes::Handshakes, heirs::Heirs, pacer::Pacer};
 
 const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
@@ -32,7 +26,7 @@ pub(crate) struct Gate {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Arc<DriverCounters>,
-    pub(crate) handshakes: Semaphore,
+    pub(crate) handshakes: Handshakes,
     pub(crate) pacer: Pacer,
     pub(crate) heirs: Heirs,
     phase: AtomicU8,
@@ -52,7 +46,7 @@ impl Gate {
             broker,
             limits,
             counters: Arc::default(),
-            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            handshakes: Handshakes::default(),
             pacer: Pacer::default(),
             heirs: Heirs::default(),
             phase: AtomicU8::new(SERVING),

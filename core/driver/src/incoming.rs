@@ -118,4 +118,8 @@ impl Socket for Incoming {
     fn watch(&mut self) -> io::Result<bool> {
         self.wire.watch()
     }
+
+    fn is_hung_up(&self) -> bool {
+        self.wire.is_hung_up()
+    }
 }

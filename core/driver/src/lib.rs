@@ -15,6 +15,7 @@ mod counters;
 mod driver;
 mod ending;
 mod gate;
+mod handshakes;
 mod heirs;
 mod incoming;
 mod input;

@@ -264,8 +264,12 @@ impl<S: Socket + Send + 'static> Link<S> {
             || self.resume
             || self.effects.start_tls
             || self.effects.close.is_some();
-        if held || pauses || !self.connection.may_read() {
+        if held || pauses {
             return Continue(false);
+        }
+        if !self.connection.may_read() {
+            // What is unread hides the end behind it, and may stay unread for long.
+            return if socket.is_hung_up() { Break(Ending::PeerGone) } else { Continue(false) };
         }
         let bytes_max = if self.effects.logged_in {
             usize::MAX

@@ -311,10 +311,11 @@ async fn serve_tls(mut arrival: Arrival, socket: TcpStream, served: Arc<Served>,
             return serve_clear(arrival, socket, served, peer).await;
         }
     }
-    let permit_of = Arc::clone(&arrival.ticket.gate);
+    let gate = Arc::clone(&arrival.ticket.gate);
     let handshake = Box::pin(async {
-        let _permit = permit_of.handshakes.acquire().await;
-        tls.accept(Direct::Watched(socket)).await
+        // Who says nothing takes no place.
+        let _ = socket.readable().await;
+        gate.handshakes.run(tls.accept(Direct::Watched(socket))).await
     });
     match arrival.bounded(handshake).await {
         Ok(Ok((socket, facts))) => {

@@ -9,14 +9,14 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net,
     os::unix,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::server::TlsStream;
@@ -42,6 +42,12 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Watches again. True when that is new, so that the caller must look once more before it may
     /// rely on being woken.
     fn watch(&mut self) -> io::Result<bool>;
+
+    /// True when the peer is known to send nothing more, whatever is unread. Only a watched socket
+    /// knows.
+    fn is_hung_up(&self) -> bool {
+        false
+    }
 
     /// Encrypts what goes over it from now on; `None` when that cannot be.
     fn encrypt(self, tls: &Arc<Tls>) -> Option<Handshake<Self>>
@@ -84,6 +90,14 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Sized {
 
     fn into_plain(self) -> io::Result<Self::Plain>;
     fn from_plain(plain: Self::Plain) -> io::Result<Self>;
+    /// What the runtime knows of it, without waiting for more.
+    fn is_hung_up(&self) -> bool;
+}
+
+/// True when a stream is ready because its peer sends nothing more.
+fn is_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    let mut now = Context::from_waker(Waker::noop());
+    matches!(pin!(ready).poll(&mut now), Poll::Ready(Ok(ready)) if ready.is_read_closed())
 }
 
 impl Stream for TcpStream {
@@ -98,6 +112,10 @@ impl Stream for TcpStream {
     fn from_plain(plain: Self::Plain) -> io::Result<Self> {
         acknowledge_each(&plain, true);
         Self::from_std(plain)
+    }
+
+    fn is_hung_up(&self) -> bool {
+        is_closed(self.ready(Interest::READABLE))
     }
 }
 
@@ -122,6 +140,10 @@ impl Stream for UnixStream {
 
     fn from_plain(plain: Self::Plain) -> io::Result<Self> {
         Self::from_std(plain)
+    }
+
+    fn is_hung_up(&self) -> bool {
+        is_closed(self.ready(Interest::READABLE))
     }
 }
 
@@ -162,6 +184,10 @@ impl<S: Stream> Socket for Direct<S> {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn is_hung_up(&self) -> bool {
+        matches!(self, Self::Watched(stream) if stream.is_hung_up())
     }
 }
 
@@ -255,6 +281,10 @@ impl<S: Stream> Socket for TlsStream<Direct<S>> {
     fn watch(&mut self) -> io::Result<bool> {
         self.get_mut().0.watch()
     }
+
+    fn is_hung_up(&self) -> bool {
+        self.get_ref().0.is_hung_up()
+    }
 }
 
 /// A stream that somebody else watches.
@@ -313,12 +343,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Adopted<S> {
 #[cfg(test)]
 mod tests {
     use std::{
-        pin::pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-        task::{Wake, Waker},
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
     };
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -373,6 +399,20 @@ mod tests {
         let mut bytes = [0; 3];
         ours.read_exact(&mut bytes).await.expect("bytes");
         assert_eq!(&bytes, b"one");
+    }
+
+    #[tokio::test]
+    async fn end_is_known_behind_what_is_unread() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"unread").await.expect("room");
+        assert!(!ours.is_hung_up());
+        drop(theirs);
+        let Direct::Watched(stream) = &ours else { panic!("it is watched") };
+        // The runtime hears of the end on its next look at all sockets.
+        while !ours.is_hung_up() {
+            let _ = stream.readable().await;
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -53,6 +53,14 @@ impl Socket for Wire {
         }
     }
 
+    fn is_hung_up(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_hung_up(),
+            Self::Tls(socket) => socket.is_hung_up(),
+            Self::Other(_) => false,
+        }
+    }
+
     fn encrypt(self, tls: &Arc<Tls>) -> Option<Handshake<Self>> {
         let Self::Plain(mut socket) = self else { return None };
         // A handshake sleeps until bytes come.

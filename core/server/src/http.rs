@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use polymq_broker::BrokerHandle;
+use polymq_contract::Protocol;
 use polymq_driver::Driver;
 use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
@@ -13,6 +14,7 @@ use crate::{
     banner::Bound,
     config::Config,
     facts,
+    protocols::Protocols,
     server::{self, Mode},
     store,
 };
@@ -21,7 +23,7 @@ use crate::{
 pub(crate) fn watched(
     config: &Config,
     mode: &Mode,
-    (broker, driver): (&BrokerHandle, &Driver),
+    (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
     bound: &[Bound],
@@ -37,6 +39,7 @@ pub(crate) fn watched(
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
+        protocols,
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
         listeners: bound.iter().map(open_port).collect(),
@@ -53,7 +56,7 @@ fn open_port(bound: &Bound) -> OpenPort {
 pub(crate) fn settings(
     config: &Config,
     limits: Arc<Limits>,
-    web_sockets: WebSockets,
+    (protocols, driver): (&Protocols, &Driver),
 ) -> polymq_http::Settings {
     polymq_http::Settings {
         path_prefix: config.http.path_prefix.clone(),
@@ -61,6 +64,9 @@ pub(crate) fn settings(
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
         limits,
         entropy: Arc::new(server::fill_with_randomness),
-        web_sockets: Some(web_sockets),
+        web_sockets: Some(WebSockets {
+            driver: driver.clone(),
+            routes: protocols.over_web_socket(config),
+        }),
     }
 }

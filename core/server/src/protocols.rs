@@ -55,9 +55,11 @@ impl Protocols {
     }
 
     pub(crate) fn formats(&self) -> Formats {
-        let all = [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp, &self.json];
-        let all = all.into_iter().flat_map(|protocol| protocol.formats());
-        Formats::new(all)
+        Formats::new(self.all().iter().flat_map(|protocol| protocol.formats()))
+    }
+
+    pub(crate) fn all(&self) -> [Arc<dyn Protocol>; 5] {
+        [&self.amqp, &self.mqtt, &self.stomp, &self.xmpp, &self.json].map(Arc::clone)
     }
 
     /// The protocols of an endpoint whose clients have sessions; none for pages of HTTP.

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 #[path = "process/reload.rs"]
 mod reload;
+#[path = "process/secrets.rs"]
+mod secrets;
 #[path = "process/shared_port.rs"]
 mod shared_port;
 #[path = "process/sql_store.rs"]

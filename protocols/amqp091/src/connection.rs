@@ -9,7 +9,7 @@ use polymq_contract::{Effects, Introduction, Peer};
 use polymq_model::{ConsumerId, Limits, Now, RequestId};
 
 use crate::{
-    Settings,
+    Shared,
     codec::{cold, frame, table::TableBounds},
     heartbeat::Heartbeat,
     refusal::Exception,
@@ -72,7 +72,7 @@ pub(crate) struct Pending {
 pub(crate) struct Connection {
     pub(crate) peer: Arc<Peer>,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) user: String,
     pub(crate) impersonator: bool,
     pub(crate) capabilities: Capabilities,
@@ -103,7 +103,7 @@ impl Connection {
     pub(crate) fn new(
         peer: Arc<Peer>,
         limits: Arc<Limits>,
-        settings: Arc<Settings>,
+        shared: Arc<Shared>,
         name: String,
         now: Instant,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Connection {
             channel_max: limits.channels_max,
             peer,
             limits,
-            settings,
+            shared,
             name,
             user: String::new(),
             impersonator: false,
@@ -143,6 +143,11 @@ impl Connection {
     pub(crate) fn login_table_bounds(&self) -> TableBounds {
         let bounds = self.table_bounds();
         TableBounds { entries_max: bounds.entries_max.min(LOGIN_TABLE_ENTRIES_MAX), ..bounds }
+    }
+
+    /// True when a message may say that it comes from this user.
+    pub(crate) fn may_be(&self, user: &[u8]) -> bool {
+        self.impersonator || user == self.user.as_bytes()
     }
 
     /// Notes that `request`'s answer is awaited on behalf of the connection itself.
@@ -221,7 +226,7 @@ pub(crate) fn beat(connection: &mut Connection, now: Now, effects: &mut Effects)
         return false;
     }
     if connection.heartbeat.is_due(now.instant) {
-        effects.out.buffer().extend_from_slice(&frame::HEARTBEAT_FRAME);
+        effects.out.frame().extend_from_slice(&frame::HEARTBEAT_FRAME);
     }
     true
 }

@@ -1,5 +1,6 @@
 //! Between the property list of AMQP and the canonical fields, in both directions.
 
+use polymq_contract::Conversions;
 use polymq_model::{
     Message, Properties, Table, Value,
     address::Address,
@@ -12,6 +13,7 @@ use polymq_model::{
 };
 
 use crate::{
+    AMQP091,
     channel::Arrival,
     codec::{
         props::Props,
@@ -72,12 +74,21 @@ pub(crate) fn is_shown_as_received(arrival: &Arrival<'_>) -> bool {
 }
 
 /// Appends the property list that a client sees.
-pub(crate) fn write(arrival: &Arrival<'_>, unix_ms: u64, out: &mut Vec<u8>) {
+pub(crate) fn write(
+    arrival: &Arrival<'_>,
+    unix_ms: u64,
+    conversions: &Conversions,
+    out: &mut Vec<u8>,
+) {
     let broker = broker_headers(arrival);
+    let format = arrival.message.format();
+    if format.id != format::AMQP091 {
+        conversions.pair(format, &AMQP091).messages.add(1);
+    }
     match arrival.message.format().id {
         format::AMQP091 => write_native(arrival.message, &broker, out),
         format::MQTT3 | format::PLAIN => write_head(arrival.message, broker, unix_ms, out),
-        FormatId(_) => write_converted(arrival.message, broker, unix_ms, out),
+        FormatId(_) => write_converted(arrival.message, broker, unix_ms, conversions, out),
     }
 }
 
@@ -137,12 +148,18 @@ fn write_head(message: &Message, broker: Table, unix_ms: u64, out: &mut Vec<u8>)
 
 /// The list of a message of another protocol. Texts over 255 bytes are left out here and carried in
 /// headers.
-fn write_converted(message: &Message, broker: Table, unix_ms: u64, out: &mut Vec<u8>) {
+fn write_converted(
+    message: &Message,
+    broker: Table,
+    unix_ms: u64,
+    conversions: &Conversions,
+    out: &mut Vec<u8>,
+) {
     let props = message.properties();
     let shown = expiry_shown_ms(message.deadline_ms(), unix_ms, 1);
     let writing = Writing { expiry_shown_ms: shown, ..Writing::default() };
     let mut headers = to_table_headers(props, &writing, &mut |field, outcome| {
-        tracing::debug!(field, outcome = outcome.label(), "field dropped");
+        conversions.pair(message.format(), &AMQP091).dropped(field, outcome, 1);
     });
     headers.extend(broker);
     let headers = encoded(&headers);

@@ -158,7 +158,7 @@ impl Session {
         }
         self.channels.open(pending.channel);
         let ok = AMQPClass::Channel(AMQPMethod::OpenOk(OpenOk {}));
-        cold::put(effects.out.buffer(), pending.channel, &ok);
+        cold::put(effects.out.frame(), pending.channel, &ok);
     }
 
     /// A publish was refused: its channel fails, and the broker may forget that it did.
@@ -182,7 +182,7 @@ impl Session {
         self.connection.blocked = blocked;
         self.connection.heartbeat.received(now.instant);
         if self.connection.capabilities.connection_blocked {
-            put_method(effects.out.buffer(), told);
+            put_method(effects.out.frame(), told);
         }
     }
 

@@ -48,13 +48,13 @@ impl Session {
         }
         input.advance(PROTOCOL_HEADER.len());
         self.phase = Phase::Start;
-        put_method(effects.out.buffer(), AMQPMethod::Start(self.start()));
+        put_method(effects.out.frame(), AMQPMethod::Start(self.start()));
     }
 
     fn start(&self) -> Start {
         let tls = self.connection.peer.tls.as_ref();
         let has_certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
-        let settings = &self.connection.settings;
+        let settings = &self.connection.shared.settings;
         let passwords: &[&str] = if settings.passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
         let external: &[&str] =
             if settings.certificates && has_certificate { &["EXTERNAL"] } else { &[] };
@@ -158,7 +158,7 @@ impl Session {
                 user.as_str().clone_into(&mut self.connection.user);
                 self.connection.impersonator = impersonator;
                 self.phase = Phase::Tune;
-                put_method(effects.out.buffer(), AMQPMethod::Tune(self.tune()));
+                put_method(effects.out.frame(), AMQPMethod::Tune(self.tune()));
             }
             Ok(_) => {
                 let text = "the login did not complete";
@@ -219,7 +219,7 @@ impl Session {
                 self.deadline = None;
                 self.connection.frame_max = self.connection.agreed_frame_max;
                 effects.logged_in = true;
-                put_method(effects.out.buffer(), AMQPMethod::OpenOk(OpenOk {}));
+                put_method(effects.out.frame(), AMQPMethod::OpenOk(OpenOk {}));
             }
             Err(refusal) => {
                 let exception = Exception::refused(&refusal, id::CONNECTION_OPEN);

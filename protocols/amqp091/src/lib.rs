@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_contract::{Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, format};
 
 mod channel;
@@ -60,14 +60,22 @@ impl Default for Settings {
 /// The protocol.
 #[derive(Debug, Default)]
 pub struct Amqp091 {
-    settings: Arc<Settings>,
+    shared: Arc<Shared>,
     sessions: AtomicU64,
+}
+
+/// What all sessions share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) counters: Counters,
 }
 
 impl Amqp091 {
     /// The protocol with these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), sessions: AtomicU64::new(0) }
+        let counters = Counters::default();
+        Self { shared: Arc::new(Shared { settings, counters }), sessions: AtomicU64::new(0) }
     }
 }
 
@@ -96,6 +104,10 @@ impl Protocol for Amqp091 {
         vec![&AMQP091]
     }
 
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
     fn session(
         &self,
         peer: &Arc<Peer>,
@@ -104,6 +116,6 @@ impl Protocol for Amqp091 {
     ) -> Box<dyn ProtocolSession> {
         let count = self.sessions.fetch_add(1, Ordering::Relaxed);
         let name = format!("{:x}{count:x}", now.unix_ms);
-        Box::new(session::Session::new(peer, limits, &self.settings, name, now))
+        Box::new(session::Session::new(peer, limits, &self.shared, name, now))
     }
 }

@@ -26,7 +26,7 @@ use polymq_contract::{
 use polymq_model::{Body, ConsumerId, Limits, Now, PublisherId};
 
 use crate::{
-    Settings,
+    Shared,
     channel::{Channel, Context, publish},
     codec::{
         cold,
@@ -113,14 +113,14 @@ impl Session {
     pub(crate) fn new(
         peer: &Arc<Peer>,
         limits: &Arc<Limits>,
-        settings: &Arc<Settings>,
+        shared: &Arc<Shared>,
         name: String,
         now: Now,
     ) -> Self {
         let connection = Connection::new(
             Arc::clone(peer),
             Arc::clone(limits),
-            Arc::clone(settings),
+            Arc::clone(shared),
             name,
             now.instant,
         );
@@ -141,8 +141,9 @@ impl Session {
     }
 
     /// Takes whole frames until one is partial, the session ends, or the broker owes an answer.
-    fn on_frames(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
-        let mut at = 0;
+    /// A publish that lies whole in the input counts as one. Returns how many were taken.
+    fn on_frames(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) -> usize {
+        let (mut at, mut count) = (0, 0);
         while self.takes_frames() && !self.garbled {
             let rest = input.get(at..).unwrap_or_default();
             let frame = match frame::split(rest, self.connection.frame_max) {
@@ -155,6 +156,7 @@ impl Session {
                 }
             };
             let channel = frame.channel;
+            count += 1;
             if frame.kind == frame::BODY && frame.payload.len() > publish::COPIED_BODY_BYTES_MAX {
                 let size = frame.size();
                 input.advance(at);
@@ -174,9 +176,10 @@ impl Session {
             }
         }
         if self.garbled {
-            return input.clear();
+            input.clear();
         }
         input.advance(at.min(input.len()));
+        count
     }
 
     /// Handles the frame at the front of `rest` and returns how many bytes were taken.
@@ -313,7 +316,7 @@ impl Session {
         match class {
             connection::AMQPMethod::Close(close) => {
                 put_method(
-                    effects.out.buffer(),
+                    effects.out.frame(),
                     connection::AMQPMethod::CloseOk(connection::CloseOk {}),
                 );
                 let detail = format!("{} {}", close.reply_code, close.reply_text.as_str());
@@ -323,7 +326,7 @@ impl Session {
             // Passwords do not run out, so there is nothing to renew; RabbitMQ says the same.
             connection::AMQPMethod::UpdateSecret(_) if running => {
                 let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
-                put_method(effects.out.buffer(), ok);
+                put_method(effects.out.frame(), ok);
                 Ok(())
             }
             class => self.on_handshake(class, parsed.table, method, now, effects),
@@ -341,7 +344,7 @@ impl Session {
             }
             Ok((id::CONNECTION_CLOSE, _)) => {
                 let ok = connection::AMQPMethod::CloseOk(connection::CloseOk {});
-                put_method(effects.out.buffer(), ok);
+                put_method(effects.out.frame(), ok);
                 self.close(effects, "session", "closed by both sides");
             }
             _ => {}
@@ -356,6 +359,7 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) {
+        self.connection.shared.counters.faults.add(1);
         tracing::debug!(channel = number, code = exception.code.number(), text = %exception.text,
             "amqp exception");
         let mut context = Context { connection: &mut self.connection, now, effects };
@@ -388,7 +392,7 @@ impl Session {
         self.channels = Channels::default();
         self.connection.consumers.clear();
         self.connection.pending = None;
-        put_close(effects.out.buffer(), exception);
+        put_close(effects.out.frame(), exception);
         self.phase = Phase::Closing;
         self.deadline = now.instant.checked_add(CLOSE_WAIT);
     }
@@ -410,7 +414,8 @@ impl Session {
     ///
     /// `waiting` is only ever set here: input that was left for an answer is handed in again
     /// because it still stands when the answer has come, and the driver clears it then.
-    fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
+    fn settle_effects(&mut self, frames_in: usize, now: Now, effects: &mut Effects) {
+        self.connection.shared.counters.moved(frames_in, &mut effects.out);
         effects.waiting |= self.connection.pending.is_some();
         if !effects.out.is_empty() {
             self.connection.heartbeat.sent(now.instant);
@@ -447,12 +452,12 @@ impl ProtocolSession for Session {
         if self.phase == Phase::Header {
             self.on_header(input, effects);
         }
-        self.on_frames(input, now, effects);
+        let taken = self.on_frames(input, now, effects);
         if self.phase == Phase::Closed {
             input.clear();
         }
         self.left = input.len();
-        self.settle_effects(now, effects);
+        self.settle_effects(taken, now, effects);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -461,7 +466,7 @@ impl ProtocolSession for Session {
             self.on_event(event, now, effects);
         }
         self.put_confirms(effects);
-        self.settle_effects(now, effects);
+        self.settle_effects(0, now, effects);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
@@ -474,7 +479,7 @@ impl ProtocolSession for Session {
         } else if self.phase != Phase::Closed && !beat(&mut self.connection, now, effects) {
             self.close(effects, "heartbeat", "no bytes from the peer for two heartbeats");
         }
-        self.settle_effects(now, effects);
+        self.settle_effects(0, now, effects);
     }
 
     fn next_timeout(&self) -> Option<Timeout> {

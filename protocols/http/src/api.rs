@@ -191,7 +191,8 @@ pub(crate) async fn path_params(
     Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-async fn not_found() -> Response {
+/// What is below `/api/v1` and is not there.
+pub(crate) async fn not_found() -> Response {
     let text = "there is no such path; see /api/v1/openapi.json";
     Problem::new(StatusCode::NOT_FOUND, "path_not_found", text).into_response()
 }

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Response, header},
+    http::{HeaderName, HeaderValue, Response, StatusCode, Version, header},
     response::IntoResponse,
 };
 use hyper::{Request, body::Incoming, service::Service};
@@ -59,7 +59,7 @@ pub(crate) async fn answer(
     };
     let origin = origin::of(request.headers(), request.uri(), &site.settings.cors_origins);
     let page = request.headers().get(header::ORIGIN).filter(|_| origin == Origin::Listed).cloned();
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let early = match origin::check(origin, &method) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => origin::preflight(origin, &method, request.headers()),
@@ -86,6 +86,10 @@ pub(crate) async fn answer(
         origin::allow(response.headers_mut(), &page);
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
+    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if version < Version::HTTP_2 && site.traffic.is_draining() && !is_upgraded {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

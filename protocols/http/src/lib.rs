@@ -24,6 +24,7 @@ mod openapi;
 mod origin;
 mod pages;
 mod problem;
+mod protocols;
 mod rabbitmq;
 mod raw;
 mod schema;
@@ -44,6 +45,7 @@ use std::{
 };
 
 use polymq_broker::BrokerHandle;
+use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 
 pub use serve::{Audience, Http, HttpListener};
@@ -159,6 +161,8 @@ pub struct Watched {
     pub name: String,
     /// The broker.
     pub broker: BrokerHandle,
+    /// The protocols that clients speak.
+    pub protocols: Vec<Arc<dyn Protocol>>,
     /// The counters of the driver.
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.

@@ -14,6 +14,7 @@ use crate::{
         Exposition,
         Kind::{Counter, Gauge},
     },
+    protocols,
 };
 
 /// Counters that each protocol has: name in the broker, name and help of the metric.
@@ -60,6 +61,7 @@ fn ours(watched: &Watched, facts: &Facts) -> String {
     text.family("build_info", Gauge, "The running program.", [(&build[..], 1)]);
     text.single("uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
     messages(&mut text, watched);
+    protocols::write(&mut text, &watched.protocols);
     logins(&mut text, watched);
     state(&mut text, watched);
     connections(&mut text, watched);

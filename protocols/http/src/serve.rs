@@ -85,6 +85,11 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// True once connections are to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     pub(crate) fn new(connections_max: usize) -> Self {
         Self {
             room: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
@@ -253,7 +258,8 @@ where
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS_MAX);
     let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    let mut is_ending = false;
+    // Whoever comes now is answered once, and closed by its answer.
+    let mut is_ending = *draining.borrow();
     loop {
         tokio::select! {
             ended = &mut served => {

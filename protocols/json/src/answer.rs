@@ -95,7 +95,7 @@ impl Wrong {
 pub(crate) fn say(said: &impl Serialize, effects: &mut Effects) {
     // Writing to memory cannot fail, and every key is a string.
     let text = serde_json::to_vec(said).unwrap_or_default();
-    let out = effects.out.buffer();
+    let out = effects.out.frame();
     put_head(MessageKind::Text, text.len(), out);
     out.extend_from_slice(&text);
 }

@@ -7,7 +7,7 @@ use polymq_contract::{
 };
 use polymq_model::{
     ConsumerId,
-    json_form::{Shown, Style},
+    json_form::{HTTP, Shown, Style},
 };
 use serde::Serialize;
 
@@ -31,6 +31,10 @@ impl Session {
         let Some(subscription) = self.consumers.get_mut(&delivery.consumer) else { return };
         let tag = (delivery.number != 0).then_some(delivery.number);
         subscription.unsettled.extend(tag);
+        let format = delivery.message.format();
+        if format.id != HTTP.id {
+            self.counters.conversions.pair(format, &HTTP).messages.add(1);
+        }
         let mut message = Shown::new(&delivery.message, turn.now.unix_ms, Style::Bare);
         message.redelivered = delivery.redelivered;
         message.delivery_count = delivery.failed;
@@ -41,7 +45,7 @@ impl Session {
             let said = Deliver { op: "deliver", sub, tag, message };
             // Writing to memory cannot fail, and every key is a string.
             let text = serde_json::to_vec(&said).unwrap_or_default();
-            put_head(MessageKind::Text, text.len(), out.buffer());
+            put_head(MessageKind::Text, text.len(), out.frame());
             return out.push_shared(text.into());
         }
         let mut message = serde_json::to_value(message).unwrap_or_default();
@@ -53,7 +57,7 @@ impl Session {
         let json = serde_json::to_vec(&said).unwrap_or_default();
         let body = delivery.message.body();
         let length = json.len().saturating_add(body.len()).saturating_add(4);
-        put_head(MessageKind::Binary, length, out.buffer());
+        put_head(MessageKind::Binary, length, out.frame());
         let json_length = u32::try_from(json.len()).unwrap_or(u32::MAX);
         out.buffer().extend_from_slice(&json_length.to_be_bytes());
         out.buffer().extend_from_slice(&json);

@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use polymq_contract::{Login, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Login, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, json_form::HTTP};
 
 /// The subprotocol of WebSocket.
@@ -26,12 +26,13 @@ pub const SUBPROTOCOL: &str = "polymq.json.v1";
 #[derive(Debug, Clone)]
 pub struct Json {
     server: Arc<str>,
+    counters: Arc<Counters>,
 }
 
 impl Json {
     /// The protocol of a server with this name.
     pub fn new(server: &str) -> Self {
-        Self { server: server.into() }
+        Self { server: server.into(), counters: Arc::default() }
     }
 }
 
@@ -49,8 +50,13 @@ impl Protocol for Json {
         vec![&HTTP]
     }
 
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     fn session(&self, _: &Arc<Peer>, limits: &Arc<Limits>, _: Now) -> Box<dyn ProtocolSession> {
-        Box::new(session::Session::new(Arc::clone(&self.server), Arc::clone(limits)))
+        let (server, counters) = (Arc::clone(&self.server), Arc::clone(&self.counters));
+        Box::new(session::Session::new(server, counters, Arc::clone(limits)))
     }
 }
 

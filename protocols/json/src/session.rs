@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use polymq_contract::{
-    Answer, Command, DisconnectCause, Effects, Event, EventBatch, Login, MessageKind,
+    Answer, Command, Counters, DisconnectCause, Effects, Event, EventBatch, Login, MessageKind,
     ProtocolSession, Refusal, Secret, Timeout, WebMessage, WebMessages,
 };
 use polymq_model::{ConsumerId, Limits, Now, RequestId};
@@ -65,6 +65,7 @@ pub(crate) struct Turn<'a> {
 #[derive(Debug)]
 pub(crate) struct Session {
     server: Arc<str>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) phase: Phase,
     pub(crate) user: String,
@@ -84,9 +85,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(server: Arc<str>, limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(server: Arc<str>, counters: Arc<Counters>, limits: Arc<Limits>) -> Self {
         Self {
             server,
+            counters,
             limits,
             phase: Phase::Fresh,
             user: String::new(),
@@ -131,7 +133,10 @@ impl Session {
     fn take_messages(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
         while self.phase != Phase::Closed && !self.must_wait() {
             match self.messages.next(input, self.message_bytes_max()) {
-                Ok(Some(message)) => self.on_message(message, turn),
+                Ok(Some(message)) => {
+                    self.counters.frames_in.add(1);
+                    self.on_message(message, turn);
+                }
                 Ok(None) => return,
                 Err(bad) => {
                     let wrong = Wrong::new("too_large", bad.to_string());
@@ -296,6 +301,7 @@ impl Session {
         cause: &'static str,
         turn: &mut Turn<'_>,
     ) {
+        self.counters.faults.add(1);
         say_wrong(re, wrong, turn.effects);
         self.phase = Phase::Closed;
         turn.effects.close_after_flush(cause, wrong.text.clone());
@@ -360,6 +366,7 @@ impl ProtocolSession for Session {
             input.clear();
         }
         effects.waiting |= self.must_wait();
+        self.counters.moved(0, &mut effects.out);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -371,6 +378,7 @@ impl ProtocolSession for Session {
             }
         }
         effects.waiting |= self.must_wait();
+        self.counters.moved(0, &mut effects.out);
     }
 
     fn on_timeout(&mut self, _: Now, _: &mut Effects) {}

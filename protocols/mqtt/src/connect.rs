@@ -208,7 +208,7 @@ impl Session {
     /// [MQTT-3.1.2-24].
     pub(crate) fn put_answer(&mut self, packet: &[u8], effects: &mut Effects) {
         if packet.len() <= self.client.packet_bytes_max {
-            effects.out.buffer().put_slice(packet);
+            effects.out.frame().put_slice(packet);
             return;
         }
         let text = format!(
@@ -359,8 +359,8 @@ impl Session {
         self.keep_alive.start(keep_alive_secs, now.instant);
         match self.client.version {
             // The flag for a present session came with version 3.1.1.
-            Version::V31 => return put_connack_3(effects.out.buffer(), false, 0),
-            Version::V311 => return put_connack_3(effects.out.buffer(), present, 0),
+            Version::V31 => return put_connack_3(effects.out.frame(), false, 0),
+            Version::V311 => return put_connack_3(effects.out.frame(), present, 0),
             Version::V5 => {}
         }
         let expiry = self.client.session_expiry_secs;
@@ -388,7 +388,7 @@ impl Session {
             // [MQTT-3.1.2-24]: no packet larger than that, not even this one.
             return self.close("packet_too_large", "the client cannot take CONNACK", effects);
         }
-        put_connack_5(effects.out.buffer(), present, Reason::SUCCESS, &properties);
+        put_connack_5(effects.out.frame(), present, Reason::SUCCESS, &properties);
     }
 
     fn refuse_login(&mut self, refusal: &Refusal, effects: &mut Effects) {
@@ -396,7 +396,7 @@ impl Session {
         if self.client.is_v5() {
             return self.refuse_connect(Version::V5, connack, &refusal.text, effects);
         }
-        put_connack_3(effects.out.buffer(), false, connack_3);
+        put_connack_3(effects.out.frame(), false, connack_3);
         self.close("login_refused", &refusal.text, effects);
     }
 
@@ -411,12 +411,12 @@ impl Session {
         match (version, reason) {
             (Version::V5, _) => {
                 let properties = reason_string(self.client.problem(text));
-                put_connack_5(effects.out.buffer(), false, reason, &properties);
+                put_connack_5(effects.out.frame(), false, reason, &properties);
             }
             // [MQTT-3.1.2-2] and [MQTT-3.1.3-9] of version 3.1.1.
-            (_, Reason::UNSUPPORTED_VERSION) => put_connack_3(effects.out.buffer(), false, 1),
-            (_, Reason::CLIENT_ID_INVALID) => put_connack_3(effects.out.buffer(), false, 2),
-            (_, Reason::SERVER_UNAVAILABLE) => put_connack_3(effects.out.buffer(), false, 3),
+            (_, Reason::UNSUPPORTED_VERSION) => put_connack_3(effects.out.frame(), false, 1),
+            (_, Reason::CLIENT_ID_INVALID) => put_connack_3(effects.out.frame(), false, 2),
+            (_, Reason::SERVER_UNAVAILABLE) => put_connack_3(effects.out.frame(), false, 3),
             _ => {}
         }
         self.close("connect_refused", text, effects);

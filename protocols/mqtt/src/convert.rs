@@ -1,5 +1,6 @@
 //! Between the properties of MQTT and the canonical fields of a message.
 
+use polymq_contract::{Conversions, Pair};
 use polymq_model::{
     Format, Message, Properties as Fields,
     address::{Address, TOPIC_EXCHANGE},
@@ -11,13 +12,10 @@ use polymq_model::{
     format,
 };
 
-use crate::{
-    codec::{
-        Reader, Value,
-        property::{id, read_stored},
-        writer::Properties,
-    },
-    counters::Counters,
+use crate::codec::{
+    Reader, Value,
+    property::{id, read_stored},
+    writer::Properties,
 };
 
 /// Native form of MQTT 3.1 and 3.1.1: no properties.
@@ -78,7 +76,7 @@ pub(crate) fn put_properties(
     shown: &Shown<'_>,
     now_ms: u64,
     exchange: &str,
-    counters: &Counters,
+    conversions: &Conversions,
     out: &mut Properties,
 ) {
     let expiry_ms = expiry_shown_ms(message.deadline_ms(), now_ms, 1000);
@@ -88,9 +86,11 @@ pub(crate) fn put_properties(
     if message.format().id == format::MQTT5 {
         put_native(message.native_props(), out);
     } else if message.format().id != format::MQTT3 {
+        let pair = conversions.pair(message.format(), &MQTT5);
+        pair.messages.add(usize::from(!shown.is_brief));
         let writing =
             Writing { expiry_shown_ms: expiry_ms, topic_exchange: exchange, ..Writing::default() };
-        put_converted(message.properties(), &writing, shown.is_brief, counters, out);
+        put_converted(message.properties(), &writing, shown.is_brief, pair, out);
     }
     put_annotations(message, shown, out);
 }
@@ -117,7 +117,7 @@ fn put_converted(
     fields: &Fields,
     writing: &Writing<'_>,
     is_brief: bool,
-    counters: &Counters,
+    pair: &Pair,
     out: &mut Properties,
 ) {
     let event = event_to_bare_names(fields);
@@ -125,41 +125,46 @@ fn put_converted(
     if let Some(is_text) = fields.text {
         out.u8(id::PAYLOAD_FORMAT, u8::from(is_text));
     }
-    let mut put = |id: u8, bytes: &[u8]| {
+    let mut put = |id: u8, field: &str, bytes: &[u8]| {
         if bytes.len() <= usize::from(u16::MAX) {
             out.binary(id, bytes);
         } else {
-            counters.too_long.add(1);
+            pair.dropped(field, Outcome::TooLong, 1);
         }
     };
-    if let Some(text) = fields.content_type.as_deref().filter(|text| !text.contains('\0')) {
-        put(id::CONTENT_TYPE, text.as_bytes());
+    match fields.content_type.as_deref() {
+        Some(text) if text.contains('\0') => {
+            pair.dropped("content_type", Outcome::NoPlace, 1);
+        }
+        Some(text) => put(id::CONTENT_TYPE, "content_type", text.as_bytes()),
+        None => {}
     }
     let reply_to = fields.reply_to.as_ref();
     if let Some(topic) = reply_to.and_then(|to| to.to_mqtt_topic(writing.topic_exchange)) {
-        put(id::RESPONSE_TOPIC, topic.as_bytes());
+        put(id::RESPONSE_TOPIC, "reply_to", topic.as_bytes());
     }
     if let Some(correlation) = &fields.correlation {
-        put(id::CORRELATION_DATA, &ident_to_bytes(correlation));
+        put(id::CORRELATION_DATA, "correlation", &ident_to_bytes(correlation));
     }
-    let mut dropped = |_: &'static str, outcome: Outcome| {
-        if outcome == Outcome::TooLong {
-            counters.too_long.add(1);
+    // A brief packet is the second try, so only what it leaves out is new.
+    let mut dropped = |field: &'static str, outcome: Outcome| {
+        if !is_brief || outcome == Outcome::PacketSize {
+            pair.dropped(field, outcome, 1);
         }
     };
     let mut headers = to_text_headers(fields, &carry::MQTT5, writing, &mut dropped);
     if is_brief {
-        drop_carry_keys(&mut headers, &mut |_, _| {});
+        drop_carry_keys(&mut headers, &mut dropped);
     }
     for (name, value) in &headers {
-        put_user(name, value, counters, out);
+        put_user(name, value, pair, out);
     }
 }
 
-fn put_user(name: &str, value: &str, counters: &Counters, out: &mut Properties) {
+fn put_user(name: &str, value: &str, pair: &Pair, out: &mut Properties) {
     let bytes_max = usize::from(u16::MAX);
     if name.len() > bytes_max || value.len() > bytes_max {
-        counters.too_long.add(1);
+        pair.dropped("header", Outcome::TooLong, 1);
     } else if !name.contains('\0') && !value.contains('\0') {
         out.user(name, value);
     }
@@ -191,28 +196,35 @@ fn put_annotations(message: &Message, shown: &Shown<'_>, out: &mut Properties) {
 }
 
 /// Counts the fields of a message that MQTT 3 has no place for.
-pub(crate) fn count_lost(message: &Message, counters: &Counters) {
+pub(crate) fn count_lost(message: &Message, conversions: &Conversions) {
+    if message.format().id == format::MQTT3 {
+        return;
+    }
+    let pair = conversions.pair(message.format(), &MQTT3);
+    pair.messages.add(1);
     // Messages of AMQP that only say whether they are persistent have three bytes of properties;
     // decoding those to count nothing would be the largest cost of the delivery.
-    if message.format().id == format::MQTT3 || message.native_props().len() <= 3 {
+    if message.native_props().len() <= 3 {
         return;
     }
     let fields = message.properties();
-    let native = [
-        fields.id.is_some(),
-        fields.correlation.is_some(),
-        fields.content_type.is_some(),
-        fields.content_encoding.is_some(),
-        fields.kind.is_some(),
-        fields.app_id.is_some(),
-        fields.text.is_some(),
-        fields.priority.is_some(),
-        fields.ttl_ms.is_some(),
-        fields.timestamp_ms.is_some(),
-        fields.reply_to.is_some(),
-        fields.user_id.is_some(),
-        fields.group_id.is_some(),
+    let said = [
+        ("id", fields.id.is_some()),
+        ("correlation", fields.correlation.is_some()),
+        ("content_type", fields.content_type.is_some()),
+        ("content_encoding", fields.content_encoding.is_some()),
+        ("type", fields.kind.is_some()),
+        ("app_id", fields.app_id.is_some()),
+        ("text", fields.text.is_some()),
+        ("priority", fields.priority.is_some()),
+        ("ttl", fields.ttl_ms.is_some()),
+        ("timestamp", fields.timestamp_ms.is_some()),
+        ("reply_to", fields.reply_to.is_some()),
+        ("user_id", fields.user_id.is_some()),
+        ("group_id", fields.group_id.is_some()),
     ];
-    let lost = native.iter().filter(|is_said| **is_said).count() + fields.headers.len();
-    counters.no_place.add(lost);
+    for (field, _) in said.iter().filter(|(_, is_said)| *is_said) {
+        pair.dropped(field, Outcome::NoPlace, 1);
+    }
+    pair.dropped("header", Outcome::NoPlace, fields.headers.len());
 }

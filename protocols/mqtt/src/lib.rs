@@ -13,7 +13,6 @@ mod client;
 pub mod codec;
 mod connect;
 mod convert;
-mod counters;
 mod ids;
 mod keep_alive;
 mod publish_in;
@@ -33,11 +32,10 @@ mod will;
 
 use std::sync::Arc;
 
-use polymq_contract::{Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE};
 
 pub use convert::{MQTT3, MQTT5};
-pub use counters::Counters;
 pub use session::Session;
 
 use codec::reader::var_int;
@@ -64,11 +62,6 @@ impl Mqtt {
     pub fn new(exchange: impl Into<String>, scram: bool) -> Self {
         let (exchange, counters) = (exchange.into(), Counters::default());
         Self { shared: Arc::new(Shared { exchange, scram, counters }) }
-    }
-
-    /// What has been dropped on purpose.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
     }
 }
 
@@ -105,6 +98,10 @@ impl Protocol for Mqtt {
 
     fn formats(&self) -> Vec<&'static Format> {
         vec![&MQTT3, &MQTT5]
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     fn session(

@@ -215,7 +215,8 @@ impl Session {
             secs => Some(Delay::For(secs.saturating_mul(1000))),
         };
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
-        let props = scan.kept(publish.properties, &sender, stripped, &self.shared.counters);
+        let props =
+            scan.kept(publish.properties, &sender, stripped, &self.shared.counters.conversions);
         let message = NewMessage {
             format: if self.client.is_v5() { &MQTT5 } else { &MQTT3 },
             exchange: &route.exchange,
@@ -396,7 +397,7 @@ impl Session {
             let kind = if qos == 2 { PacketKind::Pubrec } else { PacketKind::Puback };
             let reason = if self.client.is_v5() { done.reason } else { Reason::SUCCESS };
             let properties = done.told.properties(&self.client);
-            put_ack(effects.out.buffer(), kind, packet_id, reason, properties.as_ref());
+            put_ack(effects.out.frame(), kind, packet_id, reason, properties.as_ref());
             let inbound = &mut self.inbound;
             if qos == 1 {
                 inbound.in_use = inbound.in_use.saturating_sub(1);
@@ -441,7 +442,7 @@ impl Session {
 }
 
 pub(crate) fn put_pubcomp(packet_id: u16, reason: Reason, effects: &mut Effects) {
-    put_ack(effects.out.buffer(), PacketKind::Pubcomp, packet_id, reason, None);
+    put_ack(effects.out.frame(), PacketKind::Pubcomp, packet_id, reason, None);
 }
 
 impl Inbound {

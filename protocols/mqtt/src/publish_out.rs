@@ -453,5 +453,5 @@ impl Session {
 }
 
 fn put_pubrel(packet_id: u16, reason: Reason, effects: &mut Effects) {
-    put_ack(effects.out.buffer(), PacketKind::Pubrel, packet_id, reason, None);
+    put_ack(effects.out.frame(), PacketKind::Pubrel, packet_id, reason, None);
 }

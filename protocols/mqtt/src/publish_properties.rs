@@ -1,9 +1,11 @@
 //! What the properties of a PUBLISH say to the broker, read in one pass.
 
+use polymq_contract::Conversions;
 use polymq_model::{
     BadDurability, DURABILITY, Durability,
-    carry::{Field, is_reserved, smaller_ttl},
+    carry::{Field, Outcome, is_reserved, smaller_ttl},
     delay::DelayHeaders,
+    format::PLAIN_FORMAT,
 };
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
         Fault, Place, PropertyReader, Reader, Value,
         property::{id, read_stored},
     },
-    counters::Counters,
+    convert::MQTT5,
 };
 
 /// What one pass over the properties found.
@@ -104,20 +106,21 @@ impl Scan {
         bytes: &'a [u8],
         sender: &Sender<'_>,
         buffer: &'a mut Vec<u8>,
-        counters: &Counters,
+        conversions: &Conversions,
     ) -> &'a [u8] {
         let is_delayed = matches!(self.delays.delay(), Ok(Some(_)));
         if !self.must_strip && !is_delayed {
             return bytes;
         }
         buffer.clear();
+        let entering = conversions.pair(&MQTT5, &PLAIN_FORMAT);
         let mut reader = Reader::new(bytes);
         loop {
             let before = reader.rest();
             let Ok(property) = read_stored(&mut reader) else { return buffer };
             let keep = match property.value {
                 Value::Pair(name, _) if is_reserved(name) => {
-                    counters.reserved.add(1);
+                    entering.dropped("header", Outcome::Reserved, 1);
                     false
                 }
                 Value::Pair(name, _) if is_delayed && DelayHeaders::is_one(name.as_bytes()) => {
@@ -125,7 +128,9 @@ impl Scan {
                 }
                 Value::Pair(name, value) if Field::from_key(name) == Some(Field::User) => {
                     let is_own = value == sender.user || sender.impersonator;
-                    counters.not_allowed.add(usize::from(!is_own));
+                    if !is_own {
+                        entering.dropped("user_id", Outcome::NotAllowed, 1);
+                    }
                     is_own
                 }
                 _ => property.id != id::TOPIC_ALIAS && property.id != id::WILL_DELAY,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use polymq_contract::{Broadcast, Delivery, Effects, Matched, Outcome};
+use polymq_contract::{Broadcast, Conversions, Delivery, Effects, Matched, Outcome};
 use polymq_model::{Message, Now, format, topic::dot_to_slash};
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
         writer::{Properties, put_var_int, var_int_len},
     },
     convert::{Shown, count_lost, put_properties},
-    counters::Counters,
     session::Session,
     settle::push_settlement,
     subscriptions::{Source, Subscriptions},
@@ -200,14 +199,13 @@ impl Session {
                 properties = Properties::reuse(properties.into_buffer());
                 self.put_all_properties(sending, &brief, alias, now, &mut properties);
                 is_sent = fits(&properties);
-                self.shared.counters.packet_size.add(usize::from(is_sent));
             }
         } else {
-            count_lost(message, &self.shared.counters);
+            count_lost(message, &self.shared.counters.conversions);
         }
         if is_sent {
             let head = PublishHead { properties: properties.as_bytes(), ..head };
-            head.put(effects.out.buffer(), body.len());
+            head.put(effects.out.frame(), body.len());
             match message.large_body() {
                 Some(shared) => effects.out.push_shared(shared.clone()),
                 None => effects.out.buffer().put_slice(body),
@@ -241,7 +239,7 @@ impl Session {
             shown,
             now.unix_ms,
             &shared.exchange,
-            &shared.counters,
+            &shared.counters.conversions,
             out,
         );
     }
@@ -255,17 +253,18 @@ impl Session {
         effects: &mut Effects,
     ) {
         if self.is_like_others(matched, batch) {
-            let counters = &self.shared.counters;
+            let conversions = &self.shared.counters.conversions;
             let bytes = match self.client.version {
                 Version::V5 => batch.rendered(WAY_5, |messages| {
-                    render_5(messages, &self.shared.exchange, counters)
+                    render_5(messages, &self.shared.exchange, conversions)
                 }),
                 Version::V31 | Version::V311 => {
-                    batch.rendered(WAY_3, |messages| render_3(messages, counters))
+                    batch.rendered(WAY_3, |messages| render_3(messages, conversions))
                 }
             };
             // When all packets together fit the client's limit, each of them does.
             if bytes.len() <= self.outbound.packet_bytes_max() {
+                effects.out.add_frames(batch.messages().len());
                 effects.out.push_shared(bytes);
                 return;
             }
@@ -333,12 +332,12 @@ fn push_topic(
 }
 
 /// The packets of a batch for MQTT 3.
-fn render_3(messages: &[Message], counters: &Counters) -> Bytes {
+fn render_3(messages: &[Message], conversions: &Conversions) -> Bytes {
     let size = messages.iter().map(|message| message.key_bytes().len() + message.body().len() + 8);
     let mut out = BytesMut::with_capacity(size.sum());
     let mut topic = String::new();
     for message in messages {
-        count_lost(message, counters);
+        count_lost(message, conversions);
         topic.clear();
         dot_to_slash(message.key(), &mut topic);
         let body = message.body();
@@ -354,7 +353,7 @@ fn render_3(messages: &[Message], counters: &Counters) -> Bytes {
 }
 
 /// The packets of a batch for MQTT 5 subscribers that have no properties of their own.
-fn render_5(messages: &[Message], exchange: &str, counters: &Counters) -> Bytes {
+fn render_5(messages: &[Message], exchange: &str, conversions: &Conversions) -> Bytes {
     let size = messages.iter().map(|message| message.key_bytes().len() + message.body().len() + 9);
     let mut out = BytesMut::with_capacity(size.sum());
     let mut topic = String::new();
@@ -363,7 +362,7 @@ fn render_5(messages: &[Message], exchange: &str, counters: &Counters) -> Bytes 
         topic.clear();
         dot_to_slash(message.key(), &mut topic);
         properties = Properties::reuse(properties.into_buffer());
-        put_properties(message, &Shown::default(), 0, exchange, counters, &mut properties);
+        put_properties(message, &Shown::default(), 0, exchange, conversions, &mut properties);
         let head = PublishHead {
             version: Version::V5,
             dup: false,

@@ -133,7 +133,7 @@ impl Session {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
-        let mut at = 0;
+        let (mut at, mut count) = (0, 0);
         let mut result = Ok(());
         while result.is_ok() && !self.is_closed() && !self.is_waiting() {
             let bytes = input.get(at..).unwrap_or_default();
@@ -147,6 +147,7 @@ impl Session {
             };
             let Some(packet) = bytes.get(..header.total()) else { break };
             self.keep_alive.packet_came(now.instant);
+            count += 1;
             let is_large = header.kind == PacketKind::Publish
                 && header.remaining > INLINE_BODY_BYTES_MAX
                 && matches!(self.phase, Phase::Open);
@@ -168,6 +169,7 @@ impl Session {
             }
         }
         input.advance(at.min(input.len()));
+        self.shared.counters.frames_in.add(count);
         result
     }
 
@@ -219,7 +221,7 @@ impl Session {
                 if !body.is_empty() {
                     return Err(Fault::malformed("PINGREQ is not empty"));
                 }
-                put_pingresp(effects.out.buffer());
+                put_pingresp(effects.out.frame());
                 Ok(())
             }
             PacketKind::Disconnect => {
@@ -295,7 +297,7 @@ impl Session {
     ) {
         if self.client.is_v5() && matches!(self.phase, Phase::Open) {
             let properties = reason_string(self.client.problem(text));
-            put_reason(effects.out.buffer(), PacketKind::Disconnect, reason, &properties);
+            put_reason(effects.out.frame(), PacketKind::Disconnect, reason, &properties);
         }
         self.close(cause, text, effects);
     }
@@ -424,6 +426,7 @@ impl ProtocolSession for Session {
             input.clear();
         }
         effects.waiting = self.is_waiting();
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -437,6 +440,7 @@ impl ProtocolSession for Session {
         // The driver calls with what was left of the input because this was set, and clears it
         // then.
         effects.waiting |= self.is_waiting();
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
@@ -444,6 +448,7 @@ impl ProtocolSession for Session {
         // The driver calls with what was left of the input because this was set, and clears it
         // then.
         effects.waiting |= self.is_waiting();
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn next_timeout(&self) -> Option<Timeout> {

@@ -67,12 +67,12 @@ impl Session {
     pub(crate) fn make_will(&self, will: &PendingWill, now: Now) -> Will {
         let sender = Sender { user: &self.client.user, impersonator: self.client.impersonator };
         let mut buffer = Vec::new();
-        let counters = &self.shared.counters;
+        let conversions = &self.shared.counters.conversions;
         let message = NewMessage {
             format: if self.client.is_v5() { &MQTT5 } else { &MQTT3 },
             exchange: &will.route.exchange,
             key: &will.route.key,
-            props: will.scan.kept(&will.properties, &sender, &mut buffer, counters),
+            props: will.scan.kept(&will.properties, &sender, &mut buffer, conversions),
             body: Body::Slice(&will.payload),
             durable: will.qos > 0,
             priority: will.scan.priority,

@@ -110,7 +110,7 @@ impl Session {
         self.phase = Phase::Open;
         let heart_beat = self.heart_beat.start(self.heart_beats_asked, now.instant);
         let connected = Connected { version: self.version, session: &self.name, heart_beat };
-        put_connected(&connected, effects.out.buffer());
+        put_connected(&connected, effects.out.frame());
         enter(effects);
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Between the headers of STOMP and the canonical fields of a message.
 
 use bytes::BytesMut;
+use polymq_contract::Conversions;
 use polymq_model::{
     Format, Message, Properties,
     address::{Address, TOPIC_EXCHANGE},
     carry::{
-        STOMP10, STOMP11, STOMP12, TextTarget, Writing, annotation_text_headers,
+        Outcome, STOMP10, STOMP11, STOMP12, TextTarget, Writing, annotation_text_headers,
         event_from_prefixed_names, expiry_shown_ms, from_text_headers, ident_from_text,
         ident_to_text, is_text_encoding, seconds_down, to_text_headers,
     },
@@ -14,7 +15,6 @@ use polymq_model::{
 
 use crate::{
     codec::{Version, unescape, writer::put_header},
-    counters::Counters,
     native,
 };
 
@@ -126,7 +126,7 @@ pub(crate) fn put_headers(
     version: Version,
     unix_ms: u64,
     exchange: &str,
-    counters: &Counters,
+    conversions: &Conversions,
     out: &mut BytesMut,
 ) {
     let is_plain = message.format().id == format::STOMP
@@ -135,7 +135,7 @@ pub(crate) fn put_headers(
     if is_plain {
         return out.extend_from_slice(message.native_props());
     }
-    put_others(message, version, unix_ms, exchange, counters, out);
+    put_others(message, version, unix_ms, exchange, conversions, out);
 }
 
 fn put_others(
@@ -143,7 +143,7 @@ fn put_others(
     version: Version,
     unix_ms: u64,
     exchange: &str,
-    counters: &Counters,
+    conversions: &Conversions,
     out: &mut BytesMut,
 ) {
     let is_native = message.format().id == format::STOMP
@@ -151,7 +151,7 @@ fn put_others(
     if is_native {
         put_native(message, out);
     } else {
-        put_converted(message, version, unix_ms, exchange, counters, out);
+        put_converted(message, version, unix_ms, exchange, conversions, out);
     }
     let annotations = message.annotations().map(annotation_text_headers).unwrap_or_default();
     for (name, value) in annotations {
@@ -182,7 +182,7 @@ fn put_converted(
     version: Version,
     unix_ms: u64,
     exchange: &str,
-    counters: &Counters,
+    conversions: &Conversions,
     out: &mut BytesMut,
 ) {
     let props = message.properties();
@@ -190,8 +190,10 @@ fn put_converted(
     let shown = expiry_shown_ms(message.deadline_ms(), unix_ms, 1);
     let writing =
         Writing { expiry_shown_ms: shown, topic_exchange: exchange, ..Writing::default() };
+    let pair = conversions.pair(message.format(), &STOMP);
+    pair.messages.add(usize::from(message.format().id != format::STOMP));
     if props.content_type.as_deref().is_some_and(|text| target.cannot_say(text)) {
-        counters.unsayable.add(1);
+        pair.dropped("content_type", Outcome::NoPlace, 1);
     }
     let mut put = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !target.cannot_say(value)) {
@@ -211,7 +213,9 @@ fn put_converted(
     put("type", props.kind.as_deref());
     put("user-id", props.user_id.as_deref());
     put("app-id", props.app_id.as_deref());
-    let headers = to_text_headers(props, target, &writing, &mut |_, _| {});
+    let headers = to_text_headers(props, target, &writing, &mut |field, outcome| {
+        pair.dropped(field, outcome, 1);
+    });
     for (name, value) in &headers {
         put_header(name, value, version, out);
     }

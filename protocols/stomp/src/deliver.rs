@@ -62,7 +62,7 @@ impl Session {
         };
         let (message, version) = (&delivery.message, self.version);
         let exchange = &self.shared.settings.exchange;
-        let out = effects.out.buffer();
+        let out = effects.out.frame();
         let props_bytes = message.native_props().len();
         out.reserve(256 + props_bytes + message.body().len().min(4096));
         out.put_slice(&subscription.head);
@@ -98,7 +98,8 @@ impl Session {
             put_number(message.arrived_ms(), out);
             out.put_u8(b'\n');
         }
-        convert::put_headers(message, version, now.unix_ms, exchange, &self.shared.counters, out);
+        let conversions = &self.shared.counters.conversions;
+        convert::put_headers(message, version, now.unix_ms, exchange, conversions, out);
         put_length(message.body().len(), out);
         match message.large_body() {
             Some(body) => effects.out.push_shared(body.clone()),

@@ -39,10 +39,15 @@ impl Session {
         HeaderBounds { headers_max }
     }
 
-    /// Takes whole frames from the front of `input`.
-    pub(crate) fn take_frames(&mut self, input: &mut BytesMut, now: Now, effects: &mut Effects) {
+    /// Takes whole frames from the front of `input` and returns how many.
+    pub(crate) fn take_frames(
+        &mut self,
+        input: &mut BytesMut,
+        now: Now,
+        effects: &mut Effects,
+    ) -> usize {
         let mut places = std::mem::take(&mut self.places);
-        let mut at = 0;
+        let (mut at, mut count) = (0, 0);
         while self.phase != Phase::Closed && !self.is_waiting() {
             at += ends_of_lines(input.get(at..).unwrap_or_default());
             let bytes = input.get(at..).unwrap_or_default();
@@ -75,6 +80,7 @@ impl Session {
                 Err(error) => Err(Later::Failure(error.into())),
             };
             let receipt = || receipt_of(bytes, whole.body_at);
+            count += usize::from(!matches!(done, Err(Later::Wait)));
             match done {
                 Ok(()) if taken.is_some() => {}
                 Ok(()) => at += size,
@@ -89,6 +95,7 @@ impl Session {
         }
         input.advance(at.min(input.len()));
         self.places = places;
+        count
     }
 
     fn on_frame(

@@ -9,7 +9,6 @@
 pub mod codec;
 mod connect;
 mod convert;
-mod counters;
 mod deliver;
 mod events;
 mod frames;
@@ -35,11 +34,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_contract::{Peer, Protocol, ProtocolSession, Recognised};
-use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE};
+use polymq_contract::{Counters, Pair, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE, format::PLAIN_FORMAT};
 
 pub use convert::STOMP;
-pub use counters::Counters;
 
 /// How the operator wants it.
 #[derive(Debug, Clone)]
@@ -78,10 +76,12 @@ impl Stomp {
     pub fn new(settings: Settings) -> Self {
         Self { shared: Arc::new(Shared { settings, ..Shared::default() }) }
     }
+}
 
-    /// What has been dropped on purpose.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
+impl Shared {
+    /// What is removed from messages that enter.
+    pub(crate) fn entering(&self) -> &Pair {
+        self.counters.conversions.pair(&STOMP, &PLAIN_FORMAT)
     }
 }
 
@@ -108,6 +108,10 @@ impl Protocol for Stomp {
 
     fn formats(&self) -> Vec<&'static Format> {
         vec![&STOMP]
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     fn session(

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
+use polymq_contract::Output;
 use polymq_model::{Durability, RequestId};
 
 use crate::codec::writer::{Told, put_receipt};
@@ -109,13 +109,13 @@ impl Receipts {
     }
 
     /// Writes the receipts that are due. True when the client's good-bye was among them.
-    pub(crate) fn put(&mut self, out: &mut BytesMut) -> bool {
+    pub(crate) fn put(&mut self, out: &mut Output) -> bool {
         let is_due =
             |waiting: &mut Waiting| waiting.wait == Wait::Nothing || waiting.told.is_some();
         while let Some(waiting) = self.waiting.pop_front_if(is_due) {
             if let Some(receipt) = &waiting.receipt {
                 self.bytes = self.bytes.saturating_sub(receipt.len());
-                put_receipt(receipt, waiting.told.unwrap_or_default(), out);
+                put_receipt(receipt, waiting.told.unwrap_or_default(), out.frame());
             }
             if matches!(waiting.wait, Wait::Disconnect(_)) {
                 return true;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use polymq_contract::{Command as Order, Effects, Publish, RefusalKind};
 use polymq_model::{
     BadDurability, DURABILITY, Durability, Now, PublisherId, Value,
-    carry::{Field, is_reserved, smaller_ttl},
+    carry::{Field, Outcome, is_reserved, smaller_ttl},
     delay::DelayHeaders,
     message::{Body, NewMessage},
 };
@@ -114,7 +114,7 @@ impl<'a> Scan<'a> {
                 Known::ReplyTo => scan.take_reply_to(frame, raw),
                 Known::Server => false,
                 Known::Reserved => {
-                    shared.counters.reserved.add(1);
+                    shared.entering().dropped("header", Outcome::Reserved, 1);
                     false
                 }
                 Known::MessageId => {
@@ -124,7 +124,9 @@ impl<'a> Scan<'a> {
                 }
                 Known::Carried(Field::User) => {
                     let is_own = sender.may_be(&frame.decode(raw));
-                    shared.counters.not_allowed.add(usize::from(!is_own));
+                    if !is_own {
+                        shared.entering().dropped("user_id", Outcome::NotAllowed, 1);
+                    }
                     is_own
                 }
                 Known::Delay => {

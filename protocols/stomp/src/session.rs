@@ -181,7 +181,7 @@ impl Session {
         }
         self.shared.counters.faults.add(1);
         tracing::debug!(message = failure.message, detail = %failure.detail, "stomp error");
-        self.receipts.put(effects.out.buffer());
+        self.receipts.put(&mut effects.out);
         let error = Error {
             version: self.version,
             message: failure.message,
@@ -189,7 +189,7 @@ impl Session {
             receipt,
             names_versions: failure.names_versions,
         };
-        put_error(&error, effects.out.buffer());
+        put_error(&error, effects.out.frame());
         self.close("protocol_error", &failure.detail, effects);
     }
 
@@ -230,14 +230,15 @@ impl Session {
     }
 
     pub(crate) fn put_receipts(&mut self, effects: &mut Effects) {
-        if self.phase != Phase::Closed && self.receipts.put(effects.out.buffer()) {
+        if self.phase != Phase::Closed && self.receipts.put(&mut effects.out) {
             self.close("client", "the client disconnected", effects);
         }
     }
 
     /// What every call ends with. `waiting` is only ever set here: the driver clears it.
-    fn settle_effects(&mut self, now: Now, effects: &mut Effects) {
+    fn settle_effects(&mut self, frames_in: usize, now: Now, effects: &mut Effects) {
         self.put_receipts(effects);
+        self.shared.counters.moved(frames_in, &mut effects.out);
         effects.waiting |= self.is_waiting() && self.phase != Phase::Closed;
         if !effects.out.is_empty() {
             self.heart_beat.sent(now.instant);
@@ -250,12 +251,12 @@ impl ProtocolSession for Session {
         if input.len() > self.left {
             self.heart_beat.received(now.instant);
         }
-        self.take_frames(input, now, effects);
+        let taken = self.take_frames(input, now, effects);
         if self.phase == Phase::Closed {
             input.clear();
         }
         self.left = input.len();
-        self.settle_effects(now, effects);
+        self.settle_effects(taken, now, effects);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -266,7 +267,7 @@ impl ProtocolSession for Session {
         if self.phase == Phase::Closed {
             while events.pop().is_some() {}
         }
-        self.settle_effects(now, effects);
+        self.settle_effects(0, now, effects);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
@@ -275,7 +276,7 @@ impl ProtocolSession for Session {
         self.native = Vec::new();
         self.places = Vec::new();
         self.on_time(now.instant, effects);
-        self.settle_effects(now, effects);
+        self.settle_effects(0, now, effects);
     }
 
     fn next_timeout(&self) -> Option<Timeout> {

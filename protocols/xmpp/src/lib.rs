@@ -7,7 +7,6 @@
 //! [`directory`]. There is no server-to-server federation.
 #![forbid(unsafe_code)]
 
-mod counters;
 mod directory;
 pub mod error;
 pub mod jid;
@@ -21,10 +20,9 @@ pub mod xml;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use polymq_contract::{Peer, Protocol, ProtocolSession, Recognised};
-use polymq_model::{Format, Limits, Now};
+use polymq_contract::{Counters, Pair, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_model::{Format, Limits, Now, format::PLAIN_FORMAT};
 
-pub use counters::Counters;
 pub use message::XMPP;
 pub use session::Session;
 
@@ -107,14 +105,14 @@ impl Xmpp {
         let shared = Arc::new(Shared { settings, domains, counters, directory });
         Self { shared, component: Some(Arc::new(component)) }
     }
-
-    /// What has been dropped on purpose.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
 }
 
 impl Shared {
+    /// What is removed from messages that enter.
+    pub(crate) fn entering(&self) -> &Pair {
+        self.counters.conversions.pair(&XMPP, &PLAIN_FORMAT)
+    }
+
     /// A name that nobody can guess.
     pub(crate) fn random_name(&self) -> String {
         use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -144,6 +142,10 @@ impl Protocol for Xmpp {
 
     fn formats(&self) -> Vec<&'static Format> {
         vec![&XMPP]
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     fn session(

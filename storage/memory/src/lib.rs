@@ -222,7 +222,7 @@ impl Store for MemoryStore {
             };
             messages.iter().filter_map(find).collect()
         };
-        reply(Ok(Page { messages: found, next: None }));
+        self.faults.answer(Ok(Page { messages: found, next: None }), reply);
     }
 
     fn cursor(&self, cursor: CursorId, reply: Reply<CursorState>) {

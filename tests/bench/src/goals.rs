@@ -7,10 +7,11 @@ use crate::peers::Peer;
 pub enum Goal {
     /// Measured for information only.
     None,
-    /// At least this many times the peer's rate with at most this fraction of its CPU per message.
+    /// At least this many times the rate of the fastest of these peers, with at most this fraction
+    /// of its CPU per message.
     Ratio {
         /// Whom to compare with.
-        peer: Peer,
+        peers: &'static [Peer],
         /// Rate ratio, and divisor of CPU per message.
         first: (f64, Option<f64>),
         /// The same for the later step.
@@ -44,14 +45,14 @@ pub enum Goal {
 }
 
 impl Goal {
-    /// Rate and CPU against a peer.
-    pub fn ratio(peer: Peer, first: (f64, f64), goal: (f64, f64)) -> Self {
-        Self::Ratio { peer, first: (first.0, Some(first.1)), goal: (goal.0, Some(goal.1)) }
+    /// Rate and CPU against the fastest of some peers.
+    pub fn ratio(peers: &'static [Peer], first: (f64, f64), goal: (f64, f64)) -> Self {
+        Self::Ratio { peers, first: (first.0, Some(first.1)), goal: (goal.0, Some(goal.1)) }
     }
 
-    /// Rate alone against a peer.
-    pub fn rate(peer: Peer, first: f64, goal: f64) -> Self {
-        Self::Ratio { peer, first: (first, None), goal: (goal, None) }
+    /// Rate alone against the fastest of some peers.
+    pub fn rate(peers: &'static [Peer], first: f64, goal: f64) -> Self {
+        Self::Ratio { peers, first: (first, None), goal: (goal, None) }
     }
 }
 
@@ -90,8 +91,10 @@ pub fn judge(
 ) -> Option<Verdict> {
     match goal {
         Goal::None => None,
-        Goal::Ratio { peer: name, first, goal } => {
-            let theirs = peer(*name)?;
+        Goal::Ratio { peers, first, goal } => {
+            let found = peers.iter().filter_map(|name| peer(*name));
+            let by_rate = |figures: &Figures| figures.rate.unwrap_or_default();
+            let theirs = found.max_by(|a, b| by_rate(a).total_cmp(&by_rate(b)))?;
             let rate = ours.rate? / theirs.rate?;
             let cpu = theirs.cpu_us? / ours.cpu_us?;
             let meets = |wanted: &(f64, Option<f64>)| {
@@ -107,7 +110,8 @@ pub fn judge(
             Some(Verdict { standing, first: share >= *first, goal: share >= *goal })
         }
         Goal::Latency => {
-            let peers = [Peer::RabbitMq, Peer::Mosquitto].into_iter().filter_map(&peer);
+            let peers =
+                [Peer::RabbitMq, Peer::ActiveMq, Peer::Mosquitto].into_iter().filter_map(&peer);
             let best = peers.filter_map(|figures| figures.p99_us).reduce(f64::min)?;
             let times = ours.p99_us? / best;
             let standing = format!("p99 {times:.2} x the best");
@@ -128,13 +132,17 @@ pub fn judge(
 
 /// The two steps of a goal in words; `amount` writes a number in the unit of the row.
 pub fn describe(goal: &Goal, amount: impl Fn(f64) -> String) -> (String, String) {
-    let ratio = |peer: &Peer, wanted: &(f64, Option<f64>)| match wanted.1 {
-        Some(divisor) => format!("{} x {}, 1/{divisor}", wanted.0, peer.title()),
-        None => format!("{} x {}", wanted.0, peer.title()),
+    let ratio = |peers: &[Peer], wanted: &(f64, Option<f64>)| {
+        let names: Vec<_> = peers.iter().map(|peer| peer.title()).collect();
+        let names = names.join(" or ");
+        match wanted.1 {
+            Some(divisor) => format!("{} x {names}, 1/{divisor}", wanted.0),
+            None => format!("{} x {names}", wanted.0),
+        }
     };
     match goal {
         Goal::None => (String::new(), String::new()),
-        Goal::Ratio { peer, first, goal } => (ratio(peer, first), ratio(peer, goal)),
+        Goal::Ratio { peers, first, goal } => (ratio(peers, first), ratio(peers, goal)),
         Goal::ShareOfOwn { first, goal, .. } => {
             (format!("{:.0} %", first * 100.0), format!("{:.0} %", goal * 100.0))
         }
@@ -156,7 +164,7 @@ mod tests {
 
     #[test]
     fn ratio_needs_both_rate_and_cpu() {
-        let goal = Goal::ratio(Peer::RabbitMq, (8.0, 16.0), (15.0, 30.0));
+        let goal = Goal::ratio(&[Peer::RabbitMq], (8.0, 16.0), (15.0, 30.0));
         let peer = |_| Some(figures(100.0, 16.0));
         let met = judge(&goal, figures(900.0, 1.0), peer, |_| None).unwrap();
         assert!(met.first && !met.goal);

@@ -223,6 +223,7 @@ fn chosen_peers(args: &CompareArgs) -> Result<Vec<(Peer, PathBuf)>> {
     let usual = [
         Peer::PolyMq,
         Peer::RabbitMq,
+        Peer::ActiveMq,
         Peer::Mosquitto,
         Peer::LavinMq,
         Peer::Emqx,

@@ -18,6 +18,8 @@ pub enum Peer {
     PolyMq,
     /// RabbitMQ with its plugins for MQTT and STOMP.
     RabbitMq,
+    /// ActiveMQ Classic, as far as it speaks STOMP.
+    ActiveMq,
     /// Eclipse Mosquitto.
     Mosquitto,
     /// LavinMQ.
@@ -61,6 +63,7 @@ impl Peer {
         match self {
             Self::PolyMq => "PolyMQ",
             Self::RabbitMq => "RabbitMQ",
+            Self::ActiveMq => "ActiveMQ",
             Self::Mosquitto => "Mosquitto",
             Self::LavinMq => "LavinMQ",
             Self::Emqx => "EMQX",
@@ -75,6 +78,7 @@ impl Peer {
         match self {
             Self::PolyMq => true,
             Self::RabbitMq => proto != Proto::Http,
+            Self::ActiveMq => proto == Proto::Stomp,
             Self::LavinMq => !matches!(proto, Proto::Stomp | Proto::Http),
             Self::Mosquitto | Self::Emqx | Self::Nats | Self::Rumqttd | Self::Relay => {
                 matches!(proto, Proto::Mqtt(_))
@@ -105,6 +109,10 @@ impl Peer {
                 let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
                 if packaged.exists() { Some(packaged) } else { on_path("rabbitmq-server") }
             }
+            Self::ActiveMq => {
+                let is_there = Path::new(ACTIVEMQ_JARS).join("activemq-stomp.jar").exists();
+                on_path("java").filter(|_| is_there)
+            }
             Self::Mosquitto => on_path("mosquitto"),
             Self::LavinMq => on_path("lavinmq"),
             Self::Emqx => on_path("emqx"),
@@ -122,6 +130,7 @@ impl Peer {
         match self {
             Self::PolyMq => Ok(polymq(program, dir)),
             Self::RabbitMq => rabbitmq(program, dir),
+            Self::ActiveMq => activemq(program, dir),
             Self::Mosquitto => mosquitto(program, dir),
             Self::LavinMq => lavinmq(program, dir),
             Self::Emqx => emqx(program, dir),
@@ -211,6 +220,19 @@ fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
     let (amqp, mqtt, stomp) = (local(amqp), local(mqtt), local(stomp));
     let ports = Some(Ports { amqp, mqtt, stomp, http: None });
     Ok(Launch { helpers: vec![names], main, ports })
+}
+
+/// Where Debian puts them.
+const ACTIVEMQ_JARS: &str = "/usr/share/activemq/lib";
+
+fn activemq(java: &Path, dir: &Path) -> Result<Launch> {
+    let port = free_port()?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("activemq/ActiveMqStomp.java");
+    let mut main = Command::new(java);
+    main.arg("-cp").arg(format!("{ACTIVEMQ_JARS}/*")).arg(source);
+    main.arg(dir.join("data")).arg(port.to_string());
+    let ports = Some(Ports { stomp: local(port), ..Ports::default() });
+    Ok(Launch { helpers: Vec::new(), main, ports })
 }
 
 fn mosquitto(program: &Path, dir: &Path) -> Result<Launch> {

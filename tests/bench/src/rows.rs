@@ -127,7 +127,7 @@ fn other(name: &'static str, title: &'static str, goal: Goal, work: Work) -> Row
 }
 
 fn amqp_rows() -> Vec<Row> {
-    let vs = |first, goal| Goal::ratio(Peer::RabbitMq, first, goal);
+    let vs = |first, goal| Goal::ratio(&[Peer::RabbitMq], first, goal);
     let shape = |payload| Shape::new(AMQP, payload);
     let every = Ack::Every;
     vec![
@@ -161,7 +161,7 @@ fn amqp_rows() -> Vec<Row> {
         load(
             "amqp-waiting50",
             "AMQP persistent, 50 publishers each waiting, consumer acks every 50",
-            Goal::rate(Peer::RabbitMq, 3.0, 4.0),
+            Goal::rate(&[Peer::RabbitMq], 3.0, 4.0),
             Shape {
                 publishers: 50,
                 persistent: true,
@@ -183,7 +183,7 @@ fn amqp_rows() -> Vec<Row> {
 }
 
 fn mqtt_rows() -> Vec<Row> {
-    let vs = |first, goal| Goal::ratio(Peer::Mosquitto, first, goal);
+    let vs = |first, goal| Goal::ratio(&[Peer::Mosquitto], first, goal);
     let shape = |payload| Shape::new(MQTT, payload);
     vec![
         load("mqtt-qos0", "MQTT QoS 0, 128 B, 1 to 1", vs((4.0, 5.0), (10.0, 12.0)), shape(128)),
@@ -222,7 +222,7 @@ fn mqtt_rows() -> Vec<Row> {
 }
 
 fn stomp_rows() -> Vec<Row> {
-    let goal = || Goal::ratio(Peer::RabbitMq, (12.0, 20.0), (25.0, 40.0));
+    let goal = || Goal::ratio(&[Peer::RabbitMq, Peer::ActiveMq], (12.0, 20.0), (25.0, 40.0));
     let shape = Shape::new(STOMP, 128);
     vec![
         load("stomp-auto", "STOMP 128 B, 1x1, ack auto", goal(), shape.clone()),

@@ -1,5 +1,7 @@
 //! A client of AMQP 0-9-1 on one blocking socket with one channel.
 
+mod frames;
+
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
@@ -8,13 +10,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use frames::{BODY, CHANNEL, FRAME_END, HEADER, METHOD};
+pub use frames::{Field, Method, body_frame, content_header, frame, publish, publish_with, table};
+
 /// The first eight bytes of a connection.
 pub const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
-const METHOD: u8 = 1;
-const HEADER: u8 = 2;
-const BODY: u8 = 3;
-const FRAME_END: u8 = 0xCE;
-const CHANNEL: u16 = 1;
 
 /// Class and method number.
 pub type Id = (u16, u16);
@@ -37,107 +37,6 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Its body.
     pub body: Vec<u8>,
-}
-
-/// Arguments of a method, written field by field.
-#[derive(Debug, Clone)]
-pub struct Method(Vec<u8>);
-
-impl Method {
-    /// A method without arguments.
-    pub fn new((class, method): Id) -> Self {
-        Self([class.to_be_bytes(), method.to_be_bytes()].concat())
-    }
-
-    /// Adds bytes as they are.
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    /// Adds an octet.
-    pub fn u8(self, value: u8) -> Self {
-        self.raw(&[value])
-    }
-
-    /// Adds two octets.
-    pub fn u16(self, value: u16) -> Self {
-        self.raw(&value.to_be_bytes())
-    }
-
-    /// Adds four octets.
-    pub fn u32(self, value: u32) -> Self {
-        self.raw(&value.to_be_bytes())
-    }
-
-    /// Adds eight octets.
-    pub fn u64(self, value: u64) -> Self {
-        self.raw(&value.to_be_bytes())
-    }
-
-    /// Adds a short string, which has up to 255 bytes here.
-    pub fn short(self, text: &str) -> Self {
-        self.u8(u8::try_from(text.len()).unwrap_or(u8::MAX)).raw(text.as_bytes())
-    }
-
-    /// Adds a long string or the content of a table.
-    pub fn long(self, bytes: &[u8]) -> Self {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).raw(bytes)
-    }
-
-    /// The frame of the method.
-    pub fn frame(&self, channel: u16) -> Vec<u8> {
-        frame(METHOD, channel, &self.0)
-    }
-}
-
-/// A frame.
-pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind];
-    out.extend(channel.to_be_bytes());
-    out.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend(payload);
-    out.push(FRAME_END);
-    out
-}
-
-/// The content header of a persistent message.
-pub fn content_header(body_bytes: u64) -> Vec<u8> {
-    let mut header = vec![0, 60, 0, 0];
-    header.extend(body_bytes.to_be_bytes());
-    header.extend([0x10, 0x00, 2]);
-    frame(HEADER, CHANNEL, &header)
-}
-
-/// A body frame.
-pub fn body_frame(body: &[u8]) -> Vec<u8> {
-    frame(BODY, CHANNEL, body)
-}
-
-/// `basic.publish` with a persistent message of one body frame.
-pub fn publish(exchange: &str, key: &str, body: &[u8]) -> Vec<u8> {
-    let method = Method::new((60, 40)).u16(0).short(exchange).short(key).u8(0);
-    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    [method.frame(CHANNEL), content_header(length), body_frame(body)].concat()
-}
-
-/// As [`publish`], with one header whose value is text.
-pub fn publish_with(exchange: &str, key: &str, header: (&str, &str), body: &[u8]) -> Vec<u8> {
-    let (name, value) = header;
-    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
-    let mut table = vec![u8::try_from(name.len()).unwrap_or(u8::MAX)];
-    table.extend(name.as_bytes());
-    table.push(b'S');
-    table.extend(size(value.len()));
-    table.extend(value.as_bytes());
-    let mut head = vec![0, 60, 0, 0];
-    head.extend(u64::try_from(body.len()).unwrap_or(u64::MAX).to_be_bytes());
-    head.extend([0x30, 0x00]);
-    head.extend(size(table.len()));
-    head.extend(table);
-    head.push(2);
-    let method = Method::new((60, 40)).u16(0).short(exchange).short(key).u8(0);
-    [method.frame(CHANNEL), frame(HEADER, CHANNEL, &head), body_frame(body)].concat()
 }
 
 /// A frame as received.
@@ -186,6 +85,17 @@ impl Amqp {
         let mut client = Self::dial(port)?;
         client.log_in(heartbeat_secs)?;
         Ok(client)
+    }
+
+    /// Logs in over a connection as somebody; `None` when the broker does not let them in.
+    ///
+    /// Errors: those of the socket.
+    pub fn log_in_over(stream: TcpStream, user: &str, password: &str) -> Result<Option<Self>> {
+        let mut client = Self::over(stream)?;
+        client.send(PROTOCOL_HEADER)?;
+        client.expect((10, 10))?;
+        client.send(&start_ok_as(user, password, &[]).frame(0))?;
+        Ok(client.expect((10, 30)).is_ok().then_some(client))
     }
 
     /// Logs in on a connection that was only dialled, and opens the channel.
@@ -318,7 +228,14 @@ impl Amqp {
     ///
     /// Errors: when the broker refuses.
     pub fn declare(&mut self, queue: &str) -> Result<u32> {
-        let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&[]);
+        self.declare_with(queue, &[])
+    }
+
+    /// The same with arguments.
+    ///
+    /// Errors: when the broker refuses.
+    pub fn declare_with(&mut self, queue: &str, arguments: &[(&str, Field<'_>)]) -> Result<u32> {
+        let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&table(arguments));
         let answer = self.call(&method, (50, 11))?;
         let at = 1 + usize::from(answer.first().copied().unwrap_or_default());
         let bytes = answer.get(at..at + 4).and_then(|bytes| bytes.first_chunk::<4>());
@@ -404,8 +321,12 @@ impl Amqp {
 
 /// `connection.start-ok` of the user `guest` with these client properties.
 pub fn start_ok(properties: &[u8]) -> Method {
+    start_ok_as("guest", "guest", properties)
+}
+
+fn start_ok_as(user: &str, password: &str, properties: &[u8]) -> Method {
     let start_ok = Method::new((10, 11)).long(properties).short("PLAIN");
-    start_ok.long(b"\0guest\0guest").short("en_US")
+    start_ok.long(format!("\0{user}\0{password}").as_bytes()).short("en_US")
 }
 
 /// Reads what there is; false when nothing comes in time.

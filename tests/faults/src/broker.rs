@@ -27,6 +27,8 @@ pub struct Ports {
     pub mqtt: u16,
     /// STOMP.
     pub stomp: u16,
+    /// XMPP.
+    pub xmpp: u16,
     /// HTTP.
     pub http: u16,
 }
@@ -37,6 +39,8 @@ pub struct Broker {
     child: Child,
     /// Where it listens.
     pub ports: Ports,
+    /// The same by the names of the listeners.
+    listeners: serde_json::Value,
     /// From the start of the process to its ready line.
     pub ready_after: Duration,
 }
@@ -153,7 +157,9 @@ impl Home {
         let started = Instant::now();
         let mut child = self.spawn(extra)?;
         match ready_line(&mut child).and_then(|line| ports(&line)) {
-            Ok(ports) => Ok(Broker { child, ports, ready_after: started.elapsed() }),
+            Ok((ports, listeners)) => {
+                Ok(Broker { child, ports, listeners, ready_after: started.elapsed() })
+            }
             Err(error) => {
                 end(&mut child);
                 let log = self.log();
@@ -200,18 +206,22 @@ fn ready_line(child: &mut Child) -> Result<String> {
     Ok(line)
 }
 
-fn ports(line: &str) -> Result<Ports> {
-    let ports: serde_json::Value = serde_json::from_str(line).context(line.to_owned())?;
-    let port = |name: &str| {
-        let number = ports.get(name).and_then(serde_json::Value::as_u64);
-        number.and_then(|port| u16::try_from(port).ok()).with_context(|| format!("port of {name}"))
-    };
-    Ok(Ports {
+fn port_of(listeners: &serde_json::Value, name: &str) -> Result<u16> {
+    let number = listeners.get(name).and_then(serde_json::Value::as_u64);
+    number.and_then(|port| u16::try_from(port).ok()).with_context(|| format!("port of {name}"))
+}
+
+fn ports(line: &str) -> Result<(Ports, serde_json::Value)> {
+    let listeners: serde_json::Value = serde_json::from_str(line).context(line.to_owned())?;
+    let port = |name: &str| port_of(&listeners, name);
+    let ports = Ports {
         amqp: port("amqp")?,
         mqtt: port("mqtt")?,
         stomp: port("stomp")?,
+        xmpp: port("xmpp")?,
         http: port("http")?,
-    })
+    };
+    Ok((ports, listeners))
 }
 
 /// Kills a child and waits for its end.
@@ -244,6 +254,13 @@ fn ended_within(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>>
 }
 
 impl Broker {
+    /// The port of a listener that the configuration names.
+    ///
+    /// Errors: when there is none of this name.
+    pub fn port(&self, listener: &str) -> Result<u16> {
+        port_of(&self.listeners, listener)
+    }
+
     /// `kill -9`, and the wait until the process is gone.
     pub fn kill(mut self) {
         end(&mut self.child);

@@ -18,3 +18,4 @@ pub mod proxy;
 pub mod random;
 pub mod report;
 pub mod strace;
+pub mod talk;

@@ -52,6 +52,26 @@ impl Injection {
     }
 }
 
+/// The words that start a tracer, which starts the broker and ends it as a thread enters its call
+/// number `when` of these calls. `files` of the store are what the calls are about, `*` in them for
+/// any number; none for all files.
+pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String> {
+    let (log, store) = (home.file("strace.log"), home.data().join("store"));
+    let inject = format!("inject={calls}:signal=KILL:when={when}");
+    let (log, trace) = (log.to_string_lossy(), format!("trace={calls}"));
+    let mut words: Vec<_> =
+        ["strace", "-D", "-f", "-o", &log, "-e", &trace, "-e", &inject].map(str::to_owned).into();
+    for file in files {
+        // Numbers grow, and a run does not get further than this.
+        let numbers = if file.contains('*') { 1..3000 } else { 1..2 };
+        for number in numbers {
+            let path = store.join(file.replace('*', &number.to_string()));
+            words.extend(["-P".to_owned(), path.to_string_lossy().into_owned()]);
+        }
+    }
+    words
+}
+
 impl Drop for Injection {
     fn drop(&mut self) {
         let send = |pid: Option<Pid>, signal| pid.map(|pid| kill_process(pid, signal));

@@ -1,6 +1,11 @@
-//! Cases A1, A2, A3, A4 and A7: clients that waste connections, lie about lengths, or do not read.
+//! The abuse cases: clients that waste connections, lie about lengths, guess passwords, ask for too
+//! much, or do not read.
 #![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
 
+#[path = "abuse/floods.rs"]
+mod floods;
+#[path = "abuse/guessing.rs"]
+mod guessing;
 #[path = "abuse/lies.rs"]
 mod lies;
 #[path = "abuse/reader.rs"]
@@ -11,5 +16,9 @@ mod served;
 mod stomp;
 #[path = "abuse/strangers.rs"]
 mod strangers;
+#[path = "abuse/tls.rs"]
+mod tls;
 #[path = "abuse/websocket.rs"]
 mod websocket;
+#[path = "abuse/xmpp.rs"]
+mod xmpp;

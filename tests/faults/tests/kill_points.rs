@@ -3,15 +3,14 @@
 //! `strace` sends SIGKILL when a thread enters its n-th call of a kind, so that this call is not
 //! done and the one before it is: a kill at the sync is one after the write, a kill at the confirm
 //! one after the sync.
-#![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
-
-use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, path::Path, time::Duration};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, time::Duration};
 
 use polymq_faults::{
     broker::Home,
     disk::has,
     load::Run,
     report::{say, setting, skip},
+    strace::killer,
 };
 
 /// Small files, so that flushes and merges come often.
@@ -47,7 +46,7 @@ const FOLDERS: &[&str] = &["", "wal", "seg", "base"];
 const SYNC: &str = "fdatasync,fsync";
 
 const POINTS: [Point; 17] = [
-    point("write to the log", "pwritev", WAL, &[7, 60, 333]),
+    point("write to the log", "pwritev,pwrite64", WAL, &[7, 60, 333]),
     point("sync of the log", "fdatasync", WAL, &[3, 50, 222]),
     point("file of the log prepared", "fsync", WAL, &[1, 2, 5]),
     point("confirm", "sendto,writev,sendmsg,write", &[], &[40, 177, 400]),
@@ -66,25 +65,6 @@ const POINTS: [Point; 17] = [
     point("base file deleted", "unlink", BASE, &[1, 2]),
 ];
 
-/// The words that start a tracer, which starts the broker.
-fn tracer(home: &Home, store: &Path, point: &Point, when: u32) -> Vec<String> {
-    let log = home.file("strace.log");
-    let inject = format!("inject={}:signal=KILL:when={when}", point.calls);
-    let trace = format!("trace={}", point.calls);
-    let log = log.to_str().unwrap();
-    let mut words: Vec<_> =
-        ["strace", "-D", "-f", "-o", log, "-e", &trace, "-e", &inject].map(str::to_owned).into();
-    for file in point.files {
-        // Numbers grow, and a run does not get further than this.
-        let numbers = if file.contains('*') { 1..3000 } else { 1..2 };
-        for number in numbers {
-            let path = store.join(file.replace('*', &number.to_string()));
-            words.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
-        }
-    }
-    words
-}
-
 #[test]
 fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
     if !has("strace") {
@@ -93,7 +73,6 @@ fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
     let rounds = setting("POLYMQ_ROUNDS", 1);
     let mut home = Home::new().unwrap();
     home.always(&FLAGS);
-    let store = home.data().join("store");
     let run = Run::new(0x6B33_0000, 1500);
     let mut broker = home.start().unwrap();
     run.open(&broker).unwrap();
@@ -104,7 +83,7 @@ fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
         let sweep =
             POINTS.iter().flat_map(|point| point.when.iter().map(move |when| (point, *when)));
         for (point, when) in (0..rounds).flat_map(|_| sweep.clone()) {
-            let words = tracer(&home, &store, point, when);
+            let words = killer(&home, point.calls, point.files, when);
             home.wrap(&words.iter().map(String::as_str).collect::<Vec<_>>());
             let hit = hits.entry(point.name).or_insert(0);
             // It may end before it is ready, and that is another kill during recovery.

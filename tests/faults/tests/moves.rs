@@ -10,10 +10,12 @@ use std::{
 
 use anyhow::{Result, bail};
 use polymq_faults::{
-    amqp::{self, Amqp, Incoming, Method, body_frame, frame, long_number},
+    amqp::{self, Amqp, Field, Incoming, Method, body_frame, frame, long_number, table},
     broker::{Broker, Home},
+    disk::has,
     random::Random,
     report::{say, setting},
+    strace::killer,
 };
 
 const CHANNEL: u16 = 1;
@@ -21,39 +23,6 @@ const CHANNEL: u16 = 1;
 const WINDOW: u64 = 200;
 /// How long something that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A field table without its length.
-fn table(fields: &[(&str, Field<'_>)]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, value) in fields {
-        out.push(u8::try_from(name.len()).unwrap());
-        out.extend(name.as_bytes());
-        match value {
-            Field::Number(number) => {
-                out.push(b'l');
-                out.extend(number.to_be_bytes());
-            }
-            Field::Text(text) => {
-                out.push(b'S');
-                out.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
-                out.extend(text.as_bytes());
-            }
-        }
-    }
-    out
-}
-
-enum Field<'a> {
-    Number(i64),
-    Text(&'a str),
-}
-
-fn declare(client: &mut Amqp, queue: &str, arguments: &[(&str, Field<'_>)]) -> Result<u32> {
-    let method = Method::new((50, 10)).u16(0).short(queue).u8(2).long(&table(arguments));
-    let answer = client.call(&method, (50, 11))?;
-    let at = 1 + usize::from(answer[0]);
-    Ok(u32::from_be_bytes(*answer[at..].first_chunk().unwrap()))
-}
 
 /// A persistent message with a delay.
 fn publish_delayed(queue: &str, delay_ms: u64, body: &[u8]) -> Vec<u8> {
@@ -104,19 +73,71 @@ fn publish_until_the_end(
     }
 }
 
-/// Starts, works and kills, again and again. `work` ends when the connection breaks.
-fn kill_often(home: &Home, random: &mut Random, mut work: impl FnMut(&mut Amqp, u64) + Send) {
-    let kills = setting("POLYMQ_MOVE_KILLS", 12);
-    for _ in 0..kills {
+/// Where the process ends when it is not at a random moment: before the store has the batch of a
+/// move, when it has written it and has not been told that it lasts, and when it has told.
+const POINTS: [(&str, &str, &[&str]); 3] = [
+    ("before the write", "pwritev,pwrite64", WAL),
+    ("before the sync", "fdatasync", WAL),
+    ("after both", "sendto,writev,sendmsg,write", &[]),
+];
+const WAL: &[&str] = &["wal/*.wal"];
+/// A point that is not reached for this long is left out.
+const POINT_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// What is done until the kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// New messages come, and those there are move.
+    Publish(u64),
+    /// Only what is there moves.
+    Move,
+}
+
+/// Starts, works and kills, again and again: at random moments while messages come, and at the
+/// points while those that are there move. `work` ends when the connection breaks.
+fn kill_often(home: &mut Home, random: &mut Random, mut work: impl FnMut(&mut Amqp, Work) + Send) {
+    let kills = setting("POLYMQ_MOVE_KILLS", 24);
+    let points = POINTS.iter().filter(|_| has("strace")).cycle();
+    let mut hits = [0; POINTS.len()];
+    for (round, (name, calls, files)) in (0..kills).zip(points.cloned()) {
         let broker = home.start().unwrap();
         let mut client = Amqp::open(broker.ports.amqp).unwrap();
-        let (seed, time) = (random.next_u64(), random.between(30, 400));
+        let (publish, time) = (Work::Publish(random.next_u64()), random.between(30, 400));
         thread::scope(|scope| {
-            scope.spawn(|| work(&mut client, seed));
+            scope.spawn(|| work(&mut client, publish));
             thread::sleep(Duration::from_millis(time));
             broker.kill();
         });
+        // Messages are where the kill has left them, and move on from there.
+        let when = u32::try_from(1 + round / POINTS.len() as u64).unwrap();
+        let words = killer(home, calls, files, when);
+        home.wrap(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let started = home.start();
+        home.wrap(&[]);
+        let hit = POINTS.iter().position(|point| point.0 == name).map(|at| &mut hits[at]).unwrap();
+        // It may end before it is ready, or before it is spoken to.
+        let Ok(mut broker) = started else {
+            *hit += 1;
+            continue;
+        };
+        thread::scope(|scope| {
+            if let Ok(mut client) = Amqp::open(broker.ports.amqp) {
+                let work = &mut work;
+                scope.spawn(move || work(&mut client, Work::Move));
+            }
+            *hit += u32::from(broker.ended_within(POINT_PATIENCE).unwrap().is_some());
+            broker.kill();
+        });
     }
+    let hits: Vec<_> =
+        POINTS.iter().zip(hits).map(|(point, hits)| format!("{hits} {}", point.0)).collect();
+    say(&format!("{kills} kills at random, {}", hits.join(", ")));
+}
+
+/// Does nothing until the connection breaks, or nothing can move any more.
+fn look_on(client: &mut Amqp) {
+    let _ = client.set_patience(POINT_PATIENCE);
+    let _ = client.next_event();
 }
 
 /// Takes everything that is in a queue.
@@ -170,12 +191,13 @@ fn delayed(broker: &Broker) -> f64 {
 
 #[test]
 fn delayed_messages_arrive_once_over_kills() {
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
     let mut random = Random::new(setting("POLYMQ_SEED", 1));
     let mut ledger = Ledger::new();
-    kill_often(&home, &mut random, |client, seed| {
+    kill_often(&mut home, &mut random, |client, work| {
+        let Work::Publish(seed) = work else { return look_on(client) };
         let mut random = Random::new(seed);
-        if declare(client, "q", &[]).is_ok() {
+        if client.declare("q").is_ok() {
             let message = |body: &[u8]| publish_delayed("q", random.between(1, 500), body);
             let _ = publish_until_the_end(client, &mut ledger, message);
         }
@@ -189,7 +211,7 @@ fn delayed_messages_arrive_once_over_kills() {
 
 #[test]
 fn dead_letters_arrive_once_over_kills() {
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
     let mut random = Random::new(setting("POLYMQ_SEED", 2));
     let mut ledger = Ledger::new();
     let to = |queue| {
@@ -199,10 +221,14 @@ fn dead_letters_arrive_once_over_kills() {
             ("x-dead-letter-routing-key", Field::Text(queue)),
         ]
     };
-    kill_often(&home, &mut random, |client, _| {
-        let declared = declare(client, "dead", &[])
-            .and_then(|_| declare(client, "second", &to("dead")))
-            .and_then(|_| declare(client, "first", &to("second")));
+    kill_often(&mut home, &mut random, |client, work| {
+        if work == Work::Move {
+            return look_on(client);
+        }
+        let declared = client
+            .declare("dead")
+            .and_then(|_| client.declare_with("second", &to("dead")))
+            .and_then(|_| client.declare_with("first", &to("second")));
         if declared.is_ok() {
             let message = |body: &[u8]| amqp::publish("", "first", body);
             let _ = publish_until_the_end(client, &mut ledger, message);
@@ -261,7 +287,7 @@ fn move_by_transactions(client: &mut Amqp) -> Result<()> {
 #[test]
 fn transactions_that_move_messages_are_atomic_over_kills() {
     const MESSAGES: u64 = 20_000;
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
     let mut random = Random::new(setting("POLYMQ_SEED", 3));
     let broker = home.start().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
@@ -283,7 +309,7 @@ fn transactions_that_move_messages_are_atomic_over_kills() {
         }
     }
     broker.kill();
-    kill_often(&home, &mut random, |client, _| {
+    kill_often(&mut home, &mut random, |client, _| {
         let _ = move_by_transactions(client);
     });
     let broker = home.start().unwrap();
@@ -312,7 +338,7 @@ fn return_all(client: &mut Amqp, queue: &str) -> Result<()> {
 
 #[test]
 fn retried_messages_are_kept_once_over_kills() {
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
     let mut random = Random::new(setting("POLYMQ_SEED", 4));
     let retrying = || {
         [
@@ -325,19 +351,17 @@ fn retried_messages_are_kept_once_over_kills() {
         ]
     };
     let mut ledger = Ledger::new();
-    let mut fills = true;
-    kill_often(&home, &mut random, |client, _| {
-        let declared = declare(client, "dead", &[]).and_then(|_| declare(client, "q", &retrying()));
+    kill_often(&mut home, &mut random, |client, work| {
+        let declared = client.declare("dead").and_then(|_| client.declare_with("q", &retrying()));
         if declared.is_err() {
             return;
         }
         // One round adds messages, the next gives them back.
-        if std::mem::replace(&mut fills, false) {
+        if work == Work::Move {
+            let _ = return_all(client, "q");
+        } else {
             let message = |body: &[u8]| amqp::publish("", "q", body);
             let _ = publish_until_the_end(client, &mut ledger, message);
-        } else {
-            fills = true;
-            let _ = return_all(client, "q");
         }
     });
     let broker = home.start().unwrap();
@@ -346,7 +370,7 @@ fn retried_messages_are_kept_once_over_kills() {
     return_all(&mut client, "q").unwrap();
     client.close().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
-    assert_eq!(declare(&mut client, "q", &retrying()).unwrap(), 0);
+    assert_eq!(client.declare_with("q", &retrying()).unwrap(), 0);
     balance("retries", &ledger, &take_all(&mut client, "dead"));
     assert!(broker.stop().unwrap().success());
 }

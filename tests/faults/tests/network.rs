@@ -307,3 +307,26 @@ fn c11_an_mqtt_client_that_is_gone_is_noticed_by_its_keep_alive() {
     assert_eq!(back.next_packet().unwrap(), None, "it came twice");
     say(&format!("C11: MQTT with a keep-alive of 1 s is closed {} ms after", after.as_millis()));
 }
+
+#[test]
+fn publisher_that_goes_while_it_is_blocked_is_noticed_at_once() {
+    let home = Home::new().unwrap();
+    // More than that is used, so that every publisher waits.
+    let broker = home.start_with(&["--set", "limits.memory_high=1MiB"]).unwrap();
+    let mut client = Amqp::open(broker.ports.amqp).unwrap();
+    client.declare("q").unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while broker.metric("polymq_alarm").unwrap() < 1.0 {
+        assert!(Instant::now() < until, "there is no alarm");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // So much waits inside the broker that it reads no further, and a bit more.
+    let message = amqp::publish("", "q", &[7; 64 * 1024]);
+    for _ in 0..18 {
+        client.send(&message).unwrap();
+    }
+    drop(client);
+    let after = await_connections(&broker, "amqp", 0.0);
+    say(&format!("a blocked publisher that goes is noticed after {} ms", after.as_millis()));
+    assert!(after < Duration::from_secs(2), "{after:?}");
+}

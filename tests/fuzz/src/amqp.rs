@@ -9,7 +9,7 @@ use polymq_model::{Message, Table, Value};
 
 use crate::{
     conversation::{Conversation, in_pieces},
-    json, mqtt, seeds, stomp, web_socket, xmpp,
+    json, mqtt, seeds, stomp, web, xmpp,
 };
 
 /// Bytes from somebody who has not logged in.
@@ -79,7 +79,7 @@ pub(crate) fn deliver_everywhere(published: &[Message]) {
         return;
     }
     let mut readers =
-        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), web_socket::reader()];
+        [open(4), mqtt::subscriber(4), mqtt::subscriber(5), xmpp::reader(), web::reader()];
     let mut texts = ["1.0", "1.1", "1.2"].map(stomp::subscriber);
     for message in published.iter().take(8) {
         json::is_one_message(message);

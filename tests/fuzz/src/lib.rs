@@ -8,13 +8,14 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod filter;
 pub mod json;
 pub mod mqtt;
 pub mod record;
 pub mod seeds;
 pub mod stomp;
 pub mod topic;
-pub mod web_socket;
+pub mod web;
 pub mod xmpp;
 
 /// A function under test.
@@ -37,12 +38,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("xmpp_stranger", xmpp::stranger),
     ("xmpp_session", xmpp::session),
     ("xmpp_xml", xmpp::xml),
-    ("xmpp_framed", xmpp::framed),
-    ("json_stranger", web_socket::stranger),
-    ("json_session", web_socket::session),
-    ("json_messages", web_socket::messages),
-    ("websocket_frames", web_socket::frames),
     ("json_message", json::message),
+    ("xmpp_framed", xmpp::framed),
+    ("json_stranger", web::stranger),
+    ("json_session", web::session),
+    ("json_messages", web::messages),
+    ("websocket_frames", web::frames),
     ("topic", topic::topic),
     ("record", record::record),
+    ("filter", filter::filter),
 ];

@@ -2,9 +2,10 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod filter;
 mod json;
 mod stomp;
-mod web_socket;
+mod web;
 mod xmpp;
 
 use bytes::BytesMut;
@@ -13,7 +14,7 @@ use polymq_model::{LogId, Seq, Table, Value};
 use polymq_store::{BatchWriter, ShardBatch};
 
 pub use stomp::{stomp_connect, stomp_subscribe};
-pub use web_socket::JSON_SUBSCRIBE;
+pub use web::JSON_SUBSCRIBE;
 pub use xmpp::xmpp_login;
 
 /// An input for a target.
@@ -421,8 +422,9 @@ pub fn all() -> Vec<Seed> {
     stomp::stomp(&mut seeds);
     xmpp::add_all(&mut seeds);
     json::add_all(&mut seeds);
-    web_socket::add_all(&mut seeds);
+    web::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
+    filter::filters(&mut seeds);
     seeds
 }

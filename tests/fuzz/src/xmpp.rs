@@ -14,7 +14,7 @@ use polymq_xmpp::{
 use crate::{
     amqp::deliver_everywhere,
     conversation::{Conversation, in_pieces},
-    seeds, web_socket,
+    seeds, web,
 };
 
 /// Largest stanza here, so that the limit is reached.
@@ -73,7 +73,7 @@ fn bound(mode: u8) -> Conversation {
 
 /// Whole messages of WebSocket on a stream that is logged in; each line of the input is one.
 pub fn framed(bytes: &[u8]) {
-    let text = |text: &[u8]| web_socket::message(MessageKind::Text, text);
+    let text = |text: &[u8]| web::message(MessageKind::Text, text);
     let frames: Vec<u8> = bytes.split(|byte| *byte == b'\n').flat_map(text).collect();
     let client = in_pieces(|| Conversation::over_messages(&protocol(), true), &frames);
     deliver_everywhere(&client.published);

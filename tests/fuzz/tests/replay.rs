@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, web_socket, xmpp};
+use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, web, xmpp};
 
 /// A small generator, so that each run tries the same inputs.
 struct Random(u64);
@@ -109,7 +109,7 @@ fn seeds_reach_the_states_behind_the_login() {
     let reached = xmpp::bind_and_feed(&bytes("xmpp_session", "all-7"));
     assert!(reached.published.len() >= 4, "{:?}", reached.visible());
     assert!(reached.consumers.len() >= 4, "{:?}", reached.visible());
-    let reached = web_socket::connect_and_feed(&bytes("json_messages", "all-1"));
+    let reached = web::connect_and_feed(&bytes("json_messages", "all-1"));
     assert!(reached.published.len() >= 4, "{:?}", reached.visible());
     assert!(reached.consumers.len() >= 2, "{:?}", reached.visible());
     for level in 3..=5 {
@@ -150,5 +150,5 @@ targets! {
     xmpp_stranger xmpp_session xmpp_xml
     xmpp_framed
     json_stranger json_session json_messages websocket_frames
-    json_message topic record
+    json_message topic record filter
 }

@@ -66,17 +66,14 @@ impl BrokerConnection {
             self.permit::<Read>(&vhost, "queue", name)?;
             let queue = self.core.find_queue(&vhost, name, self.id)?;
             let topology = vhost.topology.load_full();
-            let mut bindings = Vec::new();
-            for exchange in topology.exchanges.values() {
-                let ours = exchange.bindings.iter().filter(|binding| {
-                    matches!(&binding.destination, Destination::Queue(to)
-                        if std::sync::Arc::ptr_eq(to, &queue))
-                });
-                bindings.extend(ours.map(|binding| ListedBinding {
-                    exchange: exchange.name.as_str().to_owned(),
-                    key: binding.key.to_string(),
-                }));
-            }
+            let bound = vhost.bindings_to(&Destination::Queue(queue)).into_iter();
+            let mut bindings: Vec<_> = bound
+                .filter_map(|(source, identity)| {
+                    let binding = topology.exchange(source.as_str())?.bindings.get(&identity)?;
+                    let exchange = source.as_str().to_owned();
+                    Some(ListedBinding { exchange, key: binding.key.to_string() })
+                })
+                .collect();
             bindings.sort_by(|a, b| (&a.exchange, &a.key).cmp(&(&b.exchange, &b.key)));
             Ok(Answer::Bindings(bindings))
         })();

@@ -1,5 +1,7 @@
 //! Rights of a connection, and asking for them again while it lives by them.
 
+use std::sync::Arc;
+
 use polymq_contract::{Event, Refusal};
 use polymq_model::{ConsumerId, Message, Now};
 
@@ -106,6 +108,25 @@ impl BrokerConnection {
             self.end_denied(&vhost, consumer, now);
         }
         self.drop_denied_resources(&vhost);
+        self.recheck_own_queues(&vhost, now);
+    }
+
+    /// What this connection has bound to its exclusive queues is nobody else's. A consumer of a
+    /// queue that has lost all its bindings has ended.
+    fn recheck_own_queues(&mut self, vhost: &Arc<Vhost>, now: Now) {
+        let Some(who) = self.identity.principal() else { return };
+        for queue in self.exclusive.clone() {
+            let (gone, left) = self.core.recheck_bindings(&who, vhost, &queue);
+            if gone == 0 || left > 0 {
+                continue;
+            }
+            let consumes =
+                |(_, held): &(&ConsumerId, &Held)| held.active && Arc::ptr_eq(&held.queue, &queue);
+            let consumers = self.consumers.iter().filter(consumes).map(|(consumer, _)| *consumer);
+            for consumer in consumers.collect::<Vec<_>>() {
+                self.end_denied(vhost, consumer, now);
+            }
+        }
     }
 
     /// Whether a consumer may have what its queue holds.
@@ -123,7 +144,7 @@ impl BrokerConnection {
     }
 
     /// Takes a consumer's deliveries back and tells it that it has ended.
-    fn end_denied(&mut self, vhost: &std::sync::Arc<Vhost>, consumer: ConsumerId, now: Now) {
+    fn end_denied(&mut self, vhost: &Arc<Vhost>, consumer: ConsumerId, now: Now) {
         let Some(held) = self.consumers.get_mut(&consumer) else { return };
         held.active = false;
         let (queue, slot) = (held.queue.clone(), held.slot);
@@ -151,7 +172,7 @@ impl BrokerConnection {
         self.reply_names.retain(|name| !denied.contains(name));
         let mut replies = vhost.replies.lock();
         for name in denied {
-            if replies.get(&name).is_some_and(|t| std::sync::Arc::ptr_eq(&t.outbox, &self.outbox)) {
+            if replies.get(&name).is_some_and(|t| Arc::ptr_eq(&t.outbox, &self.outbox)) {
                 replies.remove(&name);
             }
         }

@@ -11,6 +11,7 @@ use crate::{
     access::{Permit, Read, Write},
     core::Core,
     definitions::{self, StoredBinding, kind},
+    queue::Queue,
     topology::{Binding, CONTROL_EXCHANGE, Destination, Exchange, Topology},
     vhost::{Destinations, Vhost},
 };
@@ -77,6 +78,31 @@ impl Core {
             Ok(self.drop_bindings_to(vhost, topology, destinations, destination))
         });
         debug_assert!(removed.is_ok(), "removing bindings cannot be refused");
+    }
+
+    /// Removes the bindings to a queue that somebody may not have any more. Returns how many went,
+    /// and how many are left.
+    pub(crate) fn drop_denied_bindings(
+        &self,
+        vhost: &Arc<Vhost>,
+        queue: &Arc<Queue>,
+        is_denied: impl Fn(&Topology, &ExchangeName, &Binding) -> bool,
+    ) -> (usize, usize) {
+        let own = Destination::Queue(queue.clone());
+        let dropped: Result<_, Refusal> = vhost.edit(|topology, destinations| {
+            let all = destinations.bindings_to(&own);
+            let denied = all.iter().filter(|(source, identity)| {
+                let exchange = topology.exchange(source.as_str());
+                let binding = exchange.and_then(|exchange| exchange.bindings.get(identity));
+                binding.is_some_and(|binding| is_denied(topology, source, binding))
+            });
+            let denied: Vec<_> = denied.cloned().collect();
+            for (source, identity) in &denied {
+                self.drop_binding(vhost, topology, destinations, source, identity);
+            }
+            Ok((denied.len(), all.len() - denied.len()))
+        });
+        dropped.unwrap_or_default()
     }
 
     pub(super) fn drop_bindings_to(

@@ -167,6 +167,20 @@ impl State {
         messages.len()
     }
 
+    /// True when the next message that comes goes to a consumer that waits for it, and so takes no
+    /// room. Asked only by queues that refuse what is too much.
+    pub(super) fn hands_over(&mut self) -> bool {
+        if !self.refuses_overflow() || self.paused || self.ready_len() > 0 {
+            return false;
+        }
+        self.ring.iter().any(|slot| {
+            self.consumers.get_mut(*slot).is_some_and(|consumer| {
+                consumer.look_for_room();
+                consumer.has_room()
+            })
+        })
+    }
+
     /// True when publishes beyond the limit are refused.
     pub(super) fn refuses_overflow(&self) -> bool {
         self.rules.overflow != Overflow::DropHead && self.rules.is_bounded()

@@ -84,12 +84,12 @@ impl Schedule {
 }
 
 impl Inner {
-    /// The message leaves; what memory had of it is returned.
-    fn forget(&mut self, seq: Seq) -> Option<Message> {
+    /// The message leaves.
+    fn forget(&mut self, seq: Seq) {
         if !self.moved.is_empty() {
             self.moved.remove(&seq);
         }
-        self.fresh.remove(&seq)
+        self.fresh.remove(&seq);
     }
 }
 

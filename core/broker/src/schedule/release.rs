@@ -35,13 +35,18 @@ pub(super) enum Releasing {
     Waiting,
 }
 
+/// A message that is due, as far as memory has it. What it has may reach the disk, and be forgotten
+/// here, while others are asked for.
+type Due = (Entry, Option<Message>);
+
 impl Inner {
     /// What leaves next; those that the store must be asked for are among `wanted`.
-    fn take_due(&self, now_ms: u64) -> (Vec<Entry>, Vec<MessageRef>) {
+    fn take_due(&self, now_ms: u64) -> (Vec<Due>, Vec<MessageRef>) {
         let due = self.due.iter().take_while(|(due_ms, _)| *due_ms <= now_ms);
-        let due: Vec<Entry> = due.take(AT_ONCE_MAX).copied().collect();
-        let unknown = due.iter().filter(|(_, seq)| !self.fresh.contains_key(seq));
-        let wanted = unknown.map(|(_, seq)| MessageRef { log: self.log, seq: *seq }).collect();
+        let known = |entry: &Entry| (*entry, self.fresh.get(&entry.1).cloned());
+        let due: Vec<Due> = due.take(AT_ONCE_MAX).map(known).collect();
+        let unknown = due.iter().filter(|(_, message)| message.is_none());
+        let wanted = unknown.map(|((_, seq), _)| MessageRef { log: self.log, seq: *seq }).collect();
         (due, wanted)
     }
 }
@@ -100,7 +105,7 @@ impl Core {
     }
 
     /// Routes these, which are due and among which are those that the store was asked for.
-    fn release(&self, vhost: &Arc<Vhost>, due: &[Entry], page: Result<Page, StoreError>, now: Now) {
+    fn release(&self, vhost: &Arc<Vhost>, due: &[Due], page: Result<Page, StoreError>, now: Now) {
         let page = match page {
             Ok(page) => page,
             Err(error) => return self.put_off(vhost, due, &error, now),
@@ -113,19 +118,20 @@ impl Core {
         // Leaving here and arriving there are kept together or not at all.
         let _together = self.committer.together();
         let mut left = Vec::with_capacity(due.len());
-        for entry in due {
+        for (entry, known) in due {
             let (_, seq) = *entry;
             let mut inner = vhost.schedule.0.lock();
             // It may have been cancelled or moved meanwhile.
             if !inner.due.remove(entry) {
                 continue;
             }
-            let message = inner.forget(seq).or_else(|| stored.get(&seq).cloned());
+            inner.forget(seq);
+            let message = known.as_ref().or_else(|| stored.get(&seq));
             drop(inner);
             left.push((seq, seq));
             // What the store has refused is not there.
             if let Some(message) = message {
-                self.route_due(vhost, &message, now);
+                self.route_due(vhost, message, now);
             }
         }
         let mut inner = vhost.schedule.0.lock();
@@ -139,13 +145,13 @@ impl Core {
 
     /// The store has no answer: it is asked again, but not for what it can never read. That stays
     /// there for a repair.
-    fn put_off(&self, vhost: &Vhost, due: &[Entry], error: &StoreError, now: Now) {
+    fn put_off(&self, vhost: &Vhost, due: &[Due], error: &StoreError, now: Now) {
         tracing::error!(event = "schedule_unreadable", vhost = %vhost.name, %error);
         let mut inner = vhost.schedule.0.lock();
         inner.releasing = Releasing::No;
         let before = inner.due.len();
         if let StoreError::Unreadable { first, last, .. } = error {
-            for entry in due.iter().filter(|(_, seq)| (*first..=*last).contains(seq)) {
+            for (entry, _) in due.iter().filter(|((_, seq), _)| (*first..=*last).contains(seq)) {
                 inner.due.remove(entry);
             }
         }

@@ -45,44 +45,55 @@ pub struct Span {
 
 /// The last samples of an object. One that nothing happens to keeps at most one.
 #[derive(Debug, Default)]
-pub(crate) struct Ring(VecDeque<Sample>);
+pub(crate) struct Ring {
+    samples: VecDeque<Sample>,
+    /// When nothing had happened yet, in ms since 1970; such a sample takes no place.
+    nothing_at_ms: u64,
+}
 
 impl Ring {
     /// Adds a sample and keeps at most `kept` of them.
     pub(crate) fn push(&mut self, sample: Sample, kept: usize) {
-        match self.0.back_mut() {
-            None if sample.is_nothing() => return,
+        match self.samples.back() {
+            None if sample.is_nothing() => {
+                self.nothing_at_ms = sample.at_ms;
+                return;
+            }
+            None if self.nothing_at_ms > 0 => {
+                let nothing = Sample { at_ms: self.nothing_at_ms, ..Sample::default() };
+                self.samples.push_back(nothing);
+            }
             Some(last) if last.at_ms >= sample.at_ms => return,
             Some(_) | None => {}
         }
-        self.0.push_back(sample);
-        while self.0.len() > kept.max(2) {
-            self.0.pop_front();
+        self.samples.push_back(sample);
+        while self.samples.len() > kept.max(2) {
+            self.samples.pop_front();
         }
-        let is_flat = self.0.iter().all(|other| other.has_same_numbers(&sample));
+        let is_flat = self.samples.iter().all(|other| other.has_same_numbers(&sample));
         if is_flat {
-            self.0 = VecDeque::from([sample]);
+            self.samples = VecDeque::from([sample]);
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0 = VecDeque::new();
+        *self = Self::default();
     }
 
     /// True when something happens to the object.
     pub(crate) fn is_moving(&self) -> bool {
-        self.0.len() > 1
+        self.samples.len() > 1
     }
 
     /// The samples of a span, oldest first; without one the last two.
     pub(crate) fn pick(&self, span: Option<Span>) -> Vec<Sample> {
         let Some(span) = span else {
-            return self.0.range(self.0.len().saturating_sub(2)..).copied().collect();
+            return self.samples.range(self.samples.len().saturating_sub(2)..).copied().collect();
         };
-        let newest = self.0.back().map_or(0, |sample| sample.at_ms);
+        let newest = self.samples.back().map_or(0, |sample| sample.at_ms);
         let oldest = newest.saturating_sub(span.age_ms);
         let mut picked: Vec<Sample> = Vec::new();
-        for sample in self.0.iter().rev().take_while(|sample| sample.at_ms >= oldest) {
+        for sample in self.samples.iter().rev().take_while(|sample| sample.at_ms >= oldest) {
             let is_due = picked.last().is_none_or(|last| {
                 // Samples come a little late at times.
                 sample.at_ms + span.step_ms <= last.at_ms + SAMPLE_EVERY_MS / 2
@@ -107,7 +118,7 @@ pub(crate) struct Tiers([Ring; TIERS.len()]);
 impl Tiers {
     pub(crate) fn push(&mut self, sample: Sample) {
         for (ring, (every_ms, kept)) in self.0.iter_mut().zip(TIERS) {
-            let last = ring.0.back().map_or(0, |last| last.at_ms);
+            let last = ring.samples.back().map_or(0, |last| last.at_ms);
             if sample.at_ms + SAMPLE_EVERY_MS / 2 >= last.saturating_add(every_ms) {
                 ring.push(sample, kept);
             }
@@ -140,13 +151,15 @@ mod tests {
     fn an_object_that_nothing_happens_to_keeps_one_sample() {
         let mut ring = Ring::default();
         ring.push(sample(0, 0), 10);
-        assert!(ring.0.is_empty());
-        for second in 1..9 {
+        assert!(ring.samples.is_empty());
+        ring.push(sample(5, 7), 10);
+        assert_eq!(ring.pick(None), [sample(0, 0), sample(5, 7)]);
+        for second in 2..20 {
             ring.push(sample(second * 5, 7), 10);
         }
-        assert_eq!(ring.0.len(), 1);
-        ring.push(sample(50, 8), 10);
-        assert_eq!(ring.pick(None), [sample(40, 7), sample(50, 8)]);
+        assert_eq!(ring.samples.len(), 1);
+        ring.push(sample(100, 8), 10);
+        assert_eq!(ring.pick(None), [sample(95, 7), sample(100, 8)]);
         assert!(ring.is_moving());
     }
 
@@ -156,7 +169,7 @@ mod tests {
         for second in 0..100 {
             ring.push(sample(second * 5, second + 1), 13);
         }
-        assert_eq!(ring.0.len(), 13);
+        assert_eq!(ring.samples.len(), 13);
     }
 
     #[test]

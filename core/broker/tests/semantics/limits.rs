@@ -138,6 +138,26 @@ fn reject_publish_dlx_refuses_and_dead_letters() {
 }
 
 #[test]
+fn a_queue_that_refuses_what_is_too_much_hands_over_what_a_consumer_waits_for() {
+    let world = World::new();
+    for (queue, limit) in [("q", ("x-max-length", 0)), ("b", ("x-max-length-bytes", 3))] {
+        let mut client = world.connect();
+        let full = [(limit.0, Value::I32(limit.1)), ("x-overflow", text("reject-publish"))];
+        client.queue_with(queue, &full);
+        client.events();
+        client.send(publish("", queue, "nobody waits", 1));
+        assert_eq!(outcomes(&mut client), [(1, FULL)]);
+        let mut consumer = world.connect();
+        consumer.consume(queue, 1, 1);
+        client.send(publish("", queue, "somebody waits", 2));
+        client.send(publish("", queue, "and has no room", 3));
+        assert_eq!(outcomes(&mut client), [(2, ROUTED), (3, FULL)]);
+        assert_eq!(consumer.bodies(), ["somebody waits"]);
+        assert_eq!(ready(&world, queue), 0);
+    }
+}
+
+#[test]
 fn one_refusal_makes_a_confirm_negative_while_the_other_queues_keep_their_copy() {
     let world = World::new();
     let mut client = world.connect();

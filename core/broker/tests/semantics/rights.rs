@@ -172,6 +172,29 @@ fn subscriptions_of_queues_and_shares_end_with_their_rights() {
 }
 
 #[test]
+fn queues_of_one_owner_lose_the_bindings_that_it_may_not_have_any_more() {
+    let world = World::new();
+    let mut maker = world.connect();
+    let mut client = world.connect_as("other");
+    for (queue, key) in [("both", "a.#"), ("both", "b.#"), ("one", "b.#")] {
+        crate::try_declare(&mut client, queue, &[], |declare| declare.exclusive = true).unwrap();
+        client.bind("amq.topic", queue, key);
+    }
+    // A queue that others may use keeps its bindings.
+    client.queue("shared");
+    client.bind("amq.topic", "shared", "b.#");
+    client.consume("both", 1, 0);
+    client.consume("one", 2, 0);
+    bound(&world, "amq.topic", "", "a/#", TopicSyntax::Slash);
+    assert_eq!(cancelled(&mut client), [(2, CancelReason::Denied)]);
+    for key in ["a.x", "b.x"] {
+        maker.publish("amq.topic", key, key);
+    }
+    assert_eq!(client.bodies(), ["a.x"]);
+    assert_eq!(ready(&world, "shared"), 1);
+}
+
+#[test]
 fn a_will_is_not_published_without_the_right_to_write() {
     let world = World::new();
     let mut maker = world.connect();

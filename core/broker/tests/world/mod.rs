@@ -152,8 +152,8 @@ impl World {
 
     /// Connects with an API token.
     pub(crate) fn connect_with_token(&self, token: &str) -> Result<Client, Refusal> {
-        let token = Secret::new(token.as_bytes().to_vec());
-        self.connect_by(None, Login::Bearer { token })
+        let password = Secret::new(token.as_bytes().to_vec());
+        self.connect_by(None, Login::Password { user: String::new(), password })
     }
 
     /// Connects, and opens the virtual host of this name, or the usual one.
@@ -208,8 +208,9 @@ impl Authenticator for AcceptTokens {
         peer: &Arc<Peer>,
         reply: LoginReply,
     ) {
-        let Login::Bearer { token } = &login else {
-            return AcceptEverybody.step(conversation, login, peer, reply);
+        let token = match &login {
+            Login::Password { user, password } if user.is_empty() => password,
+            _ => return AcceptEverybody.step(conversation, login, peer, reply),
         };
         let found = self.0.get().and_then(|broker| broker.check_token(token.expose()));
         reply(match found {

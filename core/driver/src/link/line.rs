@@ -81,10 +81,7 @@ impl<S: Socket + Send + 'static> Link<S> {
         };
         let Some(handshake) = socket.encrypt(&tls) else { return Break(Ending::Handshake) };
         let gate = Arc::clone(&self.gate);
-        self.line = Line::Securing(Box::pin(async move {
-            let _permit = gate.handshakes.acquire().await;
-            handshake.await
-        }));
+        self.line = Line::Securing(Box::pin(async move { gate.handshakes.run(handshake).await }));
         Continue(true)
     }
 

@@ -310,6 +310,10 @@ impl<S: Socket> Socket for Box<WebSocket<S>> {
         self.socket.watch()
     }
 
+    fn is_hung_up(&self) -> bool {
+        self.socket.is_hung_up()
+    }
+
     fn has_fault(&self) -> bool {
         self.fault.is_some()
     }

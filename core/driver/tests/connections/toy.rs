@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -13,9 +13,9 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, Broker, Command, Connection, Delivery, DisconnectCause, Effects, Event, EventBatch,
-    Matched, Outbox, Peer, Protocol, ProtocolSession, Recognised, Refusal, RefusalKind, Timeout,
-    Transport,
+    Answer, Broker, Command, Connection, Counters, Delivery, DisconnectCause, Effects, Event,
+    EventBatch, Matched, Outbox, Peer, Protocol, ProtocolSession, Recognised, Refusal, RefusalKind,
+    Timeout, Transport,
 };
 use polymq_driver::{Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_model::{
@@ -54,6 +54,11 @@ impl Protocol for LineProtocol {
 
     fn formats(&self) -> Vec<&'static Format> {
         Vec::new()
+    }
+
+    fn counters(&self) -> &Counters {
+        static COUNTERS: LazyLock<Counters> = LazyLock::new(Counters::default);
+        &COUNTERS
     }
 
     fn session(&self, peer: &Arc<Peer>, limits: &Arc<Limits>, _: Now) -> Box<dyn ProtocolSession> {

@@ -131,7 +131,7 @@ pub enum Carry {
 /// Why a field was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The protocol has no properties.
+    /// The protocol has no place for it, or cannot write what it says.
     NoPlace,
     /// The name is the broker's own.
     Reserved,
@@ -146,6 +146,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::NoPlace,
+        Self::Reserved,
+        Self::TooLong,
+        Self::NotAllowed,
+        Self::CarryOff,
+        Self::PacketSize,
+    ];
+
     /// The label in `polymq_conversion_fields_total`.
     pub fn label(self) -> &'static str {
         match self {

@@ -91,11 +91,25 @@ fn lift(mut table: Table, props: &mut Properties, dropped: Dropped<'_>) {
             Ident::Uuid(_) | Ident::Ulong(_) => ident,
         });
     }
-    let extra = extra.unwrap_or_default();
+    let mut extra = extra.unwrap_or_default();
+    extra.retain(|(name, _)| may_be_extra(name, dropped));
     // What repeats a name and is extra all the same is what nobody is to read.
     let is_repeat = |name: &String| headers.iter().any(|(known, _)| known == name);
     props.first_counts |= extra.iter().any(|(name, _)| is_repeat(name));
     props.headers = restore_order(headers, extra, names);
+}
+
+/// False for names that a client could only forge in this way.
+fn may_be_extra(name: &str, dropped: Dropped<'_>) -> bool {
+    if is_reserved(name) {
+        dropped("header", Outcome::Reserved);
+        return false;
+    }
+    let is_user = Field::from_key(name) == Some(Field::User);
+    if is_user {
+        dropped(Field::User.label(), Outcome::NotAllowed);
+    }
+    !is_user
 }
 
 /// Keeps the first value; true when there is one, so that the header has done its work.
@@ -226,7 +240,8 @@ fn restore_types(headers: &mut Table, types: &str) {
     for (name, code) in decode_types(types) {
         codes.entry(name).or_default().push_back(code);
     }
-    for (name, value) in headers {
+    // What a protocol has compared with its user is what it says, whatever its type is said to be.
+    for (name, value) in headers.iter_mut().filter(|(name, _)| name != Field::User.key()) {
         let Some(code) = codes.get_mut(name.as_str()).and_then(VecDeque::pop_front) else {
             continue;
         };

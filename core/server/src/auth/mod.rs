@@ -186,7 +186,6 @@ impl Authenticator for Logins {
     ) {
         match login {
             Login::Password { user, password } => self.check_password(user, password, peer, reply),
-            Login::Bearer { token } => reply(self.inner.bearer(token.expose(), peer)),
             Login::Anonymous => reply(self.inner.anonymous(peer)),
             Login::Certificate { identity } => reply(self.inner.certificate(&identity, peer)),
             Login::Configured => reply(self.inner.configured(peer)),
@@ -268,13 +267,6 @@ impl Inner {
         self.admit(&attempt, record.as_deref(), Vec::new(), Some(grant))
     }
 
-    fn bearer(&self, text: &[u8], peer: &Peer) -> Result<LoginStep, Refusal> {
-        let attempt = Attempt::new(String::new(), peer);
-        self.may_send_secret(peer)?;
-        self.may_try(&attempt)?;
-        self.token(attempt, text)
-    }
-
     fn offers(&self, mechanism: Mechanism) -> Result<(), Refusal> {
         if self.policy.load().mechanisms.contains(&mechanism) {
             return Ok(());
@@ -285,10 +277,6 @@ impl Inner {
 
     fn may_send_password(&self, peer: &Peer) -> Result<(), Refusal> {
         self.offers(Mechanism::Plain)?;
-        self.may_send_secret(peer)
-    }
-
-    fn may_send_secret(&self, peer: &Peer) -> Result<(), Refusal> {
         let may = peer.tls.is_some()
             || match self.policy.load().plain_without_tls {
                 PlainWithoutTls::Allow => true,

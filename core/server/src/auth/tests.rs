@@ -205,17 +205,13 @@ fn scram_challenges_everybody_alike_and_needs_its_first_message() {
 }
 
 #[test]
-fn a_token_lets_in_its_user_wherever_a_password_does_and_as_bearer() {
+fn a_token_lets_in_its_user_wherever_a_password_does() {
     let world = World::new(|_| {});
     assert_eq!(world.password("ann", "pmq_good", REMOTE), Ok("ann".into()));
     assert_eq!(world.password("", "pmq_good", REMOTE), Ok("ann".into()));
     let somebody_else = world.password("guest", "pmq_good", REMOTE).unwrap_err();
     assert_eq!(somebody_else, "wrong user name or password");
-    let bearer = |token: &str| {
-        user_of(world.step(Login::Bearer { token: Secret::new(token) }, &peer(REMOTE)))
-    };
-    assert_eq!(bearer("pmq_good"), Ok("ann".into()));
-    assert_eq!(bearer("pmq_bad"), Err("wrong user name or password".into()));
+    assert_eq!(world.password("ann", "pmq_bad", REMOTE).unwrap_err(), somebody_else);
 }
 
 #[test]
@@ -226,12 +222,11 @@ fn wrong_tokens_close_the_door_as_wrong_passwords_do() {
     }
     let refused = world.password("ann", "pencil", REMOTE).unwrap_err();
     assert!(refused.contains("too many failed logins"), "{refused}");
+    // Over HTTP a token comes without a user.
     for _ in 0..3 {
-        let token = Secret::new("pmq_bad");
-        user_of(world.step(Login::Bearer { token }, &peer(LOCAL))).unwrap_err();
+        world.password("", "pmq_bad", LOCAL).unwrap_err();
     }
-    let token = Secret::new("pmq_good");
-    let refused = user_of(world.step(Login::Bearer { token }, &peer(LOCAL))).unwrap_err();
+    let refused = world.password("", "pmq_good", LOCAL).unwrap_err();
     assert!(refused.contains("too many failed logins"), "{refused}");
 }
 

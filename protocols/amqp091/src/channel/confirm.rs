@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use amq_protocol::protocol::{AMQPClass, confirm};
-use bytes::BytesMut;
-use polymq_contract::{Effects, PublishOutcome};
+use polymq_contract::{Effects, Output, PublishOutcome};
 
 use super::{Channel, Context, Mode};
 use crate::{
@@ -39,13 +38,15 @@ impl Confirms {
         }
     }
 
-    fn refused(&mut self, first: u64, last: u64, channel: u16, out: &mut BytesMut) {
+    fn refused(&mut self, first: u64, last: u64, channel: u16, out: &mut Output) {
         // `multiple` covers everything below, so what waits to be acknowledged goes first.
         self.put(channel, out);
-        self.tell(first, last, |number, multiple| hot::put_nack(out, channel, number, multiple));
+        self.tell(first, last, |number, multiple| {
+            hot::put_nack(out.frame(), channel, number, multiple)
+        });
     }
 
-    fn put(&mut self, channel: u16, out: &mut BytesMut) {
+    fn put(&mut self, channel: u16, out: &mut Output) {
         if self.acks.len() > 1 {
             self.acks.sort_unstable();
         }
@@ -55,7 +56,9 @@ impl Confirms {
             while let Some(next) = ranges.next_if(|next| last.checked_add(1) == Some(next.0)) {
                 last = next.1;
             }
-            self.tell(first, last, |number, multiple| hot::put_ack(out, channel, number, multiple));
+            self.tell(first, last, |number, multiple| {
+                hot::put_ack(out.frame(), channel, number, multiple)
+            });
         }
         drop(ranges);
         self.acks = acks;
@@ -119,7 +122,7 @@ impl Channel {
         match outcome {
             PublishOutcome::Routed(_) | PublishOutcome::Unrouted => confirms.confirmed(first, last),
             PublishOutcome::Refused(_) => {
-                confirms.refused(first, last, self.number, effects.out.buffer());
+                confirms.refused(first, last, self.number, &mut effects.out);
             }
         }
         true
@@ -131,7 +134,7 @@ impl Channel {
             && !self.closing
             && !confirms.acks.is_empty()
         {
-            confirms.put(self.number, effects.out.buffer());
+            confirms.put(self.number, &mut effects.out);
         }
     }
 }

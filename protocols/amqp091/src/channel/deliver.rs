@@ -39,9 +39,9 @@ impl Shown {
         if convert::is_shown_as_received(arrival) {
             return Self::Native;
         }
-        let props = &mut context.connection.props;
+        let Connection { props, shared, .. } = &mut *context.connection;
         props.clear();
-        convert::write(arrival, context.now.unix_ms, props);
+        convert::write(arrival, context.now.unix_ms, &shared.counters.conversions, props);
         Self::Written
     }
 
@@ -76,7 +76,7 @@ impl Channel {
         let key = wire_key(arrival.message);
         let origin = Origin { exchange: arrival.message.exchange_bytes(), key: &key };
         let content = content(arrival.message, shown, connection);
-        hot::put_deliver(effects.out.buffer(), self.number, deliver, origin, content);
+        hot::put_deliver(effects.out.frame(), self.number, deliver, origin, content);
         self.put_rest(arrival.message, content, connection, effects);
     }
 
@@ -93,7 +93,7 @@ impl Channel {
         let key = wire_key(arrival.message);
         let origin = Origin { exchange: arrival.message.exchange_bytes(), key: &key };
         let content = content(arrival.message, shown, connection);
-        hot::put_get_ok(effects.out.buffer(), self.number, got, origin, content);
+        hot::put_get_ok(effects.out.frame(), self.number, got, origin, content);
         self.put_rest(arrival.message, content, connection, effects);
     }
 
@@ -105,7 +105,7 @@ impl Channel {
         let key = wire_key(message);
         let origin = Origin { exchange: message.exchange_bytes(), key: &key };
         let content = content(message, shown, connection);
-        hot::put_return(effects.out.buffer(), self.number, NO_ROUTE, origin, content);
+        hot::put_return(effects.out.frame(), self.number, NO_ROUTE, origin, content);
         self.put_rest(message, content, connection, effects);
     }
 

@@ -2,18 +2,21 @@
 
 use polymq_model::{
     DURABILITY, Durability, Value,
-    carry::{Field, RETAIN, is_reserved},
+    carry::{Field, Outcome, RETAIN, is_reserved},
     delay::{Delay, DelayHeaders},
+    format::PLAIN_FORMAT,
 };
 
 use super::Context;
 use crate::{
+    AMQP091,
     codec::{
         id,
         props::Props,
         reader::Reader,
         table::{self, DECODE_BOUNDS, RawEntry},
     },
+    connection::Connection,
     refusal::{Exception, ReplyCode, Step},
 };
 
@@ -48,6 +51,10 @@ struct Headers {
     delay: Option<Delay>,
     /// Entries that do not travel on.
     removed: usize,
+    /// Those of them that only the broker may write.
+    reserved: usize,
+    /// Those that name another user than the sender.
+    not_allowed: usize,
 }
 
 /// Reads what matters out of `bytes`.
@@ -79,8 +86,11 @@ pub(super) fn inspect(
         facts.extra_keys = found.extra_keys;
         facts.delay = found.delay;
         if found.removed > 0 {
-            tracing::debug!(removed = found.removed, "reserved headers removed from a publish");
-            kept = without_removed(headers, found.delay.is_some());
+            let conversions = &context.connection.shared.counters.conversions;
+            let entering = conversions.pair(&AMQP091, &PLAIN_FORMAT);
+            entering.dropped("header", Outcome::Reserved, found.reserved);
+            entering.dropped("user_id", Outcome::NotAllowed, found.not_allowed);
+            kept = without_removed(headers, found.delay.is_some(), context.connection);
             props.headers = Some(&kept);
             facts.rewritten = true;
         }
@@ -113,10 +123,10 @@ fn deadline(expiration: &[u8], unix_ms: u64) -> Step<u64> {
 }
 
 fn check_user(user: &[u8], context: &Context<'_>) -> Step {
-    let own = &context.connection.user;
-    if user == own.as_bytes() || context.connection.impersonator {
+    if context.connection.may_be(user) {
         return Ok(());
     }
+    let own = &context.connection.user;
     let shown = String::from_utf8_lossy(user);
     let text = format!("user_id property set to '{shown}' but authenticated user was '{own}'");
     Err(Exception::invalid(id::PUBLISH, text))
@@ -130,6 +140,8 @@ enum Known {
     Cc,
     Bcc,
     Delay,
+    /// A carried user, who must be the sender like that of the property.
+    User,
     Reserved,
 }
 
@@ -142,6 +154,7 @@ fn known(name: &[u8]) -> Option<Known> {
             name if name == RETAIN => Some(Known::Retain),
             name if name == DURABILITY => Some(Known::Durability),
             name if name == Field::Qos.key() => Some(Known::Qos),
+            name if name == Field::User.key() => Some(Known::User),
             name if is_reserved(name) => Some(Known::Reserved),
             _ => None,
         },
@@ -179,10 +192,15 @@ fn read_headers(headers: &[u8], context: &Context<'_>) -> Step<Headers> {
                 delays.add(name, &value(entry).unwrap_or(Value::Null));
                 delaying += 1;
             }
-            Some(Known::Reserved) => found.removed += 1,
+            Some(Known::User) => {
+                let is_own = context.connection.may_be(entry.value);
+                found.not_allowed += usize::from(!is_own);
+            }
+            Some(Known::Reserved) => found.reserved += 1,
         }
     }
     found.delay = delays.delay().map_err(|bad| Exception::invalid(id::PUBLISH, bad.to_string()))?;
+    found.removed += found.reserved + found.not_allowed;
     if found.delay.is_some() {
         found.removed += delaying;
     }
@@ -213,15 +231,16 @@ fn keys(entry: RawEntry<'_>, name: &str) -> Step<Vec<Box<str>>> {
     list.iter().map(key).collect()
 }
 
-/// The entries that travel on: neither reserved names nor BCC nor, of a message that is delayed,
-/// what delays it.
-fn without_removed(headers: &[u8], is_delayed: bool) -> Vec<u8> {
+/// The entries that travel on: neither reserved names nor BCC nor another user nor, of a message
+/// that is delayed, what delays it.
+fn without_removed(headers: &[u8], is_delayed: bool, connection: &Connection) -> Vec<u8> {
     let mut reader = Reader::new(headers);
     let mut kept = Vec::with_capacity(headers.len());
     while let Ok(entry) = table::next_entry(&mut reader) {
         let is_removed = match known(entry.name) {
             Some(Known::Bcc | Known::Reserved) => true,
             Some(Known::Delay) => is_delayed,
+            Some(Known::User) => !connection.may_be(entry.value),
             _ => false,
         };
         if !is_removed {

@@ -290,6 +290,6 @@ impl Channel {
     }
 
     fn put(&self, effects: &mut Effects, class: AMQPClass) {
-        cold::put(effects.out.buffer(), self.number, &class);
+        cold::put(effects.out.frame(), self.number, &class);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use polymq_broker::{BrokerHandle, Manager, Role, Span, Tags};
-use polymq_contract::{Answer, Command, Refusal, RefusalKind};
+use polymq_contract::{Answer, Command, Refusal};
 use polymq_model::{RequestId, UserName, VhostName};
 
 use super::{names, rates, wire::Failure};
@@ -16,7 +16,7 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// What a route needs its user to be, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// Nobody has to log in.
     Nobody,
     /// Any tag that has to do with management.
@@ -234,16 +234,6 @@ impl From<Refused> for Failure {
         match refused {
             Refused::By(refusal) => Self::from(refusal),
             Refused::Before(failure) => failure,
-        }
-    }
-}
-
-impl Refused {
-    /// The failure where the object of the path itself is what is missing.
-    pub(super) fn of_path(self) -> Failure {
-        match self {
-            Self::By(refusal) if refusal.kind == RefusalKind::NotFound => Failure::not_found(),
-            other => other.into(),
         }
     }
 }

@@ -87,9 +87,10 @@ fn channel_name(named: &Named, number: u32) -> String {
     format!("{} ({number})", named.name)
 }
 
-fn is_visible(call: &Call, connection: &ConnectionRef) -> bool {
-    // One that has not logged in yet belongs to nobody.
-    match &connection.user {
+/// True for a connection that whoever asks may see. One that has opened no virtual host is on its
+/// way in, or asks for nothing but numbers, as this API's own.
+pub(super) fn is_visible(call: &Call, connection: &ConnectionRef) -> bool {
+    match connection.user.as_ref().filter(|_| connection.vhost.is_some()) {
         Some(user) => call.is_monitoring() || user == call.user(),
         None => false,
     }

@@ -1,5 +1,4 @@
-//! Checks for whoever watches the server. What is well is 200, and what is not is 503 with a
-//! reason.
+//! Checks for whoever watches the server. What is well is 200, what is not is 503 with a reason.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};

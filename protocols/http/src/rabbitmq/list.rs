@@ -125,15 +125,15 @@ impl Wanted {
         let items: Vec<Vec<u8>> = match &self.sort {
             Some(path) if !is_place(path) => match path.as_slice() {
                 [column] if rows.iter().all(|row| row.number(column).is_some()) => {
-                    self.by_number(rows, column, range.clone(), &write)
+                    self.by_number(rows, column, range, &write)
                 }
-                _ => self.by_value(&rows, path, range.clone(), &write),
+                _ => self.by_value(&rows, path, range, &write),
             },
             Some(path) if path.as_slice() == ["name"] => {
                 let order = |a: &T, b: &T| (a.name(), a.place()).cmp(&(b.name(), b.place()));
-                self.by(rows, range.clone(), order, &write)
+                self.by(rows, range, order, &write)
             }
-            _ => self.by(rows, range.clone(), |a, b| a.place().cmp(&b.place()), &write),
+            _ => self.by(rows, range, |a, b| a.place().cmp(&b.place()), &write),
         };
         written(self.envelope(&items, total, filtered))
     }

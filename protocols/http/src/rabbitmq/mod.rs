@@ -31,5 +31,9 @@ mod values;
 mod vhosts;
 mod wire;
 
+#[cfg(test)]
+pub(crate) use call::Needs;
+#[cfg(test)]
+pub(crate) use routes::ROUTES;
 pub(crate) use serve::router;
 pub(crate) use wire::RABBITMQ_VERSION;

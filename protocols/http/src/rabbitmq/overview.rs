@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     call::Call,
+    connections::is_visible,
     list::Columns,
     rates,
     values::Fields,
@@ -109,9 +110,8 @@ fn object_totals(call: &Call) -> Value {
     let exchanges = broker.exchanges(None, None).unwrap_or_default();
     let exchanges = exchanges.iter().filter(|exchange| sight.sees(&exchange.vhost)).count();
     let connections = broker.connection_refs();
-    let open = connections.iter().filter(|connection| connection.user.is_some());
-    let ours = open.filter(|c| call.is_monitoring() || c.user.as_ref() == Some(call.user()));
-    let ours: Vec<_> = ours.collect();
+    let ours: Vec<_> =
+        connections.iter().filter(|connection| is_visible(call, connection)).collect();
     json!({
         "connections": ours.len(),
         "channels": ours.iter().map(|connection| connection.channel_count()).sum::<usize>(),

@@ -16,7 +16,7 @@ type Acting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What a route does.
 #[derive(Clone, Copy)]
-pub(super) enum Does {
+pub(crate) enum Does {
     /// Makes its answer of what there is, on a thread that may take its time.
     Look(fn(&Call) -> Outcome),
     /// Answers everybody alike.
@@ -26,11 +26,11 @@ pub(super) enum Does {
 }
 
 /// A route.
-pub(super) struct Route {
-    pub(super) method: Method,
+pub(crate) struct Route {
+    pub(crate) method: Method,
     /// Its path below `/api`; parts that begin with a colon have a name.
-    pub(super) path: &'static str,
-    pub(super) needs: Needs,
+    pub(crate) path: &'static str,
+    pub(crate) needs: Needs,
     pub(super) does: Does,
 }
 
@@ -66,7 +66,7 @@ macro_rules! routes {
 }
 
 /// All of them.
-pub(super) static ROUTES: &[Route] = routes! {
+pub(crate) static ROUTES: &[Route] = routes! {
     Management GET "overview" look overview::overview;
     Management GET "cluster-name" look overview::cluster_name;
     Administrator PUT "cluster-name" look overview::set_cluster_name;

@@ -21,7 +21,7 @@ use super::{
     routes::{Does, ROUTES, Route},
     wire::{Failure, Outcome},
 };
-use crate::{Site, problem::Problem, socket::Socket};
+use crate::{Site, api, problem::Problem, socket::Socket};
 
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: usize = 20_000_000;
@@ -52,6 +52,9 @@ fn parts_of(site: &Site, path: &str) -> Option<Vec<String>> {
 async fn answer(site: Arc<Site>, request: Request) -> Outcome {
     let (mut parts, body) = request.into_parts();
     let path = parts_of(&site, parts.uri.path()).ok_or_else(Failure::not_found)?;
+    if path.first().is_some_and(|first| first == "v1") {
+        return Ok(api::not_found().await);
+    }
     let matching: Vec<&'static Route> =
         ROUTES.iter().filter(|route| route.matches(&path).is_some()).collect();
     // The first in the table is the most exact.

@@ -1,6 +1,7 @@
 //! The API of PolyMQ: one file per subject, one line here per operation.
 
 mod documents;
+mod management;
 mod publish;
 mod receive;
 mod subscribe;
@@ -11,7 +12,7 @@ pub(crate) use subscribe::Readers;
 
 /// All operations.
 pub(crate) fn api() -> Api {
-    Api::new()
+    management::routes(Api::new())
         .route(&publish::TO_EXCHANGE, publish::to_exchange)
         .route(&publish::TO_QUEUE, publish::to_queue)
         .route(&publish::MANY, publish::many)

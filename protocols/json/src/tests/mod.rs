@@ -26,7 +26,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let limits = Limits { message_bytes_max: 20_000, ..Limits::default() };
-        let session = Session::new("test".into(), Arc::new(limits));
+        let session = Session::new("test".into(), Arc::default(), Arc::new(limits));
         let now = Now { instant: Instant::now(), unix_ms: 1000 };
         Self { session, effects: Effects::default(), input: BytesMut::new(), now }
     }

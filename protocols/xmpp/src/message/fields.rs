@@ -4,7 +4,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use polymq_model::{
     Ident, Properties, Table, Value,
     carry::{
-        ident_from_text, ident_kind, ident_to_text, rfc3339_to_ms, value_from_text, value_to_text,
+        Field, ident_from_text, ident_kind, ident_to_text, rfc3339_to_ms, value_from_text,
+        value_to_text,
     },
 };
 
@@ -28,12 +29,42 @@ pub(super) fn header(name: &str, value: &Value) -> Element {
     }
 }
 
+/// True for a list of entries: our own, or the headers of XEP-0131.
+fn is_list(child: &Element) -> bool {
+    child.is(ns::PROPERTIES, "properties") || child.is(ns::SHIM, "headers")
+}
+
+/// The entries of a stanza.
+fn entries(stanza: &Element) -> impl Iterator<Item = &Element> {
+    let lists = stanza.elements().filter(|child| is_list(child));
+    lists.flat_map(Element::elements)
+}
+
 /// The name of the header that an entry is.
 fn name_of(entry: &Element) -> Option<String> {
-    match entry.get("n64") {
+    match entry.get("n64").filter(|_| entry.ns == ns::PROPERTIES) {
         Some(text) => String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok(),
-        None => entry.get("n").map(str::to_owned),
+        None => entry.get(if entry.ns == ns::SHIM { "name" } else { "n" }).map(str::to_owned),
     }
+}
+
+/// The name of the field that an entry is.
+fn field_of(entry: &Element) -> Option<&str> {
+    entry.get("f").filter(|_| entry.ns == ns::PROPERTIES)
+}
+
+/// What an entry says.
+fn value_of(entry: &Element) -> Value {
+    let text = entry.content();
+    let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
+    typed.unwrap_or(Value::String(text))
+}
+
+/// True for an entry that says that the message comes from somebody else than `user`.
+pub(super) fn is_foreign(entry: &Element, user: &str) -> bool {
+    let names_user =
+        field_of(entry) == Some("user_id") || is_named(entry, |name| name == Field::User.key());
+    names_user && value_of(entry).as_str() != Some(user)
 }
 
 /// True for a header with such a name.
@@ -63,7 +94,8 @@ pub(super) fn write(
     let said = |value: Option<Value>| Some(value.unwrap_or(Value::Null));
     let content_type = props.content_type.as_deref() != implied.0;
     let is_text = props.text != implied.1;
-    let kind = props.correlation.as_ref().and_then(ident_kind);
+    // A thread is a text without saying so.
+    let kind = props.correlation.as_ref().and_then(ident_kind).filter(|kind| *kind != "text");
     let fields = [
         ("id", illegal(&props.id)),
         ("correlation", illegal(&props.correlation)),
@@ -80,6 +112,7 @@ pub(super) fn write(
         ("group_id", text(&props.group_id)),
         ("qos", (props.qos == 2).then_some(Value::U8(2))),
         ("retain", props.retain.then_some(Value::Bool(true))),
+        ("first_counts", props.first_counts.then_some(Value::Bool(true))),
         ("correlation_kind", kind.map(|kind| Value::String(kind.to_owned()))),
         ("reply_to", props.reply_to.as_ref().map(|address| Value::String(address.to_text()))),
     ];
@@ -95,24 +128,14 @@ pub(super) fn read(
     headers: &mut Table,
 ) -> Option<String> {
     let mut kind = None;
-    for list in stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties")) {
-        for entry in list.elements().filter(|entry| entry.is(ns::PROPERTIES, "p")) {
-            let text = entry.content();
-            let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
-            let value = typed.unwrap_or(Value::String(text));
-            match (entry.get("f"), name_of(entry)) {
-                (Some("correlation_kind"), _) => kind = value.as_str().map(str::to_owned),
-                (Some(name), _) => read_field(name, &value, props),
-                (None, Some(name)) => headers.push((name, value)),
-                (None, None) => {}
-            }
+    for entry in entries(stanza) {
+        let value = value_of(entry);
+        match (field_of(entry), name_of(entry)) {
+            (Some("correlation_kind"), _) => kind = value.as_str().map(str::to_owned),
+            (Some(name), _) => read_field(name, &value, props),
+            (None, Some(name)) => headers.push((name, value)),
+            (None, None) => {}
         }
-    }
-    // XEP-0131.
-    for list in stanza.elements().filter(|child| child.is(ns::SHIM, "headers")) {
-        let named = list.elements().filter_map(|header| Some((header.get("name")?, header)));
-        headers
-            .extend(named.map(|(name, header)| (name.to_owned(), Value::String(header.content()))));
     }
     kind
 }
@@ -140,32 +163,20 @@ fn read_field(name: &str, value: &Value, props: &mut Properties) {
         "group_id" => props.group_id = text(),
         "qos" if value.as_i64() == Some(2) => props.qos = 2,
         "retain" => props.retain = value.as_bool() == Some(true),
+        "first_counts" => props.first_counts = value.as_bool() == Some(true),
         _ => {}
     }
 }
 
-/// The headers of a stanza that has just come, without those of XEP-0131.
+/// The headers of a stanza that has just come.
 pub(super) fn headers(stanza: &Element) -> Table {
-    let mut headers = Table::new();
-    let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
-    for entry in lists.flat_map(Element::elements) {
-        if let Some(name) = name_of(entry) {
-            let text = entry.content();
-            let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
-            headers.push((name, typed.unwrap_or(Value::String(text))));
-        }
-    }
-    headers
+    let named = entries(stanza).filter_map(|entry| Some((name_of(entry)?, value_of(entry))));
+    named.collect()
 }
 
 /// The text of a field of a stanza that has just come.
 pub(super) fn find(stanza: &Element, name: &str) -> Option<Value> {
-    let lists = stanza.elements().filter(|child| child.is(ns::PROPERTIES, "properties"));
-    let mut entries = lists.flat_map(Element::elements);
-    let entry = entries.find(|entry| entry.get("f") == Some(name))?;
-    let text = entry.content();
-    let typed = entry.get("t").and_then(|code| value_from_text(&text, code));
-    Some(typed.unwrap_or(Value::String(text)))
+    entries(stanza).find(|entry| field_of(entry) == Some(name)).map(value_of)
 }
 
 /// Removes entries that a client may not write; returns how many.
@@ -173,7 +184,7 @@ pub(super) fn remove(stanza: &mut Element, is_wrong: impl Fn(&Element) -> bool) 
     let mut removed: usize = 0;
     for node in &mut stanza.nodes {
         let crate::xml::Node::Element(list) = node else { continue };
-        if !list.is(ns::PROPERTIES, "properties") {
+        if !is_list(list) {
             continue;
         }
         let before = list.nodes.len();

@@ -1,10 +1,11 @@
 //! From a stanza to a message.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use polymq_contract::Pair;
 use polymq_model::{
     Message, Value,
     address::Address,
-    carry::{is_reserved, rfc3339_to_ms},
+    carry::{Outcome, is_reserved, rfc3339_to_ms},
     delay::{Delay, DelayHeaders},
     message::{Body, NewMessage},
 };
@@ -14,7 +15,6 @@ use super::{
     native::{Native, Source, XMPP, is_field, keep_reply},
 };
 use crate::{
-    counters::Counters,
     error::StanzaError,
     jid::{Domains, Jid},
     xml::{Element, Node, ns, write},
@@ -52,7 +52,7 @@ pub(crate) fn read(
     reply_to: Option<&Jid>,
     sender: Sender<'_>,
     domains: &Domains,
-    counters: &Counters,
+    entering: &Pair,
 ) -> Result<Draft, StanzaError> {
     stanza.attributes.retain(|attribute| {
         // What the stored form keeps for itself is not for clients to say.
@@ -60,11 +60,12 @@ pub(crate) fn read(
     });
     stanza.set("from", from);
     let reserved = |entry: &Element| fields::is_named(entry, is_reserved);
-    counters.reserved.add(fields::remove(&mut stanza, reserved));
+    let removed = fields::remove(&mut stanza, reserved);
+    entering.dropped("header", Outcome::Reserved, removed);
     if !sender.impersonator {
-        let foreign =
-            |entry: &Element| entry.get("f") == Some("user_id") && entry.content() != sender.user;
-        counters.not_allowed.add(fields::remove(&mut stanza, foreign));
+        let foreign = |entry: &Element| fields::is_foreign(entry, sender.user);
+        let removed = fields::remove(&mut stanza, foreign);
+        entering.dropped("user_id", Outcome::NotAllowed, removed);
     }
     let reply = match fields::find(&stanza, "reply_to") {
         Some(text) => text.as_str().map(Address::parse),

@@ -1,6 +1,6 @@
 //! Messages of clients (RFC 6121, section 5 and 8.5).
 
-use polymq_contract::Outcome;
+use polymq_contract::{Note, Outcome};
 use polymq_model::address::{TOPIC_EXCHANGE, mailbox_key};
 
 use super::{
@@ -16,6 +16,8 @@ use crate::{
     xml::{Element, ns},
 };
 
+/// What is kept of the reason of an error.
+const REASON_BYTES_MAX: usize = 1024;
 /// Chat states (XEP-0085), which nobody wants to read later.
 const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 
@@ -54,7 +56,7 @@ impl Session {
         let sender = Sender { user: &self.user, impersonator: self.impersonator };
         let shared = &self.shared;
         let reply = reply.map(|route| &route.from);
-        read(stanza, from, reply, sender, &shared.domains, &shared.counters)
+        read(stanza, from, reply, sender, &shared.domains, shared.entering())
     }
 
     pub(super) fn publish_stanza(
@@ -125,20 +127,21 @@ impl Session {
         turn: &mut Turn<'_>,
     ) -> Result<Handled, StanzaError> {
         if stanza.get("type") == Some("error") {
-            let error = stanza.find(ns::CLIENT, "error").and_then(|error| error.get("type"));
-            let outcome = match error {
+            let error = stanza.find(ns::CLIENT, "error");
+            let outcome = match error.and_then(|error| error.get("type")) {
                 Some("wait") => Outcome::Failed,
                 Some("continue") => Outcome::Returned,
                 _ => Outcome::Rejected,
             };
+            let note = error.map(note_of).filter(|note| *note != Note::default());
             if let Some(id) = stanza.get("id") {
-                self.settle_receipt(id, outcome, turn);
+                self.settle_receipt(id, outcome, note.map(Box::new), turn);
             }
             return Ok(Handled::Now);
         }
         if let Some(received) = stanza.find(ns::RECEIPTS, "received") {
             let id = received.get("id").unwrap_or_default();
-            return match self.settle_receipt(id, Outcome::Accepted, turn) {
+            return match self.settle_receipt(id, Outcome::Accepted, None, turn) {
                 true => Ok(Handled::Now),
                 false => Err(StanzaError::bad_request(format!("no delivery `{id}` is unsettled"))),
             };
@@ -147,6 +150,22 @@ impl Session {
         let missing = StanzaError::not_found(format!("there is no queue `{queue}`"));
         Ok(self.publish_stanza(stanza, draft, ("", queue), Some(missing), turn))
     }
+}
+
+/// What an error says of the delivery that it settles: why, and after how many ms it is to come
+/// again.
+fn note_of(error: &Element) -> Note {
+    let text = error.content_of(ns::STANZA_ERRORS, "text").filter(|text| !text.is_empty());
+    let condition = || {
+        let found = error.elements().find(|child| child.ns == ns::STANZA_ERRORS);
+        found.map(|condition| condition.name.to_string())
+    };
+    let after = error.find(ns::QUEUE, "retry").and_then(|retry| retry.get("after"));
+    let reason = text.or_else(condition).map(|mut text| {
+        text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+        text
+    });
+    Note { retry_after_ms: after.and_then(|ms| ms.parse().ok()), reason }
 }
 
 /// True for what only means something now.

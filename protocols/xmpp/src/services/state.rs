@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use polymq_contract::Outcome;
+use polymq_contract::{Command, DeliveryRange, Note, Outcome, Settlement};
 use polymq_model::ConsumerId;
 
 use crate::{
@@ -44,11 +44,18 @@ impl Session {
         &mut self,
         id: &str,
         outcome: Outcome,
+        note: Option<Box<Note>>,
         turn: &mut Turn<'_>,
     ) -> bool {
         let settle = self.services.receipts.remove(id);
-        if let Some(settle) = settle {
-            settle_as(settle, outcome, turn);
+        match (settle, note) {
+            (Some(settle), None) => settle_as(settle, outcome, turn),
+            (Some(settle), note) => {
+                let deliveries = DeliveryRange { first: settle.number, last: settle.number };
+                let settlement = Settlement::new(settle.consumer, deliveries, outcome);
+                turn.effects.commands.push(Command::Settle(Settlement { note, ..settlement }));
+            }
+            (None, _) => {}
         }
         settle.is_some()
     }

@@ -10,7 +10,7 @@ use super::iq::{Handled, Route};
 use crate::{
     error::StanzaError,
     jid::{Jid, Place, Service, name_from_resource, resource_from_name},
-    message::{Form, Shown, render},
+    message::{Form, Shown},
     session::{Kind, Session, Source, Turn, consume_of},
     xml::{Element, ns},
 };
@@ -388,9 +388,8 @@ impl Session {
         let iq = iq.clone();
         self.ask(turn, recall(key.clone(), 1), move |session, answer, turn| match answer {
             Ok(Answer::Recalled(messages)) => {
-                let domains = &session.shared.domains;
                 let list = messages.iter().map(|message| {
-                    let rendered = render(message, Form::Item, &Shown::default(), domains);
+                    let rendered = session.rendered(message, Form::Item, &Shown::default());
                     Element::new(ns::PUBSUB, "item")
                         .maybe_attr("id", rendered.id)
                         .maybe_attr("publisher", rendered.from)

@@ -10,7 +10,7 @@ use polymq_model::{
 use super::{Session, Turn, send::Settle};
 use crate::{
     jid::{Jid, Service, resource_from_name},
-    message::{Form, Rendered, Shown, render},
+    message::{Form, Rendered, Shown, XMPP, render},
     services::carbons,
     xml::{Element, ns},
 };
@@ -105,7 +105,7 @@ impl Session {
     /// A message from one user to another, or from another protocol to a user.
     fn direct(&self, message: &Message, source: &Source, shown: &Shown<'_>) -> Element {
         let domains = &self.shared.domains;
-        let rendered = render(message, Form::Message, shown, domains);
+        let rendered = self.rendered(message, Form::Message, shown);
         let is_ours = rendered.from.is_some();
         let from = rendered.from.clone().or_else(|| rendered.reply_to.clone());
         let kind = rendered.kind.clone().unwrap_or_else(|| "normal".to_owned());
@@ -125,10 +125,17 @@ impl Session {
         stanza
     }
 
+    /// A message as a stanza would hold it.
+    pub(crate) fn rendered(&self, message: &Message, form: Form, shown: &Shown<'_>) -> Rendered {
+        let pair = self.shared.counters.conversions.pair(message.format(), &XMPP);
+        pair.messages.add(usize::from(message.format().id != XMPP.id));
+        render(message, form, shown, &self.shared.domains)
+    }
+
     /// An event of PubSub (XEP-0060, section 7.1.2).
     pub(crate) fn event(&self, message: &Message, to: &Jid, shown: &Shown<'_>) -> Element {
         let domains = &self.shared.domains;
-        let mut rendered = render(message, Form::Item, shown, domains);
+        let mut rendered = self.rendered(message, Form::Item, shown);
         let node = resource_from_name(message.key());
         let id = rendered.id.take();
         let items = Element::new(ns::PUBSUB_EVENT, "items").attr("node", node);
@@ -158,7 +165,7 @@ impl Session {
 
     fn of_queue(&self, message: &Message, to: &Jid, queue: &str, shown: &Shown<'_>) -> Element {
         let domains = &self.shared.domains;
-        let mut rendered = render(message, Form::Message, shown, domains);
+        let mut rendered = self.rendered(message, Form::Message, shown);
         add_addresses(&mut rendered, true);
         rendered
             .into_message()
@@ -170,7 +177,7 @@ impl Session {
     /// A message of a room; senders of other protocols are named by what they say of themselves.
     fn of_room(&self, message: &Message, to: &Jid, room: &str, shown: &Shown<'_>) -> Element {
         let domains = &self.shared.domains;
-        let mut rendered = render(message, Form::Message, shown, domains);
+        let mut rendered = self.rendered(message, Form::Message, shown);
         let room = domains.address(Service::Rooms, room);
         let from = rendered.from.take().unwrap_or_else(|| {
             let props = message.properties();

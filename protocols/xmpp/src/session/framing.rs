@@ -42,6 +42,7 @@ impl Session {
                 Err(_) => return self.fail(StreamError::from(Bad::Limit), turn),
             };
             self.clock.heard(turn.now);
+            self.shared.counters.frames_in.add(1);
             match xml::lone_element(&message.payload, bytes_max, DEPTH_MAX) {
                 Ok(element) => self.on_framed(element, turn),
                 Err(bad) => self.fail(StreamError::from(bad), turn),

@@ -174,6 +174,7 @@ impl Session {
     }
 
     fn take_elements(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
+        let mut count = 0;
         while self.phase != Phase::Closed && !self.must_wait(turn) {
             let mut rest = &input[..];
             let before = rest.len();
@@ -185,7 +186,10 @@ impl Session {
             }
             match parsed {
                 Ok(Some(Parsed::Opened(header))) => self.on_header(&header, turn),
-                Ok(Some(Parsed::Stanza(stanza))) => self.on_element(stanza, turn),
+                Ok(Some(Parsed::Stanza(stanza))) => {
+                    count += 1;
+                    self.on_element(stanza, turn);
+                }
                 Ok(Some(Parsed::Closed)) => self.close_stream("client", "the stream ended", turn),
                 Ok(None) => break,
                 Err(bad) => self.fail(StreamError::from(bad), turn),
@@ -196,6 +200,7 @@ impl Session {
             let white = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             input.advance(white);
         }
+        self.shared.counters.frames_in.add(count);
     }
 
     fn must_wait(&self, turn: &Turn<'_>) -> bool {
@@ -285,6 +290,7 @@ impl ProtocolSession for Session {
             false => self.take_elements(input, &mut turn),
         }
         turn.effects.waiting = self.must_wait(&turn) && self.phase != Phase::Closed;
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn on_events(&mut self, events: &mut EventBatch, now: Now, effects: &mut Effects) {
@@ -295,10 +301,12 @@ impl ProtocolSession for Session {
                 self.on_event(event, &mut turn);
             }
         }
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
         self.on_time(&mut Turn { now, effects });
+        self.shared.counters.moved(0, &mut effects.out);
     }
 
     fn next_timeout(&self) -> Option<Timeout> {

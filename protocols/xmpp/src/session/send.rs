@@ -42,6 +42,7 @@ impl Session {
             }
             _ => xml::write(element, self.default_ns(), &mut text),
         }
+        turn.effects.out.add_frames(1);
         turn.effects.out.push_shared(self.wrapped(text));
     }
 
@@ -70,6 +71,7 @@ impl Session {
         let bytes = self.wrapped(text);
         let is_kept = self.sm.keep(&bytes, settle);
         if !self.is_detached {
+            turn.effects.out.add_frames(1);
             turn.effects.out.push_shared(bytes);
         }
         self.ask_for_ack(turn);

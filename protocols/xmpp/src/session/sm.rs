@@ -270,6 +270,7 @@ impl Session {
             .attr("h", self.sm.handled.to_string())
             .attr("previd", self.sm.id.clone().unwrap_or_default());
         self.put_raw(&resumed, turn);
+        turn.effects.out.add_frames(self.sm.unacked.len());
         for unacked in &self.sm.unacked {
             turn.effects.out.push_shared(unacked.bytes.clone());
         }

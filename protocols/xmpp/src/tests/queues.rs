@@ -76,9 +76,30 @@ fn receipts_and_errors_settle_one_delivery_each() {
         let command = world.command();
         let Command::Settle(settled) = command else { panic!("{command:?}") };
         assert_eq!((settled.deliveries.first, settled.outcome), (number, outcome));
+        let reason = settled.note.as_ref().and_then(|note| note.reason.as_deref());
+        assert_eq!(reason, (number > 1).then_some("conflict"));
     }
     let said = world.say(received);
     assert!(said.contains("<bad-request"), "it is settled already: {said}");
+}
+
+#[test]
+fn error_says_when_a_delivery_is_to_come_again_and_why() {
+    let mut world = World::bound();
+    let (consumer, _) = consume(&mut world, "ack='individual'");
+    world.deliver(consumer, 1, "x");
+    world.say(
+        "<message type='error' id='polymq-1' to='q@queues.d'><error type='wait'>\
+         <resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+         <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>the printer is out of paper</text>\
+         <retry xmlns='urn:polymq:queue:1' after='5000'/></error></message>",
+    );
+    let command = world.command();
+    let Command::Settle(settled) = command else { panic!("{command:?}") };
+    let note = settled.note.expect("it says more");
+    assert_eq!(settled.outcome, Outcome::Failed);
+    assert_eq!(note.retry_after_ms, Some(5000));
+    assert_eq!(note.reason.as_deref(), Some("the printer is out of paper"));
 }
 
 #[test]

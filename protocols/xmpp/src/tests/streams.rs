@@ -18,7 +18,7 @@ fn stream_errors_name_what_is_wrong() {
         (&HEAD.replace("to='d'", "to='other'"), "host-unknown"),
         (&HEAD.replace("version='1.0' x", "x"), "unsupported-version"),
         ("<stream:stream>", "not-well-formed"),
-        ("<!DOCTYPE a><a>", "not-well-formed"),
+        ("<!DOCTYPE a><a>", "restricted-xml"),
     ] {
         ends_with(&mut World::new(), head, condition);
     }

@@ -100,6 +100,10 @@ impl StreamParser {
             // The line feed behind an element that ended the stream before this one.
             let white = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             *input = input.get(white..).unwrap_or_default();
+            // The parser would wait for the end of such a text.
+            if input.first().is_some_and(|byte| *byte != b'<') {
+                return Err(Bad::NotWellFormed);
+            }
         }
         loop {
             let before = input.len();
@@ -197,6 +201,8 @@ fn bad(error: &rxml::Error) -> Bad {
     match error {
         rxml::Error::RestrictedXml(what) if what.contains("long") => Bad::Limit,
         rxml::Error::RestrictedXml(_) | rxml::Error::UndeclaredEntity => Bad::Restricted,
+        // What begins as `<!` and is neither is a declaration.
+        rxml::Error::InvalidSyntax(what) if what.contains("cdata or comment") => Bad::Restricted,
         _ => Bad::NotWellFormed,
     }
 }

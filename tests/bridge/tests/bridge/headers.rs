@@ -66,6 +66,7 @@ fn forged_death() {
     amqp.publish_topic("t", &Props::with_headers(&forged), b"hi");
     assert_eq!(mqtt.one().properties, Properties::of_user(&[("a", "1")]));
     assert_eq!(amqp.delivery().props, Props::with_headers(&[("a", Field::text("1"))]));
+    assert_eq!(world.amqp_count("reserved"), 2);
 }
 
 #[test]
@@ -126,6 +127,20 @@ fn user_mismatch() {
     second.publish_raw("amq.topic", "t", &other.encode(), b"hi");
     assert_eq!(second.closed().expect("the channel is closed").0, 406);
     assert_eq!(amqp.deliveries(), []);
+}
+
+#[test]
+fn carried_user_of_amqp_is_the_senders_own() {
+    let world = World::new();
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("t", 1);
+    let mut amqp = Amqp::connect_as(&world, "u2");
+    for (said, seen) in [("u2", vec![("x-mq-user", "u2")]), ("u1", Vec::new())] {
+        let headers = Props::with_headers(&[("x-mq-user", Field::text(said))]);
+        amqp.publish_topic("t", &headers, b"hi");
+        assert_eq!(mqtt.one().properties, Properties::of_user(&seen));
+    }
+    assert_eq!(world.amqp_count("not_allowed"), 1);
 }
 
 #[test]

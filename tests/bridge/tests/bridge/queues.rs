@@ -16,6 +16,8 @@ fn loss_is_counted() {
     let seen = mqtt.one();
     assert_eq!((seen.payload.as_slice(), seen.qos), (b"hi".as_slice(), 1));
     assert_eq!(world.mqtt_count("no_place"), 3);
+    assert_eq!(world.conversions("amqp091", "mqtt311"), 1);
+    assert_eq!(world.conversions("mqtt311", "amqp091"), 0);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use polymq_contract::{
 };
 use polymq_json::Json;
 use polymq_memory::MemoryStore;
-use polymq_model::{Formats, Limits, Now, UserName, VhostName};
+use polymq_model::{Formats, Limits, Now, UserName, VhostName, carry::Outcome};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
@@ -171,21 +171,43 @@ impl World {
         state.run();
     }
 
+    /// Gives every connection its turns, after something has happened behind their backs.
+    pub(crate) fn settle(&self) {
+        self.0.borrow_mut().run();
+    }
+
     /// What administrates the broker.
     pub(crate) fn broker(&self) -> BrokerHandle {
         self.0.borrow().broker.clone()
     }
 
+    /// A counter of the AMQP sessions.
+    pub(crate) fn amqp_count(&self, name: &str) -> u64 {
+        count(&self.0.borrow().amqp, name)
+    }
+
     /// A counter of the MQTT sessions.
     pub(crate) fn mqtt_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().mqtt.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+        count(&self.0.borrow().mqtt, name)
     }
 
     /// A counter of the STOMP sessions.
     pub(crate) fn stomp_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().stomp.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
+        count(&self.0.borrow().stomp, name)
+    }
+
+    /// A counter of the XMPP sessions.
+    pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
+        count(&self.0.borrow().xmpp, name)
+    }
+
+    /// Conversions from one form to another, by the names of the forms.
+    pub(crate) fn conversions(&self, from: &str, to: &str) -> u64 {
+        let state = self.0.borrow();
+        let protocols: [&dyn Protocol; 4] = [&state.amqp, &state.mqtt, &state.stomp, &state.xmpp];
+        let pairs = protocols.iter().flat_map(|protocol| protocol.counters().conversions.all());
+        let pairs = pairs.filter(|pair| (pair.from, pair.to) == (from, to));
+        pairs.map(|pair| pair.messages.value()).sum()
     }
 
     /// The time, in ms since 1970.
@@ -193,23 +215,27 @@ impl World {
         self.0.borrow().now_ms
     }
 
-    /// A counter of the XMPP sessions.
-    pub(crate) fn xmpp_count(&self, name: &str) -> u64 {
-        let counters = self.0.borrow().xmpp.counters().snapshot();
-        counters.iter().find(|(known, _)| *known == name).expect("the counter is known").1
-    }
-
-    /// Ready messages of a queue; `None` when there is no such queue.
     /// How well the store was to keep the latest batch.
     pub(crate) fn last_wanted(&self) -> Option<Durability> {
         self.0.borrow().store.faults().last_wanted()
     }
 
+    /// Ready messages of a queue; `None` when there is no such queue.
     pub(crate) fn ready(&self, queue: &str) -> Option<u64> {
         let views = self.0.borrow().broker.queues();
         let view = views.into_iter().find(|view| view.name.as_str() == queue)?;
         Some(view.counts.ready)
     }
+}
+
+/// A counter of a protocol, or how many fields were dropped for the reason of this name.
+fn count(protocol: &dyn Protocol, name: &str) -> u64 {
+    let counters = protocol.counters();
+    if let Some(why) = Outcome::ALL.iter().find(|outcome| outcome.label() == name) {
+        return counters.conversions.dropped(*why);
+    }
+    let all = counters.read();
+    all.iter().find(|(known, _)| *known == name).expect("the counter is known").1
 }
 
 fn xmpp_settings() -> Settings {

@@ -25,7 +25,8 @@ fn connection_is_accepted_after_login_vhost_and_session() {
     world.send(&connect_4("c"));
     let commands = world.commands();
     assert!(matches!(commands[0], Command::Authenticate { .. }));
-    assert!(matches!(&commands[1], Command::OpenVhost { vhost: None, .. }));
+    assert!(matches!(&commands[1], Command::Introduce(_)));
+    assert!(matches!(&commands[2], Command::OpenVhost { vhost: None, .. }));
     let opened = world.opened.take().unwrap();
     assert_eq!(opened.client_id.as_deref(), Some("c"));
     assert_eq!((opened.clean_start, opened.expiry_secs), (true, 0));
@@ -320,7 +321,7 @@ fn user_name_may_name_the_vhost() {
     let commands = world.commands();
     let Command::Authenticate { login, .. } = &commands[0] else { panic!() };
     assert!(matches!(&**login, Login::Password { user, .. } if user == "u:x"));
-    let Command::OpenVhost { vhost, .. } = &commands[1] else { panic!() };
+    let Command::OpenVhost { vhost, .. } = &commands[2] else { panic!() };
     assert_eq!(vhost.as_deref(), Some("blue"));
 }
 

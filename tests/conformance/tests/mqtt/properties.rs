@@ -93,7 +93,7 @@ fn carry_keys_go_first_when_the_packet_is_too_large() {
     world.broadcast(Matched::default(), vec![native(&FOREIGN, "amq.topic", "a", 0, b"much", b"x")]);
     let sent = world.sent();
     assert!(sent.len() <= 100 && !sent.is_empty());
-    assert_eq!(world.counter("packet_size"), 1);
+    assert!(world.counter("packet_size") >= 1, "each field that is left out");
     assert!(!sent.windows(5).any(|bytes| bytes == b"x-mq-"));
 }
 

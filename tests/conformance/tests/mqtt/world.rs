@@ -13,7 +13,7 @@ use polymq_contract::{
 };
 use polymq_model::{
     ConsumerId, Format, Limits, Message, NewMessage, Now, PublisherId, RequestId, Seq, UserName,
-    VhostName, format::PLAIN_FORMAT, message::Body,
+    VhostName, carry::Outcome, format::PLAIN_FORMAT, message::Body,
 };
 use polymq_mqtt::Mqtt;
 
@@ -299,9 +299,13 @@ impl World {
         self.event(Event::Broadcast { consumer: ConsumerId(1), matched, batch });
     }
 
+    /// A counter, or how many fields were dropped for the reason of this name.
     pub(crate) fn counter(&self, name: &str) -> u64 {
-        let counters = self.mqtt.counters().snapshot();
-        counters.into_iter().find(|(found, _)| *found == name).unwrap().1
+        let counters = self.mqtt.counters();
+        if let Some(why) = Outcome::ALL.into_iter().find(|outcome| outcome.label() == name) {
+            return counters.conversions.dropped(why);
+        }
+        counters.read().into_iter().find(|(found, _)| *found == name).unwrap().1
     }
 }
 

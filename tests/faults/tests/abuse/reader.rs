@@ -1,12 +1,16 @@
 //! Case A7: a reader that never reads.
 
-use std::time::{Duration, Instant};
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
 
 use polymq_faults::{
     amqp::{self, Amqp},
-    broker::Home,
+    broker::{Broker, Home},
     mqtt::{self, Login, Mqtt},
     report::say,
+    talk::Talk,
 };
 
 use crate::served::Honest;
@@ -60,7 +64,7 @@ fn a07_subscriber_that_never_reads_costs_bounded_memory() {
         (FLOOD * MESSAGE) >> 20,
         honest.slowest.as_millis()
     ));
-    assert!(grown < 96, "{grown} MiB for one lazy subscriber");
+    assert!(grown < 36, "{grown} MiB for one lazy subscriber, which may hold 16");
     assert!(count * 10 > FLOOD * 9, "the busy subscriber got only {count}");
     drop(lazy);
 }
@@ -99,7 +103,8 @@ fn a07_consumer_that_never_reads_leaves_the_messages_in_the_queue() {
          messages stayed ready"
     ));
     assert!(ready > 0, "everything was written for a client that does not read");
-    assert!(grown < 2 * sent as u64 + 32, "{grown} MiB for {sent} MiB");
+    // What the queue keeps in memory, and what may wait for a connection.
+    assert!(grown < 16 + 40, "{grown} MiB for {sent} MiB");
     drop(lazy);
     // What was on its way to the lazy one comes back, in order and complete.
     let mut consumer = Amqp::open(broker.ports.amqp).unwrap();
@@ -152,4 +157,93 @@ fn a07_acknowledgements_of_a_consumer_that_reads_nothing_meanwhile_are_taken() {
         std::thread::sleep(Duration::from_millis(20));
     }
     say("A7: acknowledgements are taken from a consumer that reads nothing meanwhile");
+}
+
+/// Readers of each protocol at a time.
+const READERS: usize = 4;
+/// Messages for each: 16 MiB, more than the system takes for a connection.
+const EACH: usize = 4096;
+/// What may wait for a connection inside the broker, and encoded for it.
+const OUTBOUND_KIB: u64 = 1024 + 256;
+/// What else a connection may take.
+const CONNECTION_KIB: u64 = 1536;
+
+/// A consumer of a queue that never reads what comes; nobody consumes for `None`.
+fn open_reader(broker: &Broker, protocol: &str, queue: &str) -> Option<Box<dyn Any>> {
+    match protocol {
+        "amqp" => {
+            let mut client = Amqp::open(broker.ports.amqp).unwrap();
+            client.consume(queue, 0).unwrap();
+            Some(Box::new(client))
+        }
+        "mqtt" => {
+            let login = Login { level: 5, client_id: queue, clean: true };
+            let mut client = Mqtt::open(broker.ports.mqtt, login).unwrap();
+            client.subscribe(&format!("$queue/{queue}"), 1).unwrap();
+            Some(Box::new(client))
+        }
+        "stomp" => {
+            let mut client = Talk::stomp(broker.ports.stomp).unwrap();
+            let frame = format!(
+                "SUBSCRIBE\nid:0\ndestination:/queue/{queue}\nack:client-individual\n\
+                 receipt:s\n\n\0"
+            );
+            client.say(&frame).unwrap();
+            client.hear("receipt-id:s").unwrap();
+            Some(Box::new(client))
+        }
+        "xmpp" => {
+            let mut client = Talk::xmpp(broker.ports.xmpp, queue).unwrap();
+            let presence = format!(
+                "<presence to='{queue}@queues.localhost'><consume xmlns='urn:polymq:queue:1' \
+                 prefetch='0' ack='individual'/></presence>"
+            );
+            client.say(&presence).unwrap();
+            client.hear(&format!("from='{queue}@queues.localhost'")).unwrap();
+            Some(Box::new(client))
+        }
+        _ => None,
+    }
+}
+
+/// How much the broker grows when each of some queues gets 16 MiB, with a reader each that does not
+/// read.
+fn growth_kib(protocol: &str) -> u64 {
+    let home = Home::new().unwrap();
+    let broker = home.start().unwrap();
+    let mut publisher = Amqp::open(broker.ports.amqp).unwrap();
+    let queues: Vec<_> = (0..READERS).map(|number| format!("lazy{number}")).collect();
+    queues.iter().for_each(|queue| assert_eq!(publisher.declare(queue).unwrap(), 0));
+    let readers: Vec<_> =
+        queues.iter().map(|queue| open_reader(&broker, protocol, queue)).collect();
+    publisher.confirm_select().unwrap();
+    let before = broker.resident_kib().unwrap();
+    let mut confirmed = 0;
+    for number in 1..=EACH {
+        for queue in &queues {
+            publisher.send(&amqp::publish("", queue, &[7; MESSAGE])).unwrap();
+        }
+        while number % 32 == 0 && confirmed < (number * READERS) as u64 {
+            let arguments = publisher.expect((60, 80)).unwrap();
+            confirmed = amqp::long_number(&arguments, 0).unwrap();
+        }
+    }
+    let ready = broker.metric("polymq_queue_messages{state=\"ready\"}").unwrap();
+    assert!(ready > 0.0, "{protocol}: all went to clients that do not read");
+    let grown = broker.resident_kib().unwrap().saturating_sub(before);
+    drop(readers);
+    grown
+}
+
+#[test]
+fn a07_readers_that_never_read_take_their_outbound_limit_each() {
+    // What the queues themselves keep in memory.
+    let alone = growth_kib("nobody");
+    for protocol in ["amqp", "mqtt", "stomp", "xmpp"] {
+        let each = growth_kib(protocol).saturating_sub(alone) / READERS as u64;
+        say(&format!(
+            "A7: {READERS} lazy readers of {protocol}: {each} KiB each beside {alone} KiB of queues"
+        ));
+        assert!(each < OUTBOUND_KIB + CONNECTION_KIB, "{protocol}: {each} KiB each");
+    }
 }

@@ -138,5 +138,6 @@ fn a07_stomp_reader_that_never_reads_costs_bounded_memory() {
     let grown = broker.resident_kib().unwrap().saturating_sub(before) / 1024;
     let sent = (rounds * per_round * message.len()) >> 20;
     say(&format!("A7: {sent} MiB for a lazy STOMP subscriber grew the broker by {grown} MiB"));
-    assert!(grown < 2 * sent as u64 + 32, "{grown} MiB for {sent} MiB");
+    // What the queue keeps in memory, and what may wait for a connection.
+    assert!(grown < 16 + 40, "{grown} MiB for {sent} MiB");
 }

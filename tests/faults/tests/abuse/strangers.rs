@@ -35,9 +35,11 @@ pub(crate) fn allow_files(files: u64) -> bool {
 
 /// Connects and sends the first byte of a login.
 fn stranger(broker: &Broker, number: u64) -> TcpStream {
-    let (port, first) = match number % 2 {
+    let (port, first) = match number % 4 {
         0 => (broker.ports.amqp, b'A'),
-        _ => (broker.ports.mqtt, 0x10),
+        1 => (broker.ports.mqtt, 0x10),
+        2 => (broker.ports.stomp, b'C'),
+        _ => (broker.ports.xmpp, b'<'),
     };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(&[first]).unwrap();

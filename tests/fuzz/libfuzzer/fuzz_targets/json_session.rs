@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polymq_fuzz::web_socket::session(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polymq_fuzz::json::session(bytes));

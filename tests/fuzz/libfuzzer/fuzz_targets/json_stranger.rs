@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polymq_fuzz::web_socket::stranger(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| polymq_fuzz::json::stranger(bytes));

@@ -341,6 +341,16 @@ impl Amqp {
                     ..Delivery::default()
                 });
             }
+            // `basic.get-ok`, a delivery to nobody's consumer.
+            (60, 71) => {
+                self.partial = Some(Delivery {
+                    tag: cursor.u64(),
+                    redelivered: cursor.u8() != 0,
+                    exchange: cursor.short(),
+                    key: cursor.short(),
+                    ..Delivery::default()
+                });
+            }
             (20, 40) | (10, 50) => self.closed = Some((cursor.u16(), cursor.short())),
             (class, method) => self.replies.push_back((class, method, cursor.0.to_vec())),
         }

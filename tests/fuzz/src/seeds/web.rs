@@ -80,7 +80,7 @@ pub(super) fn add_all(seeds: &mut Vec<Seed>) {
         add("json_messages", format!("all-{mode}"), [&[mode][..], &all].concat());
     }
     for (at, op) in OPS.iter().enumerate() {
-        let text = crate::web_socket::message(polymq_contract::MessageKind::Text, op.as_bytes());
+        let text = crate::web::message(polymq_contract::MessageKind::Text, op.as_bytes());
         add("json_messages", format!("op-{at}"), [&[1][..], &piece(0, op.as_bytes())].concat());
         add("json_session", format!("op-{at}"), [&[1][..], &text].concat());
         add("json_stranger", format!("op-{at}"), text);
