@@ -183,8 +183,7 @@ impl Running {
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
         running.let_in(ports.clients, components)?;
         let vhost = config.server.default_vhost.as_str();
-        let admin = admin.as_ref().filter(|admin| admin.is_made);
-        let first = admin.map(|admin| {
+        let first = admin.as_ref().filter(|admin| admin.is_made).map(|admin| {
             let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
