@@ -105,6 +105,12 @@ impl Driver {
         tokio::spawn(outgoing::keep(outgoing, Arc::clone(&self.gate)));
     }
 
+    /// False when the next connection would be one too many, or nobody is let in any more.
+    pub fn has_room(&self) -> bool {
+        let open = usize::try_from(self.gate.counters.open()).unwrap_or(usize::MAX);
+        open < self.gate.limits.connections_max && !self.gate.is_draining()
+    }
+
     /// The counters, for metrics.
     pub fn counters(&self) -> &Arc<DriverCounters> {
         &self.gate.counters

@@ -108,3 +108,14 @@ fn clients_of_xmpp_find_their_web_socket() {
     let xml = server.get("/.well-known/host-meta");
     assert!(xml.contains("href='ws://x/mq/ws/xmpp'"), "{xml}");
 }
+
+#[test]
+fn one_connection_too_many_is_told_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--dev", "--set", "limits.connections=1"]);
+    let mut only = server.connect("mqtt");
+    only.write_all(&crate::mqtt_connect(None)).unwrap();
+    only.read_exact(&mut [0; 4]).unwrap();
+    let head = answer(&server, "GET /ws/mqtt", &[KEY, VERSION, UPGRADE, CONNECTION]);
+    assert!(head.starts_with("http/1.1 503 ") && head.contains("retry-after: "), "{head}");
+}
