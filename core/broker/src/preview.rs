@@ -129,7 +129,7 @@ impl BrokerHandle {
         now: Now,
     ) -> Result<(), Refusal> {
         let vhost = self.0.vhost(vhost.as_str())?;
-        self.0.access.permit::<Write>(who, &vhost.name, "exchange", TOPIC_EXCHANGE)?;
+        self.0.check_may_publish(who, &vhost, TOPIC_EXCHANGE, std::iter::once(key))?;
         let mut retained = vhost.retained.lock();
         if !retained.forget(key, now.unix_ms) {
             let text = format!("no retained message '{key}' in vhost '{}'", vhost.name);

@@ -132,8 +132,8 @@ impl Core {
         self.access.check_topics::<A>(who, &vhost.name, (bounded, topics), client_id)
     }
 
-    /// Removes the bindings of a queue that is somebody's own, where they may not read what comes by
-    /// them any more. Returns how many went, and how many are left.
+    /// Removes the bindings of a queue that is somebody's own, where its owner may not read what
+    /// comes by them any more. Returns how many went, and how many are left.
     pub(crate) fn recheck_bindings(
         &self,
         who: &Principal,

@@ -133,9 +133,9 @@ impl Running {
             None => store::open(config)?,
         };
         let limits = Arc::new(limits(config));
-        let committer = committer(&store, &opened);
-        let broker = broker(config, committer, &protocols, &logins, &limits);
+        let broker = new_broker(config, committer(&store, &opened), (&protocols, &limits, &logins));
         let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
+        broker.serve_mailboxes(&config.xmpp.domain);
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
@@ -155,12 +155,12 @@ impl Running {
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
         };
-        let mut running = Self { broker, driver, http, phase, lost: None, audit: None, reload };
-
-        running.audit = audit_file(config, data_dir.as_deref())?;
-        if let Some(audit) = &running.audit {
-            running.broker.set_audit(audit.sink());
+        let audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &audit {
+            broker.set_audit(audit.sink());
         }
+        let mut running = Self { broker, driver, http, phase, lost: None, audit, reload };
+
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
@@ -281,25 +281,13 @@ impl Running {
     }
 }
 
-/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
-fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
-    let path = &config.logging.audit_file;
-    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
-        (true, _, _) | (false, false, None) => Ok(None),
-        (false, true, _) => AuditFile::open(path.clone()).map(Some),
-        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
-    }
-}
-
-/// A broker that knows nothing yet of what is stored.
-fn broker(
+/// A broker without anything in it.
+fn new_broker(
     config: &Config,
     committer: Arc<Committer>,
-    protocols: &Protocols,
-    logins: &Arc<Logins>,
-    limits: &Arc<Limits>,
+    (protocols, limits, logins): (&Protocols, &Arc<Limits>, &Arc<Logins>),
 ) -> BrokerHandle {
-    let broker = BrokerHandle::new(Parts {
+    BrokerHandle::new(Parts {
         committer,
         formats: protocols.formats(),
         limits: Arc::clone(limits),
@@ -308,9 +296,17 @@ fn broker(
         share_expiry_ms: millis(config.mqtt.share_expiry),
         durability: config.storage.durability(),
         skips_damage: config.storage_file.on_damage == OnDamage::Skip,
-    });
-    broker.serve_mailboxes(&config.xmpp.domain);
-    broker
+    })
+}
+
+/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
+fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
+    let path = &config.logging.audit_file;
+    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
+        (true, _, _) | (false, false, None) => Ok(None),
+        (false, true, _) => AuditFile::open(path.clone()).map(Some),
+        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
+    }
 }
 
 fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {

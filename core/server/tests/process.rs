@@ -22,6 +22,8 @@ mod secrets;
 mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
+#[path = "process/tokens.rs"]
+mod tokens;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 
