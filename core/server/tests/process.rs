@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/management.rs"]
+mod management;
 #[path = "process/reload.rs"]
 mod reload;
 #[path = "process/secrets.rs"]
