@@ -12,6 +12,7 @@
 
 mod death;
 mod event;
+mod explain;
 mod ident;
 pub(crate) mod json;
 mod keys;
@@ -23,6 +24,7 @@ mod write;
 
 pub use death::{annotation_headers, annotation_text_headers};
 pub use event::{event_from_bare_names, event_from_prefixed_names, event_to_bare_names};
+pub use explain::{Explained, TARGETS, Target, explain};
 pub use ident::{ident_from_bytes, ident_from_text, ident_kind, ident_to_bytes, ident_to_text};
 pub use json::{value_from_json, value_to_json};
 pub use keys::{

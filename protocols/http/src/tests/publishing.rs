@@ -210,3 +210,30 @@ async fn request_is_answered_with_what_any_client_replies() {
     let nobody = client.ask(&format!("{TO_Q}?reply=1ms"), &[], b"x").await;
     assert_eq!((nobody.status, &*nobody.code()), (504, "no_reply"));
 }
+
+#[tokio::test]
+async fn conversion_is_explained_field_by_field() {
+    let world = World::start(Audience::Loopback).await;
+    let mut client = world.client("u").await;
+    let path = "/api/v1/convert:explain";
+    let message = json!({ "properties": { "priority": 7 }, "payload": "x" });
+    let told = client.post(path, &json!({ "message": message, "to": ["mqtt5"] })).await.json();
+    let expected = json!({
+        "to": "mqtt5", "field": "priority", "outcome": "carried", "as": "x-mq-priority",
+        "value": "7",
+    });
+    assert_eq!(told["lines"][1], expected, "{told}");
+    let all = client.post(path, &json!({ "message": message })).await.json();
+    assert!(all["lines"].as_array().unwrap().len() > 10);
+    for (bad, at) in [
+        (json!({ "message": message, "to": ["kafka"] }), "/to/0"),
+        (
+            json!({ "message": { "properties": { "delivery_mode": 9 } } }),
+            "/message/properties/delivery_mode",
+        ),
+        (json!({ "message": { "payload": 1 } }), "/message/payload"),
+    ] {
+        let told = client.post(path, &bad).await;
+        assert_eq!((told.status, told.json()["at"].clone()), (400, json!(at)));
+    }
+}

@@ -1,5 +1,6 @@
 //! The API of PolyMQ: one file per subject, one line here per operation.
 
+mod convert;
 mod documents;
 mod management;
 mod publish;
@@ -22,4 +23,5 @@ pub(crate) fn api() -> Api {
         .route(&receive::EXTEND, receive::extend)
         .route(&receive::DELETE, receive::delete)
         .route(&subscribe::SUBSCRIBE, subscribe::subscribe)
+        .route(&convert::EXPLAIN, convert::explain_conversion)
 }
