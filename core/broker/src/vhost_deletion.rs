@@ -39,8 +39,8 @@ impl BrokerHandle {
 }
 
 impl BrokerHandle {
-    /// Removes what is in virtual hosts that are being deleted and have no connections left, without
-    /// waiting for the next [`BrokerHandle::tick`].
+    /// Removes what is in virtual hosts that are being deleted and have no connections left,
+    /// without waiting for the next [`BrokerHandle::tick`].
     pub fn finish_deletions(&self) {
         self.0.finish_deletions();
     }

@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context;
 use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_driver::Driver;
-use polymq_http::{Http, Phase, SharedPhase, WebSockets};
+use polymq_driver::{Driver, Listener, Outgoing};
+use polymq_http::{Http, Phase, SharedPhase};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{Limits, UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
@@ -143,9 +143,7 @@ impl Running {
         let spoken = protocols.all().into_iter().chain(joined).collect();
         let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
         let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
-        let routes = protocols.over_web_socket(config);
-        let web_sockets = WebSockets { driver: driver.clone(), routes };
-        let http = Http::new(watched, http::settings(config, limits, web_sockets));
+        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         http.serve(std::mem::take(&mut ports.http))?;
         let reload = Reload {
             sources: mode.sources.clone(),
@@ -174,21 +172,26 @@ impl Running {
             disk_slow: config.disk_slow.clone(),
         };
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
-        for listener in ports.clients {
-            running.driver.serve(listener.with_guest(Arc::new(running.http.clone())))?;
-        }
-        for component in components {
-            running.driver.keep(component);
-        }
-        running.phase.enter(Phase::Serving);
+        running.let_in(ports.clients, components)?;
         let vhost = config.server.default_vhost.as_str();
-        let admin = admin.as_ref().filter(|admin| admin.is_made);
-        let first = admin.map(|admin| {
+        let first = admin.as_ref().filter(|admin| admin.is_made).map(|admin| {
             let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
         announce(mode, &ports.bound, &store::place(config), first.as_deref());
         Ok(running)
+    }
+
+    /// Opens the doors for clients.
+    fn let_in(&self, ports: Vec<Listener>, components: Vec<Outgoing>) -> anyhow::Result<()> {
+        for listener in ports {
+            self.driver.serve(listener.with_guest(Arc::new(self.http.clone())))?;
+        }
+        for component in components {
+            self.driver.keep(component);
+        }
+        self.phase.enter(Phase::Serving);
+        Ok(())
     }
 
     /// Brings back what was stored, and adds what every start needs. Returns the administrator
