@@ -38,8 +38,8 @@ impl Caller {
 
     /// Whoever asks, in no virtual host.
     ///
-    /// Errors: nobody is shown, the login is refused, or the role is missing that the operation says
-    /// it needs.
+    /// Errors: nobody is shown, the login is refused, or the role is missing that the operation
+    /// says it needs.
     pub(super) async fn anywhere(call: &Call) -> Result<Self, Problem> {
         Self::new(call, call.identity().await?)
     }

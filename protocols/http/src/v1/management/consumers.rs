@@ -49,7 +49,9 @@ pub(super) fn shown(broker: &BrokerHandle, consumer: &ConsumerView) -> Value {
         "connection": consumer.connection.0.to_string(),
         "connection_name": connection.as_ref().map(|connection| connection.name()),
         "protocol": connection.as_ref().map(|connection| connection.protocol()),
-        "user": connection.as_ref().and_then(|c| c.user.as_ref().map(|user| user.as_str().to_owned())),
+        "user": connection
+            .as_ref()
+            .and_then(|c| c.user.as_ref().map(|user| user.as_str().to_owned())),
         "channel": consumer.channel,
         "active": consumer.is_active,
         "ack_required": !consumer.no_ack,

@@ -22,6 +22,7 @@ mod route;
 mod scheduled;
 mod shown;
 mod stream;
+mod tokens;
 mod users;
 mod value;
 mod vhosts;
@@ -46,6 +47,7 @@ pub(super) fn routes(api: Api) -> Api {
         queues::routes,
         retained::routes,
         scheduled::routes,
+        tokens::routes,
         users::routes,
         vhosts::routes,
     ]

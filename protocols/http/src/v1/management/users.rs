@@ -1,4 +1,4 @@
-//! Users, what they may do, and their API tokens.
+//! Users and what they may do.
 
 use axum::{
     Json,
@@ -6,18 +6,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use polymq_broker::{
-    Credentials, NewToken, PermissionQuestion, PermissionRecord, PermissionView, TokenView,
-    TopicPermissionRecord, TopicPermissionView, TopicSyntax, UserChange, UserLimits, UserView,
+    Credentials, PermissionQuestion, PermissionRecord, PermissionView, TopicPermissionRecord,
+    TopicPermissionView, TopicSyntax, UserChange, UserLimits, UserView,
 };
 use polymq_contract::{Refusal, Secret};
-use polymq_model::{UserName, carry::rfc3339_to_ms};
+use polymq_model::UserName;
 use serde_json::{Value, json};
 
 use super::{
     caller::{Caller, vhost_of},
     list,
     route::{ADMINISTRATOR, DRY_RUN, NOTHING, PUT, ROUTE},
-    value::time,
 };
 use crate::{
     api::{Api, Media, Method, Operation},
@@ -75,18 +74,6 @@ record! {
 }
 
 record! {
-    /// A new API token.
-    TokenSpec {
-        /// For people.
-        name: Option<String>,
-        /// What it leaves of its user's rights, as `read:*/orders*`; all of them without any.
-        scopes: Option<Vec<String>>,
-        /// When it ends, in RFC 3339.
-        expires_at: Option<String>,
-    }
-}
-
-record! {
     /// A question about the rights of a user.
     Question {
         /// Who; whoever asks, unless it is said.
@@ -102,14 +89,13 @@ record! {
     }
 }
 
-const OWN: &str = "one's own; others' with tag administrator";
+pub(super) const OWN: &str = "one's own; others' with tag administrator";
 const ONE: &str = "/users/{user}";
 const PERMISSION: &str = "/users/{user}/permissions/{vhost}";
 const TOPICS: &str = "/users/{user}/topic-permissions/{vhost}/{exchange}";
 const LIMITS: &str = "/users/{user}/limits";
-const TOKENS: &str = "/users/{user}/tokens";
 
-const fn operation(
+pub(super) const fn operation(
     method: Method,
     path: &'static str,
     id: &'static str,
@@ -119,7 +105,7 @@ const fn operation(
     Operation { method, path, id, tag: "access", summary, permission, ..ROUTE }
 }
 
-const fn list_of(
+pub(super) const fn list_of(
     path: &'static str,
     id: &'static str,
     summary: &'static str,
@@ -139,7 +125,7 @@ const fn save_of(
     Operation { query: &[DRY_RUN], body, answers: PUT, ..plain }
 }
 
-const fn remove_of(
+pub(super) const fn remove_of(
     path: &'static str,
     id: &'static str,
     summary: &'static str,
@@ -210,25 +196,6 @@ static BOUND: Operation = save_of(
     "Bound a user; what is open already stays",
     &[Media::json(<UserBounds as Schema>::schema)],
 );
-static LIST_TOKENS: Operation =
-    list_of(TOKENS, "listTokens", "API tokens of a user, without what proves them", OWN);
-static MAKE_TOKEN: Operation = Operation {
-    body: &[Media::json(<TokenSpec as Schema>::schema)],
-    answers: PUT,
-    ..operation(
-        Method::Post,
-        TOKENS,
-        "makeToken",
-        "Make an API token; its text is shown in this answer and never again",
-        OWN,
-    )
-};
-static REVOKE_TOKEN: Operation = remove_of(
-    "/users/{user}/tokens/{id}",
-    "revokeToken",
-    "Revoke an API token; connections that use it end",
-    OWN,
-);
 static TEST: Operation = Operation {
     body: &[Media::json(<Question as Schema>::schema)],
     ..operation(
@@ -254,22 +221,19 @@ pub(super) fn routes(api: Api) -> Api {
         .route(&REVOKE_TOPICS, revoke_topics)
         .route(&SHOW_LIMITS, show_limits)
         .route(&BOUND, bound)
-        .route(&LIST_TOKENS, tokens)
-        .route(&MAKE_TOKEN, make_token)
-        .route(&REVOKE_TOKEN, revoke_token)
         .route(&TEST, test)
 }
 
-fn refused(refusal: Refusal) -> Problem {
+pub(super) fn refused(refusal: Refusal) -> Problem {
     Problem::refused(&refusal, "user")
 }
 
-fn user_of(call: &Call) -> Result<UserName, Problem> {
+pub(super) fn user_of(call: &Call) -> Result<UserName, Problem> {
     UserName::new(call.path("user"))
         .map_err(|bad| Problem::bad("bad_name", bad.to_string()).at("user"))
 }
 
-fn done() -> Response {
+pub(super) fn done() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
@@ -486,60 +450,6 @@ async fn bound(mut call: Call) -> Result<Response, Problem> {
     }
     manager.set_user_limits(&user, limits).map_err(refused)?;
     Ok(put(false, bounds(&limits)))
-}
-
-fn token(view: &TokenView) -> Value {
-    json!({
-        "id": view.id,
-        "user": view.user.as_str(),
-        "name": view.name,
-        "scopes": view.scopes,
-        "created_at": time(view.created_ms),
-        "expires_at": time(view.expires_ms.unwrap_or(0)),
-    })
-}
-
-async fn tokens(call: Call) -> Result<Json<Value>, Problem> {
-    let caller = Caller::anywhere(&call).await?;
-    let all = caller.manage(&call).tokens(&user_of(&call)?).map_err(refused)?;
-    let key = |view: &TokenView| format!("{:020}\0{}", view.created_ms, view.id);
-    list::page(&call, all, key, token).map(Json)
-}
-
-async fn make_token(mut call: Call) -> Result<Response, Problem> {
-    let caller = Caller::anywhere(&call).await?;
-    let user = user_of(&call)?;
-    let TokenSpec { name, scopes, expires_at } = call.json().await?;
-    let expires_ms = match &expires_at {
-        None => None,
-        Some(text) => {
-            let ms = rfc3339_to_ms(text).and_then(|ms| u64::try_from(ms).ok());
-            Some(ms.ok_or_else(|| {
-                Problem::bad("wrong_type", "`expires_at` is a time in RFC 3339").at("/expires_at")
-            })?)
-        }
-    };
-    let name = name.unwrap_or_default();
-    let new = NewToken { name, scopes: scopes.unwrap_or_default(), expires_ms };
-    let (view, secret) = caller.manage(&call).make_token(&user, new).map_err(refused)?;
-    let mut shown = token(&view);
-    shown["token"] = json!(String::from_utf8_lossy(secret.expose()));
-    // What is shown once must not stay in caches.
-    let headers = [(axum::http::header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, headers, Json(shown)).into_response())
-}
-
-async fn revoke_token(call: Call) -> Result<Response, Problem> {
-    let caller = Caller::anywhere(&call).await?;
-    let (user, manager) = (user_of(&call)?, caller.manage(&call));
-    let id = call.path("id");
-    if call.flag("dry_run") {
-        let all = manager.tokens(&user).map_err(refused)?;
-        let count = all.iter().filter(|token| token.id == id).count();
-        return Ok(Json(json!({ "dry_run": true, "count": count })).into_response());
-    }
-    manager.revoke_token(&user, id).map_err(refused)?;
-    Ok(done())
 }
 
 async fn test(mut call: Call) -> Result<Json<Value>, Problem> {
