@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/management.rs"]
+mod management;
 #[path = "process/reload.rs"]
 mod reload;
 #[path = "process/secrets.rs"]
@@ -24,6 +26,8 @@ mod shared_port;
 mod sql_store;
 #[path = "process/tokens.rs"]
 mod tokens;
+#[path = "process/web_socket.rs"]
+mod web_socket;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 

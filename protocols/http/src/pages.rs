@@ -51,7 +51,8 @@ async fn front(State(site): State<Arc<Site>>) -> String {
          /health/ready     messages are taken\n\
          /metrics          numbers for Prometheus\n\
          /api/v1           messages over HTTP; described in /api/v1/openapi.json\n\
-         /api              management for tools of RabbitMQ\n",
+         /api              management for tools of RabbitMQ\n\
+         /ws/json          JSON over WebSocket; also /ws/mqtt, /ws/stomp, /ws/amqp, /ws/xmpp\n",
         site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )

@@ -333,6 +333,9 @@ section! {
         /// What is spoken over WebSocket below "/ws/". A protocol that no listener speaks is not
         /// served there either; "json" is for browsers.
         web_sockets: Vec<WebSocketProtocol> = "amqp,mqtt,stomp,xmpp,json",
+        /// A WebSocket client that is silent for so long is sent a ping, and is lost when it stays
+        /// silent for as long again.
+        web_socket_ping: Duration = "30s",
         /// Connections of all HTTP listeners together.
         connections: u32 = "4_096",
     }

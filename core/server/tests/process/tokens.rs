@@ -134,3 +134,53 @@ fn a_signed_token_opens_bounds_and_closes_a_connection() {
     assert_eq!(first, 0xe0, "DISCONNECT once the token has ended");
     assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0);
 }
+
+/// Sends a request; the status and the body of the answer.
+fn ask(server: &Server, request: &str, by: &str, body: &str) -> (u16, String) {
+    let mut socket = server.connect("http");
+    write!(
+        socket,
+        "{request} HTTP/1.1\r\nHost: x\r\nAuthorization: {by}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[test]
+fn an_api_token_made_over_http_is_good_everywhere_until_it_is_revoked_and_both_are_audited() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &["--dev"]);
+    let guest = format!("Basic {}", base64::prelude::BASE64_STANDARD.encode("guest:guest"));
+    let scopes = r#"{"name":"sensor","scopes":["write:%2F/amq.topic/a.*"]}"#;
+    let tokens = "/api/v1/users/guest/tokens";
+    let (status, body) = ask(&server, &format!("POST {tokens}"), &guest, scopes);
+    assert_eq!(status, 201, "{body}");
+    let made: Value = serde_json::from_str(&body).unwrap();
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+
+    let (mut socket, reason) = connect(&server, "guest", token);
+    assert_eq!(reason, ACCEPTED);
+    assert!(publish(&mut socket, "a/b") < 0x80);
+    assert_eq!(publish(&mut socket, "b/a"), NOT_AUTHORIZED);
+    // It manages nothing, because it has no tag.
+    let bearer = format!("Bearer {token}");
+    assert_eq!(ask(&server, &format!("GET {tokens}"), &bearer, "").0, 403);
+
+    let (status, body) = ask(&server, &format!("DELETE {tokens}/{id}"), &guest, "");
+    assert_eq!(status, 204, "{body}");
+    assert_eq!(next(&mut socket).0, 0xe0, "DISCONNECT once the token is revoked");
+    assert_ne!(connect(&server, "guest", token).1, ACCEPTED);
+
+    assert_eq!(server.stop("-TERM"), Some(0));
+    let audit = fs::read_to_string(data.join("audit.jsonl")).unwrap();
+    let lines = audit.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = lines.map(|line| line["action"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, ["token.make", "token.revoke"]);
+    assert!(audit.contains("\"user\":\"guest\"") && !audit.contains(token), "{audit}");
+}
