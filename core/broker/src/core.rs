@@ -19,6 +19,7 @@ use crate::{
     chance::Chance,
     counters::Counters,
     definitions::{self, kind},
+    jobs::Jobs,
     login::Authenticator,
     mailbox::{DocumentKey, StoredDocument},
     management::{AuditSink, Audited, Parameters},
@@ -83,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) connections: Mutex<HashMap<ConnectionId, ConnectionRecord>>,
     /// What protocols keep for users.
     pub(crate) documents: Mutex<HashMap<DocumentKey, StoredDocument>>,
+    /// What administrators have the broker do with many messages.
+    pub(crate) jobs: Jobs,
     /// The domain whose addresses have mailboxes.
     pub(crate) mailbox_domain: OnceLock<Box<str>>,
     pub(crate) stopping: AtomicBool,
@@ -153,6 +156,7 @@ impl Core {
             vhosts: RwLock::default(),
             connections: Mutex::default(),
             documents: Mutex::default(),
+            jobs: Jobs::default(),
             mailbox_domain: OnceLock::new(),
             stopping: AtomicBool::new(false),
             alarm: RwLock::new(None),

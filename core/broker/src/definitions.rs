@@ -38,6 +38,7 @@ pub(crate) mod kind {
     pub(crate) const RECEIVED: &str = "received";
     pub(crate) const IN_FLIGHT: &str = "in-flight";
     pub(crate) const DOCUMENT: &str = "document";
+    pub(crate) const JOB: &str = "job";
 }
 
 /// The key of a definition.

@@ -10,18 +10,23 @@ mod admin;
 mod bans;
 mod blocking;
 mod broker;
+mod browse;
 mod chance;
 mod client_session;
 mod connection;
 mod core;
 mod counters;
+mod dead_letters;
 mod declare;
 mod definitions;
+mod explain;
 mod hash;
+mod jobs;
 mod login;
 mod mailbox;
 mod management;
 mod policies;
+mod preview;
 mod publishing;
 mod queue;
 mod recover;
@@ -45,15 +50,22 @@ pub use access::{
 };
 pub use bans::{Ban, BanTarget, BanView};
 pub use broker::{BrokerHandle, QueueView};
+pub use browse::{BROWSE_MESSAGES_MAX, Browse, BrowseFrom, Browsed, BrowsedMessage, MessageFields};
 pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
+pub use dead_letters::{DeadLetterGroup, DeadLetters};
+pub use explain::{Explained, Step};
+pub use jobs::{
+    JobPreview, JobRecord, JobSpec, JobState, JobStep, MoveTo, RefusedMessage, Via, Work,
+};
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
     AuditEntry, AuditSink, Definition, Manager, NewBinding, PermissionView, TopicPermissionView,
     UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
-pub use queue::QueueCounts;
+pub use preview::PolicyMatches;
+pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
 pub use statistics::{Activity, Sample, Span};

@@ -158,6 +158,24 @@ impl Policy {
     }
 }
 
+/// What a policy that may not be there yet would match.
+pub(crate) struct Matching(Policy);
+
+impl Matching {
+    /// Errors: kind `Invalid` with everything that is wrong.
+    pub(crate) fn of(record: &PolicyRecord) -> Result<Self, Refusal> {
+        Policy::compile("new", record.clone()).map(Self)
+    }
+
+    pub(crate) fn queue(&self, name: &str, is_quorum: bool) -> bool {
+        self.0.record.apply_to.takes_queue(is_quorum) && self.0.matches(name)
+    }
+
+    pub(crate) fn exchange(&self, name: &str) -> bool {
+        self.0.record.apply_to.takes_exchanges() && self.0.matches(name)
+    }
+}
+
 /// Why a key of a definition cannot stand.
 fn check(key: &str, value: &Value) -> Option<String> {
     if key == ALTERNATE {

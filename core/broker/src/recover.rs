@@ -25,6 +25,34 @@ use crate::{
 /// Messages read from the store at a time.
 pub(crate) const PAGE: ReadLimit = ReadLimit { messages_max: 4096, bytes_max: 8 * 1024 * 1024 };
 
+/// The kinds of definitions in the order in which they come back: each needs those before it.
+const ORDER: [&str; 24] = [
+    kind::VHOST,
+    kind::VHOST_LIMITS,
+    kind::USER,
+    kind::USER_LIMITS,
+    kind::PERMISSION,
+    kind::TOPIC_PERMISSION,
+    kind::TOKEN,
+    kind::BAN,
+    kind::GLOBAL_PARAMETER,
+    kind::POLICY,
+    kind::OPERATOR_POLICY,
+    kind::EXCHANGE,
+    kind::QUEUE,
+    kind::LEVEL,
+    kind::PAUSED,
+    kind::BINDING,
+    kind::CLIENT,
+    kind::SUBSCRIPTION,
+    kind::RECEIVED,
+    kind::IN_FLIGHT,
+    kind::RETAINED,
+    kind::DOCUMENT,
+    kind::SCHEDULE,
+    kind::JOB,
+];
+
 /// What recovery brought back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -51,33 +79,7 @@ impl Core {
         for log in &opened.logs {
             self.reserve_log(log.id);
         }
-        // Each kind needs those before it.
-        let order = [
-            kind::VHOST,
-            kind::VHOST_LIMITS,
-            kind::USER,
-            kind::USER_LIMITS,
-            kind::PERMISSION,
-            kind::TOPIC_PERMISSION,
-            kind::TOKEN,
-            kind::BAN,
-            kind::GLOBAL_PARAMETER,
-            kind::POLICY,
-            kind::OPERATOR_POLICY,
-            kind::EXCHANGE,
-            kind::QUEUE,
-            kind::LEVEL,
-            kind::PAUSED,
-            kind::BINDING,
-            kind::CLIENT,
-            kind::SUBSCRIPTION,
-            kind::RECEIVED,
-            kind::IN_FLIGHT,
-            kind::RETAINED,
-            kind::DOCUMENT,
-            kind::SCHEDULE,
-        ];
-        for wanted in order {
+        for wanted in ORDER {
             for (key, _, value) in &opened.metas {
                 let parts = definitions::parts(key);
                 if parts.first() != Some(&wanted) {
@@ -132,6 +134,10 @@ impl Core {
             (kind::USER, [name]) => {
                 let name = UserName::new(name).map_err(|e| e.to_string())?;
                 self.access.put_user(name, decode(value)?);
+                Ok(())
+            }
+            (kind::JOB, [_]) => {
+                self.restore_job(decode(value)?, now_ms);
                 Ok(())
             }
             (kind::DOCUMENT, [protocol, user, name]) => {

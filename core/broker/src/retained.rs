@@ -32,6 +32,11 @@ impl Retained {
         }
     }
 
+    /// Removes a last value. False when there is none.
+    pub(crate) fn forget(&mut self, key: &str, now_ms: u64) -> bool {
+        self.messages.remove(key).is_some_and(|value| !value.message.is_expired(now_ms))
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.messages.keys().map(|key| &**key)
     }

@@ -10,11 +10,12 @@ use polymq_model::{
 };
 
 use crate::{
-    access::{Access, Action, Permit, Principal, Read, TopicAction, TopicBounds, Topics},
+    access::{Access, Action, Permit, Principal, Read, TopicAction, TopicBounds, Topics, Write},
     client_session::{ClientSession, SESSION_QUEUE, SessionState},
     core::{ConnectionRecord, Core},
     mailbox,
     queue::Queue,
+    routing::check_publishable,
     topology::{Binding, ExchangeKind, Topology},
     vhost::Vhost,
 };
@@ -57,11 +58,29 @@ impl Core {
         kind: &str,
         name: &str,
     ) -> Result<(), Refusal> {
-        use crate::access::{Configure, Write};
+        use crate::access::Configure;
         self.permit::<Configure>(who, vhost, kind, name)
             .map(drop)
             .or_else(|_| self.permit::<Write>(who, vhost, kind, name).map(drop))
             .or_else(|_| self.permit::<Read>(who, vhost, kind, name).map(drop))
+    }
+
+    /// Asks whether somebody may publish to an exchange with all of these keys.
+    ///
+    /// Errors: kind `Denied`; those of an exchange to which nobody publishes.
+    pub(crate) fn check_may_publish<'k>(
+        &self,
+        who: &Principal,
+        vhost: &Vhost,
+        exchange: &str,
+        mut keys: impl Iterator<Item = &'k str>,
+    ) -> Result<(), Refusal> {
+        self.permit::<Write>(who, vhost, "exchange", exchange)?;
+        keys.try_for_each(|key| {
+            let asked = (exchange, Topics::Key(key));
+            self.access.check_topics::<Write>(who, &vhost.name, asked, None)
+        })?;
+        check_publishable(vhost, &vhost.topology.load(), exchange)
     }
 
     /// Asks whether somebody may have what a subscription brings.
@@ -113,8 +132,8 @@ impl Core {
         self.access.check_topics::<A>(who, &vhost.name, (bounded, topics), client_id)
     }
 
-    /// Removes the bindings of a queue that is somebody's own, where they may not read what comes by
-    /// them any more. Returns how many went, and how many are left.
+    /// Removes the bindings of a queue that is somebody's own, where its owner may not read what
+    /// comes by them any more. Returns how many went, and how many are left.
     pub(crate) fn recheck_bindings(
         &self,
         who: &Principal,

@@ -15,7 +15,9 @@ use crate::{
     counters::add,
     queue::Queue,
     statistics::ExchangeStatistics,
-    topology::{Binding, CONTROL_EXCHANGE, Destination, Seen, SubscriptionOptions, Topology},
+    topology::{
+        Binding, CONTROL_EXCHANGE, Destination, Exchange, Seen, SubscriptionOptions, Topology,
+    },
     vhost::{ReplyTarget, Vhost},
 };
 
@@ -81,6 +83,24 @@ impl Route {
     }
 }
 
+/// Watches the routing of a message, for people who ask why it goes where.
+pub(crate) trait Watch {
+    /// The default exchange looked for the queue of this name.
+    fn default_exchange(&mut self, _key: &str, _queue: Option<&Arc<Queue>>) {}
+
+    /// There is no such exchange.
+    fn missing(&mut self, _exchange: &str) {}
+
+    /// A binding of the exchange that is being visited took the message.
+    fn took(&mut self, _binding: &Binding) {}
+
+    /// An exchange was visited; when nothing took the message, its alternate is next.
+    fn visited(&mut self, _exchange: &Exchange, _alternate: Option<&str>) {}
+}
+
+/// Nobody watches.
+impl Watch for () {}
+
 /// What is being routed, and for whom.
 pub(crate) struct Routing<'a> {
     pub(crate) topology: &'a Topology,
@@ -108,16 +128,29 @@ impl Routing<'_> {
         exchange: &str,
         keys: impl IntoIterator<Item = &'k str> + Clone,
     ) -> Route {
+        self.route_watched(chance, exchange, keys, &mut ())
+    }
+
+    /// The same, with somebody who watches.
+    pub(crate) fn route_watched<'k>(
+        &self,
+        chance: &Chance,
+        exchange: &str,
+        keys: impl IntoIterator<Item = &'k str> + Clone,
+        watch: &mut impl Watch,
+    ) -> Route {
         let mut found = Found { publisher: self.publisher, ..Found::default() };
         let mut cacheable = true;
         if exchange.is_empty() {
             for key in keys {
-                if let Some(queue) = self.topology.queue(key).or_else(|| self.mailbox(key)) {
+                let queue = self.topology.queue(key).or_else(|| self.mailbox(key));
+                watch.default_exchange(key, queue);
+                if let Some(queue) = queue {
                     found.queue(queue);
                 }
             }
         } else {
-            cacheable = self.visit(chance, exchange, keys, &mut found);
+            cacheable = self.visit(chance, exchange, keys, &mut found, watch);
         }
         let denied = found.denied;
         // Each message that is kept from somebody counts.
@@ -143,6 +176,7 @@ impl Routing<'_> {
         exchange: &str,
         keys: impl IntoIterator<Item = &'k str> + Clone,
         found: &mut Found,
+        watch: &mut impl Watch,
     ) -> bool {
         let Ok(first) = ExchangeName::new(exchange) else { return true };
         let mut cacheable = true;
@@ -153,10 +187,14 @@ impl Routing<'_> {
                 continue;
             }
             seen.push(name.clone());
-            let Some(exchange) = self.topology.exchange(name.as_str()) else { continue };
+            let Some(exchange) = self.topology.exchange(name.as_str()) else {
+                watch.missing(name.as_str());
+                continue;
+            };
             let mut taken = false;
             let mut take = |key: &str, binding: &Binding| {
                 taken = true;
+                watch.took(binding);
                 match &binding.destination {
                     Destination::Queue(queue) => found.queue(queue),
                     Destination::Exchange(other) => next.push(other.clone()),
@@ -177,8 +215,9 @@ impl Routing<'_> {
                     break;
                 }
             }
-            if !taken
-                && let Some(alternate) = exchange.alternate()
+            let alternate = exchange.alternate().filter(|_| !taken);
+            watch.visited(exchange, alternate);
+            if let Some(alternate) = alternate
                 && let Ok(alternate) = ExchangeName::new(alternate)
             {
                 next.push(alternate);

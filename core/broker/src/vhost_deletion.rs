@@ -38,6 +38,14 @@ impl BrokerHandle {
     }
 }
 
+impl BrokerHandle {
+    /// Removes what is in virtual hosts that are being deleted and have no connections left, without
+    /// waiting for the next [`BrokerHandle::tick`].
+    pub fn finish_deletions(&self) {
+        self.0.finish_deletions();
+    }
+}
+
 impl Core {
     /// Removes the virtual hosts that are being deleted and have no connections left.
     pub(crate) fn finish_deletions(&self) {

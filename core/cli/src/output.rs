@@ -1,6 +1,7 @@
 //! Rows and documents as tables, JSON, lines of JSON, or CSV.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     str::FromStr,
 };
@@ -86,7 +87,7 @@ impl Output {
     pub(crate) fn row(&self, row: &Value, usual: &[&str]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
-            Format::Json | Format::JsonLines => writeln!(out, "{row}")?,
+            Format::Json | Format::JsonLines => writeln!(out, "{}", self.picked(row))?,
             Format::Csv => Self::csv_line(&mut out, row, &self.columns_or(usual))?,
             Format::Table => {
                 let cells: Vec<_> =
@@ -95,6 +96,16 @@ impl Output {
             }
         }
         out.flush()
+    }
+
+    /// The fields that were asked for, under their dotted names; all of them when none was.
+    fn picked<'v>(&self, row: &'v Value) -> Cow<'v, Value> {
+        if self.columns.is_empty() {
+            return Cow::Borrowed(row);
+        }
+        let pick =
+            |column: &String| (column.clone(), at(row, column).cloned().unwrap_or(Value::Null));
+        Cow::Owned(Value::Object(self.columns.iter().map(pick).collect()))
     }
 
     fn columns_or(&self, usual: &[&str]) -> Vec<String> {
@@ -108,10 +119,13 @@ impl Output {
     fn write(&self, out: &mut impl Write, rows: &[Value], columns: &[String]) -> io::Result<()> {
         match self.format {
             Format::Json => {
-                serde_json::to_writer_pretty(&mut *out, rows)?;
+                let rows: Vec<_> = rows.iter().map(|row| self.picked(row)).collect();
+                serde_json::to_writer_pretty(&mut *out, &rows)?;
                 out.write_all(b"\n")
             }
-            Format::JsonLines => rows.iter().try_for_each(|row| writeln!(out, "{row}")),
+            Format::JsonLines => {
+                rows.iter().try_for_each(|row| writeln!(out, "{}", self.picked(row)))
+            }
             Format::Csv => self.csv(out, rows, columns),
             Format::Table => self.table(out, rows, columns),
         }

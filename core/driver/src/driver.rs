@@ -65,7 +65,7 @@ impl Driver {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some(ticket) = self.gate.enter() else {
+        let Some(ticket) = self.gate.enter(peer.address.map(|address| address.ip())) else {
             return;
         };
         tokio::spawn(async move {
@@ -86,7 +86,7 @@ impl Driver {
         protocol: Arc<dyn Protocol>,
         mut peer: Peer,
     ) {
-        let Some(ticket) = self.gate.enter() else {
+        let Some(ticket) = self.gate.enter(peer.address.map(|address| address.ip())) else {
             return;
         };
         peer.transport = match form.keeps_frames() {
@@ -94,7 +94,7 @@ impl Driver {
             false => Transport::Stream,
         };
         tokio::spawn(async move {
-            let socket = WebSocket::new(incoming, form, &ticket.gate.limits);
+            let socket = Box::new(WebSocket::new(incoming, form, &ticket.gate.limits));
             let speakers = Speakers { protocols: vec![protocol], guest: None };
             Arrival::new(ticket).serve(socket, &speakers, peer, None).await
         });
@@ -103,6 +103,12 @@ impl Driver {
     /// Keeps a connection to a server of somebody else, from now until the driver stops accepting.
     pub fn keep(&self, outgoing: Outgoing) {
         tokio::spawn(outgoing::keep(outgoing, Arc::clone(&self.gate)));
+    }
+
+    /// False when the next connection would be one too many, or nobody is let in any more.
+    pub fn has_room(&self) -> bool {
+        let open = usize::try_from(self.gate.counters.open()).unwrap_or(usize::MAX);
+        open < self.gate.limits.connections_max && !self.gate.is_draining()
     }
 
     /// The counters, for metrics.

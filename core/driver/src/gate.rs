@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -15,7 +16,9 @@ use tokio::{sync::Notify, task::JoinHandle};
 use polymq_contract::Broker;
 use polymq_model::Limits;
 
-use crate::{counters::DriverCounters, handshakes::Handshakes, heirs::Heirs, pacer::Pacer};
+use crate::{
+    counters::DriverCounters, handshakes::Handshakes, heirs::Heirs, pacer::Pacer, sources::Sources,
+};
 
 const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
@@ -29,6 +32,7 @@ pub(crate) struct Gate {
     pub(crate) handshakes: Handshakes,
     pub(crate) pacer: Pacer,
     pub(crate) heirs: Heirs,
+    sources: Sources,
     phase: AtomicU8,
     next_id: AtomicU64,
     wakers: Mutex<HashMap<u64, Waker>>,
@@ -49,6 +53,7 @@ impl Gate {
             handshakes: Handshakes::default(),
             pacer: Pacer::default(),
             heirs: Heirs::default(),
+            sources: Sources::default(),
             phase: AtomicU8::new(SERVING),
             next_id: AtomicU64::new(0),
             wakers: Mutex::default(),
@@ -84,16 +89,23 @@ impl Gate {
         }
     }
 
-    /// Lets a connection in; `None` when there are too many.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Ticket> {
-        let ticket =
-            Ticket { gate: Arc::clone(self), id: self.next_id.fetch_add(1, Ordering::Relaxed) };
+    /// Lets a connection in; `None` when there are too many, from this address or at all.
+    pub(crate) fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Ticket> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut ticket = Ticket { gate: Arc::clone(self), id, source: None };
         let open = self.counters.opened();
-        if usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max) {
-            return Some(ticket);
+        let mut has_room =
+            usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max);
+        if let Some(max) = self.limits.connections_per_address_max
+            && let Some(from) = from.filter(|_| has_room)
+        {
+            ticket.source = self.sources.enter(from, max);
+            has_room = ticket.source.is_some();
         }
-        self.counters.refused();
-        None
+        if !has_room {
+            self.counters.refused();
+        }
+        has_room.then_some(ticket)
     }
 }
 
@@ -101,6 +113,8 @@ impl Gate {
 pub(crate) struct Ticket {
     pub(crate) gate: Arc<Gate>,
     id: u64,
+    /// What it counts as among those of its address, where that is bounded.
+    source: Option<IpAddr>,
 }
 
 impl Ticket {
@@ -114,6 +128,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.gate.wakers.lock().remove(&self.id);
+        if let Some(source) = self.source {
+            self.gate.sources.leave(source);
+        }
         if self.gate.counters.closed() == 0 {
             self.gate.empty.notify_waiters();
         }

@@ -27,6 +27,7 @@ mod pacer;
 mod parting;
 mod said;
 mod socket;
+mod sources;
 mod timer;
 mod tls;
 mod websocket;

@@ -198,7 +198,7 @@ fn bind_unix(path: &Path) -> io::Result<(BoundSocket, Bind)> {
 async fn accept_tcp(listener: &TcpListener, served: &Arc<Served>, gate: &Arc<Gate>) {
     let spec = &served.spec;
     while let Some((socket, address)) = next(gate, || listener.accept()).await {
-        let Some(ticket) = gate.enter() else {
+        let Some(ticket) = gate.enter(Some(address.ip())) else {
             continue;
         };
         // Fails only on a socket that is broken already, which the connection's first read finds
@@ -227,7 +227,7 @@ async fn accept_tcp(listener: &TcpListener, served: &Arc<Served>, gate: &Arc<Gat
 async fn accept_unix(listener: &UnixListener, served: &Arc<Served>, gate: &Arc<Gate>) {
     let spec = &served.spec;
     while let Some((socket, _)) = next(gate, || listener.accept()).await {
-        let Some(ticket) = gate.enter() else {
+        let Some(ticket) = gate.enter(None) else {
             continue;
         };
         let peer = Peer {

@@ -55,7 +55,7 @@ pub(crate) async fn keep(outgoing: Outgoing, gate: Arc<Gate>) {
 }
 
 async fn serve(outgoing: &Outgoing, socket: TcpStream, gate: &Arc<Gate>) {
-    let Some(ticket) = gate.enter() else { return };
+    let Some(ticket) = gate.enter(None) else { return };
     // Fails only on a socket that is broken already, which the first read finds out.
     let _ = socket.set_nodelay(true);
     let address = socket.peer_addr().ok();

@@ -41,6 +41,8 @@ pub struct Limits {
     pub topic_bytes_max: usize,
     /// Connections in total.
     pub connections_max: usize,
+    /// Connections from one address, or from one network of 64 bits of IPv6; `None` for no bound.
+    pub connections_per_address_max: Option<usize>,
     /// Unsent events a connection may hold before consumers on it are skipped.
     pub outbox_bytes_max: usize,
     /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct
@@ -106,6 +108,7 @@ impl Default for Limits {
             topic_levels_max: 200,
             topic_bytes_max: 65_535,
             connections_max: 50_000,
+            connections_per_address_max: None,
             outbox_bytes_max: 1024 * 1024,
             direct_bytes_max: 16 * 1024 * 1024,
             queue_messages_in_memory_max: 32 * 1024,

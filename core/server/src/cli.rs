@@ -31,7 +31,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Storage(StorageCommand),
     #[command(flatten)]
-    Client(polymq_cli::Command),
+    Client(Box<polymq_cli::Command>),
 }
 
 /// What to do with the store.

@@ -14,6 +14,7 @@ use crate::{
     banner::Bound,
     config::Config,
     facts,
+    protocols::Protocols,
     server::{self, Mode},
     store,
 };
@@ -55,7 +56,7 @@ fn open_port(bound: &Bound) -> OpenPort {
 pub(crate) fn settings(
     config: &Config,
     limits: Arc<Limits>,
-    web_sockets: WebSockets,
+    (protocols, driver): (&Protocols, &Driver),
 ) -> polymq_http::Settings {
     polymq_http::Settings {
         path_prefix: config.http.path_prefix.clone(),
@@ -63,6 +64,9 @@ pub(crate) fn settings(
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
         limits,
         entropy: Arc::new(server::fill_with_randomness),
-        web_sockets: Some(web_sockets),
+        web_sockets: Some(WebSockets {
+            driver: driver.clone(),
+            routes: protocols.over_web_socket(config),
+        }),
     }
 }

@@ -23,6 +23,9 @@ pub(crate) fn limits(config: &Config) -> Limits {
         login_frame_bytes_max: limits.login_size.as_usize() / 2,
         login_bytes_max: limits.login_size.as_usize(),
         connections_max: usize::try_from(limits.connections).unwrap_or(usize::MAX),
+        connections_per_address_max: Some(limits.connections_per_address)
+            .filter(|max| *max > 0)
+            .and_then(|max| usize::try_from(max).ok()),
         keep_alive_max_secs: u16::try_from(mqtt.keep_alive_max.as_secs()).unwrap_or(u16::MAX),
         session_expiry_max_secs: or_no_bound(mqtt.session_expiry_max),
         topic_alias_max: mqtt.topic_alias_max,
@@ -35,6 +38,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
         transactions_max: usize::from(stomp.transactions_max),
         destinations_max: usize::try_from(stomp.subscriptions_max).unwrap_or(usize::MAX),
         publish_block_timeout: limits.publish_block_timeout,
+        web_socket_silence: config.http.web_socket_ping,
         ..Limits::default()
     }
 }

@@ -54,6 +54,13 @@ pub(crate) fn bytes_below(path: &Path) -> u64 {
     entries.flatten().map(bytes).sum()
 }
 
+/// Microseconds of the clock that never goes back, as service managers count.
+pub(crate) fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (secs, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    secs.saturating_mul(1_000_000).saturating_add(nanos / 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,11 +84,4 @@ mod tests {
         assert!(disk_free_bytes(Path::new("/")).is_some());
         assert!(disk_free_bytes(Path::new("/no/such/folder")).is_none());
     }
-}
-
-/// Microseconds of the clock that never goes back, as service managers count.
-pub(crate) fn monotonic_micros() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (secs, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    secs.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }

@@ -12,10 +12,10 @@ use std::{
 use anyhow::Context;
 use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_driver::Driver;
-use polymq_http::{Http, Phase, SharedPhase, WebSockets};
+use polymq_driver::{Driver, Listener, Outgoing};
+use polymq_http::{Http, Phase, SharedPhase};
 use polymq_log::EXIT_CODE_STORE_FAILED;
-use polymq_model::{UserName, VhostName};
+use polymq_model::{Limits, UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -133,18 +133,9 @@ impl Running {
             None => store::open(config)?,
         };
         let limits = Arc::new(limits(config));
-        let broker = BrokerHandle::new(Parts {
-            committer: committer(&store, &opened),
-            formats: protocols.formats(),
-            limits: Arc::clone(&limits),
-            authenticator: Arc::clone(&logins) as _,
-            entropy: Box::new(fill_with_randomness),
-            share_expiry_ms: millis(config.mqtt.share_expiry),
-            durability: config.storage.durability(),
-            skips_damage: config.storage_file.on_damage == OnDamage::Skip,
-        });
+        let committer = committer(&store, &opened);
+        let broker = broker(config, committer, &protocols, &logins, &limits);
         let driver = Driver::new(Arc::new(broker.clone()), Arc::clone(&limits));
-        broker.serve_mailboxes(&config.xmpp.domain);
         let allowed = process::memory_allowed_bytes();
         let marks = Marks::new(config.limits.memory_high, &config.disk_free, allowed);
         let phase = Arc::new(SharedPhase::default());
@@ -152,9 +143,7 @@ impl Running {
         let spoken = protocols.all().into_iter().chain(joined).collect();
         let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
         let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
-        let routes = protocols.over_web_socket(config);
-        let web_sockets = WebSockets { driver: driver.clone(), routes };
-        let http = Http::new(watched, http::settings(config, limits, web_sockets));
+        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         http.serve(std::mem::take(&mut ports.http))?;
         let reload = Reload {
             sources: mode.sources.clone(),
@@ -164,12 +153,12 @@ impl Running {
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
         };
-        let mut running = Self { broker, driver, http, phase, lost: None, audit: None, reload };
-
-        running.audit = audit_file(config, data_dir.as_deref())?;
-        if let Some(audit) = &running.audit {
-            running.broker.set_audit(audit.sink());
+        let audit = audit_file(config, data_dir.as_deref())?;
+        if let Some(audit) = &audit {
+            broker.set_audit(audit.sink());
         }
+        let mut running = Self { broker, driver, http, phase, lost: None, audit, reload };
+
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
         if let (Some(admin), Some(data_dir)) = (&admin, &data_dir) {
@@ -183,21 +172,26 @@ impl Running {
             disk_slow: config.disk_slow.clone(),
         };
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
-        for listener in ports.clients {
-            running.driver.serve(listener.with_guest(Arc::new(running.http.clone())))?;
-        }
-        for component in components {
-            running.driver.keep(component);
-        }
-        running.phase.enter(Phase::Serving);
+        running.let_in(ports.clients, components)?;
         let vhost = config.server.default_vhost.as_str();
-        let admin = admin.as_ref().filter(|admin| admin.is_made);
-        let first = admin.map(|admin| {
+        let first = admin.as_ref().filter(|admin| admin.is_made).map(|admin| {
             let folder = data_dir.as_deref().map(Path::to_string_lossy);
             banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
         });
         announce(mode, &ports.bound, &store::place(config), first.as_deref());
         Ok(running)
+    }
+
+    /// Opens the doors for clients.
+    fn let_in(&self, ports: Vec<Listener>, components: Vec<Outgoing>) -> anyhow::Result<()> {
+        for listener in ports {
+            self.driver.serve(listener.with_guest(Arc::new(self.http.clone())))?;
+        }
+        for component in components {
+            self.driver.keep(component);
+        }
+        self.phase.enter(Phase::Serving);
+        Ok(())
     }
 
     /// Brings back what was stored, and adds what every start needs. Returns the administrator
@@ -298,6 +292,28 @@ fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option
         (false, true, _) => AuditFile::open(path.clone()).map(Some),
         (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
     }
+}
+
+/// A broker that knows nothing yet of what is stored.
+fn broker(
+    config: &Config,
+    committer: Arc<Committer>,
+    protocols: &Protocols,
+    logins: &Arc<Logins>,
+    limits: &Arc<Limits>,
+) -> BrokerHandle {
+    let broker = BrokerHandle::new(Parts {
+        committer,
+        formats: protocols.formats(),
+        limits: Arc::clone(limits),
+        authenticator: Arc::clone(logins) as _,
+        entropy: Box::new(fill_with_randomness),
+        share_expiry_ms: millis(config.mqtt.share_expiry),
+        durability: config.storage.durability(),
+        skips_damage: config.storage_file.on_damage == OnDamage::Skip,
+    });
+    broker.serve_mailboxes(&config.xmpp.domain);
+    broker
 }
 
 fn committer(store: &Arc<dyn Store>, opened: &Opened) -> Arc<Committer> {

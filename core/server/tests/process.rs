@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/management.rs"]
+mod management;
 #[path = "process/reload.rs"]
 mod reload;
 #[path = "process/secrets.rs"]
@@ -22,6 +24,10 @@ mod secrets;
 mod shared_port;
 #[path = "process/sql_store.rs"]
 mod sql_store;
+#[path = "process/tokens.rs"]
+mod tokens;
+#[path = "process/web_socket.rs"]
+mod web_socket;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 

@@ -82,6 +82,19 @@ impl Call {
         found.map_or("", |(_, value)| value)
     }
 
+    /// The right that the operation says it needs.
+    pub(crate) fn permission(&self) -> &'static str {
+        self.operation.permission
+    }
+
+    /// A part of the path as the client has written it.
+    pub(crate) fn path_as_sent(&self, name: &str) -> String {
+        match (name, self.path(name)) {
+            ("vhost", "/") => DEFAULT_VHOST.to_owned(),
+            (_, part) => form_urlencoded::byte_serialize(part.as_bytes()).collect(),
+        }
+    }
+
     /// The virtual host of the path.
     pub(crate) fn vhost(&self) -> &str {
         match self.path("vhost") {
@@ -127,7 +140,6 @@ impl Call {
     }
 
     /// A parameter that is a number.
-    #[allow(dead_code, reason = "the data plane has none")]
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         // What is no number was refused when the request was read.
         self.query(name).and_then(|text| text.parse().ok())

@@ -51,7 +51,8 @@ async fn front(State(site): State<Arc<Site>>) -> String {
          /health/ready     messages are taken\n\
          /metrics          numbers for Prometheus\n\
          /api/v1           messages over HTTP; described in /api/v1/openapi.json\n\
-         /api              management for tools of RabbitMQ\n",
+         /api              management for tools of RabbitMQ\n\
+         /ws/json          JSON over WebSocket; also /ws/mqtt, /ws/stomp, /ws/amqp, /ws/xmpp\n",
         site.watched.name,
         env!("CARGO_PKG_VERSION"),
     )
@@ -70,25 +71,27 @@ fn answer(report: Report) -> Response {
     (status, Json(report.body)).into_response()
 }
 
+type PageError = (StatusCode, String);
+
 /// Errors: whoever asks may not read them here.
-fn may_read(socket: &Socket) -> Result<(), Response> {
+fn may_read(socket: &Socket) -> Result<(), PageError> {
     if socket.audience != Audience::Loopback || socket.peer.is_loopback {
         return Ok(());
     }
     let text = "metrics leave this port towards loopback only; ask the metrics listener\n";
-    Err((StatusCode::FORBIDDEN, text).into_response())
+    Err((StatusCode::FORBIDDEN, text.to_owned()))
 }
 
 async fn metrics_page(
     State(site): State<Arc<Site>>,
     Extension(socket): Extension<Arc<Socket>>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Response> {
+) -> Result<Response, PageError> {
     may_read(&socket)?;
     let prefix = query.as_deref().and_then(|query| query.strip_prefix("prefix="));
     if query.is_some() && !matches!(prefix, Some("polymq" | "rabbitmq")) {
         let text = "the only parameter is prefix=polymq or prefix=rabbitmq\n";
-        return Err((StatusCode::BAD_REQUEST, text).into_response());
+        return Err((StatusCode::BAD_REQUEST, text.to_owned()));
     }
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site.watched, prefix)).into_response())
 }
@@ -97,9 +100,9 @@ async fn objects_page(
     State(site): State<Arc<Site>>,
     Extension(socket): Extension<Arc<Socket>>,
     RawQuery(query): RawQuery,
-) -> Result<Response, Response> {
+) -> Result<Response, PageError> {
     may_read(&socket)?;
-    let refused = |text: String| (StatusCode::BAD_REQUEST, text).into_response();
+    let refused = |text: String| (StatusCode::BAD_REQUEST, text);
     let wanted = metrics::Wanted::parse(query.as_deref().unwrap_or_default()).map_err(refused)?;
     let text = metrics::page_of_objects(&site.watched, &wanted).map_err(refused)?;
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())

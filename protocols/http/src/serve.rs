@@ -230,7 +230,7 @@ where
 {
     let Http { site, router } = http;
     let state = Arc::new(state);
-    let activity = Arc::clone(&state.activity);
+    let (activity, own) = (Arc::clone(&state.activity), Arc::clone(&state));
     let socket = Noted { socket, activity: Arc::clone(&activity) };
     let mut draining = site.traffic.draining.subscribe();
     let address = state.peer.address;
@@ -274,6 +274,7 @@ where
                 served.as_mut().graceful_shutdown();
             }
             () = sleep(LOOK_EVERY) => {
+                own.forget_ended();
                 if activity.is_overdue() {
                     return tracing::debug!(event = "http_head_too_slow", ?address);
                 }

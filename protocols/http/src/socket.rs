@@ -103,6 +103,15 @@ impl Socket {
         }
     }
 
+    /// Lets go of clients that the broker has ended; nobody else would notice while no request uses
+    /// them.
+    pub(crate) fn forget_ended(&self) {
+        let mut clients = self.clients.lock();
+        let gone: Vec<_> = clients.extract_if(.., |kept| kept.client.ended().is_some()).collect();
+        drop(clients);
+        drop(gone);
+    }
+
     fn kept(&self, authorization: &HeaderValue, vhost: Option<&str>) -> Option<Arc<Client>> {
         let mut clients = self.clients.lock();
         let place = clients.iter().position(|kept| kept.is_for(authorization, vhost))?;

@@ -73,14 +73,17 @@ pub(crate) fn routes(site: &Site) -> Router<Arc<Site>> {
                             Extension(socket): Extension<Arc<Socket>>,
                             Extension(origin): Extension<Origin>,
                             request: Request| async move {
-            match site.watched.phase.now() {
-                Phase::Serving => upgrade((&driver, &route), (&socket, origin), request),
-                _ => {
-                    let text = "nobody is let in before the start is over, or while it stops";
-                    let status = StatusCode::SERVICE_UNAVAILABLE;
-                    Problem::new(status, "not_serving", text).retry().into_response()
+            let refused = match site.watched.phase.now() {
+                Phase::Serving if driver.has_room() => {
+                    return upgrade((&driver, &route), (&socket, origin), request);
                 }
-            }
+                Phase::Serving => ("limit_reached", "there are too many connections"),
+                Phase::Recovering | Phase::Draining => {
+                    ("not_serving", "nobody is let in before the start is over, or while it stops")
+                }
+            };
+            let (code, text) = refused;
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, text).retry().into_response()
         };
         router = router.route(path, get(upgrade));
     }

@@ -44,6 +44,7 @@ pub struct Broker {
     children: Vec<Child>,
     tree: Tree,
     ports: Ports,
+    stomp_queues: &'static str,
     mqtt_login: Option<amqp::Login>,
     /// From the start of its process to the first accepted client.
     pub ready_after: Duration,
@@ -68,8 +69,8 @@ impl Broker {
         children.push(spawn(main, dir)?);
         let (tree, ports, early) = (Tree::default(), ports.unwrap_or_default(), ports.is_some());
         let mqtt_login = (!peer.welcomes_anonymous()).then(amqp::Login::default);
-        let ready_after = Duration::ZERO;
-        let mut broker = Self { children, tree, ports, mqtt_login, ready_after };
+        let (stomp_queues, ready_after) = (peer.stomp_queues(), Duration::ZERO);
+        let mut broker = Self { children, tree, ports, stomp_queues, mqtt_login, ready_after };
         let ready = broker.wait_until_ready(early, started);
         ready.with_context(|| {
             let output = fs::read_to_string(&log).unwrap_or_default();
@@ -121,7 +122,8 @@ impl Broker {
     pub fn target(&self) -> Target {
         let Ports { amqp, mqtt, stomp, http } = self.ports;
         let mqtt_login = self.mqtt_login.clone();
-        Target { amqp, mqtt, stomp, http, login: amqp::Login::default(), mqtt_login }
+        let (stomp_queues, login) = (self.stomp_queues, amqp::Login::default());
+        Target { amqp, mqtt, stomp, http, stomp_queues, login, mqtt_login }
     }
 
     /// The processes to measure.

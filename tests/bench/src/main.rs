@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 
 use polymq_bench::amqp::Login;
 use polymq_bench::compare::{self, Options, Sample, SampleResult};
-use polymq_bench::peers::Peer;
+use polymq_bench::peers::{Peer, STOMP_QUEUES};
 use polymq_bench::process::Tree;
 use polymq_bench::rows::{self, Row};
 use polymq_bench::work::{Effort, Target};
@@ -283,6 +283,7 @@ fn run_one(args: RunArgs) -> Result<()> {
         amqp: args.amqp.or(args.addr),
         mqtt: args.mqtt.or(args.addr),
         stomp: args.addr,
+        stomp_queues: STOMP_QUEUES,
         http: args.addr,
         login: Login { user: args.user, password: args.password },
         mqtt_login,

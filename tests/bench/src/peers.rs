@@ -96,6 +96,11 @@ impl Peer {
         matches!(self, Self::PolyMq | Self::Mosquitto | Self::Emqx)
     }
 
+    /// How destinations of STOMP begin that are queues which are there.
+    pub fn stomp_queues(self) -> &'static str {
+        if self == Self::ActiveMq { "/queue/" } else { STOMP_QUEUES }
+    }
+
     /// Whether MQTT clients need no user.
     pub fn welcomes_anonymous(self) -> bool {
         self != Self::LavinMq
@@ -221,6 +226,9 @@ fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
     let ports = Some(Ports { amqp, mqtt, stomp, http: None });
     Ok(Launch { helpers: vec![names], main, ports })
 }
+
+/// How destinations of STOMP begin, in RabbitMQ and here, that are queues which are there.
+pub const STOMP_QUEUES: &str = "/amq/queue/";
 
 /// Where Debian puts them.
 const ACTIVEMQ_JARS: &str = "/usr/share/activemq/lib";

@@ -32,6 +32,8 @@ pub struct Target {
     pub mqtt: Option<SocketAddr>,
     /// Listener of STOMP.
     pub stomp: Option<SocketAddr>,
+    /// How destinations of STOMP begin that are queues which are there.
+    pub stomp_queues: &'static str,
     /// Listener of HTTP.
     pub http: Option<SocketAddr>,
     /// User for AMQP, STOMP and HTTP.
@@ -134,11 +136,17 @@ fn next_name() -> String {
 /// One queue or topic with its two addresses on the wire.
 struct Channel {
     name: String,
+    /// How its destination begins in STOMP.
+    stomp_queues: &'static str,
     /// Whether messages pass through `amq.topic` instead of the default exchange.
     by_topic: bool,
 }
 
 impl Channel {
+    fn new(target: &Target, name: String, by_topic: bool) -> Self {
+        Self { name, stomp_queues: target.stomp_queues, by_topic }
+    }
+
     fn routing_key(&self) -> String {
         if self.by_topic { format!("{}.t", self.name) } else { self.name.clone() }
     }
@@ -167,7 +175,7 @@ impl Channel {
                 (wire, at)
             }
             Proto::Stomp => {
-                let wire = stomp::send(&format!("/amq/queue/{}", self.name), &payload);
+                let wire = stomp::send(&format!("{}{}", self.stomp_queues, self.name), &payload);
                 let at = wire.len() - 1 - payload.len();
                 (wire, at)
             }
@@ -188,7 +196,7 @@ pub fn load(target: &Target, shape: &Shape, effort: &Effort, broker: &Tree) -> R
     let (mut links, mut flows, mut channels) = (Vec::new(), Vec::new(), Vec::new());
     let total = effort.messages.map(|messages| messages / shape.queues as u64);
     for flow in 0..shape.queues {
-        let channel = Channel { name: next_name(), by_topic: shape.from != shape.to };
+        let channel = Channel::new(target, next_name(), shape.from != shape.to);
         declare(target, shape, &channel)?;
         for _ in 0..shape.consumers {
             links.push(consumer(target, shape, &channel, flow)?);
@@ -299,7 +307,7 @@ fn backlog_shape() -> Shape {
 /// Fills a durable queue and returns its name with what it took.
 pub fn fill(target: &Target, effort: &Effort, broker: &Tree) -> Result<(String, Outcome)> {
     let shape = backlog_shape();
-    let channel = Channel { name: next_name(), by_topic: false };
+    let channel = Channel::new(target, next_name(), false);
     declare(target, &shape, &channel)?;
     let total = Some(effort.backlog);
     let flow = Flow { sent: 0, received: 0, credit: u64::MAX, copies: 0, total };
@@ -312,7 +320,7 @@ pub fn fill(target: &Target, effort: &Effort, broker: &Tree) -> Result<(String, 
 /// Drains a queue filled before and deletes it.
 pub fn drain(target: &Target, queue: &str, effort: &Effort, broker: &Tree) -> Result<Outcome> {
     let shape = backlog_shape();
-    let channel = Channel { name: queue.to_owned(), by_topic: false };
+    let channel = Channel::new(target, queue.to_owned(), false);
     let sent = effort.backlog;
     let flow = Flow { sent, received: 0, credit: 0, copies: 1, total: Some(sent) };
     let start = Snapshot::start(broker);
@@ -326,7 +334,7 @@ pub fn drain(target: &Target, queue: &str, effort: &Effort, broker: &Tree) -> Re
 /// Measures delays at a steady rate.
 pub fn latency(target: &Target, proto: Proto, effort: &Effort, broker: &Tree) -> Result<Outcome> {
     let shape = Shape { from: proto, to: proto, ..Shape::amqp(128) };
-    let channel = Channel { name: next_name(), by_topic: false };
+    let channel = Channel::new(target, next_name(), false);
     let (receiver, sender) = match proto {
         Proto::Amqp => {
             declare(target, &shape, &channel)?;

@@ -305,7 +305,7 @@ impl Broker {
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.ports.http))?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
         let status = answer.split(' ').nth(1).and_then(|number| number.parse().ok());

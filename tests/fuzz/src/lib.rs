@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod conversation;
+pub mod filter;
 pub mod json;
 pub mod mqtt;
 pub mod record;
@@ -45,4 +46,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("websocket_frames", web::frames),
     ("topic", topic::topic),
     ("record", record::record),
+    ("filter", filter::filter),
 ];

@@ -2,6 +2,7 @@
 //!
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
+mod filter;
 mod json;
 mod stomp;
 mod web;
@@ -424,5 +425,6 @@ pub fn all() -> Vec<Seed> {
     web::add_all(&mut seeds);
     topics(&mut seeds);
     records(&mut seeds);
+    filter::filters(&mut seeds);
     seeds
 }

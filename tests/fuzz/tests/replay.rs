@@ -150,5 +150,5 @@ targets! {
     xmpp_stranger xmpp_session xmpp_xml
     xmpp_framed
     json_stranger json_session json_messages websocket_frames
-    json_message topic record
+    json_message topic record filter
 }

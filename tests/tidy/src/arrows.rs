@@ -38,14 +38,19 @@ const PURE: &[&str] = &[
 const RULES: &[Rule] = &[
     Rule { folder: "core/model", ours: Some(&[]), banned: PURE },
     Rule { folder: "core/contract", ours: Some(&["model"]), banned: PURE },
+    Rule { folder: "core/filter", ours: Some(&[]), banned: PURE },
     Rule { folder: "core/store", ours: Some(&["model"]), banned: PURE },
-    Rule { folder: "core/broker", ours: Some(&["model", "contract", "store"]), banned: PURE },
+    Rule {
+        folder: "core/broker",
+        ours: Some(&["model", "contract", "filter", "store"]),
+        banned: PURE,
+    },
     Rule { folder: "core/driver", ours: Some(&["model", "contract"]), banned: &["axum", "hyper*"] },
     Rule { folder: "core/cli", ours: Some(&[]), banned: &["tokio*", "hyper*", "axum"] },
     Rule { folder: "core/server", ours: None, banned: &[] },
     Rule {
         folder: "protocols/http",
-        ours: Some(&["model", "contract", "broker", "driver"]),
+        ours: Some(&["model", "contract", "filter", "broker", "driver"]),
         banned: &[],
     },
     Rule { folder: "protocols/", ours: Some(&["model", "contract"]), banned: PURE },

@@ -5,6 +5,7 @@ mod exchange;
 mod queue;
 
 pub(crate) use binding::check_source;
+pub(crate) use queue::no_queue;
 use std::fmt::Display;
 
 use polymq_contract::{Refusal, RefusalKind};
@@ -37,7 +38,7 @@ impl Difference {
     }
 
     /// The refusal that names it, in the words of RabbitMQ, which people search for.
-    fn refuse(&self, what: &str, object: &str, vhost: &Vhost) -> Refusal {
+    pub(crate) fn refuse(&self, what: &str, object: &str, vhost: &Vhost) -> Refusal {
         let Self { name, text } = self;
         Refusal::new(
             RefusalKind::Conflict,

@@ -190,6 +190,6 @@ impl Core {
     }
 }
 
-fn no_queue(vhost: &Arc<Vhost>, name: &str) -> Refusal {
+pub(crate) fn no_queue(vhost: &Arc<Vhost>, name: &str) -> Refusal {
     Refusal::new(RefusalKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name))
 }

@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
-use super::{Entry, Queue, settling::Moment, state::State};
+use super::{Entry, Position, Queue, settling::Moment, state::State};
 use crate::counters::{TotalCounters, add};
 
 /// So many leave in one batch at most.
@@ -142,6 +142,11 @@ impl State {
     /// Gives up the dead letters that nobody has taken.
     pub(super) fn take_staying(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.staying).into_values().map(|s| s.departing.entry).collect()
+    }
+
+    /// Dead letters that wait for somebody to take them, with the time of the next try.
+    pub(super) fn staying_from(&self, from: Position) -> impl Iterator<Item = (&Entry, u64)> {
+        self.staying.range(from..).map(|(_, staying)| (&staying.departing.entry, staying.due_ms))
     }
 
     /// Has dead letters tried again that are due.

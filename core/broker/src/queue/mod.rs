@@ -10,6 +10,7 @@ mod lane;
 mod life;
 mod paging;
 mod parked;
+mod peek;
 mod position;
 mod refusals;
 mod reserve;
@@ -21,6 +22,7 @@ mod settings;
 mod settling;
 mod state;
 mod tail;
+mod take_out;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timing;
@@ -29,7 +31,7 @@ mod window;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -42,6 +44,8 @@ pub(crate) use consumer::{ConsumerSpec, Group};
 pub(crate) use departing::Departing;
 pub(crate) use paging::Home;
 use paging::ReadFailure;
+pub use peek::MessageState;
+pub(crate) use peek::Peeked;
 pub(crate) use position::Position;
 pub(crate) use reserve::{Reserved, Room};
 pub(crate) use rules::{DeadLetterTo, Rules, Wishes};
@@ -167,6 +171,8 @@ pub(crate) struct Queue {
     pub(crate) history: Mutex<Ring>,
     /// Queues back into which dead letters of this one would have come, and that was logged.
     told_cycles: Mutex<Vec<QueueName>>,
+    /// A job takes messages out.
+    moving: AtomicBool,
 }
 
 impl Queue {
@@ -196,6 +202,7 @@ impl Queue {
             dead_letter_unroutable: AtomicU64::new(0),
             history: Mutex::default(),
             told_cycles: Mutex::default(),
+            moving: AtomicBool::new(false),
         })
     }
 

@@ -256,6 +256,11 @@ impl Rules {
         self.length_max.is_some() || self.bytes_max.is_some()
     }
 
+    /// True when what is too much pushes out the oldest, instead of being refused.
+    pub(crate) fn drops_head(&self) -> bool {
+        self.overflow == Overflow::DropHead
+    }
+
     /// True when so many ready messages with so many bytes are too much.
     pub(crate) fn is_exceeded(&self, messages: u64, bytes: u64) -> bool {
         self.length_max.is_some_and(|max| messages > max)

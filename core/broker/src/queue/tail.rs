@@ -58,6 +58,8 @@ pub(super) struct Tail {
     transient: VecDeque<Entry>,
     /// Positions on the disk that are somebody's already.
     taken: BTreeSet<Seq>,
+    /// Those of them that the store has forgotten while a page was on its way.
+    gone: Vec<Seq>,
     pub(super) reading: Reading,
     /// Grows when what is being read is not wanted any more.
     pub(super) generation: u64,
@@ -87,6 +89,46 @@ impl Tail {
     /// What is in memory of the tail.
     pub(super) fn in_memory_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.fresh.iter_mut().map(|(_, entry)| entry).chain(self.transient.iter_mut())
+    }
+
+    /// The same, to look at: what is not durable yet behind the disk, and what never will be.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
+        self.fresh.iter().map(|(_, entry)| entry).chain(self.transient.iter())
+    }
+
+    /// The positions that only the disk has: the first, and the one behind the last.
+    pub(super) fn on_disk(&self) -> Option<(Seq, Seq)> {
+        (self.from < self.until).then_some((Seq(self.from), Seq(self.until)))
+    }
+
+    /// True for a message on the disk that is nobody's yet.
+    pub(super) fn has_on_disk(&self, seq: Seq) -> bool {
+        (self.from..self.until).contains(&seq.0) && !self.taken.contains(&seq)
+    }
+
+    /// True for a message on the disk that is somebody's already.
+    pub(super) fn is_taken(&self, seq: Seq) -> bool {
+        self.taken.contains(&seq)
+    }
+
+    /// Takes a message out that is in memory.
+    pub(super) fn remove_in_memory(&mut self, seq: Seq) -> bool {
+        if let Ok(at) = self.fresh.binary_search_by_key(&seq, |(_, entry)| entry.at.seq()) {
+            return self.fresh.remove(at).is_some();
+        }
+        let found = self.transient.binary_search_by_key(&seq, |entry| entry.at.seq());
+        found.is_ok_and(|at| self.transient.remove(at).is_some())
+    }
+
+    /// The store gives these to nobody any more, so that nothing has to be remembered of them once
+    /// no page is on its way that may still hold them.
+    pub(super) fn forget_taken(&mut self, seqs: &[Seq]) {
+        self.gone.extend_from_slice(seqs);
+        if matches!(self.reading, Reading::Idle) {
+            for seq in std::mem::take(&mut self.gone) {
+                self.taken.remove(&seq);
+            }
+        }
     }
 
     pub(super) fn push(&mut self, batch: ShardBatch, entry: Entry) {
@@ -227,6 +269,7 @@ impl Lane {
             }
         }
         self.tail.from = self.tail.from.max(reached.min(self.tail.until));
+        self.tail.forget_taken(&[]);
         self.refill(window);
         held
     }

@@ -25,6 +25,11 @@ impl Unsettled {
         self.live
     }
 
+    /// All of them, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.stragglers.values().chain(self.window.iter().flatten())
+    }
+
     /// The number of the oldest.
     pub(super) fn first(&self) -> Option<u64> {
         let straggler = self.stragglers.first_key_value().map(|(number, _)| *number);

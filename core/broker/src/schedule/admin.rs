@@ -164,6 +164,13 @@ impl Core {
         Ok(page.messages.into_iter().next().and_then(read))
     }
 
+    /// A delayed message by its schedule id.
+    ///
+    /// Errors: kind `NotFound` when it waits no more, kind `StoreFailed`.
+    pub(crate) fn find_scheduled(&self, vhost: &Vhost, id: u64) -> Result<Message, Refusal> {
+        self.scheduled_message(vhost, Seq(id))?.ok_or_else(|| missing(vhost, id))
+    }
+
     /// When a message leaves by its schedule id.
     fn scheduled_entry(&self, vhost: &Vhost, id: u64) -> Result<Entry, Refusal> {
         let seq = Seq(id);

@@ -39,6 +39,15 @@ pub(super) fn matches(arguments: &Table, props: &Properties) -> bool {
     if any { wanted.any(satisfied) } else { wanted.all(satisfied) }
 }
 
+/// The first argument of a binding that the headers of a message do not satisfy.
+pub(crate) fn unmet_header<'a>(arguments: &'a Table, props: &Properties) -> Option<&'a str> {
+    let is_unmet = |(name, value): &&(String, Value)| {
+        let alone = vec![(name.clone(), value.clone())];
+        name != "x-match" && !name.starts_with("x-") && !matches(&alone, props)
+    };
+    arguments.iter().find(is_unmet).map(|(name, _)| name.as_str())
+}
+
 /// The header under the name its sender gave it.
 pub(super) fn header_of<'a>(props: &'a Properties, name: &str) -> Option<Cow<'a, Value>> {
     let found = props.header(name).map(Cow::Borrowed);

@@ -13,6 +13,7 @@ use polymq_model::{ExchangeName, QueueName, persistent::PersistentMap};
 use crate::{chance::Chance, queue::Queue, statistics::ExchangeStatistics};
 pub(crate) use bindings::{Binding, Destination, Seen, SubscriptionOptions};
 pub(crate) use exchange::{DELAYED_TYPE, Exchange, ExchangeKind, ExchangeSpec, alternate};
+pub(crate) use headers::unmet_header;
 
 /// The exchange that orders to the broker will be published to.
 ///

@@ -309,6 +309,19 @@ impl BrokerHandle {
         refs.collect()
     }
 
+    /// One connection.
+    pub fn connection_ref(&self, id: ConnectionId) -> Option<ConnectionRef> {
+        let connections = self.0.connections.lock();
+        let record = connections.get(&id)?;
+        Some(ConnectionRef {
+            id,
+            user: record.user.clone(),
+            vhost: record.vhost.clone(),
+            is_blocked: record.is_blocked,
+            facts: record.facts.clone(),
+        })
+    }
+
     /// Tells a connection that it is closed, with a reason for its client; it is cut when it does
     /// not go within ten seconds. False when there is no such connection.
     pub fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {

@@ -270,6 +270,19 @@ fn retained_messages_are_kept_from_those_who_may_not_read_them() {
 }
 
 #[test]
+fn forgetting_a_retained_message_needs_the_topic_as_publishing_it_does() {
+    let world = world_for("a/#", "#");
+    let mut maker = world.connect();
+    for key in ["a.x", "b.x"] {
+        maker.send(publish_of(retained(key), 0));
+    }
+    let who = Principal::of_user(user("other"));
+    let forget = |key: &str| world.broker.forget_retained(&who, &root(), key, world.now());
+    forget("a.x").unwrap();
+    assert_eq!(forget("b.x").unwrap_err().kind, RefusalKind::Denied);
+}
+
+#[test]
 fn dead_letters_and_wills_are_kept_from_those_who_may_not_read_them() {
     let world = World::new();
     let mut maker = world.connect();

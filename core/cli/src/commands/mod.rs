@@ -136,11 +136,10 @@ fn route(session: &Session, wanted: &Route) -> Done {
         Destination::Queue(name) => (String::new(), name.clone()),
         Destination::Exchange(name, key) => (name.clone(), key.clone()),
     };
-    let mut body = json!({ "exchange": exchange, "routing_key": key });
     let named = headers(&wanted.headers)?;
-    if !named.is_empty() {
-        body["headers"] = Value::Object(named);
-    }
+    let properties = if named.is_empty() { json!({}) } else { json!({ "headers": named }) };
+    let message = json!({ "exchange": exchange, "routing_key": key, "properties": properties });
+    let mut body = json!({ "message": message });
     if let Some(user) = &wanted.publisher {
         body["user"] = json!(user);
     }

@@ -108,7 +108,9 @@ fn search(session: &Session, path: &str, filter: &str, limit: u64) -> Done {
         if let Some(hit) = found.get("hit") {
             session.output.row(hit, MESSAGE_COLUMNS)?;
         }
-        if let Some(end) = found.get("end").and_then(Value::as_str).filter(|end| *end != "done") {
+        if let Some(end) =
+            found.get("end").and_then(Value::as_str).filter(|end| *end != "end_of_queue")
+        {
             say(&format!("the search has ended early: {end}"))?;
         }
     }

@@ -299,7 +299,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     }
 }
 
-impl<S: Socket> Socket for WebSocket<S> {
+/// In a box, because the task of a connection has room for its socket at each place where it may
+/// wait.
+impl<S: Socket> Socket for Box<WebSocket<S>> {
     fn unwatch(&mut self) -> io::Result<()> {
         self.socket.unwatch()
     }

@@ -7,7 +7,7 @@ use polymq_driver::{Bind, Listener, ListenerSpec};
 use polymq_model::{Limits, VhostName};
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
 };
 
 use crate::toy::{Client, House, any_port, listener, protocols, streamed};
@@ -67,6 +67,30 @@ async fn more_connections_than_allowed_are_closed_at_once() {
         client.send("say fine\n").await;
         client.expect("fine").await;
     }
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_from_one_address_are_closed_at_once() {
+    let limits = Limits { connections_per_address_max: Some(2), ..Limits::default() };
+    let house = House::with(limits);
+    let address = tcp(&house).await;
+    let connect = async || Client::new(TcpStream::connect(address).await.expect("a connection"));
+    let (mut first, mut second) = (connect().await, connect().await);
+    first.log_in().await;
+    second.log_in().await;
+    connect().await.expect_end().await;
+    let elsewhere = TcpSocket::new_v4().expect("a socket");
+    elsewhere.bind(([127, 0, 0, 2], 0).into()).expect("an address of this machine");
+    let mut other = Client::new(elsewhere.connect(address).await.expect("a connection"));
+    other.log_in().await;
+    first.send("bye\n").await;
+    first.expect("bye").await;
+    first.expect_end().await;
+    while house.driver.counters().values().open > 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut again = connect().await;
+    again.log_in().await;
 }
 
 #[tokio::test]

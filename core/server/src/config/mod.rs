@@ -209,6 +209,11 @@ impl Config {
             let message = "`http.path_prefix` begins with a slash and ends with none".to_owned();
             source.note_at("http.path_prefix", message, help);
         }
+        if self.http.web_socket_ping < Duration::from_secs(1) {
+            let help = Some("use 1s or more".to_owned());
+            let message = "`http.web_socket_ping` is out of range".to_owned();
+            source.note_at("http.web_socket_ping", message, help);
+        }
         if self.server.default_vhost.is_empty() {
             source.note_at("server.default_vhost", "a vhost has a name".to_owned(), None);
         }

@@ -196,6 +196,8 @@ section! {
         message_size: ByteCount = "16MiB",
         /// Connections in total.
         connections: u32 = "50_000",
+        /// Connections from one address, or from one network of 64 bits of IPv6; 0 for no bound.
+        connections_per_address: u32 = "0",
         /// Channels of one AMQP connection.
         channels_per_connection: u16 = "2_047",
         /// Most unsettled deliveries of a consumer.
@@ -331,6 +333,9 @@ section! {
         /// What is spoken over WebSocket below "/ws/". A protocol that no listener speaks is not
         /// served there either; "json" is for browsers.
         web_sockets: Vec<WebSocketProtocol> = "amqp,mqtt,stomp,xmpp,json",
+        /// A WebSocket client that is silent for so long is sent a ping, and is lost when it stays
+        /// silent for as long again.
+        web_socket_ping: Duration = "30s",
         /// Connections of all HTTP listeners together.
         connections: u32 = "4_096",
     }

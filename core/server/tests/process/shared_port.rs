@@ -48,6 +48,21 @@ fn greet(socket: &mut (impl Read + Write), step: usize, first: &[u8], answer: &[
     assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(answer), "{name}");
 }
 
+/// Upgrades, and logs in behind the handshake in the same write.
+fn speaks_mqtt_over_web_socket(socket: &mut (impl Read + Write)) {
+    let (_, mut first, _) = greetings().pop().unwrap();
+    let connect = mqtt_connect(None);
+    first.extend([0x82, 0x80 | u8::try_from(connect.len()).unwrap(), 0, 0, 0, 0]);
+    first.extend(connect);
+    socket.write_all(&first).unwrap();
+    let (mut answer, connack) = (Vec::new(), [0x82, 4, 0x20, 2, 0, 0]);
+    while !answer.ends_with(&connack) {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+}
+
 #[test]
 fn every_protocol_is_known_by_its_first_bytes_however_slowly_they_come() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,7 +116,16 @@ fn with_a_certificate_the_port_speaks_tls_and_clear_text() {
     let cert_file = format!("tls.all.cert_file={}", cert.display());
     let key_file = format!("tls.all.key_file={}", key.display());
     let more = ["--dev", "--set", &cert_file, "--set", &key_file, "--set", "listeners.all.tls=all"];
-    let server = Server::start(&dir.path().join("data"), &[&more[..], &SETTINGS[..]].concat());
+    let https = [
+        "--set",
+        "listeners.https.protocol=http",
+        "--set",
+        "listeners.https.bind=127.0.0.1:0",
+        "--set",
+        "listeners.https.tls=all",
+    ];
+    let flags = [&more[..], &https, &SETTINGS].concat();
+    let server = Server::start(&dir.path().join("data"), &flags);
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
@@ -110,12 +134,16 @@ fn with_a_certificate_the_port_speaks_tls_and_clear_text() {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let config = Arc::new(config);
+    let encrypted = |socket: TcpStream| {
+        let host = ServerName::try_from("localhost").unwrap();
+        let session = ClientConnection::new(Arc::clone(&config), host).unwrap();
+        StreamOwned::new(session, socket)
+    };
+    for listener in ["all", "https"] {
+        speaks_mqtt_over_web_socket(&mut encrypted(server.connect(listener)));
+    }
+    speaks_mqtt_over_web_socket(&mut server.connect("all"));
     for (name, first, answer) in greetings() {
-        let encrypted = |socket: TcpStream| {
-            let host = ServerName::try_from("localhost").unwrap();
-            let session = ClientConnection::new(Arc::clone(&config), host).unwrap();
-            StreamOwned::new(session, socket)
-        };
         greet(&mut encrypted(server.connect("all")), 1, &first, answer, name);
         greet(&mut server.connect("all"), 1, &first, answer, name);
     }

@@ -27,8 +27,6 @@ use waiters::Waits;
 /// A client of the broker that has logged in.
 pub(crate) struct Client {
     line: Line,
-    user: UserName,
-    impersonator: bool,
     who: Principal,
 }
 
@@ -77,7 +75,7 @@ impl Client {
         let line = Line::new(connection, outbox);
         let login = Box::new(login);
         let answer = line.ask(|request| Command::Authenticate { request, login }).await?;
-        let Answer::Authenticated { user, impersonator, .. } = answer else {
+        let Answer::Authenticated { .. } = answer else {
             return Err(Refusal::new(RefusalKind::LoginFailed, "the login takes several steps"));
         };
         if vhost.is_some() {
@@ -85,7 +83,7 @@ impl Client {
         }
         let gone = || Refusal::new(RefusalKind::LoginFailed, "the connection has ended");
         let who = broker.principal(id).ok_or_else(gone)?;
-        Ok(Self { line, user, impersonator, who })
+        Ok(Self { line, who })
     }
 
     /// Who has logged in, with what a token says of its rights.
@@ -95,12 +93,12 @@ impl Client {
 
     /// Who has logged in.
     pub(crate) fn user(&self) -> &UserName {
-        &self.user
+        &self.who.user
     }
 
     /// The user may send in the name of others.
     pub(crate) fn is_impersonator(&self) -> bool {
-        self.impersonator
+        self.who.impersonator
     }
 
     /// Why the client ends, if it does.

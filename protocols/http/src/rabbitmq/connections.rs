@@ -119,7 +119,6 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
     let protocol = if said.protocol.is_empty() { connection.protocol() } else { said.protocol };
     let mut shown = json!({
         "name": named.name,
-        "user_provided_name": provided,
         "node": call.site.watched.name,
         "vhost": named.vhost,
         "user": named.user,
@@ -151,6 +150,9 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
         "garbage_collection": {},
         "container_id": said.client_id,
     });
+    if let Some(name) = provided {
+        shown["user_provided_name"] = json!(name);
+    }
     if let Some(tls) = &peer.tls {
         shown["ssl_protocol"] = json!(tls.version);
         shown["ssl_cipher"] = json!(tls.cipher);

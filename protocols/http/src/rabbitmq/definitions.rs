@@ -152,11 +152,11 @@ pub(super) fn export(call: &Call) -> Outcome {
         })
     });
     shown.insert("vhosts".to_owned(), vhosts.collect());
-    let all = call.manager.permissions()?;
+    let all = permissions::all(call)?;
     let all: Vec<Value> =
         all.iter().map(|view: &PermissionView| permissions::object_of(view)).collect();
     shown.insert("permissions".to_owned(), json!(all));
-    let topics = call.manager.topic_permissions()?;
+    let topics = permissions::all_topics(call)?;
     let topics = topics.iter().map(|view: &TopicPermissionView| permissions::topic_object_of(view));
     shown.insert("topic_permissions".to_owned(), topics.collect());
     let globals = call.manager.global_parameters()?.into_iter();

@@ -30,9 +30,11 @@ fn object_of(exchange: &ExchangeView, span: Option<Span>, is_bare: bool) -> Valu
         "auto_delete": exchange.auto_delete,
         "internal": exchange.internal,
         "arguments": object(&exchange.arguments),
-        "policy": exchange.policy,
         "user_who_performed_action": "",
     });
+    if let Some(policy) = &exchange.policy {
+        shown["policy"] = json!(policy);
+    }
     if !is_bare {
         shown["message_stats"] = rates::message_stats(
             &rates::OF_EXCHANGE,

@@ -1,6 +1,5 @@
 //! The server as a node of a cluster of one.
 
-use polymq_broker::PROTOCOLS;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -10,6 +9,9 @@ use super::{
     rates,
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
+
+/// Protocols whose logins are told. Strict clients refuse names that they do not know.
+const LOGIN_PROTOCOLS: [&str; 4] = ["amqp", "mqtt", "stomp", "http"];
 
 /// What RabbitMQ's node says of its memory; all but a few are parts of its own machine.
 const MEMORY: [&str; 25] = [
@@ -163,7 +165,7 @@ pub(super) fn relative_memory(call: &Call) -> Outcome {
 pub(super) fn logins(call: &Call) -> Outcome {
     check_name(call)?;
     let counters = call.broker().counters();
-    let rows = PROTOCOLS.iter().map(|protocol| {
+    let rows = LOGIN_PROTOCOLS.iter().map(|protocol| {
         let counts = counters.protocol(protocol).read();
         let of = |name: &str| {
             let found = counts.iter().find(|(known, _)| *known == name);

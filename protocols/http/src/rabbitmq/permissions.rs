@@ -49,14 +49,28 @@ pub(super) fn topic_object_of(view: &TopicPermissionView) -> Value {
     })
 }
 
-fn answer(call: &Call, is_wanted: impl Fn(&PermissionView) -> bool) -> Outcome {
+/// All permissions but those of virtual hosts that are being deleted.
+pub(super) fn all(call: &Call) -> Result<Vec<PermissionView>, Failure> {
     let mut all = call.manager.permissions()?;
+    all.retain(|view| call.broker().has_vhost(view.vhost.as_str()));
+    Ok(all)
+}
+
+/// The same of topics.
+pub(super) fn all_topics(call: &Call) -> Result<Vec<TopicPermissionView>, Failure> {
+    let mut all = call.manager.topic_permissions()?;
+    all.retain(|view| call.broker().has_vhost(view.vhost.as_str()));
+    Ok(all)
+}
+
+fn answer(call: &Call, is_wanted: impl Fn(&PermissionView) -> bool) -> Outcome {
+    let mut all = all(call)?;
     all.retain(is_wanted);
     Wanted::of(call)?.answer(all, object_of)
 }
 
 fn answer_topics(call: &Call, is_wanted: impl Fn(&TopicPermissionView) -> bool) -> Outcome {
-    let mut all = call.manager.topic_permissions()?;
+    let mut all = all_topics(call)?;
     all.retain(is_wanted);
     Wanted::of(call)?.answer(all, topic_object_of)
 }

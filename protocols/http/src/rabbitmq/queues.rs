@@ -152,7 +152,8 @@ impl Shown {
         }) else {
             return;
         };
-        shown.extend(more);
+        // Tools that make tables of text stumble over null.
+        shown.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
         if queue.active_ms > 0 {
             shown.insert("idle_since".to_owned(), json!(date(queue.active_ms)));
         }

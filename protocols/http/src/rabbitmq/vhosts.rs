@@ -119,6 +119,9 @@ pub(super) fn delete(call: &Call) -> Outcome {
         RefusalKind::Conflict => Failure::precondition(refusal.text),
         _ => refusal.into(),
     })?;
+    // A kept connection of this very client would hold the virtual host, and its name with it.
+    call.socket.forget_ended();
+    call.broker().finish_deletions();
     wire::done()
 }
 

@@ -1,10 +1,14 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
 mod document;
+mod events;
+mod messages;
 mod pages;
 mod publishing;
 mod rabbitmq;
 mod receiving;
+mod resources;
+mod roles;
 mod subscribing;
 
 use std::{net::Ipv4Addr, time::Duration};

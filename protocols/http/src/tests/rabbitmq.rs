@@ -520,3 +520,14 @@ async fn a_page_of_very_many_queues_is_made_of_the_queues_of_the_page() {
     // Without optimisation and on a busy machine; writing all queues takes many times as long.
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_virtual_host_is_gone_once_its_deletion_is_answered() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    for _ in 0..2 {
+        assert_eq!(browser.api("PUT /vhosts/v", "").await.status, 201);
+        assert_eq!(browser.api("PUT /queues/v/q", "{}").await.status, 201);
+        assert_eq!(browser.api("DELETE /vhosts/v", "").await.status, 204);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod convert;
 mod documents;
+mod management;
 mod publish;
 mod receive;
 mod subscribe;
@@ -12,7 +13,7 @@ pub(crate) use subscribe::Readers;
 
 /// All operations.
 pub(crate) fn api() -> Api {
-    Api::new()
+    management::routes(Api::new())
         .route(&publish::TO_EXCHANGE, publish::to_exchange)
         .route(&publish::TO_QUEUE, publish::to_queue)
         .route(&publish::MANY, publish::many)

@@ -355,6 +355,8 @@ pub(super) fn shown(delivery: &Delivery, now_ms: u64, style: Style) -> Shown<'_>
 
 pub(super) async fn ack(mut call: Call) -> Result<Response<Body>, Problem> {
     let is_stored = call.query("confirm").is_some();
+    // Nobody without a login is told anything about a body.
+    call.client().await?;
     let Receipts { receipts } = call.json().await?;
     let (told, settlements) = settle(&call, &receipts, Outcome::Accepted, None).await?;
     match is_stored {
@@ -365,6 +367,7 @@ pub(super) async fn ack(mut call: Call) -> Result<Response<Body>, Problem> {
 }
 
 pub(super) async fn nack(mut call: Call) -> Result<Response<Body>, Problem> {
+    call.client().await?;
     let Nack { receipts, requeue, delay, reason } = call.json().await?;
     let delay = match &delay {
         Some(text) => Some(time(Some(text), "/delay", Duration::ZERO)?),

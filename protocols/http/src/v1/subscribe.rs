@@ -123,12 +123,12 @@ struct Kept {
 }
 
 pub(super) async fn subscribe(call: Call) -> Result<Response<Body>, Problem> {
+    let login = identity::login(call.headers.get(header::AUTHORIZATION))?;
     let source = source(&call)?;
     let last_seen = match call.headers.get(LAST_EVENT_ID) {
         None => None,
         Some(id) => Some(event_id(id)?),
     };
-    let login = identity::login(call.headers.get(header::AUTHORIZATION))?;
     // Of its own, so that nobody else's events wait behind those of a slow reader.
     let client = call.socket.connect(&call.site, login, Some(call.vhost())).await?;
     let client = Arc::new(client);

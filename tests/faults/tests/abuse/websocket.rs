@@ -163,7 +163,8 @@ fn a04_half_handshakes_and_churn_leave_others_served() {
     }
     honest.is_served();
     say(&format!(
-        "A4: 500 half handshakes and 1,000 upgrades that went away; slowest honest round trip {} ms",
+        "A4: 500 half handshakes and 1,000 upgrades that went away; slowest honest round trip \
+         {} ms",
         honest.slowest.as_millis()
     ));
     assert!(broker.is_alive());
@@ -184,7 +185,10 @@ fn a07_websocket_clients_that_never_read_cost_bounded_memory() {
     let (mut page, _) = upgrade(&broker, "/ws/json", "");
     for op in [
         r#"{"op":"connect"}"#,
-        r#"{"op":"subscribe","id":1,"sub":"s","exchange":"amq.topic","pattern":"flood","ack":"auto"}"#,
+        concat!(
+            r#"{"op":"subscribe","id":1,"sub":"s","exchange":"amq.topic","#,
+            r#""pattern":"flood","ack":"auto"}"#
+        ),
     ] {
         page.write_all(&frame(0x81, op.as_bytes())).unwrap();
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod lapin_client;
+mod management;
 mod rumqttc_client;
 mod scripts;
 

@@ -1,0 +1,150 @@
+//! What somebody may see and do, and what a change would come to, for whoever asks before.
+
+use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
+use polymq_model::{ExchangeName, Message, Now, VhostName};
+
+use crate::{
+    BindingView, BrokerHandle, PolicyRecord,
+    access::{Principal, Read, Write},
+    declare::bad_name,
+    definitions::{self, kind},
+    policies::Matching,
+    publishing::TOPIC_EXCHANGE,
+    queue::QueueSettings,
+    topology::ExchangeSpec,
+};
+
+/// The names of what a policy matches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyMatches {
+    /// Queues.
+    pub queues: Vec<String>,
+    /// Exchanges.
+    pub exchanges: Vec<String>,
+}
+
+impl BrokerHandle {
+    /// Whether somebody has any right to an object, which `kind` says what it is: a `queue` or an
+    /// `exchange`.
+    pub fn may_see(&self, who: &Principal, vhost: &VhostName, kind: &str, name: &str) -> bool {
+        let vhost = self.0.vhost(vhost.as_str());
+        vhost.is_ok_and(|vhost| self.0.permit_any(who, &vhost, kind, name).is_ok())
+    }
+
+    /// Whether somebody may publish to an exchange.
+    pub fn may_write_exchange(&self, who: &Principal, vhost: &VhostName, exchange: &str) -> bool {
+        self.0.access.permit::<Write>(who, vhost, "exchange", exchange).is_ok()
+    }
+
+    /// Whether a queue could be declared like this, if it were new.
+    ///
+    /// Errors: kind `Invalid`, kind `NotAvailable`.
+    pub fn check_queue(&self, declare: &DeclareQueue) -> Result<(), Refusal> {
+        polymq_model::QueueName::new(&declare.queue).map_err(bad_name)?;
+        let arguments = declare.arguments.clone();
+        let settings = QueueSettings {
+            durable: declare.durable,
+            ..QueueSettings::parse(arguments, self.0.durability)?
+        };
+        settings.check_type()
+    }
+
+    /// Whether an exchange could be declared like this, next to what is there.
+    ///
+    /// Errors: kind `Invalid`, kind `NotAvailable`; kind `Conflict` when it is there and differs.
+    pub fn check_exchange(
+        &self,
+        vhost: &VhostName,
+        declare: &DeclareExchange,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        let name = ExchangeName::new(&declare.exchange).map_err(bad_name)?;
+        let spec = ExchangeSpec {
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            ..ExchangeSpec::parse(&declare.kind, declare.arguments.clone())?
+        };
+        let topology = vhost.topology.load();
+        let existing = topology.exchange(name.as_str());
+        match existing.and_then(|existing| existing.spec.difference(&spec)) {
+            None => Ok(()),
+            Some(difference) => Err(difference.refuse("exchange", name.as_str(), &vhost)),
+        }
+    }
+
+    /// Whether somebody may make or remove a binding, between objects that are there.
+    ///
+    /// Errors: kind `Denied`, kind `NotFound`.
+    pub fn check_binding_rights(
+        &self,
+        who: &Principal,
+        binding: &BindingView,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(binding.vhost.as_str())?;
+        let (to, source) = (binding.destination.as_str(), binding.source.as_str());
+        let kind = if binding.to_queue { "queue" } else { "exchange" };
+        self.0.permit::<Write>(who, &vhost, kind, to)?;
+        self.0.permit::<Read>(who, &vhost, "exchange", source)?;
+        self.0.find_exchange(&vhost, source)?;
+        match binding.to_queue {
+            true if vhost.topology.load().queue(to).is_some() => Ok(()),
+            true => Err(crate::declare::no_queue(&vhost, to)),
+            false => self.0.find_exchange(&vhost, to),
+        }
+    }
+
+    /// The objects that a policy matches, whether or not another has a higher priority.
+    ///
+    /// Errors: kind `NotFound` for the virtual host; kind `Invalid` for a policy that is none.
+    pub fn policy_matches(
+        &self,
+        vhost: &VhostName,
+        record: &PolicyRecord,
+    ) -> Result<PolicyMatches, Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        let matching = Matching::of(record)?;
+        let topology = vhost.topology.load_full();
+        let queues = topology.queues.values();
+        let queues = queues.filter(|q| matching.queue(q.name.as_str(), q.settings.is_quorum));
+        let exchanges = topology.exchanges.values();
+        let exchanges = exchanges.filter(|exchange| matching.exchange(exchange.name.as_str()));
+        let mut found = PolicyMatches {
+            queues: queues.map(|queue| queue.name.as_str().to_owned()).collect(),
+            exchanges: exchanges.map(|exchange| exchange.name.as_str().to_owned()).collect(),
+        };
+        found.queues.sort();
+        found.exchanges.sort();
+        Ok(found)
+    }
+
+    /// Forgets the last value of a topic, in dot form.
+    ///
+    /// Errors: kind `NotFound`; kind `Denied` without the right to write the topics.
+    pub fn forget_retained(
+        &self,
+        who: &Principal,
+        vhost: &VhostName,
+        key: &str,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        self.0.check_may_publish(who, &vhost, TOPIC_EXCHANGE, std::iter::once(key))?;
+        let mut retained = vhost.retained.lock();
+        if !retained.forget(key, now.unix_ms) {
+            let text = format!("no retained message '{key}' in vhost '{}'", vhost.name);
+            return Err(Refusal::new(RefusalKind::NotFound, text));
+        }
+        let key = definitions::key(&[kind::RETAINED, vhost.name.as_str(), key]);
+        self.0.committer.append(|writer| writer.meta_delete(&key));
+        Ok(())
+    }
+
+    /// A delayed message by its schedule id. Blocks while the store is read.
+    ///
+    /// Errors: kind `NotFound`; kind `StoreFailed`.
+    pub fn scheduled_message(&self, vhost: &VhostName, id: u64) -> Result<Message, Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        self.0.find_scheduled(&vhost, id)
+    }
+}

@@ -1,0 +1,60 @@
+//! Following topics by server-sent events.
+
+use serde_json::json;
+
+use super::World;
+use crate::{Phase, serve::Audience};
+
+#[tokio::test]
+async fn a_snapshot_is_followed_by_what_changes() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut client = world.client("u").await;
+    client.send("GET /api/v1/events?topics=queue/~/q,jobs", &[], b"").await;
+    let (_, kind, data) = client.event().await;
+    assert_eq!((kind.as_str(), &data["topic"]), ("snapshot", &json!("queue/~/q")));
+    assert_eq!(data["rows"]["q"]["messages"]["ready"], 0);
+    let (_, kind, data) = client.event().await;
+    assert_eq!((kind.as_str(), &data["rows"]), ("snapshot", &json!({})));
+    let mut publisher = world.client("u").await;
+    publisher.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"m").await;
+    let (_, kind, data) = client.event().await;
+    assert_eq!(kind, "delta");
+    assert_eq!(data["changed"]["q"]["messages"]["ready"], 1);
+    assert_eq!(data["changed"]["q"].get("name"), None);
+    world.phase.enter(Phase::Draining);
+    loop {
+        let (_, kind, data) = client.event().await;
+        if kind == "closing" {
+            assert_eq!(data["reason"], "the server stops");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn topics_need_what_they_need_one_by_one_and_streams_are_counted() {
+    let world = World::start(Audience::Loopback).await;
+    world.tagged("watcher", &["monitoring"]);
+    let mut plain = world.client("reader").await;
+    for (topics, status) in [
+        ("overview", 403),
+        ("queue/other/q", 403),
+        ("nothing", 400),
+        ("", 400),
+        (&"jobs,".repeat(21), 400),
+    ] {
+        let answer = plain.get(&format!("/api/v1/events?topics={topics}")).await;
+        assert_eq!(answer.status, status, "{topics}");
+    }
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut client = world.client("watcher").await;
+        client.send("GET /api/v1/events?topics=overview,storage,alarms", &[], b"").await;
+        client.event().await;
+        streams.push(client);
+    }
+    let mut ninth = world.client("watcher").await;
+    let answer = ninth.get("/api/v1/events?topics=jobs").await;
+    assert_eq!((answer.status, answer.code().as_str()), (429, "too_many_streams"));
+}

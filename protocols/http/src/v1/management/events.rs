@@ -1,0 +1,390 @@
+//! Live events: a snapshot of each topic, and then what has changed of it.
+//!
+//! Each reader has a task of its own that looks at its topics once a second and compares with what
+//! it has sent. A slow reader is looked at less often, so what waits for it never grows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use parking_lot::Mutex;
+use polymq_broker::{BrokerHandle, Role};
+use polymq_model::{UserName, VhostName};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{
+    caller::{Caller, blocking},
+    jobs, overview, queues,
+    route::ROUTE,
+    stream::{self, Writer},
+};
+use crate::{
+    Phase, Site,
+    api::{Answer, Api, Kind, Media, Operation, Parameter},
+    call::Call,
+    problem::Problem,
+};
+
+/// Topics of one stream.
+const TOPICS_MAX: usize = 20;
+/// Streams of one user at a time.
+const STREAMS_MAX: usize = 8;
+/// How often topics are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often something is sent at least, so that proxies keep the connection.
+const BEAT_EVERY: Duration = Duration::from_secs(15);
+/// How long a reader may take no bytes.
+const STUCK: Duration = Duration::from_secs(60);
+/// Rows of one topic.
+const ROWS_MAX: usize = 10_000;
+
+const TOPICS: Parameter = Parameter {
+    name: "topics",
+    kind: Kind::Text,
+    about: "Up to 20 of overview, connections, queues/{vhost}, queue/{vhost}/{name}, storage, \
+            alarms, jobs and job/{id}, separated by commas; `~` is the virtual host `/`",
+};
+
+static EVENTS: Operation = Operation {
+    path: "/events",
+    id: "followEvents",
+    tag: "events",
+    summary: "Follow topics by server-sent events: a snapshot each, then what changes",
+    permission: "what the topics need when they are asked one by one",
+    query: &[TOPICS],
+    answers: &[Answer {
+        status: 200,
+        about: "Events `snapshot`, `delta`, `gone` and `closing`",
+        media: &[Media::bytes("text/event-stream")],
+    }],
+    ..ROUTE
+};
+
+pub(super) fn routes(api: Api) -> Api {
+    api.route(&EVENTS, follow)
+}
+
+/// What somebody follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Topic {
+    Overview,
+    Connections,
+    Queues(VhostName),
+    Queue(VhostName, String),
+    Storage,
+    Alarms,
+    Jobs,
+    Job(u64),
+}
+
+impl Topic {
+    fn parse(text: &str) -> Option<Self> {
+        let vhost = |name: &str| VhostName::new(if name == "~" { "/" } else { name }).ok();
+        let mut parts = text.splitn(3, '/');
+        Some(match (parts.next()?, parts.next(), parts.next()) {
+            ("overview", None, None) => Self::Overview,
+            ("connections", None, None) => Self::Connections,
+            ("storage", None, None) => Self::Storage,
+            ("alarms", None, None) => Self::Alarms,
+            ("jobs", None, None) => Self::Jobs,
+            ("job", Some(id), None) => Self::Job(id.parse().ok()?),
+            ("queues", Some(name), None) => Self::Queues(vhost(name)?),
+            ("queue", Some(name), Some(queue)) => Self::Queue(vhost(name)?, queue.to_owned()),
+            _ => return None,
+        })
+    }
+
+    /// Errors: the caller may not follow it.
+    fn check(&self, caller: &Caller) -> Result<(), Problem> {
+        match self {
+            Self::Overview | Self::Storage | Self::Alarms => caller.needs(Role::Monitoring),
+            Self::Queues(vhost) => {
+                let manager = caller.broker().manage(&caller.who, "");
+                let may =
+                    caller.broker().access().may_open(vhost, &caller.who) || manager.may_see(vhost);
+                if may { Ok(()) } else { caller.needs(Role::Monitoring) }
+            }
+            Self::Queue(vhost, queue) => match caller.sees(vhost, "queue", queue) {
+                true => Ok(()),
+                false => caller.needs(Role::Monitoring),
+            },
+            Self::Connections | Self::Jobs | Self::Job(_) => Ok(()),
+        }
+    }
+}
+
+/// Rows of a topic by their keys.
+type Rows = BTreeMap<String, Value>;
+
+/// A topic as a reader has it.
+struct Followed {
+    name: String,
+    topic: Topic,
+    /// What was sent; `None` before the first time.
+    sent: Option<Rows>,
+}
+
+async fn follow(call: Call) -> Result<Response, Problem> {
+    let caller = Caller::anywhere(&call).await?;
+    let names = call.query("topics").unwrap_or_default();
+    let mut followed = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let topic = Topic::parse(name).ok_or_else(|| {
+            let text = format!("there is no topic `{name}`");
+            Problem::bad("unknown_topic", text).at("topics")
+        })?;
+        topic.check(&caller)?;
+        followed.push(Followed { name: name.to_owned(), topic, sent: None });
+    }
+    if followed.is_empty() || followed.len() > TOPICS_MAX {
+        let text = format!("a stream has 1 to {TOPICS_MAX} topics");
+        return Err(Problem::bad("out_of_range", text).at("topics").with("max", TOPICS_MAX));
+    }
+    let place = Place::take(&caller.who.user)?;
+    let (writer, body) = stream::body();
+    let reader = Reader {
+        site: Arc::clone(&call.site),
+        caller,
+        followed,
+        start: next_start(),
+        number: 0,
+        writer,
+        _place: place,
+    };
+    tokio::spawn(reader.run());
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
+}
+
+/// Tells streams apart, for the ids of their events.
+fn next_start() -> u64 {
+    static STARTS: AtomicU64 = AtomicU64::new(1);
+    STARTS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A stream of a user, counted until it is dropped.
+struct Place(UserName);
+
+static STREAMS: Mutex<BTreeMap<UserName, usize>> = Mutex::new(BTreeMap::new());
+
+impl Place {
+    fn take(user: &UserName) -> Result<Self, Problem> {
+        let mut streams = STREAMS.lock();
+        let count = streams.entry(user.clone()).or_default();
+        if *count >= STREAMS_MAX {
+            let text = format!("a user has at most {STREAMS_MAX} streams of events");
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            return Err(Problem::new(status, "too_many_streams", text).retry());
+        }
+        *count += 1;
+        Ok(Self(user.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut streams = STREAMS.lock();
+        if let Some(count) = streams.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// One reader and its task.
+struct Reader {
+    site: Arc<Site>,
+    caller: Caller,
+    followed: Vec<Followed>,
+    start: u64,
+    number: u64,
+    writer: Writer,
+    _place: Place,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = Instant::now();
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = self.writer.is_left() => return,
+            }
+            let is_over = self.site.watched.phase.now() == Phase::Draining;
+            let mut text = match self.look().await {
+                Some(text) => text,
+                None => return,
+            };
+            if is_over {
+                text.push_str(&self.event("closing", "", json!({ "reason": "the server stops" })));
+            }
+            if text.is_empty() && beat.elapsed() >= BEAT_EVERY {
+                text.push_str(": still here\n\n");
+            }
+            if !text.is_empty() {
+                beat = Instant::now();
+                match timeout(STUCK, self.writer.write(text)).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return,
+                }
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// The events since the last look; `None` when the user may look no more.
+    async fn look(&mut self) -> Option<String> {
+        if self.caller.is_gone() {
+            return None;
+        }
+        let mut text = String::new();
+        for at in 0..self.followed.len() {
+            let topic = self.followed.get(at)?.topic.clone();
+            topic.check(&self.caller).ok()?;
+            let rows = self.rows(topic).await.ok()?;
+            let followed = self.followed.get_mut(at)?;
+            let name = followed.name.clone();
+            let (kind, data) = match &followed.sent {
+                None => ("snapshot", Some(json!({ "rows": rows }))),
+                Some(before) => ("delta", difference(before, &rows)),
+            };
+            followed.sent = Some(rows);
+            if let Some(data) = data {
+                text.push_str(&self.event(kind, &name, data));
+            }
+        }
+        Some(text)
+    }
+
+    fn event(&mut self, kind: &str, topic: &str, mut data: Value) -> String {
+        self.number += 1;
+        if !topic.is_empty() {
+            data["topic"] = json!(topic);
+        }
+        format!("id: {}-{}\nevent: {kind}\ndata: {data}\n\n", self.start, self.number)
+    }
+
+    async fn rows(&self, topic: Topic) -> Result<Rows, Problem> {
+        let (broker, who) = (self.caller.broker().clone(), self.caller.who.clone());
+        let sees_all = self.caller.has(Role::Monitoring);
+        let site = Arc::clone(&self.site);
+        let look = move || match topic {
+            Topic::Overview => one("overview", overview::shown(&broker, None)),
+            Topic::Storage => one("storage", overview::storage_of(&site.watched)),
+            Topic::Alarms => by("id", overview::standing(&site.watched)),
+            Topic::Jobs => {
+                let mine = |job: &polymq_broker::JobRecord| sees_all || job.by == who.user.as_str();
+                by("id", broker.jobs().iter().filter(|job| mine(job)).map(jobs::shown))
+            }
+            Topic::Job(id) => {
+                let mine = |job: &polymq_broker::JobRecord| sees_all || job.by == who.user.as_str();
+                by("id", broker.job(id).iter().filter(|job| mine(job)).map(jobs::shown))
+            }
+            Topic::Connections => connections(&broker, &who, sees_all),
+            Topic::Queue(vhost, queue) => {
+                let found = broker.queue_ref(vhost.as_str(), &queue);
+                by("name", found.iter().map(|queue| queues::shown(&queue.details(None))))
+            }
+            Topic::Queues(vhost) => {
+                let all = broker.queue_refs(Some(vhost.as_str())).unwrap_or_default();
+                let sees = |name: &str| sees_all || broker.may_see(&who, &vhost, "queue", name);
+                let visible = all.iter().filter(|queue| sees(queue.name().as_str()));
+                by("name", visible.map(|queue| queues::shown(&queue.details(None))))
+            }
+        };
+        blocking(look).await
+    }
+}
+
+fn connections(broker: &BrokerHandle, who: &polymq_broker::Principal, sees_all: bool) -> Rows {
+    let all = broker.connection_refs();
+    let mine = all.iter().filter(|one| sees_all || one.user.as_ref() == Some(&who.user));
+    by("id", mine.map(super::connections::shown))
+}
+
+fn one(key: &str, row: Value) -> Rows {
+    Rows::from([(key.to_owned(), row)])
+}
+
+/// Rows by one of their columns.
+fn by(column: &str, rows: impl IntoIterator<Item = Value>) -> Rows {
+    let keyed = |row: Value| {
+        let key = row[column].as_str().unwrap_or_default().to_owned();
+        (key, row)
+    };
+    rows.into_iter().take(ROWS_MAX).map(keyed).collect()
+}
+
+/// Columns that have changed, by row, and rows that are gone; `None` when nothing has.
+fn difference(before: &Rows, now: &Rows) -> Option<Value> {
+    let mut changed = Map::new();
+    for (key, row) in now {
+        match before.get(key) {
+            None => {
+                changed.insert(key.clone(), row.clone());
+            }
+            Some(old) if old != row => {
+                let columns = row.as_object().into_iter().flatten();
+                let other: Map<String, Value> = columns
+                    .filter(|(column, value)| old.get(column.as_str()) != Some(value))
+                    .map(|(column, value)| (column.clone(), value.clone()))
+                    .collect();
+                changed.insert(key.clone(), Value::Object(other));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone: Vec<&String> = before.keys().filter(|key| !now.contains_key(*key)).collect();
+    if changed.is_empty() && gone.is_empty() {
+        return None;
+    }
+    Some(json!({ "changed": changed, "gone": gone }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_read() {
+        let root = || VhostName::new("/").unwrap();
+        assert_eq!(Topic::parse("queues/~"), Some(Topic::Queues(root())));
+        let slashes = Topic::Queue(root(), "a/b".to_owned());
+        assert_eq!(Topic::parse("queue/~/a/b"), Some(slashes));
+        assert_eq!(Topic::parse("job/7"), Some(Topic::Job(7)));
+        for bad in ["", "queues", "job/x", "overview/x", "queue/~"] {
+            assert_eq!(Topic::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_difference_names_changed_columns_and_rows_that_are_gone() {
+        let rows = |rows: &[(&str, Value)]| -> Rows {
+            rows.iter().map(|(key, row)| ((*key).to_owned(), row.clone())).collect()
+        };
+        let before = rows(&[("a", json!({ "n": 1, "m": 2 })), ("b", json!({ "n": 1 }))]);
+        let now = rows(&[("a", json!({ "n": 1, "m": 3 })), ("c", json!({ "n": 5 }))]);
+        assert_eq!(
+            difference(&before, &now),
+            Some(json!({ "changed": { "a": { "m": 3 }, "c": { "n": 5 } }, "gone": ["b"] }))
+        );
+        assert_eq!(difference(&now, &now), None);
+    }
+}

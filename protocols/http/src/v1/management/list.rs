@@ -1,0 +1,271 @@
+//! Lists: pages by a cursor, a filter, an order, and a choice of fields.
+
+use std::cmp::Ordering;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use polymq_filter::{Fields, Filter, Scalar};
+use serde_json::{Map, Value, json};
+
+use super::problems::bad_filter;
+use crate::{
+    api::{Answer, Kind, Media, Parameter},
+    call::Call,
+    clock,
+    problem::Problem,
+    schema::Schemas,
+};
+
+/// Rows of a page, when nobody says how many.
+const ROWS: usize = 100;
+/// Rows of a page at most.
+const ROWS_MAX: usize = 1000;
+
+const fn parameter(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
+    Parameter { name, kind, about }
+}
+
+/// How many rows a page has.
+pub(super) const LIMIT: Parameter =
+    parameter("limit", Kind::Number, "Rows of a page: 100, at most 1,000");
+/// Where a page begins.
+pub(super) const AFTER: Parameter =
+    parameter("after", Kind::Text, "Go on behind this cursor, the `next` of an earlier answer");
+/// Which rows.
+pub(super) const FILTER: Parameter =
+    parameter("filter", Kind::Text, "A condition on the fields, as `messages.ready > 100`");
+/// In which order.
+pub(super) const SORT: Parameter =
+    parameter("sort", Kind::Text, "The field to sort by, with `-` before it for the reverse");
+/// Which fields.
+pub(super) const FIELDS: Parameter =
+    parameter("fields", Kind::Text, "Only these fields, separated by commas");
+/// All of them.
+pub(super) const QUERY: &[Parameter] = &[LIMIT, AFTER, FILTER, SORT, FIELDS];
+
+/// What a list answers.
+pub(super) const ANSWERS: &[Answer] =
+    &[Answer { status: 200, about: "A page of rows", media: &[Media::json(schema)] }];
+
+fn schema(all: &mut Schemas) -> Value {
+    all.named("List", |_| {
+        json!({
+            "type": "object",
+            "description": "A page of a list.",
+            "properties": {
+                "items": { "type": "array", "items": { "type": "object" } },
+                "next": {
+                    "type": ["string", "null"],
+                    "description": "What to give as `after` for the next page.",
+                },
+                "total": {
+                    "type": "object",
+                    "properties": {
+                        "value": { "type": "integer", "minimum": 0 },
+                        "exact": { "type": "boolean" },
+                    },
+                    "required": ["value", "exact"],
+                },
+                "order": { "type": "string", "enum": ["key", "live"] },
+            },
+            "required": ["items", "next", "total", "order"],
+        })
+    })
+}
+
+/// A page of `items`. A row is only made of an item that is shown, or that a filter or an order
+/// looks at.
+///
+/// Errors: the filter or the cursor is none.
+pub(super) fn page<T>(
+    call: &Call,
+    items: Vec<T>,
+    key: impl Fn(&T) -> String,
+    row: impl Fn(&T) -> Value,
+) -> Result<Value, Problem> {
+    let filter = filter(call)?;
+    let after = call.query("after").map(cursor).transpose()?;
+    let sort = call.query("sort").filter(|sort| !sort.is_empty());
+    let (by, is_reverse) = match sort.map(|sort| (sort.strip_prefix('-'), sort)) {
+        Some((Some(field), _)) => (Some(field), true),
+        Some((None, field)) => (Some(field), false),
+        None => (None, false),
+    };
+    let now_ms = clock::now().unix_ms;
+    let mut rows: Vec<Row<T>> = Vec::with_capacity(items.len());
+    for item in items {
+        let mut found = Row { key: key(&item), by: Value::Null, item, made: None };
+        if filter.is_some() || by.is_some() {
+            let made = row(&found.item);
+            if filter.as_ref().is_some_and(|filter| !filter.selects(&Columns(&made), now_ms)) {
+                continue;
+            }
+            found.by = by.and_then(|by| at(&made, by)).cloned().unwrap_or_default();
+            found.made = Some(made);
+        }
+        rows.push(found);
+    }
+    let total = rows.len();
+    let order = |a: (&Value, &str), b: (&Value, &str)| {
+        let order = compare(a.0, b.0).then_with(|| a.1.cmp(b.1));
+        if is_reverse { order.reverse() } else { order }
+    };
+    rows.sort_by(|a, b| order((&a.by, &a.key), (&b.by, &b.key)));
+    if let Some((by, key)) = &after {
+        rows.retain(|row| order((&row.by, &row.key), (by, key)) == Ordering::Greater);
+    }
+    let limit = limit(call);
+    let next = (rows.len() > limit).then(|| rows.get(limit - 1)).flatten();
+    let next = next.map(|last| to_cursor(&last.by, &last.key));
+    let fields: Option<Vec<&str>> = call.query("fields").map(|fields| fields.split(',').collect());
+    let shown = rows.into_iter().take(limit).map(|found| {
+        let made = found.made.unwrap_or_else(|| row(&found.item));
+        match &fields {
+            Some(fields) => only(&made, fields),
+            None => made,
+        }
+    });
+    let items: Vec<Value> = shown.collect();
+    Ok(json!({
+        "items": items,
+        "next": next,
+        "total": { "value": total, "exact": true },
+        "order": if by.is_some() { "live" } else { "key" },
+    }))
+}
+
+/// How many rows somebody wants.
+pub(super) fn limit(call: &Call) -> usize {
+    let wanted = call.number("limit").and_then(|number| usize::try_from(number).ok());
+    wanted.unwrap_or(ROWS).clamp(1, ROWS_MAX)
+}
+
+/// The filter of a request, if it has one.
+///
+/// Errors: it is none.
+pub(super) fn filter(call: &Call) -> Result<Option<Filter>, Problem> {
+    let text = call.query("filter").filter(|text| !text.trim().is_empty());
+    text.map(Filter::parse).transpose().map_err(|bad| bad_filter(&bad).at("filter"))
+}
+
+struct Row<T> {
+    key: String,
+    by: Value,
+    item: T,
+    made: Option<Value>,
+}
+
+fn to_cursor(by: &Value, key: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(json!([by, key]).to_string())
+}
+
+fn cursor(text: &str) -> Result<(Value, String), Problem> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
+    let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    read.ok_or_else(|| {
+        Problem::bad("bad_cursor", "`after` is not the `next` of an earlier answer").at("after")
+    })
+}
+
+/// The columns of a row as a filter sees them, by dotted names.
+pub(super) struct Columns<'r>(pub(super) &'r Value);
+
+impl Fields for Columns<'_> {
+    fn field(&self, name: &str) -> Option<Scalar<'_>> {
+        match at(self.0, name)? {
+            Value::Bool(truth) => Some(Scalar::Bool(*truth)),
+            Value::String(text) => Some(Scalar::text(text)),
+            Value::Number(number) => match number.as_i64() {
+                Some(number) => Some(Scalar::Int(number)),
+                None => number.as_f64().map(Scalar::Float),
+            },
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+}
+
+fn at<'r>(row: &'r Value, name: &str) -> Option<&'r Value> {
+    // A name may hold dots itself.
+    row.get(name).or_else(|| name.split('.').try_fold(row, |at, part| at.get(part)))
+}
+
+/// Nothing, truth, numbers, text: in this order.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    let rank = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Number(_) => 2,
+        Value::String(_) => 3,
+        Value::Array(_) | Value::Object(_) => 4,
+    };
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            _ => a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal),
+        },
+        _ => rank(a).cmp(&rank(b)),
+    }
+}
+
+/// The row with these fields only.
+fn only(row: &Value, fields: &[&str]) -> Value {
+    let mut kept = Map::new();
+    for field in fields {
+        let Some(value) = at(row, field) else { continue };
+        if row.get(field).is_some() {
+            kept.insert((*field).to_owned(), value.clone());
+            continue;
+        }
+        let mut place = &mut kept;
+        let mut parts = field.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                place.insert(part.to_owned(), value.clone());
+                break;
+            }
+            let inner = place.entry(part.to_owned()).or_insert_with(|| json!({}));
+            match inner.as_object_mut() {
+                Some(inner) => place = inner,
+                None => break,
+            }
+        }
+    }
+    Value::Object(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_chosen_by_dotted_names() {
+        let row = json!({ "name": "q", "messages": { "ready": 3, "unacked": 1 }, "x": null });
+        assert_eq!(
+            only(&row, &["name", "messages.ready", "none", "x"]),
+            json!({ "name": "q", "messages": { "ready": 3 }, "x": null })
+        );
+    }
+
+    #[test]
+    fn cursors_keep_value_and_key() {
+        let text = to_cursor(&json!(3.5), "a\"b");
+        assert_eq!(cursor(&text).unwrap(), (json!(3.5), "a\"b".to_owned()));
+        assert!(cursor("%%").is_err() && cursor("e30").is_err());
+    }
+
+    #[test]
+    fn a_filter_sees_columns() {
+        let row = json!({ "name": "orders", "messages": { "ready": 3 }, "durable": true });
+        let is = |text: &str| Filter::parse(text).unwrap().selects(&Columns(&row), 0);
+        assert!(is("name LIKE 'ord%' AND messages.ready > 2 AND durable"));
+        assert!(!is("messages.unacked = 0"));
+    }
+
+    #[test]
+    fn values_of_all_kinds_have_an_order() {
+        let mut values = vec![json!("a"), json!(2), json!(null), json!(1.5), json!(true)];
+        values.sort_by(compare);
+        assert_eq!(values, [json!(null), json!(true), json!(1.5), json!(2), json!("a")]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Management: one file per resource.
+
+mod bans;
+mod bindings;
+mod caller;
+mod connections;
+mod consumers;
+mod dead_letters;
+mod etag;
+mod events;
+mod exchanges;
+mod explain;
+mod jobs;
+mod list;
+mod messages;
+mod overview;
+mod policies;
+mod problems;
+mod queues;
+mod retained;
+mod route;
+mod scheduled;
+mod shown;
+mod stream;
+mod users;
+mod value;
+mod vhosts;
+
+use crate::api::Api;
+
+/// Adds the operations of management.
+pub(super) fn routes(api: Api) -> Api {
+    [
+        bans::routes,
+        bindings::routes,
+        connections::routes,
+        consumers::routes,
+        dead_letters::routes,
+        events::routes,
+        exchanges::routes,
+        explain::routes,
+        jobs::routes,
+        messages::routes,
+        overview::routes,
+        policies::routes,
+        queues::routes,
+        retained::routes,
+        scheduled::routes,
+        users::routes,
+        vhosts::routes,
+    ]
+    .into_iter()
+    .fold(api, |api, routes| routes(api))
+}

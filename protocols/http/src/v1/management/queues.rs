@@ -1,0 +1,357 @@
+//! Queues: listing, declaring, deleting, pausing; who reads them and what feeds them.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use polymq_broker::{ConsumerView, QueueDetails, QueueRef, access::Configure};
+use polymq_contract::{Command, DeclareQueue};
+use polymq_model::VhostName;
+use serde_json::{Value, json};
+
+use super::{
+    bindings,
+    caller::{Caller, blocking, vhost_of},
+    consumers, etag, list,
+    problems::not_there,
+    route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, PUT, ROUTE},
+    value::{from_table, time, to_table},
+};
+use crate::{
+    api::{Api, Kind, Media, Method, Operation, Parameter},
+    call::Call,
+    problem::Problem,
+    schema::{Schema, record},
+};
+
+const IF_UNUSED: Parameter =
+    Parameter { name: "if_unused", kind: Kind::Flag, about: "Only when it has no consumers" };
+const IF_EMPTY: Parameter =
+    Parameter { name: "if_empty", kind: Kind::Flag, about: "Only when it has no messages" };
+
+record! {
+    /// What a queue is declared with.
+    QueueSpec {
+        /// It survives a restart; `true` unless it is said.
+        durable: Option<bool>,
+        /// It goes with its last consumer.
+        auto_delete: Option<bool>,
+        /// Arguments, as `x-max-length`.
+        arguments: Option<Value>,
+    }
+}
+
+const PATH: &str = "/vhosts/{vhost}/queues/{queue}";
+
+static LIST: Operation = Operation {
+    path: "/vhosts/{vhost}/queues",
+    id: "listQueues",
+    tag: "queues",
+    summary: "Queues that the user has a right to; all with tag monitoring",
+    query: list::QUERY,
+    answers: list::ANSWERS,
+    ..ROUTE
+};
+static SHOW: Operation = Operation {
+    path: PATH,
+    id: "showQueue",
+    tag: "queues",
+    summary: "A queue with its settings and what it holds",
+    permission: "any right to the queue, or tag monitoring",
+    ..ROUTE
+};
+static DECLARE: Operation = Operation {
+    method: Method::Put,
+    path: PATH,
+    id: "putQueue",
+    tag: "queues",
+    summary: "Declare a queue",
+    permission: "configure on the queue; read on it and write on its dead-letter exchange",
+    query: &[DRY_RUN],
+    headers: CONDITIONS,
+    body: &[Media::json(<QueueSpec as Schema>::schema)],
+    answers: PUT,
+};
+static REMOVE: Operation = Operation {
+    method: Method::Delete,
+    path: PATH,
+    id: "deleteQueue",
+    tag: "queues",
+    summary: "Delete a queue with its messages",
+    permission: "configure on the queue",
+    query: &[IF_UNUSED, IF_EMPTY, DRY_RUN],
+    headers: &[IF_MATCH],
+    answers: NOTHING,
+    ..ROUTE
+};
+static PAUSE: Operation = Operation {
+    method: Method::Put,
+    path: "/vhosts/{vhost}/queues/{queue}/pause",
+    id: "pauseQueue",
+    tag: "queues",
+    summary: "Stop deliveries; publishes, expiry and limits go on",
+    permission: "configure on the queue",
+    query: &[DRY_RUN],
+    answers: NOTHING,
+    ..ROUTE
+};
+static RESUME: Operation = Operation {
+    method: Method::Delete,
+    id: "resumeQueue",
+    summary: "Let deliveries go on",
+    path: "/vhosts/{vhost}/queues/{queue}/pause",
+    tag: "queues",
+    permission: "configure on the queue",
+    query: &[DRY_RUN],
+    answers: NOTHING,
+    ..ROUTE
+};
+static CONSUMERS: Operation = Operation {
+    path: "/vhosts/{vhost}/queues/{queue}/consumers",
+    id: "listConsumersOfQueue",
+    tag: "queues",
+    summary: "Who reads the queue",
+    permission: "any right to the queue, or tag monitoring",
+    query: list::QUERY,
+    answers: list::ANSWERS,
+    ..ROUTE
+};
+static BINDINGS: Operation = Operation {
+    path: "/vhosts/{vhost}/queues/{queue}/bindings",
+    id: "listBindingsOfQueue",
+    tag: "queues",
+    summary: "What feeds the queue",
+    permission: "any right to the queue, or tag monitoring",
+    query: list::QUERY,
+    answers: list::ANSWERS,
+    ..ROUTE
+};
+
+pub(super) fn routes(api: Api) -> Api {
+    api.route(&LIST, index)
+        .route(&SHOW, show)
+        .route(&DECLARE, declare)
+        .route(&REMOVE, remove)
+        .route(&PAUSE, |call| pause(call, true))
+        .route(&RESUME, |call| pause(call, false))
+        .route(&CONSUMERS, consumers_of)
+        .route(&BINDINGS, bindings_of)
+}
+
+/// A queue as JSON.
+pub(super) fn shown(queue: &QueueDetails) -> Value {
+    let counts = &queue.counts;
+    let activity: serde_json::Map<String, Value> = queue
+        .activity
+        .read()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), json!(count)))
+        .collect();
+    json!({
+        "name": queue.name.as_str(),
+        "vhost": queue.vhost.as_str(),
+        "type": queue.kind,
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "exclusive": queue.owner.is_some(),
+        "arguments": from_table(&queue.arguments),
+        "policy": queue.policies.0,
+        "operator_policy": queue.policies.1,
+        "policy_definition": from_table(&queue.policy_definition),
+        "state": if queue.paused { "paused" } else { "running" },
+        "messages": {
+            "total": counts.ready + counts.unsettled + counts.delayed,
+            "ready": counts.ready,
+            "unacked": counts.unsettled,
+            "scheduled": counts.delayed,
+            "bytes_ready": counts.bytes,
+            "in_memory": counts.in_memory,
+        },
+        "consumers": counts.consumers,
+        "single_active_consumer": queue.single_active_consumer.as_deref(),
+        "exclusive_consumer": queue.exclusive_consumer.as_deref(),
+        "active_at": time(queue.active_ms),
+        "dead_letters_unroutable": queue.dead_letter_unroutable,
+        "activity": activity,
+    })
+}
+
+/// What people set of a queue.
+fn set(queue: &QueueDetails) -> Value {
+    json!({
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "arguments": from_table(&queue.arguments),
+    })
+}
+
+async fn index(call: Call) -> Result<Json<Value>, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let vhost = vhost_of(&call)?;
+    let refs = caller.broker().queue_refs(Some(vhost.as_str()));
+    let mut refs = refs.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
+    refs.retain(|queue| caller.sees(&vhost, "queue", queue.name().as_str()));
+    let key = |queue: &QueueRef| queue.name().as_str().to_owned();
+    // Thousands of queues take a while to look at.
+    blocking(move || list::page(&call, refs, key, |queue| shown(&queue.details(None))))
+        .await?
+        .map(Json)
+}
+
+/// The queue of the path, if the caller may see it.
+///
+/// Errors: it is not there, or not to be seen, which look alike.
+pub(super) fn find(call: &Call, caller: &Caller) -> Result<QueueRef, Problem> {
+    let (vhost, queue) = (vhost_of(call)?, call.queue()?);
+    let missing = || not_there("queue_not_found", "queue", queue.as_str());
+    if !caller.sees(&vhost, "queue", queue.as_str()) {
+        return Err(missing());
+    }
+    caller.broker().queue_ref(vhost.as_str(), queue.as_str()).map_err(|_| missing())
+}
+
+async fn show(call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let details = find(&call, &caller)?.details(None);
+    Ok(([etag::header(&etag::of(&set(&details)))], Json(shown(&details))).into_response())
+}
+
+async fn declare(mut call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
+    let spec: QueueSpec = call.json().await?;
+    let arguments = spec.arguments.clone().unwrap_or_else(|| json!({}));
+    let arguments = to_table(&arguments, "/arguments")?;
+    may_configure(&caller, &vhost, &queue)?;
+    let existing = caller.broker().queue_ref(vhost.as_str(), &queue).ok();
+    let existing = existing.map(|queue| queue.details(None));
+    let tag = existing.as_ref().map(|details| etag::of(&set(details)));
+    etag::check(&call.headers, tag.as_deref())?;
+    let declare = DeclareQueue {
+        request: Default::default(),
+        queue: queue.clone(),
+        passive: false,
+        durable: spec.durable.unwrap_or(true),
+        exclusive: false,
+        auto_delete: spec.auto_delete.unwrap_or(false),
+        arguments,
+    };
+    if call.flag("dry_run") {
+        let checked = caller.broker().check_queue(&declare);
+        checked.map_err(|refusal| Problem::refused(&refusal, "queue"))?;
+        if let Some(existing) = &existing {
+            differs(existing, &declare)?;
+        }
+        let text = json!({ "dry_run": true, "would_create": existing.is_none() });
+        return Ok(Json(text).into_response());
+    }
+    let is_new = existing.is_none();
+    let wanted = declare.clone();
+    let declared = caller
+        .ask("queue", |request| {
+            Command::DeclareQueue(Box::new(DeclareQueue { request, ..declare }))
+        })
+        .await;
+    if let (Err(_), Some(existing)) = (&declared, &existing) {
+        // Every difference at once, not only the first.
+        differs(existing, &wanted)?;
+    }
+    declared?;
+    let details = find(&call, &caller)?.details(None);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let tag = etag::header(&etag::of(&set(&details)));
+    Ok((status, [tag], Json(shown(&details))).into_response())
+}
+
+/// Errors: the right is missing.
+fn may_configure(caller: &Caller, vhost: &VhostName, queue: &str) -> Result<(), Problem> {
+    let access = caller.broker().access();
+    let permit = access.permit::<Configure>(&caller.who, vhost, "queue", queue);
+    permit.map(drop).map_err(|refusal| Problem::refused(&refusal, "queue"))
+}
+
+/// Errors: what is asked for differs from what is there, with every difference.
+fn differs(existing: &QueueDetails, wanted: &DeclareQueue) -> Result<(), Problem> {
+    let (have, want) = (from_table(&existing.arguments), from_table(&wanted.arguments));
+    let mut different = Vec::new();
+    let mut compare = |name: &str, have: &Value, want: &Value| {
+        if have != want {
+            different.push(json!({ "name": name, "current": have, "wanted": want }));
+        }
+    };
+    compare("durable", &json!(existing.durable), &json!(wanted.durable));
+    compare("auto_delete", &json!(existing.auto_delete), &json!(wanted.auto_delete));
+    let names = |value: &Value| -> Vec<String> {
+        value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    let mut all = names(&have);
+    all.extend(names(&want));
+    all.sort_unstable();
+    all.dedup();
+    for name in all {
+        compare(&name, &have[&name], &want[&name]);
+    }
+    if different.is_empty() {
+        return Ok(());
+    }
+    let text = format!("queue '{}' is there with other settings", existing.name);
+    let problem = Problem::new(StatusCode::CONFLICT, "arguments_differ", text);
+    Err(problem.with("differences", different))
+}
+
+async fn remove(call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
+    may_configure(&caller, &vhost, &queue)?;
+    let found = caller.broker().queue_ref(vhost.as_str(), &queue);
+    let details = found.map_err(|refusal| Problem::refused(&refusal, "queue"))?.details(None);
+    etag::check(&call.headers, Some(&etag::of(&set(&details))))?;
+    let (if_unused, if_empty) = (call.flag("if_unused"), call.flag("if_empty"));
+    let counts = details.counts;
+    let in_the_way = match () {
+        () if if_unused && counts.consumers > 0 => Some(("in_use", "has consumers")),
+        () if if_empty && counts.ready > 0 => Some(("not_empty", "has messages")),
+        () => None,
+    };
+    if let Some((code, why)) = in_the_way {
+        let text = format!("queue '{queue}' {why}");
+        return Err(Problem::new(StatusCode::CONFLICT, code, text));
+    }
+    if call.flag("dry_run") {
+        return Ok(Json(json!({ "dry_run": true, "messages": counts.ready })).into_response());
+    }
+    caller
+        .ask("queue", |request| Command::DeleteQueue { request, queue, if_unused, if_empty })
+        .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn pause(call: Call, paused: bool) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
+    if call.flag("dry_run") {
+        may_configure(&caller, &vhost, &queue)?;
+        let details = find(&call, &caller)?.details(None);
+        let text = json!({ "dry_run": true, "changes": details.paused != paused });
+        return Ok(Json(text).into_response());
+    }
+    caller.ask("queue", |request| Command::PauseQueue { request, queue, paused }).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn consumers_of(call: Call) -> Result<Json<Value>, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let found: Vec<ConsumerView> = find(&call, &caller)?.consumers();
+    list::page(&call, found, consumers::key, |consumer| consumers::shown(caller.broker(), consumer))
+        .map(Json)
+}
+
+async fn bindings_of(call: Call) -> Result<Json<Value>, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let queue = find(&call, &caller)?;
+    let all = caller.broker().bindings(Some(queue.vhost().as_str()));
+    let mut found = all.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
+    found.retain(|binding| binding.to_queue && binding.destination == queue.name().as_str());
+    list::page(&call, found, bindings::key, bindings::shown).map(Json)
+}
