@@ -78,9 +78,13 @@ impl Peer {
     }
 }
 
+/// The broker's program.
+pub(crate) fn program() -> PathBuf {
+    env::var_os("POLYMQ_BIN").map_or_else(|| target_dir().join("release/polymq"), PathBuf::from)
+}
+
 fn launch_polymq(dir: &Path, settings: &[String]) -> Result<(Vec<Child>, Ports)> {
-    let program = env::var_os("POLYMQ_BIN")
-        .map_or_else(|| target_dir().join("release/polymq"), PathBuf::from);
+    let program = program();
     let mut command = Command::new(&program);
     command.args(["server", "--dev", "--port", "0", "--print-ports", "--data-dir"]);
     command.arg(dir.join("data"));

@@ -165,6 +165,7 @@ impl Run {
             .env("HTTP_PORT", broker.http_port().to_string())
             .env("XMPP_CA", broker.certificate())
             .env("NODE_EXTRA_CA_CERTS", broker.certificate())
+            .env("POLYMQ_BIN", peers::program())
             .env("USER", "guest")
             .env("PASS", "guest")
             .stdin(Stdio::piped())

@@ -71,6 +71,11 @@ fn python_cross_protocol() -> Result<()> {
 }
 
 #[test]
+fn python_first_minutes() -> Result<()> {
+    run_script(Client::Python("first_minutes.py"), Speaks::Both)
+}
+
+#[test]
 fn python_kill_both_protocols() -> Result<()> {
     run_script(Client::Python("cross_kill.py"), Speaks::Both)
 }
