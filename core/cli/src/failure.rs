@@ -63,7 +63,9 @@ impl From<std::io::Error> for Failure {
 
 fn told(status: &u16, problem: &Value) -> String {
     let word = |name: &str| problem.get(name).and_then(Value::as_str);
-    let said = word("detail").or_else(|| word("title")).unwrap_or("no reason was given");
+    // The last is how RabbitMQ's part of the API says it.
+    let said = word("detail").or_else(|| word("title")).or_else(|| word("reason"));
+    let said = said.unwrap_or("no reason was given");
     let mut text = said.to_owned();
     if let Some(at) = word("at") {
         text.push_str(&format!(" (at {at})"));

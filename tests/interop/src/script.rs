@@ -20,7 +20,7 @@ use rustix::process::{Signal, kill_process_group};
 use crate::{
     Broker, Peer, Speaks,
     broker::{pid_of, wait_at_most},
-    clients_are_required, last_lines,
+    clients_are_required, last_lines, peers,
     prosody::Prosody,
     target_dir,
 };

@@ -101,8 +101,6 @@ pub enum Command {
     Alarms(Bare),
     /// What administrators have changed.
     Audit(Bare),
-    /// The log while it is written.
-    Logs(Bare),
     /// Publish a message.
     Pub(Publish),
     /// Receive messages.

@@ -422,27 +422,16 @@ pub enum PolicyCommand {
 /// Commands on definitions.
 #[derive(Debug, Subcommand)]
 pub enum DefsCommand {
-    /// Write everything but messages to a file.
+    /// Write everything but messages to a file, as RabbitMQ does.
     Export {
         /// The file, or - for standard output
         #[arg(default_value = "-")]
         file: String,
-        /// polymq or rabbitmq
-        #[arg(long, default_value = "polymq")]
-        format: String,
     },
-    /// Tell what an import would do.
-    Diff {
-        /// The file, or - for standard input
-        file: String,
-    },
-    /// Read an export; all of it or nothing.
+    /// Read an export, of RabbitMQ too; all of it or nothing. What is there stays.
     Import {
         /// The file, or - for standard input
         file: String,
-        /// Check everything and change nothing
-        #[arg(long)]
-        dry_run: bool,
     },
 }
 

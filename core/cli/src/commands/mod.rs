@@ -18,14 +18,13 @@ use self::{
     queues::{dead_letters, job, queue},
 };
 use crate::{
-    api::{Call, Content},
+    api::Call,
     arguments::{Change, Check, Command, Convert, DefsCommand, ListCommand, Ls, Route},
     destination::Destination,
     failure::Failure,
     messages,
     output::Format,
     resource::{Session, headers},
-    sse::Events,
 };
 
 type Done = Result<(), Failure>;
@@ -57,7 +56,6 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
             &Ls::default(),
             &["at", "user", "from", "action", "object"],
         ),
-        Command::Logs(bare) => follow(&Session::new(&bare.common)?, "logs"),
         Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),
         Command::Sub(wanted) => messages::subscribe(&Session::new(&wanted.common)?, &wanted),
         Command::Req(wanted) => messages::request(&Session::new(&wanted.common)?, &wanted),
@@ -121,16 +119,6 @@ fn check(session: &Session, check: Check) -> Result<ExitCode, Failure> {
         }
         Err(failure) => Err(failure),
     }
-}
-
-fn follow(session: &Session, path: &str) -> Done {
-    let stream = session.api.stream(&Call::new("GET", path))?;
-    for event in Events::new(stream) {
-        let event = event.context("the stream broke off")?;
-        let value = serde_json::from_str(&event.data).unwrap_or_else(|_| json!(event.data));
-        session.output.row(&value, &["timestamp", "level", "event", "message"])?;
-    }
-    Ok(())
 }
 
 fn route(session: &Session, wanted: &Route) -> Done {
@@ -197,34 +185,22 @@ fn convert(session: &Session, wanted: &Convert) -> Done {
     }
 }
 
+/// The path of definitions, which have the form of RabbitMQ.
+const DEFINITIONS: &str = "/api/definitions";
+
 fn definitions(session: &Session, command: DefsCommand) -> Done {
     match command {
-        DefsCommand::Export { file, format } => {
-            let query = [("format", format)];
-            let all = session.api.call(&Call::new("GET", "definitions").query(&query))?;
-            let mut text = format!("{all:#}");
-            text.push('\n');
+        DefsCommand::Export { file } => {
+            let all = session.api.call(&Call::new("GET", DEFINITIONS))?;
+            let text = format!("{all:#}\n");
             if file == "-" {
                 return Ok(std::io::stdout().write_all(text.as_bytes())?);
             }
             Ok(std::fs::write(&file, text).with_context(|| file.clone())?)
         }
-        DefsCommand::Diff { file } => import(session, "definitions:diff", &file, false),
-        DefsCommand::Import { file, dry_run } => {
-            import(session, "definitions:import", &file, dry_run)
+        DefsCommand::Import { file } => {
+            let all = read_json(&file)?;
+            session.change(&Call::new("POST", DEFINITIONS).json(&all), PLAIN)
         }
     }
-}
-
-fn import(session: &Session, path: &str, file: &str, dry_run: bool) -> Done {
-    let text = read(file)?;
-    let query: &[_] = if dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
-    let headers = [("content-type", "application/json".to_owned())];
-    let call = Call {
-        headers: &headers,
-        body: Content::Bytes(text.as_bytes()),
-        ..Call::new("POST", path).query(query)
-    };
-    let answer = session.api.call(&call)?;
-    Ok(session.output.document(&answer)?)
 }
