@@ -173,12 +173,17 @@ impl State {
         if !self.refuses_overflow() || self.paused || self.ready_len() > 0 {
             return false;
         }
-        self.ring.iter().any(|slot| {
-            self.consumers.get_mut(*slot).is_some_and(|consumer| {
+        let consumers = &mut self.consumers;
+        let mut waits = |slot: usize| {
+            consumers.get_mut(slot).is_some_and(|consumer| {
                 consumer.look_for_room();
                 consumer.has_room()
             })
-        })
+        };
+        match self.single_active {
+            true => self.sole.is_some_and(waits),
+            false => self.ring.iter().any(|slot| waits(*slot)),
+        }
     }
 
     /// True when publishes beyond the limit are refused.

@@ -131,6 +131,8 @@ impl Model {
         let mut waiting = messages;
         while !waiting.is_empty() {
             let room = match self.length() {
+                // Who waits for the next message leaves it no time to take room.
+                Some(0) if self.config.rejects && self.hands_over() => 1,
                 Some(max) if self.config.rejects => max.saturating_sub(self.ready.len()),
                 _ => waiting.len(),
             };
@@ -185,6 +187,11 @@ impl Model {
         let highest = with_room.iter().map(|taker| taker.priority).max();
         let best = with_room.iter().filter(|taker| Some(taker.priority) == highest);
         best.map(|taker| taker.id).collect()
+    }
+
+    /// True when a message that came now would go to a consumer at once.
+    fn hands_over(&self) -> bool {
+        !self.paused && self.ready.is_empty() && !self.next_takers().is_empty()
     }
 
     /// Ready messages go to consumers with room, in order. Which of several equals gets one is read
