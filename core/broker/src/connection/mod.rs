@@ -323,7 +323,10 @@ impl Connection for BrokerConnection {
 
     fn execute(&mut self, commands: &mut Vec<Command>, now: Now) {
         for command in commands.drain(..) {
-            self.run_command(command, now);
+            match command {
+                Command::Publish(publish) if !self.channels.is_void() => self.publish(publish, now),
+                command => self.run_command(command, now),
+            }
         }
         self.finish_execution(now);
     }

@@ -65,8 +65,8 @@ const RUN_MAX: usize = 512;
 impl BrokerConnection {
     /// Publishes a message at once.
     #[inline]
-    pub(super) fn publish_now(&mut self, publish: Publish, now: Now) {
-        let publish = addressed(publish);
+    pub(super) fn publish_now(&mut self, mut publish: Publish, now: Now) {
+        address(&mut publish);
         match self.route_for(&publish) {
             Ok(route) => self.publish_to(route, publish, now),
             Err(refusal) => {
@@ -376,19 +376,20 @@ impl BrokerConnection {
     }
 }
 
-/// The publish with its message as its key says, when that is an address.
-pub(super) fn addressed(mut publish: Publish) -> Publish {
-    if let Some(message) = to_address(&publish.message) {
-        publish.message = message;
+/// Moves the message to where its key says, when that is an address.
+#[inline]
+pub(super) fn address(publish: &mut Publish) {
+    let message = &publish.message;
+    if message.exchange_bytes().is_empty()
+        && message.key_bytes().starts_with(b"amq.address:")
+        && let Some(moved) = to_address(message)
+    {
+        publish.message = moved;
     }
-    publish
 }
 
 /// The message as its key says, when that is an address: an answer to a client of another protocol.
 fn to_address(message: &Message) -> Option<Message> {
-    if !message.exchange_bytes().is_empty() || !message.key_bytes().starts_with(b"amq.address:") {
-        return None;
-    }
     match Address::parse(message.key().strip_prefix(ADDRESS_KEY_PREFIX)?) {
         Address::Queue(queue) => Some(message.moved_to("", &queue)),
         Address::Exchange { exchange, key } => {

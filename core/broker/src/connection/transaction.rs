@@ -8,7 +8,7 @@ use std::{
 use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
 
-use super::{BrokerConnection, publish::addressed};
+use super::{BrokerConnection, publish::address};
 use crate::{
     queue::{Queue, Reserved, Room},
     routing::{Route, Target},
@@ -85,7 +85,8 @@ impl BrokerConnection {
     fn prepare(&mut self, publishes: Vec<Publish>) -> Result<Prepared, Stopped> {
         let mut routed = Vec::with_capacity(publishes.len());
         let mut shares: HashMap<usize, Share> = HashMap::new();
-        for publish in publishes.into_iter().map(addressed) {
+        for mut publish in publishes {
+            address(&mut publish);
             let route = match self.route_for(&publish) {
                 Ok(route) => route,
                 Err(refusal) => return Err(Stopped::By(Box::new(publish), refusal)),
