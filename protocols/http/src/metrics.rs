@@ -6,7 +6,7 @@ mod rabbitmq;
 
 use std::collections::HashMap;
 
-use polymq_broker::PROTOCOLS;
+use polymq_broker::{PROTOCOLS, QueueView};
 
 use crate::{
     Facts, Watched,
@@ -44,17 +44,19 @@ pub(crate) use objects::{Wanted, page as page_of_objects};
 /// Totals, under one family of names or both.
 pub(crate) fn page(watched: &Watched, prefix: Option<&str>) -> String {
     let facts = (watched.facts)();
+    // Both families tell of the queues, of which there may be many.
+    let queues = watched.broker.queues();
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
-        text.push_str(&ours(watched, &facts));
+        text.push_str(&ours(watched, &facts, &queues));
     }
     if prefix.is_none_or(|prefix| prefix == "rabbitmq") {
-        text.push_str(&rabbitmq::page(watched, &facts));
+        text.push_str(&rabbitmq::page(watched, &facts, &queues));
     }
     text
 }
 
-fn ours(watched: &Watched, facts: &Facts) -> String {
+fn ours(watched: &Watched, facts: &Facts, queues: &[QueueView]) -> String {
     let mut text = Exposition::new("polymq");
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("name", &*watched.name)];
@@ -63,7 +65,7 @@ fn ours(watched: &Watched, facts: &Facts) -> String {
     messages(&mut text, watched);
     protocols::write(&mut text, &watched.protocols);
     logins(&mut text, watched);
-    state(&mut text, watched);
+    state(&mut text, watched, queues);
     connections(&mut text, watched);
     store(&mut text, facts);
     resources(&mut text, facts);
@@ -119,8 +121,7 @@ fn logins(text: &mut Exposition, watched: &Watched) {
     text.family("auth_attempts_total", Counter, "Logins, by result.", values);
 }
 
-fn state(text: &mut Exposition, watched: &Watched) {
-    let queues = watched.broker.queues();
+fn state(text: &mut Exposition, watched: &Watched, queues: &[QueueView]) {
     let sum = |number: fn(&polymq_broker::QueueCounts) -> u64| -> u64 {
         queues.iter().map(|queue| number(&queue.counts)).sum()
     };

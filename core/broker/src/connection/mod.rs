@@ -157,12 +157,10 @@ impl BrokerConnection {
         }
     }
 
+    /// Executes what is no publish, and everything of a channel that has failed.
     fn run_command(&mut self, command: Command, now: Now) {
         if self.channels.is_void() {
             return self.pass_over(command, now);
-        }
-        if let Command::Publish(publish) = command {
-            return self.publish(publish, now);
         }
         match command {
             Command::Settle(settlement) => return self.settle(settlement, now),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use polymq_broker::PROTOCOLS;
+use polymq_broker::{Activity, PROTOCOLS, QueueView};
 
 use super::Facts;
 use crate::{
@@ -44,11 +44,16 @@ const OF_CHANNELS: [(&str, &str, &str); 9] = [
     ("channel_get_empty_total", "got_empty", "Gets that found nothing."),
 ];
 
-pub(super) fn page(watched: &Watched, facts: &Facts) -> String {
+pub(super) fn page(watched: &Watched, facts: &Facts, queues: &[QueueView]) -> String {
     let mut text = Exposition::new("rabbitmq");
+    let (now, _) = watched.broker.totals(None);
     identity(&mut text, watched, facts);
-    objects(&mut text, watched);
-    happened(&mut text, watched);
+    objects(&mut text, watched, queues);
+    text.single("queue_messages_ready", Gauge, "Messages to be delivered.", now.ready);
+    text.single("queue_messages_unacked", Gauge, "Messages not settled.", now.unsettled);
+    let all = now.ready + now.unsettled;
+    text.single("queue_messages", Gauge, "Messages in queues.", all);
+    happened(&mut text, &now.activity);
     dead_letters(&mut text, watched);
     process(&mut text, watched, facts);
     text.finish()
@@ -75,11 +80,9 @@ fn identity(text: &mut Exposition, watched: &Watched, facts: &Facts) {
     text.single("erlang_uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
 }
 
-fn objects(text: &mut Exposition, watched: &Watched) {
+fn objects(text: &mut Exposition, watched: &Watched, queues: &[QueueView]) {
     let broker = &watched.broker;
-    let (now, _) = broker.totals(None);
     let open: usize = broker.connections().iter().map(|(_, count)| count).sum();
-    let queues = broker.queues();
     let consumers: u64 = queues.iter().map(|queue| u64::from(queue.counts.consumers)).sum();
     let channels: usize = broker.connection_refs().iter().map(|one| one.channel_count()).sum();
     let protocols = || PROTOCOLS.iter().map(|protocol| broker.counters().protocol(protocol));
@@ -97,22 +100,17 @@ fn objects(text: &mut Exposition, watched: &Watched) {
     text.single("queues_created_total", Counter, "Queues made.", created);
     let deleted = total.queues_deleted.load(Ordering::Relaxed);
     text.single("queues_deleted_total", Counter, "Queues deleted.", deleted);
-    text.single("queue_messages_ready", Gauge, "Messages to be delivered.", now.ready);
-    text.single("queue_messages_unacked", Gauge, "Messages not settled.", now.unsettled);
-    let all = now.ready + now.unsettled;
-    text.single("queue_messages", Gauge, "Messages in queues.", all);
-    let entered = now.activity.published_out;
-    text.single("queue_messages_published_total", Counter, "Messages into queues.", entered);
 }
 
-fn happened(text: &mut Exposition, watched: &Watched) {
-    let (now, _) = watched.broker.totals(None);
-    let numbers = now.activity.read();
+fn happened(text: &mut Exposition, activity: &Activity) {
+    let numbers = activity.read();
     let of = |name: &str| {
         let found = numbers.iter().find(|(known, _)| *known == name);
         found.map_or(0, |(_, number)| *number)
     };
-    let delivered = now.activity.delivered_in_any_way();
+    let entered = activity.published_out;
+    text.single("queue_messages_published_total", Counter, "Messages into queues.", entered);
+    let delivered = activity.delivered_in_any_way();
     let all = [("protocol", "all"), ("queue_type", "all")];
     for (name, word, help) in HAPPENED {
         text.family(&format!("global_{name}"), Counter, help, [(&all[..], of(word))]);
