@@ -3,7 +3,8 @@
 // The page and the broker share an origin, as behind a reverse proxy: this script serves the page and
 // passes everything else on.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { createServer, request as ask } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -93,6 +94,20 @@ function serve() {
   });
 }
 
+/**
+ * Removes the browser's folder. Its processes were killed, yet the system ends each of them when it gets
+ * to it, and one that writes a last file makes a folder not empty that was emptied just now.
+ */
+async function remove(folder) {
+  for (;;) {
+    try {
+      return await rm(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (error.code !== 'ENOTEMPTY') throw error;
+    }
+  }
+}
+
 /** Runs a page and returns what it tells. */
 async function visit(script) {
   page = `${script}`;
@@ -101,16 +116,16 @@ async function visit(script) {
     '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-dev-shm-usage',
     '--disable-background-networking', '--remote-debugging-port=0', `--user-data-dir=${folder}`,
     `http://127.0.0.1:${port}/page`,
-  ], { stdio: 'ignore' });
+  ], { stdio: 'ignore', detached: true });
   const ended = new Promise((resolve) => browser.on('exit', resolve));
   try {
     const what = await within(told.next('what the page tells'), 'the page', 20_000);
     assert.equal(what.error, undefined);
     return what;
   } finally {
-    browser.kill('SIGKILL');
+    process.kill(-browser.pid, 'SIGKILL');
     await ended;
-    rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
+    await within(remove(folder), 'removing the folder', 20_000);
   }
 }
 
