@@ -154,7 +154,14 @@ impl Call {
     ///
     /// Errors: nobody is shown, or the login is refused.
     pub(crate) async fn client(&self) -> Result<Arc<Client>, Problem> {
-        self.socket.client(&self.site, &self.headers, Some(self.vhost())).await
+        self.client_in(self.vhost()).await
+    }
+
+    /// The client of whoever asks, in a virtual host.
+    ///
+    /// Errors: nobody is shown, or the login is refused.
+    pub(crate) async fn client_in(&self, vhost: &str) -> Result<Arc<Client>, Problem> {
+        self.socket.client(&self.site, &self.headers, Some(vhost)).await
     }
 
     /// The client of whoever asks, in no virtual host.
