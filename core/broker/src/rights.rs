@@ -17,7 +17,7 @@ use crate::{
     mailbox,
     queue::Queue,
     routing::check_publishable,
-    topology::{Binding, ExchangeKind, Topology},
+    topology::{Binding, Destination, ExchangeKind, Topology},
     vhost::Vhost,
 };
 
@@ -131,6 +131,27 @@ impl Core {
             (None, _) => Topics::All,
         };
         self.access.check_topics::<A>(who, &vhost.name, (bounded, topics), client_id)
+    }
+
+    /// Asks whether somebody may make a binding, as far as topics decide that.
+    ///
+    /// Errors: kind `Denied`; kind `Invalid` for a pattern that is none.
+    pub(crate) fn check_new_binding(
+        &self,
+        who: &Principal,
+        place: (&Vhost, &Topology),
+        source: &str,
+        binding: &Binding,
+        client_id: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.check_binding::<Read>(who, place, (source, source), binding, client_id)?;
+        match &binding.destination {
+            Destination::Exchange(to) => {
+                let bounded = (source, to.as_str());
+                self.check_binding::<Write>(who, place, bounded, binding, client_id)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the bindings of a queue that is somebody's own, where its owner may not read what

@@ -59,6 +59,7 @@ impl Reload {
         let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
+        server::check_anonymous(&config, |user| self.logins.knows(user))?;
         logging::set_level(&config.logging.level)?;
         self.logins.set_policy(policy);
         self.marks.set(config.limits.memory_high, &config.disk_free);

@@ -1,6 +1,6 @@
 //! The one place where this crate reads the clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use polymq_model::Now;
 
@@ -11,4 +11,9 @@ pub(crate) fn now() -> Now {
         instant: tokio::time::Instant::now().into_std(),
         unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+/// So many seconds that a connection may take. In tests of this crate a second has 100 ms.
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_millis(if cfg!(test) { count * 100 } else { count * 1000 })
 }

@@ -45,8 +45,9 @@ use std::{
 };
 
 use polymq_broker::BrokerHandle;
-use polymq_contract::Protocol;
+use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
+use polymq_model::{Message, json_form::HTTP};
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
@@ -181,6 +182,8 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    /// Messages that were shown as JSON or headers, and came in another form.
+    conversions: Conversions,
 }
 
 impl Site {
@@ -189,11 +192,20 @@ impl Site {
         (settings.entropy)(&mut start);
         Self {
             watched,
-            traffic: serve::Traffic::new(settings.connections_max),
+            traffic: serve::Traffic::new(settings.connections_max, &settings.limits),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            conversions: Conversions::default(),
             settings,
+        }
+    }
+
+    /// Counts a message that a client of HTTP is given.
+    fn note_shown(&self, message: &Message) {
+        let format = message.format();
+        if format.id != HTTP.id {
+            self.conversions.pair(format, &HTTP).messages.add(1);
         }
     }
 }

@@ -185,7 +185,7 @@ async fn request_is_answered_with_what_any_client_replies() {
         panic!("{props:?}")
     };
     let mut answer = polymq_model::NewMessage {
-        format: &polymq_model::json_form::HTTP,
+        format: &HTTP,
         exchange: "",
         key: to,
         props: br#"{"correlation_id":"c1","content_type":"text/x-pong"}"#,
