@@ -60,8 +60,8 @@ pub use jobs::{
 };
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Definition, Manager, NewBinding, PermissionView, TopicPermissionView,
-    UserChange, UserView,
+    AuditEntry, AuditSink, Definition, Difference, Effect, ImportPlan, Manager, NewBinding,
+    PermissionView, TopicPermissionView, UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use preview::PolicyMatches;

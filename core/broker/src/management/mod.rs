@@ -3,6 +3,7 @@
 
 mod audit;
 mod bans;
+mod compare;
 mod import;
 mod parameters;
 mod permissions;
@@ -18,6 +19,7 @@ use polymq_model::{UserName, VhostName};
 
 pub(crate) use audit::Audited;
 pub use audit::{AuditEntry, AuditSink};
+pub use compare::{Difference, Effect, ImportPlan};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;
 pub use permissions::{PermissionView, TopicPermissionView};

@@ -1,5 +1,6 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod definitions;
 mod document;
 mod events;
 mod messages;
