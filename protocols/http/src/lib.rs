@@ -21,6 +21,7 @@ mod json;
 mod leases;
 mod metrics;
 mod openapi;
+mod operation;
 mod origin;
 mod pages;
 mod problem;
@@ -48,6 +49,7 @@ use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 
+pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
 pub use websocket::{Greeting, WebSocketRoute, WebSockets};
@@ -169,6 +171,10 @@ pub struct Watched {
     pub phase: Arc<SharedPhase>,
     /// The open ports.
     pub listeners: Vec<OpenPort>,
+    /// What the server is configured with.
+    pub configuration: Arc<dyn Configuration>,
+    /// The last lines of its log.
+    pub log: Arc<dyn LiveLog>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

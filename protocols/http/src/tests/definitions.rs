@@ -105,8 +105,12 @@ async fn changes_and_conflicts_are_told_before_anything_happens() {
     });
     let told = client.post("/api/v1/definitions:diff", &document).await.json();
     assert_eq!(counts(&told), (1, 1, 1), "{told:#}");
-    assert_eq!(told["change"][0]["after"], json!({ "tags": ["monitoring"] }));
-    assert!(told["conflict"][0]["reason"].as_str().unwrap().contains("x-max-length"), "{told:#}");
+    let of = |change: &str| {
+        let all = told["changes"].as_array().unwrap();
+        all.iter().find(|one| one["change"] == change).unwrap()
+    };
+    assert_eq!(of("change")["after"], json!({ "tags": ["monitoring"] }));
+    assert!(of("conflict")["detail"].as_str().unwrap().contains("x-max-length"), "{told:#}");
     assert!(!told.to_string().contains(HASH), "hashes are not told: {told:#}");
     let refused = client.post("/api/v1/definitions:import", &document).await;
     assert_eq!((refused.status, refused.code().as_str()), (409, "arguments_differ"));

@@ -4,6 +4,7 @@ mod definitions;
 mod document;
 mod events;
 mod messages;
+mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
@@ -85,6 +86,8 @@ impl World {
             protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
+            configuration: Arc::new(operation::Sample),
+            log: Arc::new(operation::Sample),
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),

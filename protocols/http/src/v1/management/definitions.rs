@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{Definition, Effect, ImportPlan};
+use polymq_broker::{Definition, Difference, Effect, ImportPlan};
 use polymq_contract::{Refusal, RefusalKind};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ use crate::{
 
 /// The largest document, in bytes.
 const BYTES_MAX: usize = 20_000_000;
-/// Objects of one kind of outcome that are named.
+/// Changes that are told one by one.
 const NAMED_MAX: usize = 1000;
 
 const ON_CONFLICT: Parameter = Parameter {
@@ -132,39 +132,46 @@ fn refused(refusal: Refusal) -> Problem {
 }
 
 fn conflicts(plan: &ImportPlan) -> Vec<Value> {
-    let conflict = |one: &polymq_broker::Difference| match &one.effect {
-        Effect::Conflict(why) => Some(json!({ "kind": one.kind, "name": one.name, "reason": why })),
+    let conflict = |one: &Difference| match &one.effect {
+        Effect::Conflict(why) => Some(json!({ "kind": one.kind, "name": one.name, "detail": why })),
         Effect::Unchanged | Effect::Create | Effect::Change { .. } => None,
     };
     plan.differences.iter().filter_map(conflict).take(NAMED_MAX).collect()
 }
 
-/// What an import would do: counts, and the first objects of each outcome by name.
+/// What an import would do: the first changes one by one, and how many there are of each kind.
 fn shown(plan: &ImportPlan) -> Value {
-    let (mut create, mut change) = (Vec::new(), Vec::new());
+    let mut changes = Vec::new();
     let (mut created, mut changed, mut conflicting, mut unchanged) = (0_u64, 0_u64, 0_u64, 0_u64);
-    for one in &plan.differences {
-        match &one.effect {
-            Effect::Unchanged => unchanged += 1,
-            Effect::Conflict(_) => conflicting += 1,
+    for Difference { kind, name, effect } in &plan.differences {
+        let mut row = json!({ "kind": kind, "name": name });
+        match effect {
+            Effect::Unchanged => {
+                unchanged += 1;
+                continue;
+            }
             Effect::Create => {
                 created += 1;
-                create.push(json!({ "kind": one.kind, "name": one.name }));
+                row["change"] = json!("create");
             }
             Effect::Change { before, after } => {
                 changed += 1;
-                change.push(json!({
-                    "kind": one.kind, "name": one.name, "before": before, "after": after,
-                }));
+                row["change"] = json!("change");
+                row["before"] = before.clone();
+                row["after"] = after.clone();
+            }
+            Effect::Conflict(reason) => {
+                conflicting += 1;
+                row["change"] = json!("conflict");
+                row["detail"] = json!(reason);
             }
         }
+        if changes.len() < NAMED_MAX {
+            changes.push(row);
+        }
     }
-    create.truncate(NAMED_MAX);
-    change.truncate(NAMED_MAX);
     json!({
-        "create": create,
-        "change": change,
-        "conflict": conflicts(plan),
+        "changes": changes,
         "counts": {
             "create": created, "change": changed, "conflict": conflicting, "unchanged": unchanged,
         },

@@ -3,6 +3,7 @@
 mod bans;
 mod bindings;
 mod caller;
+mod config;
 mod connections;
 mod consumers;
 mod dead_letters;
@@ -13,6 +14,7 @@ mod exchanges;
 mod explain;
 mod jobs;
 mod list;
+mod logs;
 mod messages;
 mod overview;
 mod policies;
@@ -35,6 +37,7 @@ pub(super) fn routes(api: Api) -> Api {
     [
         bans::routes,
         bindings::routes,
+        config::routes,
         connections::routes,
         consumers::routes,
         dead_letters::routes,
@@ -43,6 +46,7 @@ pub(super) fn routes(api: Api) -> Api {
         exchanges::routes,
         explain::routes,
         jobs::routes,
+        logs::routes,
         messages::routes,
         overview::routes,
         policies::routes,
