@@ -14,6 +14,7 @@ mod browse;
 mod chance;
 mod client_session;
 mod connection;
+mod conversion;
 mod core;
 mod counters;
 mod dead_letters;
@@ -40,6 +41,7 @@ mod tenants;
 mod tick;
 mod tokens;
 mod topology;
+mod trace;
 mod vhost;
 mod vhost_deletion;
 mod view;
@@ -71,6 +73,7 @@ pub use schedule::{ScheduledAt, ScheduledView};
 pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
+pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
     BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
 };

@@ -35,7 +35,7 @@ use crate::{
 ///
 /// Every operation refuses with kind `Denied` what the user's tags do not allow.
 pub struct Manager {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     who: Principal,
     /// Where the orders come from: an address, mostly.
     from: String,
@@ -55,6 +55,11 @@ impl BrokerHandle {
 }
 
 impl Manager {
+    /// Who it is, with what a token says.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.who
+    }
+
     /// Who it is.
     pub fn user(&self) -> &UserName {
         &self.who.user

@@ -12,6 +12,7 @@ mod receiving;
 mod resources;
 mod roles;
 mod subscribing;
+mod tracing;
 
 use std::{net::Ipv4Addr, time::Duration};
 

@@ -26,6 +26,7 @@ mod scheduled;
 mod shown;
 mod stream;
 mod tokens;
+mod traces;
 mod users;
 mod value;
 mod vhosts;
@@ -54,6 +55,7 @@ pub(super) fn routes(api: Api) -> Api {
         retained::routes,
         scheduled::routes,
         tokens::routes,
+        traces::routes,
         users::routes,
         vhosts::routes,
     ]
