@@ -10,6 +10,7 @@ use std::{
     task::Waker,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -27,7 +28,8 @@ const CUT: u8 = 2;
 /// Shared by the driver, its listeners and its connections.
 pub(crate) struct Gate {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) limits: Arc<Limits>,
+    /// For connections that come from now on.
+    limits: ArcSwap<Limits>,
     pub(crate) counters: Arc<DriverCounters>,
     pub(crate) handshakes: Handshakes,
     pub(crate) pacer: Pacer,
@@ -48,7 +50,7 @@ impl Gate {
     pub(crate) fn new(broker: Arc<dyn Broker>, limits: Arc<Limits>) -> Self {
         Self {
             broker,
-            limits,
+            limits: ArcSwap::new(limits),
             counters: Arc::default(),
             handshakes: Handshakes::default(),
             pacer: Pacer::default(),
@@ -61,6 +63,15 @@ impl Gate {
             listeners: Mutex::default(),
             closing: Notify::new(),
         }
+    }
+
+    /// The limits of a connection that comes now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
+        self.limits.store(limits);
     }
 
     /// True when nobody new is let in and who has not logged in goes.
@@ -92,11 +103,12 @@ impl Gate {
     /// Lets a connection in; `None` when there are too many, from this address or at all.
     pub(crate) fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Ticket> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = Ticket { gate: Arc::clone(self), id, source: None };
+        let limits = self.limits();
+        let mut ticket =
+            Ticket { gate: Arc::clone(self), limits: Arc::clone(&limits), id, source: None };
         let open = self.counters.opened();
-        let mut has_room =
-            usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max);
-        if let Some(max) = self.limits.connections_per_address_max
+        let mut has_room = usize::try_from(open).is_ok_and(|open| open <= limits.connections_max);
+        if let Some(max) = limits.connections_per_address_max
             && let Some(from) = from.filter(|_| has_room)
         {
             ticket.source = self.sources.enter(from, max);
@@ -112,6 +124,8 @@ impl Gate {
 /// An open connection: counted until it is dropped.
 pub(crate) struct Ticket {
     pub(crate) gate: Arc<Gate>,
+    /// Its limits, which stay what they are.
+    pub(crate) limits: Arc<Limits>,
     id: u64,
     /// What it counts as among those of its address, where that is bounded.
     source: Option<IpAddr>,
