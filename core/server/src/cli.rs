@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use polymq_cli::Format;
 
 use crate::config::{
     ENV_PREFIX, Ports, Sources,
@@ -24,7 +25,9 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Check a configuration, and print every value and where it comes from.
     Check(CheckArgs),
-    /// Tell about configuration.
+    /// Look for what keeps a broker on this machine from running well, and say what to do.
+    Doctor(DoctorArgs),
+    /// Tell about configuration, also of a broker that runs.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Look at the store, check it, move what it holds. The broker must not run.
@@ -120,14 +123,15 @@ fn push_data_dir(sources: &mut Sources, data_dir: Option<&str>) {
 pub(crate) enum ConfigCommand {
     /// Print a file with every key, its default and what it means.
     Docs,
+    #[command(flatten)]
+    Running(Box<polymq_cli::ConfigCommand>),
 }
 
 /// Flags of `polymq server`.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Where everything that must survive is kept [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -155,20 +159,55 @@ pub(crate) struct ServerArgs {
 /// Flags of `polymq check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
-    #[arg(conflicts_with = "config")]
-    file: Option<PathBuf>,
-    /// The same, as `polymq server` has it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Set a key, such as limits.connections=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// table, json, jsonl or csv
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// Flags of `polymq doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where the broker keeps its data [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Set a key, such as limits.connections=1000
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// A warning makes the exit code 1, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// table, json, jsonl or csv
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// A configuration file, with or without the name of the flag.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> Option<PathBuf> {
+        self.file.clone().or_else(|| self.config.clone())
+    }
 }
 
 impl ServerArgs {
     pub(crate) fn sources(&self) -> Sources {
-        let mut sources = sources(self.config.clone(), &self.settings);
+        let mut sources = sources(self.file.path(), &self.settings);
         push_data_dir(&mut sources, self.data_dir.as_deref());
         sources.ports = match (self.port, self.port_offset) {
             (Some(_), _) => Ports::Free,
@@ -181,7 +220,15 @@ impl ServerArgs {
 
 impl CheckArgs {
     pub(crate) fn sources(&self) -> Sources {
-        sources(self.file.clone().or_else(|| self.config.clone()), &self.settings)
+        sources(self.file.path(), &self.settings)
+    }
+}
+
+impl DoctorArgs {
+    pub(crate) fn sources(&self) -> Sources {
+        let mut sources = sources(self.file.path(), &self.settings);
+        push_data_dir(&mut sources, self.data_dir.as_deref());
+        sources
     }
 }
 
@@ -220,6 +267,15 @@ mod tests {
         let sources = server(&["--set", "limits.connections=1", "--data-dir", "/x"]).sources();
         let flags: Vec<_> = sources.flags.iter().map(|(setting, _)| setting.as_str()).collect();
         assert_eq!(flags, ["limits.connections=1", "server.data_dir=/x"]);
+    }
+
+    #[test]
+    fn the_file_is_named_with_or_without_a_flag() {
+        for arguments in [&["x.toml"][..], &["--config", "x.toml"]] {
+            assert_eq!(server(arguments).sources().file, Some(PathBuf::from("x.toml")));
+        }
+        let both = ["polymq", "server", "x.toml", "--config", "x.toml"];
+        assert!(Cli::try_parse_from(both).is_err());
     }
 
     #[test]

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
+use polymq_http::{SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
+use tokio::sync::Notify;
 
 use crate::{
     alarm::Marks,
-    banner::Bound,
     config::Config,
     facts,
+    ports::Ports,
     protocols::Protocols,
     server::{self, Mode},
     store,
@@ -26,7 +27,7 @@ pub(crate) fn watched(
     (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
-    bound: &[Bound],
+    (ports, stop): (&Arc<Ports>, &Arc<Notify>),
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
@@ -36,20 +37,17 @@ pub(crate) fn watched(
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
+    let (ports, stop) = (Arc::clone(ports), Arc::clone(stop));
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
         protocols,
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
-        listeners: bound.iter().map(open_port).collect(),
+        listeners: Box::new(move || ports.open_ports()),
+        drain: Box::new(move || stop.notify_one()),
         facts: Box::new(move || sources.read()),
     })
-}
-
-fn open_port(bound: &Bound) -> OpenPort {
-    let protocol = bound.protocol.to_string();
-    OpenPort { protocol, address: bound.address, has_tls: bound.has_tls }
 }
 
 /// Settings of the HTTP server.

@@ -6,26 +6,60 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
-use polymq_driver::Tls;
+use polymq_broker::BrokerHandle;
+use polymq_driver::Driver;
+use polymq_http::Http;
 
 use crate::{
     alarm::Marks,
     auth::Logins,
     config::{Config, Loaded, Sources},
-    logging, server, tls,
+    limits::limits,
+    logging,
+    ports::Ports,
+    server, tls,
 };
 
-/// Keys that are applied. Of a certificate only if it existed at the start: listeners hold on to
-/// those.
+/// Keys that are applied at once, or to connections that come from now on.
 const APPLIED: &[&str] = &[
+    "amqp.frame_size",
+    "amqp.heartbeat",
     "auth.anonymous_user",
+    "auth.login_timeout",
     "auth.mechanisms",
     "auth.plain_without_tls",
+    "http.web_socket_ping",
+    "limits.channels_per_connection",
+    "limits.connections",
+    "limits.connections_per_address",
     "limits.disk_free.low",
     "limits.disk_free.resume",
+    "limits.login_size",
     "limits.memory_high",
+    "limits.message_size",
+    "limits.prefetch_max",
+    "limits.publish_block_timeout",
     "logging.level",
+    "mqtt.keep_alive_max",
+    "mqtt.receive_max",
+    "mqtt.refused_publish_wait",
+    "mqtt.session_expiry_max",
+    "mqtt.session_messages_max",
+    "mqtt.subscriptions_max",
+    "mqtt.topic_alias_max",
+    "server.default_address",
+    "stomp.header_size",
+    "stomp.headers_max",
+    "stomp.subscriptions_max",
+    "stomp.transactions_max",
 ];
+/// Tables of which every key is applied, also those that are new or gone.
+const APPLIED_TABLES: &[&str] = &["auth.oauth2.", "listeners.", "tls."];
+
+/// True when a reload applies a key, false when it waits for a restart.
+fn is_applied(key: &str) -> bool {
+    APPLIED.contains(&key) || APPLIED_TABLES.iter().any(|table| key.starts_with(table))
+}
 
 /// A key that has another value than the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +77,9 @@ pub(crate) struct Changed {
 pub(crate) struct Reload {
     pub(crate) sources: Sources,
     pub(crate) is_dev: bool,
-    pub(crate) certificates: BTreeMap<String, Arc<Tls>>,
+    pub(crate) ports: Arc<Ports>,
+    /// Who is told of new limits.
+    pub(crate) doors: (BrokerHandle, Driver, Http),
     pub(crate) logins: Arc<Logins>,
     pub(crate) marks: Arc<Marks>,
     /// Key, value and origin of everything that holds.
@@ -59,24 +95,27 @@ impl Reload {
         let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
+        let provider = self.logins.provider(&config.auth_oauth)?;
+        let (broker, driver, http) = &self.doors;
+        for vhost in server::vhosts(&config)? {
+            broker.create_vhost(vhost);
+        }
+        self.ports.change(&config, certificates)?;
         logging::set_level(&config.logging.level)?;
         self.logins.set_policy(policy);
+        self.logins.set_provider(provider);
         self.marks.set(config.limits.memory_high, &config.disk_free);
-        for (name, held) in &self.certificates {
-            if let Some(new) = certificates.get(name) {
-                held.replace(new);
-            }
-        }
+        let limits = Arc::new(limits(&config));
+        broker.set_limits(Arc::clone(&limits));
+        driver.set_limits(Arc::clone(&limits));
+        http.set_limits(limits);
+        self.ports.warn_of_certificates();
         for warning in warnings {
             tracing::warn!(event = "configuration_warning", "{warning}");
         }
         let mut running = self.running.lock();
-        let changed = difference(&running, &effective, &|key| self.is_applied(key));
-        for change in changed.iter().filter(|change| change.is_applied) {
-            if let Some(held) = running.iter_mut().find(|(key, _, _)| *key == change.key) {
-                *held = (change.key.clone(), change.to.clone(), change.origin.clone());
-            }
-        }
+        let changed = difference(&running, &effective, &is_applied);
+        *running = holding(&running, effective, &changed);
         Ok(changed)
     }
 
@@ -100,14 +139,23 @@ impl Reload {
             }
         }
     }
+}
 
-    fn is_applied(&self, key: &str) -> bool {
-        let certificate = key.strip_prefix("tls.").and_then(|rest| rest.rsplit_once('.'));
-        match certificate {
-            Some((name, _)) => self.certificates.contains_key(name),
-            None => APPLIED.contains(&key),
-        }
-    }
+/// What holds once what can be applied is applied: the new values, but the old ones of keys that
+/// wait for a restart.
+fn holding(
+    old: &[(String, String, String)],
+    new: Vec<(String, String, String)>,
+    changed: &[Changed],
+) -> Vec<(String, String, String)> {
+    let waits = |key: &str| changed.iter().any(|change| change.key == key && !change.is_applied);
+    let before = |key: &str| old.iter().find(|(held, _, _)| held == key).cloned();
+    let kept =
+        new.into_iter().filter_map(|new| if waits(&new.0) { before(&new.0) } else { Some(new) });
+    let mut held: Vec<_> = kept.collect();
+    let gone = changed.iter().filter(|change| change.origin.is_empty() && !change.is_applied);
+    held.extend(gone.filter_map(|change| before(&change.key)));
+    held
 }
 
 /// The keys of which `new` says something else than `old`.
@@ -129,7 +177,7 @@ fn difference(
         from: from.clone(),
         to: String::new(),
         origin: String::new(),
-        is_applied: false,
+        is_applied: is_applied(key),
     });
     let other = new.iter().filter_map(|(key, (to, origin))| {
         let from = old.get(key).map(|(from, _)| from.as_str()).unwrap_or_default();
@@ -138,7 +186,7 @@ fn difference(
             from: from.to_owned(),
             to: to.clone(),
             origin: origin.clone(),
-            is_applied: old.contains_key(key) && is_applied(key),
+            is_applied: is_applied(key),
         })
     });
     other.chain(gone).collect()
@@ -172,10 +220,20 @@ mod tests {
             [
                 row("logging.level", "info", "debug", true),
                 row("server.name", "a", "b", false),
-                row("tls.y.key_file", "", "k", false),
-                row("tls.x.key_file", "k", "", false),
+                row("tls.y.key_file", "", "k", true),
+                row("tls.x.key_file", "k", "", true),
             ]
         );
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_keeps_its_old_value() {
+        let old = all(&[("a.x", "1"), ("a.y", "1"), ("a.gone", "1"), ("b.gone", "1")]);
+        let new = all(&[("a.x", "2"), ("a.y", "2"), ("b.new", "2")]);
+        let applied = |key: &str| key == "a.x" || key.starts_with("b.");
+        let changed = difference(&old, &new, &applied);
+        let held = holding(&old, new, &changed);
+        assert_eq!(held, all(&[("a.x", "2"), ("a.y", "1"), ("b.new", "2"), ("a.gone", "1")]));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/command_line.rs"]
+mod command_line;
 #[path = "process/management.rs"]
 mod management;
 #[path = "process/reload.rs"]

@@ -44,9 +44,11 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
+use polymq_model::Limits;
 
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
@@ -151,8 +153,23 @@ pub struct OpenPort {
     pub protocol: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its name in the configuration.
+    pub name: String,
     /// It speaks TLS from the first byte.
     pub has_tls: bool,
+    /// The certificate of clients that speak TLS, from the first byte or later.
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its name in the configuration.
+    pub name: String,
+    /// When it ends, in seconds since 1970.
+    pub expires_unix_secs: u64,
+    /// How long before that somebody should know.
+    pub warning_secs: u64,
 }
 
 /// What the pages show.
@@ -167,8 +184,10 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
-    /// The open ports.
-    pub listeners: Vec<OpenPort>,
+    /// The open ports at present.
+    pub listeners: Box<dyn Fn() -> Vec<OpenPort> + Send + Sync>,
+    /// Begins the end of the process, as a signal does.
+    pub drain: Box<dyn Fn() + Send + Sync>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }
@@ -181,6 +200,7 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    limits: ArcSwap<Limits>,
 }
 
 impl Site {
@@ -193,7 +213,13 @@ impl Site {
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            limits: ArcSwap::new(Arc::clone(&settings.limits)),
             settings,
         }
+    }
+
+    /// The limits of what comes now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
     }
 }

@@ -4,7 +4,7 @@
 mod objects;
 mod rabbitmq;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use polymq_broker::{PROTOCOLS, QueueView};
 
@@ -69,6 +69,7 @@ fn ours(watched: &Watched, facts: &Facts, queues: &[QueueView]) -> String {
     connections(&mut text, watched);
     store(&mut text, facts);
     resources(&mut text, facts);
+    certificates(&mut text, watched);
     text.finish()
 }
 
@@ -168,6 +169,19 @@ fn connections(text: &mut Exposition, watched: &Watched) {
         driver.closed.into_iter().map(|(cause, count)| ([("cause", cause)], count)).collect();
     let values = causes.iter().map(|(labels, count)| (&labels[..], *count));
     text.family("sockets_closed_total", Counter, "Connections ended, by cause.", values);
+}
+
+fn certificates(text: &mut Exposition, watched: &Watched) {
+    // Several addresses of one listener have one certificate.
+    let ends: BTreeMap<_, _> = (watched.listeners)()
+        .into_iter()
+        .filter_map(|port| Some((port.name, port.certificate?.expires_unix_secs)))
+        .collect();
+    let rows: Vec<_> =
+        ends.iter().map(|(name, ends)| ([("listener", name.as_str())], *ends)).collect();
+    let values = rows.iter().map(|(labels, ends)| (&labels[..], *ends));
+    let help = "When the certificate of a listener ends, in seconds since 1970.";
+    text.family("tls_certificate_expiry_seconds", Gauge, help, values);
 }
 
 fn store(text: &mut Exposition, facts: &Facts) {

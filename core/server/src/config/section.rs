@@ -144,6 +144,8 @@ section! {
         client_auth: ClientAuth = "none",
         /// Part of a client certificate that names its user: "cn", "dns", "email" or "uri".
         client_user: CertificateUser = "cn",
+        /// How long before its end the log, `/health/ready` and `polymq doctor` speak of it.
+        expiry_warning: Duration = "30d",
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) async fn explain_conversion(mut call: Call) -> Result<Response<Body>,
     };
     let now_ms = clock::now().unix_ms;
     let (message, _) = new
-        .build(now_ms, &call.site.settings.limits, &mut Vec::new())
+        .build(now_ms, &call.site.limits(), &mut Vec::new())
         .map_err(|bad| problem_of(bad).below("/message"))?;
     let mut lines = Vec::new();
     for (name, target) in targets {

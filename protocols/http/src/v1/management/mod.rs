@@ -6,6 +6,7 @@ mod caller;
 mod connections;
 mod consumers;
 mod dead_letters;
+mod drain;
 mod etag;
 mod events;
 mod exchanges;
@@ -37,6 +38,7 @@ pub(super) fn routes(api: Api) -> Api {
         connections::routes,
         consumers::routes,
         dead_letters::routes,
+        drain::routes,
         events::routes,
         exchanges::routes,
         explain::routes,
