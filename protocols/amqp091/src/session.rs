@@ -360,7 +360,7 @@ impl Session {
         effects: &mut Effects,
     ) {
         self.connection.shared.counters.faults.add(1);
-        tracing::debug!(channel = number, code = exception.code.number(), text = %exception.text,
+        tracing::debug!(event = "protocol_error", channel = number, code = exception.code.number(), text = %exception.text,
             "amqp exception");
         let mut context = Context { connection: &mut self.connection, now, effects };
         if number != 0 && !exception.code.is_hard() {

@@ -277,7 +277,7 @@ impl Session {
     /// Ends the connection because of something the client did wrong.
     fn fail(&mut self, fault: Fault, effects: &mut Effects) {
         self.shared.counters.faults.add(1);
-        tracing::debug!(reason = fault.reason.0, text = %fault.text, "mqtt fault");
+        tracing::debug!(event = "protocol_error", reason = fault.reason.0, text = %fault.text, "mqtt fault");
         match self.phase {
             Phase::Fresh | Phase::Closed => self.close("protocol_error", &fault.text, effects),
             Phase::Connecting(_) => {

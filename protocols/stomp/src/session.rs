@@ -180,7 +180,7 @@ impl Session {
             return;
         }
         self.shared.counters.faults.add(1);
-        tracing::debug!(message = failure.message, detail = %failure.detail, "stomp error");
+        tracing::debug!(event = "protocol_error", message = failure.message, detail = %failure.detail, "stomp error");
         self.receipts.put(&mut effects.out);
         let error = Error {
             version: self.version,

@@ -146,7 +146,7 @@ fn serve_reads(reads: &Receiver<Read>, status: &Status) {
         // A panic of whoever asked must not stop the reads of the others.
         let served = catch_unwind(AssertUnwindSafe(|| serve(read, shared.as_deref())));
         if served.is_err() {
-            tracing::error!("the answer to a read panicked");
+            tracing::error!(event = "read_callback_panicked", "the answer to a read panicked");
         }
     }
 }
