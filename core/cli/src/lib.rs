@@ -65,7 +65,7 @@ mod tests {
     #[derive(Debug, Subcommand)]
     enum Whole {
         #[command(subcommand)]
-        Config(ConfigCommand),
+        Config(Box<ConfigCommand>),
         #[command(flatten)]
         Other(Box<Command>),
     }

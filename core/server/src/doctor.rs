@@ -80,7 +80,7 @@ fn look(sources: &Sources) -> Vec<Finding> {
     let loaded = match Config::load(sources) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
-            let first = mistakes.0.lines().next().unwrap_or_default().to_owned();
+            let first = mistakes.brief.first().cloned().unwrap_or_default();
             let advice = "see `polymq check` for every mistake with its place";
             return vec![Finding::failed("configuration", first, advice)];
         }

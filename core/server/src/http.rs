@@ -5,15 +5,14 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{SharedPhase, Watched, WebSockets};
+use polymq_http::{Configuration, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
-use tokio::sync::Notify;
 
 use crate::{
     alarm::Marks,
     config::Config,
-    facts,
+    facts, live_log,
     ports::Ports,
     protocols::Protocols,
     server::{self, Mode},
@@ -23,11 +22,11 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    mode: &Mode,
+    (mode, configuration): (&Mode, Arc<dyn Configuration>),
     (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
-    (ports, stop): (&Arc<Ports>, &Arc<Notify>),
+    ports: &Arc<Ports>,
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
@@ -37,7 +36,7 @@ pub(crate) fn watched(
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
-    let (ports, stop) = (Arc::clone(ports), Arc::clone(stop));
+    let (ports, stop) = (Arc::clone(ports), Arc::clone(&mode.stop));
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
@@ -46,6 +45,8 @@ pub(crate) fn watched(
         phase: Arc::clone(phase),
         listeners: Box::new(move || ports.open_ports()),
         drain: Box::new(move || stop.notify_one()),
+        configuration,
+        log: live_log::shared(),
         facts: Box::new(move || sources.read()),
     })
 }

@@ -17,6 +17,7 @@ mod first_admin;
 mod housekeeping;
 mod http;
 mod limits;
+mod live_log;
 mod log_lines;
 mod logging;
 mod ports;
@@ -94,7 +95,10 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     tls::load(&loaded.config.tls)?;
     store::check(&loaded.config)?;
     if args.output != Format::Table {
-        let row = |(key, value, origin): &(String, String, String)| serde_json::json!({ "key": key, "value": value, "origin": origin });
+        let row = |row: &(String, String, String)| {
+            let (key, value, origin) = row;
+            serde_json::json!({ "key": key, "value": value, "origin": origin })
+        };
         let rows: Vec<_> = loaded.effective.iter().map(row).collect();
         Output::new(args.output).rows(&rows, &["key", "value", "origin"])?;
         for warning in &loaded.warnings {

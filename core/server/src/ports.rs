@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use polymq_driver::{Accepting, Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, Certificate, Http, HttpListener, OpenPort};
-use polymq_model::VhostName;
+use polymq_model::{Limits, VhostName};
 
 use crate::{
     banner::Bound,
@@ -195,6 +195,14 @@ impl Ports {
         }
         old.into_iter().for_each(stop);
         Ok(())
+    }
+
+    /// Other limits for connections and requests that come from now on.
+    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
+        if let Some(doors) = self.doors.get() {
+            doors.driver.set_limits(Arc::clone(&limits));
+            doors.http.set_limits(limits);
+        }
     }
 
     /// The ports, for people.

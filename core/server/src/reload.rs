@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use polymq_broker::BrokerHandle;
-use polymq_driver::Driver;
-use polymq_http::Http;
+use polymq_driver::Tls;
+use polymq_http::{ConfigChange, ConfigValue, Configuration};
 
 use crate::{
     alarm::Marks,
-    auth::Logins,
-    config::{Config, Loaded, Sources},
+    auth::{Logins, Policy},
+    config::{Config, Loaded, Mistakes, Sources},
     limits::limits,
     logging,
     ports::Ports,
@@ -61,29 +61,28 @@ fn is_applied(key: &str) -> bool {
     APPLIED.contains(&key) || APPLIED_TABLES.iter().any(|table| key.starts_with(table))
 }
 
-/// A key that has another value than the server runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pub(crate) key: String,
-    pub(crate) from: String,
-    pub(crate) to: String,
-    /// Where the new value stands.
-    pub(crate) origin: String,
-    /// False when it waits for a restart.
-    pub(crate) is_applied: bool,
-}
-
 /// What a reload needs, and what the server runs with.
 pub(crate) struct Reload {
     pub(crate) sources: Sources,
     pub(crate) is_dev: bool,
     pub(crate) ports: Arc<Ports>,
-    /// Who is told of new limits.
-    pub(crate) doors: (BrokerHandle, Driver, Http),
+    pub(crate) broker: BrokerHandle,
     pub(crate) logins: Arc<Logins>,
     pub(crate) marks: Arc<Marks>,
     /// Key, value and origin of everything that holds.
     pub(crate) running: Mutex<Vec<(String, String, String)>>,
+    /// What the last reload left for a restart.
+    pub(crate) waiting: Mutex<Vec<ConfigChange>>,
+}
+
+/// A configuration that has been read and is good, and what in it differs.
+struct Looked {
+    config: Config,
+    effective: Vec<(String, String, String)>,
+    certificates: BTreeMap<String, Arc<Tls>>,
+    policy: Policy,
+    warnings: Vec<String>,
+    changed: Vec<ConfigChange>,
 }
 
 impl Reload {
@@ -91,14 +90,14 @@ impl Reload {
     /// files even when no key has changed.
     ///
     /// Errors: every mistake; then nothing has changed.
-    pub(crate) fn run(&self) -> anyhow::Result<Vec<Changed>> {
-        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
-        let certificates = tls::load(&config.tls)?;
-        let policy = server::policy(&config, self.is_dev)?;
+    pub(crate) fn run(&self) -> anyhow::Result<Vec<ConfigChange>> {
+        // Held to the end, so that two who ask at a time do not mix.
+        let mut running = self.running.lock();
+        let looked = self.look(&running)?;
+        let Looked { config, effective, certificates, policy, warnings, changed } = looked;
         let provider = self.logins.provider(&config.auth_oauth)?;
-        let (broker, driver, http) = &self.doors;
         for vhost in server::vhosts(&config)? {
-            broker.create_vhost(vhost);
+            self.broker.create_vhost(vhost);
         }
         self.ports.change(&config, certificates)?;
         logging::set_level(&config.logging.level)?;
@@ -106,24 +105,34 @@ impl Reload {
         self.logins.set_provider(provider);
         self.marks.set(config.limits.memory_high, &config.disk_free);
         let limits = Arc::new(limits(&config));
-        broker.set_limits(Arc::clone(&limits));
-        driver.set_limits(Arc::clone(&limits));
-        http.set_limits(limits);
+        self.broker.set_limits(Arc::clone(&limits));
+        self.ports.set_limits(limits);
         self.ports.warn_of_certificates();
         for warning in warnings {
             tracing::warn!(event = "configuration_warning", "{warning}");
         }
-        let mut running = self.running.lock();
-        let changed = difference(&running, &effective, &is_applied);
+        *self.waiting.lock() =
+            changed.iter().filter(|change| !change.is_applied).cloned().collect();
         *running = holding(&running, effective, &changed);
         Ok(changed)
     }
 
+    /// Reads and checks everything.
+    fn look(&self, running: &[(String, String, String)]) -> anyhow::Result<Looked> {
+        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
+        let certificates = tls::load(&config.tls)?;
+        let policy = server::policy(&config, self.is_dev)?;
+        let changed = difference(running, &effective, &is_applied);
+        Ok(Looked { config, effective, certificates, policy, warnings, changed })
+    }
+
     /// As [`run`](Self::run), with the outcome in the log.
-    pub(crate) fn run_and_tell(&self) {
+    ///
+    /// Errors: every mistake, without the lines of the files.
+    pub(crate) fn run_and_tell(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
         match self.run() {
             Ok(changed) => {
-                for Changed { key, from, to, origin, is_applied } in &changed {
+                for ConfigChange { key, from, to, origin, is_applied } in &changed {
                     if *is_applied {
                         tracing::info!(event = "configuration_changed", key, from, to, origin);
                     } else {
@@ -132,10 +141,13 @@ impl Reload {
                     }
                 }
                 tracing::info!(event = "configuration_reloaded", changes = changed.len());
+                Ok(changed)
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let mistakes = mistakes(&error);
+                let error = mistakes.join("; ");
                 tracing::error!(event = "configuration_refused", %error, "nothing has changed");
+                Err(mistakes)
             }
         }
     }
@@ -146,7 +158,7 @@ impl Reload {
 fn holding(
     old: &[(String, String, String)],
     new: Vec<(String, String, String)>,
-    changed: &[Changed],
+    changed: &[ConfigChange],
 ) -> Vec<(String, String, String)> {
     let waits = |key: &str| changed.iter().any(|change| change.key == key && !change.is_applied);
     let before = |key: &str| old.iter().find(|(held, _, _)| held == key).cloned();
@@ -158,12 +170,47 @@ fn holding(
     held
 }
 
+impl Configuration for Reload {
+    fn effective(&self) -> Vec<ConfigValue> {
+        let waiting = self.waiting.lock();
+        let value = |(key, value, origin): &(String, String, String)| {
+            let waits = waiting.iter().find(|change| change.key == *key);
+            ConfigValue {
+                key: key.clone(),
+                value: value.clone(),
+                origin: origin.clone(),
+                is_reloadable: is_applied(key),
+                waiting: waits.map(|change| (change.to.clone(), change.origin.clone())),
+            }
+        };
+        self.running.lock().iter().map(value).collect()
+    }
+
+    fn check(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
+        let running = self.running.lock().clone();
+        let looked = self.look(&running).map_err(|error| mistakes(&error))?;
+        Ok(looked.changed)
+    }
+
+    fn reload(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
+        self.run_and_tell()
+    }
+}
+
+/// What is wrong, without the lines of the files.
+fn mistakes(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<Mistakes>() {
+        Some(mistakes) => mistakes.brief.clone(),
+        None => vec![format!("{error:#}")],
+    }
+}
+
 /// The keys of which `new` says something else than `old`.
 fn difference(
     old: &[(String, String, String)],
     new: &[(String, String, String)],
     is_applied: &dyn Fn(&str) -> bool,
-) -> Vec<Changed> {
+) -> Vec<ConfigChange> {
     let values = |all: &[(String, String, String)]| -> BTreeMap<String, (String, String)> {
         let pair = |(key, value, origin): &(String, String, String)| {
             (key.clone(), (value.clone(), origin.clone()))
@@ -172,7 +219,7 @@ fn difference(
     };
     let (old, new) = (values(old), values(new));
     let gone = old.iter().filter(|(key, _)| !new.contains_key(*key));
-    let gone = gone.map(|(key, (from, _))| Changed {
+    let gone = gone.map(|(key, (from, _))| ConfigChange {
         key: key.clone(),
         from: from.clone(),
         to: String::new(),
@@ -181,7 +228,7 @@ fn difference(
     });
     let other = new.iter().filter_map(|(key, (to, origin))| {
         let from = old.get(key).map(|(from, _)| from.as_str()).unwrap_or_default();
-        (from != to).then(|| Changed {
+        (from != to).then(|| ConfigChange {
             key: key.clone(),
             from: from.to_owned(),
             to: to.clone(),

@@ -95,7 +95,8 @@ pub(crate) fn run(loaded: &Loaded, mode: Mode) -> anyhow::Result<ExitCode> {
                     Asked::Stop => break,
                     Asked::Reload => {
                         service.reloading(process::monotonic_micros());
-                        running.reload.run_and_tell();
+                        // What came of it is in the log.
+                        let _ = running.reload.run_and_tell();
                         service.ready();
                     }
                 },
@@ -122,7 +123,7 @@ struct Running {
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
     audit: Option<AuditFile>,
-    reload: Reload,
+    reload: Arc<Reload>,
 }
 
 impl Running {
@@ -148,18 +149,20 @@ impl Running {
         let joined = components.iter().map(|component| Arc::clone(&component.protocol));
         let spoken = protocols.all().into_iter().chain(joined).collect();
         let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
-        let watched = http::watched(config, mode, brokers, &store, states, (&ports, &mode.stop));
-        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
-        ports.serve_pages(&driver, &http)?;
-        let reload = Reload {
+        let reload = Arc::new(Reload {
             sources: mode.sources.clone(),
             is_dev: mode.is_dev,
             ports: Arc::clone(&ports),
-            doors: (broker.clone(), driver.clone(), http.clone()),
+            broker: broker.clone(),
             logins: Arc::clone(&logins),
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
-        };
+            waiting: Mutex::default(),
+        });
+        let of_server = (mode, Arc::clone(&reload) as _);
+        let watched = http::watched(config, of_server, brokers, &store, states, &ports);
+        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
+        ports.serve_pages(&driver, &http)?;
         let audit = audit_file(config, data_dir.as_deref())?;
         if let Some(audit) = &audit {
             broker.set_audit(audit.sink());

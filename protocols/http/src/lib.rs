@@ -21,6 +21,7 @@ mod json;
 mod leases;
 mod metrics;
 mod openapi;
+mod operation;
 mod origin;
 mod pages;
 mod problem;
@@ -50,6 +51,7 @@ use polymq_contract::Protocol;
 use polymq_driver::DriverCounters;
 use polymq_model::Limits;
 
+pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
 pub use websocket::{Greeting, WebSocketRoute, WebSockets};
@@ -188,6 +190,10 @@ pub struct Watched {
     pub listeners: Box<dyn Fn() -> Vec<OpenPort> + Send + Sync>,
     /// Begins the end of the process, as a signal does.
     pub drain: Box<dyn Fn() + Send + Sync>,
+    /// What the server is configured with.
+    pub configuration: Arc<dyn Configuration>,
+    /// The last lines of its log.
+    pub log: Arc<dyn LiveLog>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

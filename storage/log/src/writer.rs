@@ -52,7 +52,10 @@ impl Status {
         *self.health.lock() = Health::Failed(why.to_owned());
         let on_fatal = self.on_fatal.lock().take();
         if let Some(on_fatal) = on_fatal {
-            tracing::error!(event = "store_ended", %why, "the store failed; the next start decides what was kept");
+            tracing::error!(
+                event = "store_ended", %why,
+                "the store failed; the next start decides what was kept"
+            );
             on_fatal(why);
         }
     }

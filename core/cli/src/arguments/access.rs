@@ -154,7 +154,7 @@ pub enum LimitCommand {
     Show(Whose),
     /// Set bounds, as connections_max=100 queues_max=50; those that are not named stay.
     Set {
-        /// Bounds: connections_max, queues_max, bytes_high; of a user: connections_max, channels_max
+        /// connections_max, queues_max, bytes_high; of a user connections_max, channels_max
         #[arg(required = true, value_name = "BOUND=NUMBER")]
         bounds: Vec<String>,
         #[command(flatten)]
@@ -179,7 +179,8 @@ pub enum BanCommand {
     /// Show a ban.
     Show(Named),
     /// Keep a user, an address or a client id out; its connections end.
-    #[command(group = clap::ArgGroup::new("target").required(true).args(["banned_user", "address", "client_id"]))]
+    #[command(group = clap::ArgGroup::new("target").required(true)
+        .args(["banned_user", "address", "client_id"]))]
     Create {
         /// A name for the ban
         id: String,

@@ -116,7 +116,8 @@ fn listeners_limits_and_certificates_change_while_clients_stay() {
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let text = format!(
         "[limits]\nmessage_size = \"1MiB\"\n[listeners]\nmqtt = {{ vhost = \"devices\" }}\n\
-         stomp = {{ bind = [] }}\namqps = {{ protocol = \"amqp\", bind = [\":0\"], tls = \"own\" }}\n\
+         stomp = {{ bind = [] }}\n\
+         amqps = {{ protocol = \"amqp\", bind = [\":0\"], tls = \"own\" }}\n\
          [tls.own]\ncert_file = {cert:?}\nkey_file = {key:?}\nexpiry_warning = \"900_000d\"\n",
     );
     fs::write(&file, text).unwrap();

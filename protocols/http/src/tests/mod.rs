@@ -1,8 +1,10 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod definitions;
 mod document;
 mod events;
 mod messages;
+mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
@@ -10,6 +12,7 @@ mod receiving;
 mod resources;
 mod roles;
 mod subscribing;
+mod tracing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -102,6 +105,8 @@ impl World {
             protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
+            configuration: Arc::new(operation::Sample),
+            log: Arc::new(operation::Sample),
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),

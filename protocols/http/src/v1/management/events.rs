@@ -42,9 +42,9 @@ const STREAMS_MAX: usize = 8;
 /// How often topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often something is sent at least, so that proxies keep the connection.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// How long a reader may take no bytes.
-const STUCK: Duration = Duration::from_secs(60);
+pub(super) const STUCK: Duration = Duration::from_secs(60);
 /// Rows of one topic.
 const ROWS_MAX: usize = 10_000;
 
@@ -174,12 +174,13 @@ fn next_start() -> u64 {
 }
 
 /// A stream of a user, counted until it is dropped.
-struct Place(UserName);
+pub(super) struct Place(UserName);
 
 static STREAMS: Mutex<BTreeMap<UserName, usize>> = Mutex::new(BTreeMap::new());
 
 impl Place {
-    fn take(user: &UserName) -> Result<Self, Problem> {
+    /// Errors: the user has as many as it may have.
+    pub(super) fn take(user: &UserName) -> Result<Self, Problem> {
         let mut streams = STREAMS.lock();
         let count = streams.entry(user.clone()).or_default();
         if *count >= STREAMS_MAX {

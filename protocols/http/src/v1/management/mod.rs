@@ -3,9 +3,11 @@
 mod bans;
 mod bindings;
 mod caller;
+mod config;
 mod connections;
 mod consumers;
 mod dead_letters;
+mod definitions;
 mod drain;
 mod etag;
 mod events;
@@ -13,6 +15,7 @@ mod exchanges;
 mod explain;
 mod jobs;
 mod list;
+mod logs;
 mod messages;
 mod overview;
 mod policies;
@@ -24,6 +27,7 @@ mod scheduled;
 mod shown;
 mod stream;
 mod tokens;
+mod traces;
 mod users;
 mod value;
 mod vhosts;
@@ -35,14 +39,17 @@ pub(super) fn routes(api: Api) -> Api {
     [
         bans::routes,
         bindings::routes,
+        config::routes,
         connections::routes,
         consumers::routes,
         dead_letters::routes,
+        definitions::routes,
         drain::routes,
         events::routes,
         exchanges::routes,
         explain::routes,
         jobs::routes,
+        logs::routes,
         messages::routes,
         overview::routes,
         policies::routes,
@@ -50,6 +57,7 @@ pub(super) fn routes(api: Api) -> Api {
         retained::routes,
         scheduled::routes,
         tokens::routes,
+        traces::routes,
         users::routes,
         vhosts::routes,
     ]
