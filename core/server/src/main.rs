@@ -20,6 +20,8 @@ mod limits;
 mod live_log;
 mod log_lines;
 mod logging;
+#[cfg(feature = "otel")]
+mod otel;
 mod ports;
 mod process;
 mod protocols;

@@ -131,7 +131,10 @@ impl Running {
     fn start(loaded: &Loaded, mode: &Mode, ours: Option<OpenStore>) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let data_dir = store::data_dir(config);
-        let protocols = Arc::new(Protocols::new(config));
+        let protocols = Protocols::new(config);
+        #[cfg(feature = "otel")]
+        let protocols = protocols.traced(config)?;
+        let protocols = Arc::new(protocols);
         let ports = Ports::bind(config, Arc::clone(&protocols), tls::load(&config.tls)?)?;
         let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);

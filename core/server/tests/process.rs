@@ -28,6 +28,9 @@ mod shared_port;
 mod sql_store;
 #[path = "process/tokens.rs"]
 mod tokens;
+#[cfg(feature = "otel")]
+#[path = "process/traces.rs"]
+mod traces;
 #[path = "process/web_socket.rs"]
 mod web_socket;
 

@@ -168,6 +168,12 @@ pub struct Trace {
     /// End after this many events
     #[arg(short = 'n', long)]
     pub(crate) count: Option<u64>,
+    /// Messages a second, at most; others are only counted
+    #[arg(long)]
+    pub(crate) rate: Option<u32>,
+    /// Show the first bytes of bodies, of messages that one may read
+    #[arg(long)]
+    pub(crate) payload: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }

@@ -24,7 +24,7 @@ const QUEUE_COLUMNS: &[&str] =
     &["vhost", "name", "state", "messages.ready", "messages.unacked", "consumers"];
 const LOG_COLUMNS: &[&str] = &["at", "level", "event", "target", "fields"];
 const TRACE_COLUMNS: &[&str] =
-    &["at", "message", "event", "protocol", "exchange", "routing_key", "queue", "user", "detail"];
+    &["at", "message", "event", "after_us", "protocol", "exchange", "routing_key", "queue"];
 /// Clears a terminal and goes to its first place.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
@@ -167,8 +167,15 @@ pub(super) fn trace(session: &Session, wanted: &Trace) -> Done {
         }
         None => {}
     }
+    if let Some(rate) = wanted.rate {
+        filter["rate"] = json!(rate);
+    }
+    if wanted.payload {
+        filter["payload"] = json!(true);
+    }
     let made = session.api.call(&Call::new("POST", "traces").json(&filter))?;
-    let id = made.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let id = made.get("id").map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+    let id = id.unwrap_or_default();
     let path = format!("traces/{}", crate::api::segment(&id));
     let shown = shown(session, &format!("{path}/events"), wanted.count);
     // It would end by itself, a little later.

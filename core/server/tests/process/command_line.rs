@@ -92,6 +92,43 @@ fn bounds_tokens_bans_and_last_values_are_set_and_taken_back() {
 }
 
 #[test]
+fn the_configuration_the_log_and_the_ways_of_messages_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &["--set", "limits.connections=77"]);
+    let shown = told(&server, &data, &["config", "show", "limits.connections"]);
+    assert_eq!(
+        (&shown[0]["value"], &shown[0]["origin"]),
+        (&json!("77"), &json!("flag --set limits.connections"))
+    );
+    told(&server, &data, &["config", "origin"]);
+    assert_eq!(told(&server, &data, &["config", "diff"]), json!([]));
+    assert_eq!(told(&server, &data, &["reload"]), json!([]));
+    let lines = polymq(&server, &data, &["logs", "--event", "ready", "-o", "jsonl"]);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    let export = dir.path().join("definitions.json");
+    polymq(&server, &data, &["defs", "export", export.to_str().unwrap()]);
+    let diff = told(&server, &data, &["defs", "diff", export.to_str().unwrap()]);
+    assert_eq!(diff, json!([]));
+
+    let mut trace = Command::new(PROGRAM)
+        .args(["trace", "-n", "1", "-o", "json"])
+        .env("POLYMQ_URL", format!("http://127.0.0.1:{}", server.ports["http"]))
+        .env("POLYMQ_USER", "admin")
+        .env("POLYMQ_PASSWORD_FILE", data.join("initial-admin-password"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    polymq(&server, &data, &["queue", "create", "q"]);
+    while trace.try_wait().unwrap().is_none() {
+        polymq(&server, &data, &["pub", "queue:q", "x"]);
+    }
+    let output = trace.wait_with_output().unwrap();
+    let step: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(step["event"].is_string() && step["message"].is_number(), "{step}");
+}
+
+#[test]
 fn a_broker_that_is_drained_ends_cleanly() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
