@@ -18,7 +18,7 @@ use std::{
 };
 
 use polymq_contract::{Counters, Peer, Protocol, ProtocolSession, Recognised};
-use polymq_model::{Format, Limits, Message, Now, TraceContext};
+use polymq_model::{Format, Limits, Message, Now, TraceContext, carry::Explained};
 
 use self::{
     export::{Exporter, Span},
@@ -141,6 +141,10 @@ impl Protocol for Traced {
 
     fn counters(&self) -> &Counters {
         self.protocol.counters()
+    }
+
+    fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {
+        self.protocol.explain(message, unix_ms)
     }
 
     fn session(

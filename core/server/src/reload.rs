@@ -30,6 +30,8 @@ const APPLIED: &[&str] = &[
     "auth.plain_without_tls",
     "http.web_socket_ping",
     "limits.channels_per_connection",
+    "limits.connection_rate",
+    "limits.connection_rate_per_address",
     "limits.connections",
     "limits.connections_per_address",
     "limits.disk_free.low",
@@ -122,6 +124,7 @@ impl Reload {
         let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
+        server::check_anonymous(&config, |user| self.logins.knows(user))?;
         let changed = difference(running, &effective, &is_applied);
         Ok(Looked { config, effective, certificates, policy, warnings, changed })
     }

@@ -16,6 +16,8 @@ use serde_json::Value;
 
 #[path = "process/command_line.rs"]
 mod command_line;
+#[path = "process/https.rs"]
+mod https;
 #[path = "process/management.rs"]
 mod management;
 #[path = "process/reload.rs"]

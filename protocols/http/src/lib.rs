@@ -47,9 +47,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use polymq_broker::BrokerHandle;
-use polymq_contract::Protocol;
+use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
-use polymq_model::Limits;
+use polymq_model::{Limits, Message, json_form::HTTP};
 
 pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
@@ -207,6 +207,8 @@ pub(crate) struct Site {
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
     limits: ArcSwap<Limits>,
+    /// Messages that were shown as JSON or headers, and came in another form.
+    conversions: Conversions,
 }
 
 impl Site {
@@ -215,11 +217,12 @@ impl Site {
         (settings.entropy)(&mut start);
         Self {
             watched,
-            traffic: serve::Traffic::new(settings.connections_max),
+            traffic: serve::Traffic::new(settings.connections_max, &settings.limits),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
+            conversions: Conversions::default(),
             settings,
         }
     }
@@ -227,5 +230,13 @@ impl Site {
     /// The limits of what comes now.
     pub(crate) fn limits(&self) -> Arc<Limits> {
         self.limits.load_full()
+    }
+
+    /// Counts a message that a client of HTTP is given.
+    fn note_shown(&self, message: &Message) {
+        let format = message.format();
+        if format.id != HTTP.id {
+            self.conversions.pair(format, &HTTP).messages.add(1);
+        }
     }
 }
