@@ -29,11 +29,27 @@ impl Injection {
     ///
     /// Errors: when there is no strace, or it may not do that.
     pub fn into(home: &Home, broker: &Broker, calls: &str, how: &str) -> Result<Self> {
+        Self::into_files(home, broker, calls, how, &[])
+    }
+
+    /// As [`Injection::into`], where only calls about these files of the data directory misbehave.
+    ///
+    /// Errors: when there is no strace, or it may not do that.
+    pub fn into_files(
+        home: &Home,
+        broker: &Broker,
+        calls: &str,
+        how: &str,
+        files: &[&str],
+    ) -> Result<Self> {
+        let files = files.iter().map(|file| home.data().join(file));
+        let files = files.flat_map(|file| ["-P".into(), file.into_os_string()]);
         let log = home.file("strace.err");
         let child = Command::new("strace")
             .args(["-f", "-o"])
             .arg(home.file("strace.log"))
             .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{how}")])
+            .args(files)
             .args(["-p", &broker.pid().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
