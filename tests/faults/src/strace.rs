@@ -69,10 +69,10 @@ impl Injection {
 }
 
 /// The words that start a tracer, which starts the broker and ends it as a thread enters its call
-/// number `when` of these calls. `files` of the store are what the calls are about, `*` in them for
-/// any number; none for all files.
+/// number `when` of these calls. `files` of the data directory are what the calls are about, `*` in
+/// them for any number; none for all files.
 pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String> {
-    let (log, store) = (home.file("strace.log"), home.data().join("store"));
+    let (log, data) = (home.file("strace.log"), home.data());
     let inject = format!("inject={calls}:signal=KILL:when={when}");
     let (log, trace) = (log.to_string_lossy(), format!("trace={calls}"));
     let mut words: Vec<_> =
@@ -81,7 +81,7 @@ pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String
         // Numbers grow, and a run does not get further than this.
         let numbers = if file.contains('*') { 1..3000 } else { 1..2 };
         for number in numbers {
-            let path = store.join(file.replace('*', &number.to_string()));
+            let path = data.join(file.replace('*', &number.to_string()));
             words.extend(["-P".to_owned(), path.to_string_lossy().into_owned()]);
         }
     }
