@@ -97,6 +97,8 @@ impl SharedPhase {
 pub struct Facts {
     /// Why the store does not work.
     pub store_problem: Option<String>,
+    /// There is no room for messages, which are refused; what makes room is still written.
+    pub store_is_full: bool,
     /// Places at which stored messages were found damaged since the start.
     pub store_damaged_ranges: u64,
     /// Messages at them that nobody had acknowledged.

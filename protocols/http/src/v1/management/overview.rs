@@ -285,6 +285,10 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
     if let Some(problem) = &facts.store_problem {
         add("store", "critical", problem.clone(), "look at the log and at the disk");
     }
+    if facts.store_is_full {
+        let text = "the disk is full: messages are refused".to_owned();
+        add("store_full", "critical", text, "make room; publishing resumes by itself");
+    }
     if facts.store_damaged_ranges > 0 {
         let text = format!(
             "{} stored messages at {} places cannot be read",
