@@ -30,6 +30,7 @@ mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
+mod sessions;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -187,6 +188,7 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    sessions: sessions::Sessions,
 }
 
 impl Site {
@@ -199,6 +201,7 @@ impl Site {
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            sessions: sessions::Sessions::new(settings.login_idle),
             settings,
         }
     }

@@ -15,6 +15,7 @@ use std::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::http::{HeaderValue, Version, header::AUTHORIZATION};
 use parking_lot::Mutex;
+use polymq_broker::Principal;
 use polymq_contract::{Login, Peer, Refusal, RefusalKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -38,9 +39,32 @@ pub(crate) struct Socket {
     clients: Mutex<Vec<Kept>>,
 }
 
+/// What a request shows of whoever sends it.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    /// `Authorization`.
+    Header(HeaderValue),
+    /// The id of a session that has been found.
+    Session(String, Principal),
+}
+
+impl Shown {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header(one), Self::Header(other)) => {
+                identity::is_same(one.as_bytes(), other.as_bytes())
+            }
+            (Self::Session(one, _), Self::Session(other, _)) => {
+                identity::is_same(one.as_bytes(), other.as_bytes())
+            }
+            (Self::Header(_), Self::Session(..)) | (Self::Session(..), Self::Header(_)) => false,
+        }
+    }
+}
+
 /// A client that stays logged in for the next request.
 struct Kept {
-    authorization: HeaderValue,
+    shown: Shown,
     vhost: Option<String>,
     client: Arc<Client>,
 }
@@ -63,16 +87,27 @@ impl Socket {
         let Some(authorization) = headers.get(AUTHORIZATION) else {
             return Err(Problem::login_required());
         };
-        if let Some(client) = self.kept(authorization, vhost) {
+        self.client_of(site, &Shown::Header(authorization.clone()), vhost).await
+    }
+
+    /// As [`client`](Self::client), of what a request shows.
+    ///
+    /// Errors: the login is wrong, or the user may not enter the virtual host.
+    pub(crate) async fn client_of(
+        &self,
+        site: &Site,
+        shown: &Shown,
+        vhost: Option<&str>,
+    ) -> Result<Arc<Client>, Problem> {
+        if let Some(client) = self.kept(shown, vhost) {
             return Ok(client);
         }
-        let login = identity::login(Some(authorization))?;
-        let client = Arc::new(self.connect(site, login, vhost).await?);
+        let client = Arc::new(self.connect_shown(site, shown, vhost).await?);
         let vhost = vhost.map(str::to_owned);
-        let kept = Kept { authorization: authorization.clone(), vhost, client: client.clone() };
+        let kept = Kept { shown: shown.clone(), vhost, client: client.clone() };
         let mut clients = self.clients.lock();
         // Requests that share one connection may have logged in at the same time.
-        clients.retain(|other| !other.is_for(authorization, kept.vhost.as_deref()));
+        clients.retain(|other| !other.is_for(shown, kept.vhost.as_deref()));
         let first_idle = clients.iter().position(|other| Arc::strong_count(&other.client) == 1);
         let evicted =
             (clients.len() >= CLIENTS_MAX).then(|| clients.remove(first_idle.unwrap_or_default()));
@@ -80,6 +115,29 @@ impl Socket {
         drop(clients);
         drop(evicted);
         Ok(client)
+    }
+
+    /// A client of its own of what a request shows.
+    ///
+    /// Errors: as for [`Socket::client_of`].
+    pub(crate) async fn connect_shown(
+        &self,
+        site: &Site,
+        shown: &Shown,
+        vhost: Option<&str>,
+    ) -> Result<Client, Problem> {
+        let who = match shown {
+            Shown::Header(value) => {
+                let login = identity::login(Some(value))?;
+                return self.connect(site, login, vhost).await;
+            }
+            Shown::Session(_, who) => who,
+        };
+        let bytes_max = site.settings.limits.outbox_bytes_max;
+        let vhost = vhost.map(str::to_owned);
+        let broker = &site.watched.broker;
+        let connected = Client::connect_as(broker, &self.peer, who, vhost, bytes_max).await;
+        connected.map_err(|refusal| not_connected(&refusal))
     }
 
     /// A client of its own, which goes with whoever holds it.
@@ -112,9 +170,9 @@ impl Socket {
         drop(gone);
     }
 
-    fn kept(&self, authorization: &HeaderValue, vhost: Option<&str>) -> Option<Arc<Client>> {
+    fn kept(&self, shown: &Shown, vhost: Option<&str>) -> Option<Arc<Client>> {
         let mut clients = self.clients.lock();
-        let place = clients.iter().position(|kept| kept.is_for(authorization, vhost))?;
+        let place = clients.iter().position(|kept| kept.is_for(shown, vhost))?;
         let client = Arc::clone(&clients.get(place)?.client);
         if client.ended().is_none() {
             return Some(client);
@@ -127,9 +185,8 @@ impl Socket {
 }
 
 impl Kept {
-    fn is_for(&self, authorization: &HeaderValue, vhost: Option<&str>) -> bool {
-        self.vhost.as_deref() == vhost
-            && identity::is_same(self.authorization.as_bytes(), authorization.as_bytes())
+    fn is_for(&self, shown: &Shown, vhost: Option<&str>) -> bool {
+        self.vhost.as_deref() == vhost && self.shown.is(shown)
     }
 }
 
