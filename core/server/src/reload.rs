@@ -86,6 +86,7 @@ impl Reload {
         let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
+        server::check_anonymous(&config, |user| self.logins.knows(user))?;
         let changed = difference(running, &effective, &|key| self.is_applied(key));
         Ok(Looked { config, certificates, policy, warnings, changed })
     }

@@ -222,10 +222,7 @@ impl Running {
         }
         warn_of_missing_exchange(config, &self.broker);
         let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
-        let anonymous = config.auth.anonymous_user.as_str();
-        if !anonymous.is_empty() && self.broker.access().user(anonymous).is_none() {
-            anyhow::bail!("auth.anonymous_user: there is no user `{anonymous}`");
-        }
+        check_anonymous(config, |user| self.broker.access().user(user).is_some())?;
         Ok(admin)
     }
 
@@ -339,7 +336,21 @@ pub(crate) fn policy(config: &Config, is_dev: bool) -> anyhow::Result<Policy> {
         plain_without_tls: auth.plain_without_tls,
         anonymous: anonymous.map(UserName::new).transpose().context("auth.anonymous_user")?,
         failures_per_minute: auth.login_failures_per_minute,
+        failures_per_address: auth.login_failures_per_address,
     })
+}
+
+/// Errors: the user that clients without credentials become is not there.
+pub(crate) fn check_anonymous(
+    config: &Config,
+    exists: impl FnOnce(&str) -> bool,
+) -> anyhow::Result<()> {
+    let user = config.auth.anonymous_user.as_str();
+    anyhow::ensure!(
+        user.is_empty() || exists(user),
+        "auth.anonymous_user: there is no user `{user}`"
+    );
+    Ok(())
 }
 
 /// Virtual hosts that exist because the configuration names them.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use polymq_model::Now;
@@ -21,4 +21,9 @@ pub(crate) fn now() -> Now {
         instant: tokio::time::Instant::now().into_std(),
         unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+/// So many seconds that a connection may take. In tests of this crate a second has 100 ms.
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_millis(if cfg!(test) { count * 100 } else { count * 1000 })
 }

@@ -47,8 +47,9 @@ use std::{
 };
 
 use polymq_broker::BrokerHandle;
-use polymq_contract::Protocol;
+use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
+use polymq_model::{Message, json_form::HTTP};
 
 pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
@@ -189,6 +190,8 @@ pub(crate) struct Site {
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
     sessions: sessions::Sessions,
+    /// Messages that were shown as JSON or headers, and came in another form.
+    conversions: Conversions,
 }
 
 impl Site {
@@ -197,12 +200,21 @@ impl Site {
         (settings.entropy)(&mut start);
         Self {
             watched,
-            traffic: serve::Traffic::new(settings.connections_max),
+            traffic: serve::Traffic::new(settings.connections_max, &settings.limits),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             sessions: sessions::Sessions::new(settings.login_idle),
+            conversions: Conversions::default(),
             settings,
+        }
+    }
+
+    /// Counts a message that a client of HTTP is given.
+    fn note_shown(&self, message: &Message) {
+        let format = message.format();
+        if format.id != HTTP.id {
+            self.conversions.pair(format, &HTTP).messages.add(1);
         }
     }
 }

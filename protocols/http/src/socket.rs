@@ -19,14 +19,16 @@ use polymq_broker::Principal;
 use polymq_contract::{Login, Peer, Refusal, RefusalKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Site, client::Client, identity, problem::Problem, serve::Audience};
+use crate::{Site, client::Client, clock, identity, problem::Problem, serve::Audience};
 
 /// Users and virtual hosts that one connection may change between without logging in again.
 const CLIENTS_MAX: usize = 16;
 /// From the first byte of a request's head to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = clock::seconds(10);
 /// How long a connection may be silent between requests.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+pub(crate) const IDLE_TIMEOUT: Duration = clock::seconds(75);
+/// How long a client may take no byte of what waits for it.
+const STUCK_TIMEOUT: Duration = clock::seconds(60);
 
 /// One connection of HTTP.
 pub(crate) struct Socket {
@@ -44,11 +46,24 @@ pub(crate) struct Socket {
 pub(crate) enum Shown {
     /// `Authorization`.
     Header(HeaderValue),
+    /// A client certificate that names a user.
+    Certificate,
     /// The id of a session that has been found.
     Session(String, Principal),
 }
 
 impl Shown {
+    /// What a request shows beside cookies.
+    ///
+    /// Errors: nothing.
+    pub(crate) fn of(headers: &HeaderMap, peer: &Peer) -> Result<Self, Problem> {
+        match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
+            (Some(value), _) => Ok(Self::Header(value.clone())),
+            (None, Some(_)) => Ok(Self::Certificate),
+            (None, None) => Err(Problem::login_required()),
+        }
+    }
+
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Header(one), Self::Header(other)) => {
@@ -57,7 +72,8 @@ impl Shown {
             (Self::Session(one, _), Self::Session(other, _)) => {
                 identity::is_same(one.as_bytes(), other.as_bytes())
             }
-            (Self::Header(_), Self::Session(..)) | (Self::Session(..), Self::Header(_)) => false,
+            (Self::Certificate, Self::Certificate) => true,
+            (Self::Header(_) | Self::Certificate | Self::Session(..), _) => false,
         }
     }
 }
@@ -84,10 +100,7 @@ impl Socket {
         headers: &HeaderMap,
         vhost: Option<&str>,
     ) -> Result<Arc<Client>, Problem> {
-        let Some(authorization) = headers.get(AUTHORIZATION) else {
-            return Err(Problem::login_required());
-        };
-        self.client_of(site, &Shown::Header(authorization.clone()), vhost).await
+        self.client_of(site, &Shown::of(headers, &self.peer)?, vhost).await
     }
 
     /// As [`client`](Self::client), of what a request shows.
@@ -129,6 +142,10 @@ impl Socket {
         let who = match shown {
             Shown::Header(value) => {
                 let login = identity::login(Some(value))?;
+                return self.connect(site, login, vhost).await;
+            }
+            Shown::Certificate => {
+                let login = Login::Certificate { identity: String::new() };
                 return self.connect(site, login, vhost).await;
             }
             Shown::Session(_, who) => who,
@@ -207,6 +224,8 @@ pub(crate) struct Activity {
     in_flight: AtomicUsize,
     is_http2: AtomicBool,
     moved_ms: AtomicU64,
+    /// Since when the client takes nothing of what waits for it; 0 for never.
+    stuck_ms: AtomicU64,
     /// When the first byte of a head came that is not whole yet; 0 for none.
     head_ms: AtomicU64,
 }
@@ -218,6 +237,7 @@ impl Default for Activity {
             in_flight: AtomicUsize::new(0),
             is_http2: AtomicBool::new(false),
             moved_ms: AtomicU64::new(0),
+            stuck_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(1),
         }
     }
@@ -258,6 +278,12 @@ impl Activity {
             && self.since(self.moved_ms.load(Ordering::Relaxed)) >= IDLE_TIMEOUT
     }
 
+    /// True when the client has taken nothing for too long of what waits for it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let since = self.stuck_ms.load(Ordering::Relaxed);
+        since != 0 && self.since(since) >= STUCK_TIMEOUT
+    }
+
     fn since(&self, ms: u64) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(ms))
     }
@@ -275,8 +301,14 @@ impl Activity {
         }
     }
 
-    fn wrote(&self) {
-        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+    /// Bytes were given to the socket, or it takes none at the moment.
+    fn wrote(&self, is_ready: bool) {
+        if is_ready {
+            self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+            self.stuck_ms.store(0, Ordering::Relaxed);
+        } else if self.stuck_ms.load(Ordering::Relaxed) == 0 {
+            self.stuck_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -316,9 +348,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.socket).poll_write(cx, bytes);
-        if wrote.is_ready() {
-            this.activity.wrote();
-        }
+        this.activity.wrote(wrote.is_ready());
         wrote
     }
 
@@ -329,9 +359,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
-        if wrote.is_ready() {
-            this.activity.wrote();
-        }
+        this.activity.wrote(wrote.is_ready());
         wrote
     }
 
@@ -340,7 +368,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        if flushed.is_pending() {
+            this.activity.wrote(false);
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

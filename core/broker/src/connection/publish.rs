@@ -88,11 +88,18 @@ impl BrokerConnection {
     ///
     /// Errors: those of the route, kind `TooLarge`.
     pub(super) fn route_for(&mut self, publish: &Publish) -> Cached {
-        let Some(vhost) = self.vhost.clone() else {
-            return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
+        let message = &publish.message;
+        // One that follows its like goes the same way: a run ends before anything else happens on
+        // the connection, so what held for its first message holds for this one.
+        let known = match self.run.route.is_some() && message.extra_keys().is_empty() {
+            true => self.routes.last(message),
+            false => None,
         };
-        let route = self.route_of(&vhost, &publish.message)?;
-        route.check_size(&publish.message)?;
+        let route = match known {
+            Some(known) => known?,
+            None => self.route_of(message)?,
+        };
+        route.check_size(message)?;
         Ok(route)
     }
 
@@ -196,7 +203,10 @@ impl BrokerConnection {
     }
 
     /// The route of a message, from the cache or made anew with the permission to publish there.
-    fn route_of(&mut self, vhost: &Arc<Vhost>, message: &Message) -> Cached {
+    fn route_of(&mut self, message: &Message) -> Cached {
+        let Some(vhost) = &self.vhost.clone() else {
+            return Err(Arc::new(Refusal::new(RefusalKind::Denied, "no vhost is open")));
+        };
         let topology = vhost.topology.load();
         let versions = Versions { topology: topology.version, rights: self.core.access.version() };
         self.routes.check(versions);

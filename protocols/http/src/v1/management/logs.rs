@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     caller::Caller,
-    events::{BEAT_EVERY, Place, STUCK},
+    events::{BEAT_EVERY, STUCK},
     route::{MONITORING, ROUTE},
     stream::{self, Writer},
     value::time,
@@ -21,6 +21,7 @@ use crate::{
     api::{Answer, Api, Kind, Media, Operation, Parameter},
     call::Call,
     problem::Problem,
+    v1::{Place, streams::OF_EVENTS},
 };
 
 /// Levels, from the one that matters most.
@@ -109,7 +110,7 @@ impl Wanted {
 async fn follow(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let wanted = Wanted::of(&call);
-    let place = Place::take(&caller.who.user)?;
+    let place = OF_EVENTS.enter(&caller.who.user)?;
     let seen = call.headers.get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());
     let kept = call.site.watched.log.after(0);
     let next = match seen {

@@ -34,6 +34,8 @@ mod vhosts;
 
 use crate::api::Api;
 
+pub(super) use caller::Caller;
+
 /// Adds the operations of management.
 pub(super) fn routes(api: Api) -> Api {
     [

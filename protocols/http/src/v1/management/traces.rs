@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     caller::Caller,
-    events::{BEAT_EVERY, Place, STUCK},
+    events::{BEAT_EVERY, STUCK},
     list,
     problems::not_there,
     route::{MONITORING, NOTHING, ROUTE, object},
@@ -29,6 +29,7 @@ use crate::{
     clock,
     problem::Problem,
     schema::{Schema, record},
+    v1::{Place, streams::OF_EVENTS},
 };
 
 /// Messages a second, when nobody says how many.
@@ -256,7 +257,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
     let id = id_of(&call)?;
     let may = caller.manage(&call).trace_events(id, u64::MAX, 0);
     may.map_err(|refusal| missing(&refusal, &call))?;
-    let place = Place::take(&caller.who.user)?;
+    let place = OF_EVENTS.enter(&caller.who.user)?;
     let seen = call.headers.get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());
     let (writer, body) = stream::body();
     let (site, seen) = (Arc::clone(&call.site), seen.unwrap_or(0));
