@@ -30,6 +30,7 @@ mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
+mod sessions;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -209,6 +210,7 @@ pub(crate) struct Site {
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
     limits: ArcSwap<Limits>,
+    sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
     conversions: Conversions,
 }
@@ -224,6 +226,7 @@ impl Site {
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
+            sessions: sessions::Sessions::new(settings.login_idle),
             conversions: Conversions::default(),
             settings,
         }
