@@ -9,6 +9,7 @@ mod publishing;
 mod rabbitmq;
 mod receiving;
 mod resources;
+mod rights;
 mod roles;
 mod subscribing;
 
