@@ -1,5 +1,6 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod attacks;
 mod document;
 mod events;
 mod limits;
