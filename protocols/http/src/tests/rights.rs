@@ -196,6 +196,21 @@ async fn a_topic_is_read_by_every_path_or_by_none() {
     }
 }
 
+#[tokio::test]
+async fn a_dry_run_is_refused_as_what_it_stands_for() {
+    let world = bounded("a/#", "#", TopicSyntax::Slash).await;
+    let mut maker = world.client("u").await;
+    let mut writer = world.client("reader").await;
+    for (key, status) in [("a.x", 204), ("secret.x", 403)] {
+        let publish = format!("POST {V}/exchanges/amq.topic/messages?routing_key={key}");
+        maker.ask(&publish, &[("Mq-Retain", "true")], b"kept").await;
+        let path = format!("DELETE {V}/retained/{key}");
+        let dry = writer.ask(&format!("{path}?dry_run=true"), &[], b"").await.status;
+        assert_eq!(dry, if status == 204 { 200 } else { status }, "{key}");
+        assert_eq!(writer.ask(&path, &[], b"").await.status, status, "{key}");
+    }
+}
+
 /// A queue that one may not read gives nothing away, by whichever path.
 #[tokio::test]
 async fn a_queue_that_may_not_be_read_is_read_by_no_path() {
