@@ -1,5 +1,6 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod attacks;
 mod definitions;
 mod document;
 mod events;
@@ -11,6 +12,7 @@ mod publishing;
 mod rabbitmq;
 mod receiving;
 mod resources;
+mod rights;
 mod roles;
 mod session;
 mod subscribing;
