@@ -19,6 +19,7 @@ use crate::{
     statistics::{ActivityCounters, Tiers},
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
+    view::QueueNames,
 };
 
 /// Where answers to a direct reply-to name go.
@@ -46,6 +47,7 @@ pub(crate) struct Vhost {
     /// What is counted for no exchange and no queue, and what was counted for those that have gone.
     pub(crate) activity: ActivityCounters,
     pub(crate) history: Mutex<Tiers>,
+    pub(crate) queue_names: QueueNames,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -106,6 +108,7 @@ impl Vhost {
             schedule: Schedule::default(),
             activity: ActivityCounters::default(),
             history: Mutex::default(),
+            queue_names: QueueNames::default(),
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
     chance::Chance,
     client_session::ClientSession,
     core::Core,
-    counters::{add, protocol_index},
+    counters::{SIZE_CLASSES, add, protocol_index},
     login::Conversation,
     queue::{Group, Queue},
     statistics::Activity,
@@ -96,6 +96,7 @@ pub(crate) struct BrokerConnection {
 struct Tally {
     received: u64,
     received_bytes: u64,
+    sizes: [u32; SIZE_CLASSES],
     confirmed: u64,
     direct: u64,
     acknowledged: u64,
@@ -283,6 +284,10 @@ impl BrokerConnection {
         let counters = self.core.counters.at(self.protocol);
         add(&counters.messages_received, tally.received);
         add(&counters.bytes_received, tally.received_bytes);
+        if tally.received > 0 {
+            self.core.counters.add_sizes(&tally.sizes);
+            add(&self.core.counters.total.publishes_to_confirm, tally.asked);
+        }
         add(&counters.messages_confirmed, tally.confirmed);
         add(&counters.messages_delivered, tally.direct);
         add(&counters.messages_acknowledged, tally.acknowledged);
@@ -379,6 +384,8 @@ impl Connection for BrokerConnection {
         }
         self.add_tally();
         self.core.connections.lock().remove(&self.id);
+        let left_open = self.facts.channels_open() as u64;
+        add(&self.core.counters.total.channels_closed, left_open);
         self.core.collect_deliveries_of(&self.facts);
         add(&self.core.counters.at(self.protocol).connections_closed, 1);
     }

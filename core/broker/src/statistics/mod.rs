@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 pub(crate) use ring::{Ring, Tiers};
 pub use ring::{Sample, Span};
 pub(crate) use sampler::Sampling;
+pub use sampler::Summary;
 
 macro_rules! activity {
     ($($(#[$doc:meta])* $field:ident,)*) => {

@@ -128,8 +128,7 @@ pub(super) fn one(call: &Call) -> Outcome {
 
 fn memory_of(call: &Call) -> (u64, Map<String, Value>) {
     let total = (call.site.watched.facts)().memory_resident_bytes.unwrap_or_default();
-    let queues = call.broker().queue_refs(None).unwrap_or_default();
-    let bodies: u64 = queues.iter().map(|queue| queue.counts().bytes).sum::<u64>().min(total);
+    let bodies = call.broker().summary(|_| true).bytes.min(total);
     let mut parts: Map<String, Value> =
         MEMORY.iter().map(|name| ((*name).to_owned(), json!(0))).collect();
     parts.insert("binary".to_owned(), json!(bodies));

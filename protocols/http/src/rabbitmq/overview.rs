@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use polymq_broker::PROTOCOLS;
+use polymq_broker::{PROTOCOLS, Summary};
 use serde_json::{Value, json};
 
 use super::{
@@ -55,7 +55,13 @@ fn listeners(call: &Call) -> Value {
 pub(super) fn overview(call: &Call) -> Outcome {
     let watched = &call.site.watched;
     let (span, lengths) = (call.span("msg_rates"), call.span("lengths"));
-    let (now, recent) = call.broker().totals(span.or(lengths));
+    let summary = call.broker().summary(|vhost| call.manager.may_see(vhost));
+    let now = summary.sample;
+    // Samples are those of the whole broker.
+    let recent = match summary.is_part {
+        true => Vec::new(),
+        false => call.broker().recent_totals(span.or(lengths)),
+    };
     let queue_totals: serde_json::Map<String, Value> =
         rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some())
             .into_iter()
@@ -88,7 +94,7 @@ pub(super) fn overview(call: &Call) -> Outcome {
         "message_stats": stats,
         "churn_rates": churn(call),
         "queue_totals": queue_totals,
-        "object_totals": object_totals(call),
+        "object_totals": object_totals(call, &summary),
         "statistics_db_event_queue": 0,
         "node": watched.name,
         "listeners": listeners(call),
@@ -97,27 +103,16 @@ pub(super) fn overview(call: &Call) -> Outcome {
     wire::ok(&Columns::of(call).pick(shown))
 }
 
-fn object_totals(call: &Call) -> Value {
-    let broker = call.broker();
-    let mut sight = call.sight();
-    let (mut queues, mut consumers) = (0_usize, 0_u64);
-    for queue in broker.queue_refs(None).unwrap_or_default() {
-        if sight.sees(queue.vhost()) {
-            queues += 1;
-            consumers += u64::from(queue.counts().consumers);
-        }
-    }
-    let exchanges = broker.exchanges(None, None).unwrap_or_default();
-    let exchanges = exchanges.iter().filter(|exchange| sight.sees(&exchange.vhost)).count();
-    let connections = broker.connection_refs();
+fn object_totals(call: &Call, summary: &Summary) -> Value {
+    let connections = call.broker().connection_refs();
     let ours: Vec<_> =
         connections.iter().filter(|connection| is_visible(call, connection)).collect();
     json!({
         "connections": ours.len(),
         "channels": ours.iter().map(|connection| connection.channel_count()).sum::<usize>(),
-        "exchanges": exchanges,
-        "queues": queues,
-        "consumers": consumers,
+        "exchanges": summary.exchanges,
+        "queues": summary.queues,
+        "consumers": summary.consumers,
     })
 }
 

@@ -69,16 +69,7 @@ pub(super) fn message_stats(
 
 /// The rate of a number in its last two samples, and the samples themselves if they are wanted.
 pub(super) fn details(recent: &[Sample], is_sampled: bool, read: impl Fn(&Sample) -> u64) -> Value {
-    let rate = |from: &Sample, to: &Sample| {
-        let secs = to.at_ms.saturating_sub(from.at_ms) as f64 / 1000.0;
-        let more = read(to) as f64 - read(from) as f64;
-        if secs > 0.0 { more / secs } else { 0.0 }
-    };
-    let latest = match recent {
-        [.., before, last] => rate(before, last),
-        _ => 0.0,
-    };
-    let mut details = json!({ "rate": latest });
+    let mut details = json!({ "rate": rate(recent, &read) });
     if is_sampled {
         let samples: Vec<_> = recent
             .iter()
@@ -88,7 +79,7 @@ pub(super) fn details(recent: &[Sample], is_sampled: bool, read: impl Fn(&Sample
         let sum: f64 = recent.iter().map(|sample| read(sample) as f64).sum();
         let avg = if recent.is_empty() { 0.0 } else { sum / recent.len() as f64 };
         let avg_rate = match recent {
-            [first, .., last] => rate(first, last),
+            [first, .., last] => rate_between(first, last, &read),
             _ => 0.0,
         };
         details["samples"] = json!(samples);
@@ -96,6 +87,20 @@ pub(super) fn details(recent: &[Sample], is_sampled: bool, read: impl Fn(&Sample
         details["avg_rate"] = json!(avg_rate);
     }
     details
+}
+
+/// How fast a number grows, a second, by its last two samples.
+pub(super) fn rate(recent: &[Sample], read: &impl Fn(&Sample) -> u64) -> f64 {
+    match recent {
+        [.., before, last] => rate_between(before, last, read),
+        _ => 0.0,
+    }
+}
+
+fn rate_between(from: &Sample, to: &Sample, read: &impl Fn(&Sample) -> u64) -> f64 {
+    let secs = to.at_ms.saturating_sub(from.at_ms) as f64 / 1000.0;
+    let more = read(to) as f64 - read(from) as f64;
+    if secs > 0.0 { more / secs } else { 0.0 }
 }
 
 /// `messages`, `messages_ready`, `messages_unacknowledged` and their rates.
