@@ -156,7 +156,19 @@ pub(crate) struct StoredClient {
     /// See [`polymq_contract::OpenedClientSession::unsure_before`].
     #[serde(default)]
     pub(crate) unsure_before: u64,
+    /// What its user has lost the right to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restricted: Option<Restricted>,
     pub(crate) will: Option<(StoredMessage, u32)>,
+}
+
+/// Of the messages that waited when a right was lost, only those on some topics are delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restricted {
+    /// Number of the first position that came later.
+    pub(crate) before: u64,
+    /// Patterns of the topics.
+    pub(crate) topics: Vec<String>,
 }
 
 /// A subscription of a client session.

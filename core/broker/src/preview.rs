@@ -1,5 +1,7 @@
 //! What somebody may see and do, and what a change would come to, for whoever asks before.
 
+use std::sync::Arc;
+
 use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
 use polymq_model::{ExchangeName, Message, Now, VhostName};
 
@@ -11,7 +13,7 @@ use crate::{
     policies::Matching,
     publishing::TOPIC_EXCHANGE,
     queue::QueueSettings,
-    topology::ExchangeSpec,
+    topology::{Binding, Destination, ExchangeSpec},
 };
 
 /// The names of what a policy matches.
@@ -73,13 +75,15 @@ impl BrokerHandle {
         }
     }
 
-    /// Whether somebody may make or remove a binding, between objects that are there.
+    /// Whether somebody may make (`add`) or remove a binding, between objects that are there.
+    /// Making one needs the topics that may come by it, as far as topic permissions bound them.
     ///
-    /// Errors: kind `Denied`, kind `NotFound`.
+    /// Errors: kind `Denied`, kind `NotFound`; kind `Invalid` for a pattern that is none.
     pub fn check_binding_rights(
         &self,
         who: &Principal,
         binding: &BindingView,
+        add: bool,
     ) -> Result<(), Refusal> {
         let vhost = self.0.vhost(binding.vhost.as_str())?;
         let (to, source) = (binding.destination.as_str(), binding.source.as_str());
@@ -87,11 +91,23 @@ impl BrokerHandle {
         self.0.permit::<Write>(who, &vhost, kind, to)?;
         self.0.permit::<Read>(who, &vhost, "exchange", source)?;
         self.0.find_exchange(&vhost, source)?;
-        match binding.to_queue {
-            true if vhost.topology.load().queue(to).is_some() => Ok(()),
-            true => Err(crate::declare::no_queue(&vhost, to)),
-            false => self.0.find_exchange(&vhost, to),
+        let topology = vhost.topology.load();
+        let destination = match binding.to_queue {
+            true => {
+                let queue = topology.queue(to).cloned();
+                Destination::Queue(queue.ok_or_else(|| crate::declare::no_queue(&vhost, to))?)
+            }
+            false => {
+                self.0.find_exchange(&vhost, to)?;
+                Destination::Exchange(ExchangeName::new(to).map_err(bad_name)?)
+            }
+        };
+        if !add {
+            return Ok(());
         }
+        let (key, arguments) = (binding.key.as_str().into(), Arc::clone(&binding.arguments));
+        let wanted = Binding { destination, key, arguments };
+        self.0.check_new_binding(who, (&vhost, &topology), source, &wanted, None)
     }
 
     /// The objects that a policy matches, whether or not another has a higher priority.

@@ -108,6 +108,7 @@ impl Core {
             let sessions: Vec<_> = vhost.clients.lock().values().cloned().collect();
             for session in sessions {
                 self.restore_in_flight(&vhost, &session, store)?;
+                self.restore_restriction(&session);
             }
         }
         Ok(recovered)

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{CancelReason, Event, Refusal, RefusalKind, SubscriptionTarget};
 use polymq_model::{
-    UserName,
+    Seq, UserName,
     topic::{Pattern, Syntax},
 };
 
@@ -13,10 +13,11 @@ use crate::{
     access::{Access, Action, Permit, Principal, Read, TopicAction, TopicBounds, Topics, Write},
     client_session::{ClientSession, SESSION_QUEUE, SessionState},
     core::{ConnectionRecord, Core},
+    definitions::Restricted,
     mailbox,
     queue::Queue,
     routing::check_publishable,
-    topology::{Binding, ExchangeKind, Topology},
+    topology::{Binding, Destination, ExchangeKind, Topology},
     vhost::Vhost,
 };
 
@@ -130,6 +131,27 @@ impl Core {
             (None, _) => Topics::All,
         };
         self.access.check_topics::<A>(who, &vhost.name, (bounded, topics), client_id)
+    }
+
+    /// Asks whether somebody may make a binding, as far as topics decide that.
+    ///
+    /// Errors: kind `Denied`; kind `Invalid` for a pattern that is none.
+    pub(crate) fn check_new_binding(
+        &self,
+        who: &Principal,
+        place: (&Vhost, &Topology),
+        source: &str,
+        binding: &Binding,
+        client_id: Option<&str>,
+    ) -> Result<(), Refusal> {
+        self.check_binding::<Read>(who, place, (source, source), binding, client_id)?;
+        match &binding.destination {
+            Destination::Exchange(to) => {
+                let bounded = (source, to.as_str());
+                self.check_binding::<Write>(who, place, bounded, binding, client_id)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the bindings of a queue that is somebody's own, where its owner may not read what
@@ -250,11 +272,22 @@ impl Core {
             return;
         }
         if let Some(queue) = session.endpoint.queue() {
-            queue.restrict(patterns_of(state));
+            let topics = topics_of(state);
+            let before = queue.restrict(patterns_of(&topics));
+            state.restricted = Some(Restricted { before: before.0, topics });
+            self.store_client_session(vhost, session, state);
         }
         if let Some((_, outbox)) = &state.connected {
             let (consumer, reason) = (SESSION_QUEUE, CancelReason::Denied);
             outbox.push(Event::ConsumerCancelled { consumer, reason });
+        }
+    }
+
+    /// Keeps what a session may not have any more from it after a restart, too.
+    pub(crate) fn restore_restriction(&self, session: &ClientSession) {
+        let state = session.state.lock();
+        if let (Some(restricted), Some(queue)) = (&state.restricted, session.endpoint.queue()) {
+            queue.restrict_again(Seq(restricted.before), patterns_of(&restricted.topics));
         }
     }
 
@@ -299,11 +332,16 @@ impl Core {
     }
 }
 
-/// The patterns that a session still subscribes to.
-fn patterns_of(state: &SessionState) -> Vec<Pattern> {
-    let pattern = |target: &SubscriptionTarget| match target {
-        SubscriptionTarget::Topic { pattern, .. } => Pattern::stored(pattern, Syntax::Slash).ok(),
+/// The patterns that a session still subscribes to, as they are stored.
+fn topics_of(state: &SessionState) -> Vec<String> {
+    let topic = |target: &SubscriptionTarget| match target {
+        SubscriptionTarget::Topic { pattern, .. } => Some(pattern.clone()),
         SubscriptionTarget::Share { .. } | SubscriptionTarget::Queue { .. } => None,
     };
-    state.subscriptions.values().filter_map(|known| pattern(&known.target)).collect()
+    state.subscriptions.values().filter_map(|known| topic(&known.target)).collect()
+}
+
+fn patterns_of(topics: &[String]) -> Vec<Pattern> {
+    let pattern = |topic: &String| Pattern::stored(topic, Syntax::Slash).ok();
+    topics.iter().filter_map(pattern).collect()
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use polymq_model::{Format, Limits, Now};
+use polymq_model::{Format, Limits, Message, Now, carry::Explained};
 
 use crate::{
     broker::DisconnectCause, counters::Counters, effects::Effects, event::EventBatch,
@@ -31,6 +31,11 @@ pub trait Protocol: Send + Sync {
     fn formats(&self) -> Vec<&'static Format>;
     /// What it counts of all its sessions.
     fn counters(&self) -> &Counters;
+    /// What becomes of each field of a message over this protocol; `None` where the model can tell.
+    fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {
+        let _ = (message, unix_ms);
+        None
+    }
     /// A session for a new connection.
     fn session(&self, peer: &Arc<Peer>, limits: &Arc<Limits>, now: Now)
     -> Box<dyn ProtocolSession>;

@@ -9,6 +9,7 @@ use crate::ending::Ending;
 pub struct DriverCounters {
     accepted: AtomicU64,
     refused: AtomicU64,
+    too_fast: AtomicU64,
     open: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -23,6 +24,8 @@ pub struct CounterValues {
     pub accepted: u64,
     /// Connections closed at once because there were too many.
     pub refused: u64,
+    /// Connections closed at once because their address opens too many a second.
+    pub too_fast: u64,
     /// Connections that are open now, with those that have not logged in.
     pub open: u64,
     /// Bytes received. A connection adds its own now and then, and at its end.
@@ -49,6 +52,7 @@ impl DriverCounters {
         CounterValues {
             accepted: load(&self.accepted),
             refused: load(&self.refused),
+            too_fast: load(&self.too_fast),
             open: load(&self.open),
             bytes_in: load(&self.bytes_in),
             bytes_out: load(&self.bytes_out),
@@ -74,6 +78,10 @@ impl DriverCounters {
 
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn too_fast(&self) {
+        self.too_fast.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn accept_failed(&self) {

@@ -17,7 +17,11 @@ use polymq_contract::Broker;
 use polymq_model::Limits;
 
 use crate::{
-    counters::DriverCounters, handshakes::Handshakes, heirs::Heirs, pacer::Pacer, sources::Sources,
+    counters::DriverCounters,
+    door::{Door, Entered},
+    handshakes::Handshakes,
+    heirs::Heirs,
+    pacer::Pacer,
 };
 
 const SERVING: u8 = 0;
@@ -32,7 +36,7 @@ pub(crate) struct Gate {
     pub(crate) handshakes: Handshakes,
     pub(crate) pacer: Pacer,
     pub(crate) heirs: Heirs,
-    sources: Sources,
+    pub(crate) door: Door,
     phase: AtomicU8,
     next_id: AtomicU64,
     wakers: Mutex<HashMap<u64, Waker>>,
@@ -48,12 +52,12 @@ impl Gate {
     pub(crate) fn new(broker: Arc<dyn Broker>, limits: Arc<Limits>) -> Self {
         Self {
             broker,
+            door: Door::new(&limits),
             limits,
             counters: Arc::default(),
             handshakes: Handshakes::default(),
             pacer: Pacer::default(),
             heirs: Heirs::default(),
-            sources: Sources::default(),
             phase: AtomicU8::new(SERVING),
             next_id: AtomicU64::new(0),
             wakers: Mutex::default(),
@@ -92,20 +96,16 @@ impl Gate {
     /// Lets a connection in; `None` when there are too many, from this address or at all.
     pub(crate) fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Ticket> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = Ticket { gate: Arc::clone(self), id, source: None };
+        let mut ticket = Ticket { gate: Arc::clone(self), id, entered: None };
         let open = self.counters.opened();
-        let mut has_room =
-            usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max);
-        if let Some(max) = self.limits.connections_per_address_max
-            && let Some(from) = from.filter(|_| has_room)
-        {
-            ticket.source = self.sources.enter(from, max);
-            has_room = ticket.source.is_some();
+        if usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max) {
+            ticket.entered = self.door.enter(from);
         }
-        if !has_room {
+        if ticket.entered.is_none() {
             self.counters.refused();
+            return None;
         }
-        has_room.then_some(ticket)
+        Some(ticket)
     }
 }
 
@@ -113,8 +113,7 @@ impl Gate {
 pub(crate) struct Ticket {
     pub(crate) gate: Arc<Gate>,
     id: u64,
-    /// What it counts as among those of its address, where that is bounded.
-    source: Option<IpAddr>,
+    entered: Option<Entered>,
 }
 
 impl Ticket {
@@ -128,9 +127,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.gate.wakers.lock().remove(&self.id);
-        if let Some(source) = self.source {
-            self.gate.sources.leave(source);
-        }
+        // Whoever sees that nobody is left may let somebody in.
+        self.entered = None;
         if self.gate.counters.closed() == 0 {
             self.gate.empty.notify_waiters();
         }

@@ -22,6 +22,7 @@ use polymq_model::VhostName;
 
 use crate::{
     arrival::{Arrival, Speakers},
+    clock,
     ending::Ending,
     gate::{Gate, Ticket},
     incoming::Guest,
@@ -198,6 +199,15 @@ fn bind_unix(path: &Path) -> io::Result<(BoundSocket, Bind)> {
 async fn accept_tcp(listener: &TcpListener, served: &Arc<Served>, gate: &Arc<Gate>) {
     let spec = &served.spec;
     while let Some((socket, address)) = next(gate, || listener.accept()).await {
+        let now = clock::now().instant;
+        if !gate.door.admits(address.ip(), now) {
+            gate.counters.too_fast();
+            continue;
+        }
+        let delay = gate.door.delay(now);
+        if !delay.is_zero() && !waited(gate, delay).await {
+            return;
+        }
         let Some(ticket) = gate.enter(Some(address.ip())) else {
             continue;
         };
@@ -242,6 +252,19 @@ async fn accept_unix(listener: &UnixListener, served: &Arc<Served>, gate: &Arc<G
             vhost: spec.vhost.clone(),
         };
         tokio::spawn(serve_unix(ticket, socket, Arc::clone(served), peer));
+    }
+}
+
+/// Waits while further connections stay in the system's backlog; false once the driver accepts no
+/// more.
+async fn waited(gate: &Gate, delay: Duration) -> bool {
+    let mut closing = pin!(gate.closing.notified());
+    if gate.is_draining() {
+        return false;
+    }
+    tokio::select! {
+        () = &mut closing => false,
+        () = tokio::time::sleep(delay) => true,
     }
 }
 

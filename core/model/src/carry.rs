@@ -24,7 +24,7 @@ mod write;
 
 pub use death::{annotation_headers, annotation_text_headers};
 pub use event::{event_from_bare_names, event_from_prefixed_names, event_to_bare_names};
-pub use explain::{Explained, TARGETS, Target, explain};
+pub use explain::{Explained, TARGETS, Target, died_of, explain, said_fields, stanza_part};
 pub use ident::{ident_from_bytes, ident_from_text, ident_kind, ident_to_bytes, ident_to_text};
 pub use json::{value_from_json, value_to_json};
 pub use keys::{

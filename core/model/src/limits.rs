@@ -43,6 +43,11 @@ pub struct Limits {
     pub connections_max: usize,
     /// Connections from one address, or from one network of 64 bits of IPv6; `None` for no bound.
     pub connections_per_address_max: Option<usize>,
+    /// New connections a second, beyond which they wait for their turn; `None` for no bound.
+    pub connection_rate_max: Option<u32>,
+    /// New connections a second from one address, beyond which they are closed at once; `None` for
+    /// no bound.
+    pub connection_rate_per_address_max: Option<u32>,
     /// Unsent events a connection may hold before consumers on it are skipped.
     pub outbox_bytes_max: usize,
     /// Unsent events beyond which deliveries that nobody keeps (quality of service 0, direct
@@ -109,6 +114,8 @@ impl Default for Limits {
             topic_bytes_max: 65_535,
             connections_max: 50_000,
             connections_per_address_max: None,
+            connection_rate_max: None,
+            connection_rate_per_address_max: None,
             outbox_bytes_max: 1024 * 1024,
             direct_bytes_max: 16 * 1024 * 1024,
             queue_messages_in_memory_max: 32 * 1024,

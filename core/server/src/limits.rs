@@ -26,6 +26,9 @@ pub(crate) fn limits(config: &Config) -> Limits {
         connections_per_address_max: Some(limits.connections_per_address)
             .filter(|max| *max > 0)
             .and_then(|max| usize::try_from(max).ok()),
+        connection_rate_max: Some(limits.connection_rate).filter(|rate| *rate > 0),
+        connection_rate_per_address_max: Some(limits.connection_rate_per_address)
+            .filter(|rate| *rate > 0),
         keep_alive_max_secs: u16::try_from(mqtt.keep_alive_max.as_secs()).unwrap_or(u16::MAX),
         session_expiry_max_secs: or_no_bound(mqtt.session_expiry_max),
         topic_alias_max: mqtt.topic_alias_max,

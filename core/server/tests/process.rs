@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/https.rs"]
+mod https;
 #[path = "process/management.rs"]
 mod management;
 #[path = "process/reload.rs"]

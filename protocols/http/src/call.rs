@@ -18,7 +18,7 @@ use crate::{
     Site,
     api::{self, Kind, Operation},
     client::Client,
-    json,
+    clock, json,
     origin::Origin,
     problem::Problem,
     socket::Socket,
@@ -29,7 +29,7 @@ const DEFAULT_VHOST: &str = "~";
 /// Bytes of a body that is not a message.
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long a body may stand still.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = clock::seconds(30);
 /// What is set aside for a body before it has come.
 const BODY_BYTES_FIRST: usize = 64 * 1024;
 
@@ -154,7 +154,14 @@ impl Call {
     ///
     /// Errors: nobody is shown, or the login is refused.
     pub(crate) async fn client(&self) -> Result<Arc<Client>, Problem> {
-        self.socket.client(&self.site, &self.headers, Some(self.vhost())).await
+        self.client_in(self.vhost()).await
+    }
+
+    /// The client of whoever asks, in a virtual host.
+    ///
+    /// Errors: nobody is shown, or the login is refused.
+    pub(crate) async fn client_in(&self, vhost: &str) -> Result<Arc<Client>, Problem> {
+        self.socket.client(&self.site, &self.headers, Some(vhost)).await
     }
 
     /// The client of whoever asks, in no virtual host.

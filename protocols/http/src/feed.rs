@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,9 +19,11 @@ use serde_json::json;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
+    Site,
     client::{Deliveries, Next},
     clock,
     socket::Busy,
+    v1::Place,
 };
 
 /// A comment after this time of silence keeps proxies from closing the connection.
@@ -68,19 +71,21 @@ pub(crate) struct Feed {
     opening: Option<&'static [u8]>,
     heartbeat: Pin<Box<Sleep>>,
     is_over: bool,
-    _busy: Busy,
+    site: Arc<Site>,
+    _busy: (Busy, Place),
 }
 
 impl Feed {
     /// A stream of these deliveries. A message is settled when the socket has taken it, or when
     /// `window` others are behind it.
     pub(crate) fn new(
-        deliveries: Deliveries,
+        (site, deliveries): (Arc<Site>, Deliveries),
         style: Style,
         (window, last_seen): (u64, Option<EventId>),
-        busy: Busy,
+        busy: (Busy, Place),
     ) -> Self {
         Self {
+            site,
             deliveries,
             style,
             window,
@@ -119,6 +124,7 @@ impl Feed {
                 put_event("gap", &json!({ "lost": lost }).to_string(), out);
             }
         }
+        self.site.note_shown(&delivery.message);
         let mut shown = Shown::new(&delivery.message, clock::now().unix_ms, self.style);
         shown.seq = Some(id.seq);
         shown.redelivered = delivery.redelivered;

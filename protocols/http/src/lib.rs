@@ -21,6 +21,7 @@ mod json;
 mod leases;
 mod metrics;
 mod openapi;
+mod operation;
 mod origin;
 mod pages;
 mod problem;
@@ -45,9 +46,11 @@ use std::{
 };
 
 use polymq_broker::BrokerHandle;
-use polymq_contract::Protocol;
+use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
+use polymq_model::{Message, json_form::HTTP};
 
+pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
 pub use websocket::{Greeting, WebSocketRoute, WebSockets};
@@ -169,6 +172,10 @@ pub struct Watched {
     pub phase: Arc<SharedPhase>,
     /// The open ports.
     pub listeners: Vec<OpenPort>,
+    /// What the server is configured with.
+    pub configuration: Arc<dyn Configuration>,
+    /// The last lines of its log.
+    pub log: Arc<dyn LiveLog>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }
@@ -181,6 +188,8 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    /// Messages that were shown as JSON or headers, and came in another form.
+    conversions: Conversions,
 }
 
 impl Site {
@@ -189,11 +198,20 @@ impl Site {
         (settings.entropy)(&mut start);
         Self {
             watched,
-            traffic: serve::Traffic::new(settings.connections_max),
+            traffic: serve::Traffic::new(settings.connections_max, &settings.limits),
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            conversions: Conversions::default(),
             settings,
+        }
+    }
+
+    /// Counts a message that a client of HTTP is given.
+    fn note_shown(&self, message: &Message) {
+        let format = message.format();
+        if format.id != HTTP.id {
+            self.conversions.pair(format, &HTTP).messages.add(1);
         }
     }
 }

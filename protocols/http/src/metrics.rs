@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use polymq_broker::{PROTOCOLS, Summary};
 
 use crate::{
-    Facts, Watched,
+    Facts, Site, Watched,
     exposition::{
         Exposition,
         Kind::{Counter, Gauge},
@@ -32,23 +32,25 @@ const BY_PROTOCOL: [(&str, &str, &str); 10] = [
 ];
 
 /// Why messages are dropped: counter of the broker, label of the metric.
-const DROPPED: [(&str, &str); 4] = [
+const DROPPED: [(&str, &str); 5] = [
     ("dropped_expired", "expired"),
     ("dropped_maxlen", "queue_full"),
     ("dropped_rejected", "rejected"),
     ("dropped_slow_consumer", "slow_consumer"),
+    ("dropped_permission", "permission"),
 ];
 
 pub(crate) use objects::{Wanted, page as page_of_objects};
 
 /// Totals, under one family of names or both.
-pub(crate) fn page(watched: &Watched, prefix: Option<&str>) -> String {
+pub(crate) fn page(site: &Site, prefix: Option<&str>) -> String {
+    let watched = &*site.watched;
     let facts = (watched.facts)();
     // Both families tell of the queues, of which there may be many.
     let summary = watched.broker.summary(|_| true);
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
-        text.push_str(&ours(watched, &facts, &summary));
+        text.push_str(&ours(site, &facts, &summary));
     }
     if prefix.is_none_or(|prefix| prefix == "rabbitmq") {
         text.push_str(&rabbitmq::page(watched, &facts, &summary));
@@ -56,17 +58,18 @@ pub(crate) fn page(watched: &Watched, prefix: Option<&str>) -> String {
     text
 }
 
-fn ours(watched: &Watched, facts: &Facts, summary: &Summary) -> String {
+fn ours(site: &Site, facts: &Facts, summary: &Summary) -> String {
+    let watched = &*site.watched;
     let mut text = Exposition::new("polymq");
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("name", &*watched.name)];
     text.family("build_info", Gauge, "The running program.", [(&build[..], 1)]);
     text.single("uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
     messages(&mut text, watched);
-    protocols::write(&mut text, &watched.protocols);
+    protocols::write(&mut text, &watched.protocols, &site.conversions);
     logins(&mut text, watched);
     state(&mut text, watched, summary);
-    connections(&mut text, watched);
+    connections(&mut text, site);
     store(&mut text, facts);
     resources(&mut text, facts);
     text.finish()
@@ -141,7 +144,8 @@ fn state(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     text.single("alarm", Gauge, "1 while publishers wait for memory or disk.", alarm);
 }
 
-fn connections(text: &mut Exposition, watched: &Watched) {
+fn connections(text: &mut Exposition, site: &Site) {
+    let watched = &*site.watched;
     let rows: Vec<_> = watched
         .broker
         .connections()
@@ -154,8 +158,12 @@ fn connections(text: &mut Exposition, watched: &Watched) {
     let driver = watched.driver.values();
     text.single("sockets", Gauge, "Open connections, strangers included.", driver.open);
     text.single("sockets_accepted_total", Counter, "Connections accepted.", driver.accepted);
+    let refused = driver.refused + site.traffic.refused();
     let help = "Connections closed at once because there were too many.";
-    text.single("sockets_refused_total", Counter, help, driver.refused);
+    text.single("sockets_refused_total", Counter, help, refused);
+    let too_fast = driver.too_fast + site.traffic.too_fast();
+    let help = "Connections closed at once because their address opens too many a second.";
+    text.single("sockets_too_fast_total", Counter, help, too_fast);
     text.single("socket_bytes_in_total", Counter, "Bytes received.", driver.bytes_in);
     text.single("socket_bytes_out_total", Counter, "Bytes sent.", driver.bytes_out);
     let help = "Times that the system refused to accept.";

@@ -93,7 +93,7 @@ async fn metrics_page(
         let text = "the only parameter is prefix=polymq or prefix=rabbitmq\n";
         return Err((StatusCode::BAD_REQUEST, text.to_owned()));
     }
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site.watched, prefix)).into_response())
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site, prefix)).into_response())
 }
 
 async fn objects_page(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use polymq_contract::Protocol;
+use polymq_contract::{Conversions, Protocol};
 
 use crate::exposition::{Exposition, Kind::Counter};
 
@@ -26,7 +26,11 @@ const COUNTERS: [(&str, &str, &str); 7] = [
 ];
 
 /// Several listeners may have a protocol of the same name; they count together.
-pub(crate) fn write(text: &mut Exposition, protocols: &[Arc<dyn Protocol>]) {
+pub(crate) fn write(
+    text: &mut Exposition,
+    protocols: &[Arc<dyn Protocol>],
+    over_http: &Conversions,
+) {
     let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut messages: BTreeMap<[&str; 2], u64> = BTreeMap::new();
     let mut losses: BTreeMap<[&str; 4], u64> = BTreeMap::new();
@@ -34,12 +38,13 @@ pub(crate) fn write(text: &mut Exposition, protocols: &[Arc<dyn Protocol>]) {
         for (counter, value) in protocol.counters().read() {
             *counts.entry((counter, protocol.name())).or_default() += value;
         }
-        for pair in protocol.counters().conversions.all() {
-            *messages.entry([pair.from, pair.to]).or_default() += pair.messages.value();
-            for (field, outcome, count) in pair.losses() {
-                let key = [pair.from, pair.to, field, outcome.label()];
-                *losses.entry(key).or_default() += count;
-            }
+    }
+    let of_protocols = protocols.iter().map(|protocol| &protocol.counters().conversions);
+    for pair in of_protocols.chain([over_http]).flat_map(Conversions::all) {
+        *messages.entry([pair.from, pair.to]).or_default() += pair.messages.value();
+        for (field, outcome, count) in pair.losses() {
+            let key = [pair.from, pair.to, field, outcome.label()];
+            *losses.entry(key).or_default() += count;
         }
     }
     for (counter, name, help) in COUNTERS {

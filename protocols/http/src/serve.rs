@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,8 +18,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use polymq_contract::{Peer, Transport};
-use polymq_driver::Tls;
-use polymq_model::VhostName;
+use polymq_driver::{Door, Entered, Tls};
+use polymq_model::{Limits, VhostName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    Site, Watched, front, pages,
+    Site, Watched, clock, front, pages,
     settings::Settings,
     socket::{IDLE_TIMEOUT, Noted, Socket},
 };
@@ -40,9 +40,9 @@ const HEADERS_MAX: usize = 100;
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
 /// For a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = clock::seconds(10);
 /// How often a connection is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = clock::seconds(5);
 /// Pause after the system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,7 +79,10 @@ pub struct Http {
 /// How many connections there are, and whether they are to end.
 pub(crate) struct Traffic {
     room: Arc<Semaphore>,
+    door: Door,
     open: AtomicUsize,
+    refused: AtomicU64,
+    too_fast: AtomicU64,
     empty: Notify,
     draining: watch::Sender<bool>,
 }
@@ -90,8 +93,30 @@ impl Traffic {
         *self.draining.borrow()
     }
 
-    pub(crate) fn new(connections_max: usize) -> Self {
+    /// Connections closed at once because their address has too many.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed at once because their address opens too many a second.
+    pub(crate) fn too_fast(&self) -> u64 {
+        self.too_fast.load(Ordering::Relaxed)
+    }
+
+    /// Lets a connection in that was accepted, as one of its address.
+    fn enter(&self, peer: Option<SocketAddr>) -> Option<Entered> {
+        let entered = self.door.enter(peer.map(|address| address.ip()));
+        if entered.is_none() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
+    }
+
+    pub(crate) fn new(connections_max: usize, limits: &Limits) -> Self {
         Self {
+            door: Door::new(limits),
+            refused: AtomicU64::new(0),
+            too_fast: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
             open: AtomicUsize::new(0),
             empty: Notify::new(),
@@ -103,11 +128,11 @@ impl Traffic {
 /// An open connection: counted until it is dropped.
 struct Guest {
     site: Arc<Site>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: (OwnedSemaphorePermit, Entered),
 }
 
 impl Guest {
-    fn new(site: &Arc<Site>, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(site: &Arc<Site>, place: (OwnedSemaphorePermit, Entered)) -> Self {
         site.traffic.open.fetch_add(1, Ordering::AcqRel);
         Self { site: Arc::clone(site), _place: place }
     }
@@ -147,8 +172,10 @@ impl Http {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(place) = Arc::clone(&self.site.traffic.room).try_acquire_owned() else { return };
-        let guest = Guest::new(&self.site, Some(place));
+        let traffic = &self.site.traffic;
+        let Ok(place) = Arc::clone(&traffic.room).try_acquire_owned() else { return };
+        let Some(entered) = traffic.enter(peer.address) else { return };
+        let guest = Guest::new(&self.site, (place, entered));
         let http = self.clone();
         tokio::spawn(async move {
             connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
@@ -181,7 +208,17 @@ async fn accept(http: Http, socket: TcpListener, listener: Arc<HttpListener>) {
         let Ok(place) = room.acquire_owned().await else { return };
         match socket.accept().await {
             Ok((socket, address)) => {
-                let guest = Guest::new(&http.site, Some(place));
+                let (traffic, now) = (&http.site.traffic, clock::now().instant);
+                if !traffic.door.admits(address.ip(), now) {
+                    traffic.too_fast.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                let delay = traffic.door.delay(now);
+                if !delay.is_zero() {
+                    sleep(delay).await;
+                }
+                let Some(entered) = traffic.enter(Some(address)) else { continue };
+                let guest = Guest::new(&http.site, (place, entered));
                 let (http, listener) = (http.clone(), Arc::clone(&listener));
                 tokio::spawn(async move {
                     arrived(http, socket, address, &listener).await;
@@ -277,6 +314,9 @@ where
                 own.forget_ended();
                 if activity.is_overdue() {
                     return tracing::debug!(event = "http_head_too_slow", ?address);
+                }
+                if activity.is_stuck() {
+                    return tracing::debug!(event = "http_reader_too_slow", ?address);
                 }
                 if activity.is_idle() && !is_ending {
                     is_ending = true;

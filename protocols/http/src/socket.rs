@@ -18,14 +18,16 @@ use parking_lot::Mutex;
 use polymq_contract::{Login, Peer, Refusal, RefusalKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Site, client::Client, identity, problem::Problem, serve::Audience};
+use crate::{Site, client::Client, clock, identity, problem::Problem, serve::Audience};
 
 /// Users and virtual hosts that one connection may change between without logging in again.
 const CLIENTS_MAX: usize = 16;
 /// From the first byte of a request's head to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = clock::seconds(10);
 /// How long a connection may be silent between requests.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+pub(crate) const IDLE_TIMEOUT: Duration = clock::seconds(75);
+/// How long a client may take no byte of what waits for it.
+const STUCK_TIMEOUT: Duration = clock::seconds(60);
 
 /// One connection of HTTP.
 pub(crate) struct Socket {
@@ -40,7 +42,8 @@ pub(crate) struct Socket {
 
 /// A client that stays logged in for the next request.
 struct Kept {
-    authorization: HeaderValue,
+    /// `None` for the user of the connection's certificate.
+    authorization: Option<HeaderValue>,
     vhost: Option<String>,
     client: Arc<Client>,
 }
@@ -60,16 +63,14 @@ impl Socket {
         headers: &HeaderMap,
         vhost: Option<&str>,
     ) -> Result<Arc<Client>, Problem> {
-        let Some(authorization) = headers.get(AUTHORIZATION) else {
-            return Err(Problem::login_required());
-        };
+        let authorization = headers.get(AUTHORIZATION);
         if let Some(client) = self.kept(authorization, vhost) {
             return Ok(client);
         }
-        let login = identity::login(Some(authorization))?;
+        let login = identity::of(headers, &self.peer)?;
         let client = Arc::new(self.connect(site, login, vhost).await?);
         let vhost = vhost.map(str::to_owned);
-        let kept = Kept { authorization: authorization.clone(), vhost, client: client.clone() };
+        let kept = Kept { authorization: authorization.cloned(), vhost, client: client.clone() };
         let mut clients = self.clients.lock();
         // Requests that share one connection may have logged in at the same time.
         clients.retain(|other| !other.is_for(authorization, kept.vhost.as_deref()));
@@ -112,7 +113,11 @@ impl Socket {
         drop(gone);
     }
 
-    fn kept(&self, authorization: &HeaderValue, vhost: Option<&str>) -> Option<Arc<Client>> {
+    fn kept(
+        &self,
+        authorization: Option<&HeaderValue>,
+        vhost: Option<&str>,
+    ) -> Option<Arc<Client>> {
         let mut clients = self.clients.lock();
         let place = clients.iter().position(|kept| kept.is_for(authorization, vhost))?;
         let client = Arc::clone(&clients.get(place)?.client);
@@ -127,9 +132,13 @@ impl Socket {
 }
 
 impl Kept {
-    fn is_for(&self, authorization: &HeaderValue, vhost: Option<&str>) -> bool {
+    fn is_for(&self, authorization: Option<&HeaderValue>, vhost: Option<&str>) -> bool {
         self.vhost.as_deref() == vhost
-            && identity::is_same(self.authorization.as_bytes(), authorization.as_bytes())
+            && match (&self.authorization, authorization) {
+                (Some(own), Some(shown)) => identity::is_same(own.as_bytes(), shown.as_bytes()),
+                (None, None) => true,
+                _ => false,
+            }
     }
 }
 
@@ -150,6 +159,8 @@ pub(crate) struct Activity {
     in_flight: AtomicUsize,
     is_http2: AtomicBool,
     moved_ms: AtomicU64,
+    /// Since when the client takes nothing of what waits for it; 0 for never.
+    stuck_ms: AtomicU64,
     /// When the first byte of a head came that is not whole yet; 0 for none.
     head_ms: AtomicU64,
 }
@@ -161,6 +172,7 @@ impl Default for Activity {
             in_flight: AtomicUsize::new(0),
             is_http2: AtomicBool::new(false),
             moved_ms: AtomicU64::new(0),
+            stuck_ms: AtomicU64::new(0),
             head_ms: AtomicU64::new(1),
         }
     }
@@ -201,6 +213,12 @@ impl Activity {
             && self.since(self.moved_ms.load(Ordering::Relaxed)) >= IDLE_TIMEOUT
     }
 
+    /// True when the client has taken nothing for too long of what waits for it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let since = self.stuck_ms.load(Ordering::Relaxed);
+        since != 0 && self.since(since) >= STUCK_TIMEOUT
+    }
+
     fn since(&self, ms: u64) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(ms))
     }
@@ -218,8 +236,14 @@ impl Activity {
         }
     }
 
-    fn wrote(&self) {
-        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+    /// Bytes were given to the socket, or it takes none at the moment.
+    fn wrote(&self, is_ready: bool) {
+        if is_ready {
+            self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+            self.stuck_ms.store(0, Ordering::Relaxed);
+        } else if self.stuck_ms.load(Ordering::Relaxed) == 0 {
+            self.stuck_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -259,9 +283,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.socket).poll_write(cx, bytes);
-        if wrote.is_ready() {
-            this.activity.wrote();
-        }
+        this.activity.wrote(wrote.is_ready());
         wrote
     }
 
@@ -272,9 +294,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
-        if wrote.is_ready() {
-            this.activity.wrote();
-        }
+        this.activity.wrote(wrote.is_ready());
         wrote
     }
 
@@ -283,7 +303,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        if flushed.is_pending() {
+            this.activity.wrote(false);
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,7 +21,7 @@ pub mod xml;
 use std::{fmt, sync::Arc, time::Duration};
 
 use polymq_contract::{Counters, Pair, Peer, Protocol, ProtocolSession, Recognised};
-use polymq_model::{Format, Limits, Now, format::PLAIN_FORMAT};
+use polymq_model::{Format, Limits, Message, Now, carry::Explained, format::PLAIN_FORMAT};
 
 pub use message::XMPP;
 pub use session::Session;
@@ -146,6 +146,10 @@ impl Protocol for Xmpp {
 
     fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {
+        Some(message::explain(message, unix_ms, &self.shared.domains))
     }
 
     fn session(

@@ -120,10 +120,10 @@ impl Broker {
 
     /// Where clients connect.
     pub fn target(&self) -> Target {
-        let Ports { amqp, mqtt, stomp, http } = self.ports;
+        let Ports { amqp, mqtt, stomp, http, xmpp } = self.ports;
         let mqtt_login = self.mqtt_login.clone();
         let (stomp_queues, login) = (self.stomp_queues, amqp::Login::default());
-        Target { amqp, mqtt, stomp, http, stomp_queues, login, mqtt_login }
+        Target { amqp, mqtt, stomp, http, xmpp, stomp_queues, login, mqtt_login }
     }
 
     /// The processes to measure.

@@ -152,7 +152,7 @@ fn receive(
                     note(payload);
                 }
             }),
-            Proto::Http => bail!("HTTP has no deliveries to time"),
+            Proto::Http | Proto::WebMqtt | Proto::Xmpp => bail!("there is no such row"),
             Proto::Stomp => stomp::scan(&held, |event| {
                 if let stomp::Event::Message { payload, .. } = event {
                     note(payload);

@@ -25,5 +25,7 @@ pub mod relay;
 pub mod report;
 pub mod rows;
 pub mod stomp;
+pub mod web_socket;
 pub mod wire;
 pub mod work;
+pub mod xmpp;

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, bail};
 
 use crate::confirms::Confirms;
-use crate::{amqp, http, mqtt, stomp};
+use crate::web_socket::Frames;
+use crate::{amqp, http, mqtt, stomp, xmpp};
 
 /// Messages by one publisher before the loop looks at other sockets, when each is its own write.
 const SINGLES_PER_TURN: usize = 32;
@@ -25,6 +26,10 @@ pub enum Proto {
     Stomp,
     /// HTTP/1.1, to publish only.
     Http,
+    /// MQTT 3.1.1 over WebSocket, with quality of service 0 only.
+    WebMqtt,
+    /// XMPP, from one resource to another.
+    Xmpp,
 }
 
 /// How a consumer settles deliveries; MQTT above QoS 0 always answers each.
@@ -138,6 +143,7 @@ pub struct Link {
     role: Role,
     carry: Vec<u8>,
     out: Vec<u8>,
+    frames: Option<Frames>,
     /// Which flow it belongs to.
     pub flow: usize,
     /// The non-blocking socket.
@@ -153,8 +159,8 @@ impl Link {
     pub fn new(proto: Proto, flow: usize, role: Role, parts: (TcpStream, Vec<u8>)) -> Result<Self> {
         let (stream, carry) = parts;
         stream.set_nonblocking(true)?;
-        let out = Vec::new();
-        Ok(Self { proto, flow, role, stream, carry, out, readable: true, writable: true })
+        let (out, frames) = (Vec::new(), (proto == Proto::WebMqtt).then(Frames::default));
+        Ok(Self { proto, flow, role, stream, carry, out, frames, readable: true, writable: true })
     }
 
     /// Whether it has something to write and room to write it.
@@ -208,7 +214,10 @@ impl Link {
             Ok(0) => bail!("the broker closed the connection"),
             Ok(read) => {
                 self.readable = held + read == buffer.len();
-                held + read
+                held + match &mut self.frames {
+                    Some(frames) => frames.strip(&mut buffer[held..held + read]),
+                    None => read,
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
@@ -245,6 +254,11 @@ impl Link {
             }
             Proto::Amqp => scan_amqp(bytes, confirms, &mut received, &mut refusal),
             Proto::Http => scan_http(bytes, confirms, &mut refusal),
+            Proto::Xmpp => xmpp::scan(bytes, || received += 1),
+            Proto::WebMqtt => {
+                let (out, version) = (&mut self.out, mqtt::Version::V4);
+                scan_mqtt(version, bytes, confirms, out, &mut received, &mut refusal)
+            }
             Proto::Mqtt(version) => {
                 let out = &mut self.out;
                 scan_mqtt(version, bytes, confirms, out, &mut received, &mut refusal)

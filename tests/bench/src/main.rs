@@ -285,6 +285,7 @@ fn run_one(args: RunArgs) -> Result<()> {
         stomp: args.addr,
         stomp_queues: STOMP_QUEUES,
         http: args.addr,
+        xmpp: args.addr,
         login: Login { user: args.user, password: args.password },
         mqtt_login,
     };

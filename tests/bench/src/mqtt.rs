@@ -1,7 +1,6 @@
 //! MQTT 3.1.1 and 5 as the generator speaks it: packets encoded once, a blocking handshake, and a
 //! scan that walks fixed headers without copying a payload.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Result, bail};
@@ -154,7 +153,16 @@ impl Connection {
         client_id: &str,
         login: Option<(&str, &str)>,
     ) -> Result<Self> {
-        let mut wire = Wire::connect(addr)?;
+        Self::over(Wire::connect(addr)?, version, client_id, login)
+    }
+
+    /// The same over a connection that stands already.
+    pub fn over(
+        mut wire: Wire,
+        version: Version,
+        client_id: &str,
+        login: Option<(&str, &str)>,
+    ) -> Result<Self> {
         let mut body = Vec::new();
         text("MQTT", &mut body);
         body.push(if version == Version::V5 { 5 } else { 4 });
@@ -166,7 +174,7 @@ impl Connection {
             text(user, &mut body);
             text(password, &mut body);
         }
-        wire.stream.write_all(&packet(0x10, &body))?;
+        wire.send(&packet(0x10, &body))?;
         let mut connection = Self { wire, version };
         let connack = connection.expect(0x20)?;
         match connack.get(1) {
@@ -181,7 +189,7 @@ impl Connection {
         no_properties(self.version, &mut body);
         text(filter, &mut body);
         body.push(qos);
-        self.wire.stream.write_all(&packet(0x82, &body))?;
+        self.wire.send(&packet(0x82, &body))?;
         match self.expect(0x90)?.last() {
             Some(&granted) if granted < 0x80 => Ok(()),
             code => bail!("the broker refused to subscribe `{filter}` with code {code:?}"),

@@ -53,8 +53,10 @@ pub struct Ports {
     pub mqtt: Option<SocketAddr>,
     /// STOMP.
     pub stomp: Option<SocketAddr>,
-    /// HTTP with messages.
+    /// HTTP with messages and WebSocket.
     pub http: Option<SocketAddr>,
+    /// XMPP.
+    pub xmpp: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -77,9 +79,9 @@ impl Peer {
     pub fn speaks(self, proto: Proto) -> bool {
         match self {
             Self::PolyMq => true,
-            Self::RabbitMq => proto != Proto::Http,
+            Self::RabbitMq => !matches!(proto, Proto::Http | Proto::WebMqtt | Proto::Xmpp),
             Self::ActiveMq => proto == Proto::Stomp,
-            Self::LavinMq => !matches!(proto, Proto::Stomp | Proto::Http),
+            Self::LavinMq => matches!(proto, Proto::Amqp | Proto::Mqtt(_)),
             Self::Mosquitto | Self::Emqx | Self::Nats | Self::Rumqttd | Self::Relay => {
                 matches!(proto, Proto::Mqtt(_))
             }
@@ -181,12 +183,13 @@ pub fn parse_ports(line: &str) -> Result<Ports> {
         mqtt: u16,
         stomp: u16,
         http: u16,
+        xmpp: Option<u16>,
     }
     let printed: Printed =
         serde_json::from_str(line).with_context(|| format!("no ports in `{line}`"))?;
-    let Printed { amqp, mqtt, stomp, http } = printed;
-    let (stomp, http) = (local(stomp), local(http));
-    Ok(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp, http })
+    let Printed { amqp, mqtt, stomp, http, xmpp } = printed;
+    let (stomp, http, xmpp) = (local(stomp), local(http), xmpp.and_then(local));
+    Ok(Ports { amqp: local(amqp), mqtt: local(mqtt), stomp, http, xmpp })
 }
 
 fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
@@ -223,7 +226,7 @@ fn rabbitmq(program: &Path, dir: &Path) -> Result<Launch> {
         .env("ERL_EPMD_PORT", epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1");
     let (amqp, mqtt, stomp) = (local(amqp), local(mqtt), local(stomp));
-    let ports = Some(Ports { amqp, mqtt, stomp, http: None });
+    let ports = Some(Ports { amqp, mqtt, stomp, http: None, xmpp: None });
     Ok(Launch { helpers: vec![names], main, ports })
 }
 
@@ -337,7 +340,7 @@ mod tests {
     fn printed_ports_are_read_and_others_ignored() {
         let ports = parse_ports(r#"{"amqp":40001,"mqtt":40002,"http":40003,"stomp":40004}"#);
         let (amqp, mqtt, stomp) = (local(40001), local(40002), local(40004));
-        assert_eq!(ports.unwrap(), Ports { amqp, mqtt, stomp, http: local(40003) });
+        assert_eq!(ports.unwrap(), Ports { amqp, mqtt, stomp, http: local(40003), xmpp: None });
         assert!(parse_ports("ready").is_err());
     }
 

@@ -113,6 +113,7 @@ pub fn all() -> Vec<Row> {
     rows.extend(mqtt_rows());
     rows.extend(stomp_rows());
     rows.push(http_row());
+    rows.extend(web_rows());
     rows.extend(bridge_rows());
     rows.extend(broker_rows());
     rows
@@ -263,6 +264,15 @@ fn http_row() -> Row {
             ..Shape::new(AMQP, 128)
         },
     )
+}
+
+/// Beside `mqtt-qos0` the first shows what the frames cost.
+fn web_rows() -> Vec<Row> {
+    let row = |name, title, proto| load(name, title, Goal::None, Shape::new(proto, 128));
+    vec![
+        row("web-mqtt-qos0", "MQTT QoS 0 over WebSocket, 128 B, 1 to 1", Proto::WebMqtt),
+        row("xmpp-chat", "XMPP messages, 128 B, one resource to one", Proto::Xmpp),
+    ]
 }
 
 fn bridge_rows() -> Vec<Row> {

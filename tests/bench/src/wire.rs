@@ -1,10 +1,12 @@
 //! A blocking socket with a small read buffer, used for handshakes only.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::web_socket::{self, Frames};
 
 /// How long a handshake may take before the broker counts as broken.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -14,6 +16,8 @@ pub struct Wire {
     /// The blocking socket.
     pub stream: TcpStream,
     held: Vec<u8>,
+    /// Set once the connection carries WebSocket frames.
+    frames: Option<Frames>,
 }
 
 impl Wire {
@@ -23,7 +27,7 @@ impl Wire {
             .with_context(|| format!("connecting to {addr}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        Ok(Self { stream, held: Vec::new() })
+        Ok(Self { stream, held: Vec::new(), frames: None })
     }
 
     /// Takes exactly `count` bytes, waiting for them if need be.
@@ -34,9 +38,27 @@ impl Wire {
             if read == 0 {
                 bail!("the broker closed the connection");
             }
+            let read = match &mut self.frames {
+                Some(frames) => frames.strip(&mut chunk[..read]),
+                None => read,
+            };
             self.held.extend_from_slice(&chunk[..read]);
         }
         Ok(self.held.drain(..count).collect())
+    }
+
+    /// From now on frames come, and what is sent goes in frames.
+    pub fn speak_frames(&mut self) {
+        self.frames = Some(Frames::default());
+    }
+
+    /// Sends a packet.
+    pub fn send(&mut self, packet: &[u8]) -> Result<()> {
+        match self.frames {
+            Some(_) => self.stream.write_all(&web_socket::frame(packet))?,
+            None => self.stream.write_all(packet)?,
+        }
+        Ok(())
     }
 
     /// Gives up the socket and the bytes that were read too many.

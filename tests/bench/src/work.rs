@@ -12,7 +12,7 @@ use crate::latency::{self, Stream};
 use crate::link::{Ack, Consumer, Flow, Link, Proto, Publisher, Role};
 use crate::process::Tree;
 use crate::rows::{AMQP, STOMP, Shape};
-use crate::{amqp, http, mqtt, stomp};
+use crate::{amqp, http, mqtt, stomp, web_socket, xmpp};
 
 /// Bytes of encoded messages in one large write.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -20,6 +20,8 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const BATCH_MAX: usize = 512;
 /// Packet identifiers in use before they start again.
 const PACKET_IDS: u16 = 2000;
+/// The domain of users in XMPP.
+const XMPP_DOMAIN: &str = "localhost";
 /// Messages per second in the latency rows.
 const LATENCY_RATE: u64 = 10_000;
 
@@ -36,6 +38,8 @@ pub struct Target {
     pub stomp_queues: &'static str,
     /// Listener of HTTP.
     pub http: Option<SocketAddr>,
+    /// Listener of XMPP.
+    pub xmpp: Option<SocketAddr>,
     /// User for AMQP, STOMP and HTTP.
     pub login: amqp::Login,
     /// User for MQTT; without one, clients stay anonymous.
@@ -60,6 +64,17 @@ impl Target {
 
     fn http(&self) -> Result<(TcpStream, Vec<u8>)> {
         http::open(self.http.context("the broker has no HTTP listener")?)
+    }
+
+    fn web_mqtt(&self, client_id: &str) -> Result<mqtt::Connection> {
+        let addr = self.http.context("the broker has no HTTP listener")?;
+        let wire = web_socket::open(addr, "/ws/mqtt", "mqtt")?;
+        mqtt::Connection::over(wire, mqtt::Version::V4, client_id, self.mqtt_login())
+    }
+
+    fn xmpp(&self, resource: &str) -> Result<xmpp::Connection> {
+        let addr = self.xmpp.context("the broker has no XMPP listener")?;
+        xmpp::Connection::open(addr, XMPP_DOMAIN, &self.login, resource)
     }
 
     fn mqtt(&self, version: mqtt::Version, client_id: &str) -> Result<mqtt::Connection> {
@@ -174,6 +189,18 @@ impl Channel {
                 let at = wire.len() - payload.len();
                 (wire, at)
             }
+            Proto::WebMqtt => {
+                let packet = mqtt::publish(mqtt::Version::V4, &self.topic(), None, &payload);
+                let wire = web_socket::frame(&packet);
+                let at = wire.len() - payload.len();
+                (wire, at)
+            }
+            Proto::Xmpp => {
+                let (user, resource) = (&target.login.user, &self.name);
+                let wire = xmpp::message(&format!("{user}@{XMPP_DOMAIN}/{resource}"), &payload);
+                let at = wire.len() - payload.len() - "</body></message>".len();
+                (wire, at)
+            }
             Proto::Stomp => {
                 let wire = stomp::send(&format!("{}{}", self.stomp_queues, self.name), &payload);
                 let at = wire.len() - 1 - payload.len();
@@ -255,6 +282,12 @@ fn consumer(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> R
             connection.subscribe(&channel.name, shape.ack != Ack::None)?;
             connection.into_parts()
         }
+        Proto::WebMqtt => {
+            let mut connection = target.web_mqtt(&next_name())?;
+            connection.subscribe(&channel.topic(), 0)?;
+            connection.into_parts()
+        }
+        Proto::Xmpp => target.xmpp(&channel.name)?.into_parts(),
         Proto::Http => bail!("HTTP publishes only"),
     };
     Link::new(shape.to, flow, Role::Consumer(Consumer::new(shape.ack)), parts)
@@ -271,6 +304,8 @@ fn publisher(target: &Target, shape: &Shape, channel: &Channel, flow: usize) -> 
         }
         Proto::Mqtt(version) => target.mqtt(version, &next_name())?.into_parts(),
         Proto::Stomp => target.stomp()?.into_parts(),
+        Proto::WebMqtt => target.web_mqtt(&next_name())?.into_parts(),
+        Proto::Xmpp => target.xmpp(&next_name())?.into_parts(),
         Proto::Http => target.http()?,
     };
     Link::new(shape.from, flow, Role::Publisher(encoded(target, shape, channel)), parts)
@@ -352,7 +387,7 @@ pub fn latency(target: &Target, proto: Proto, effort: &Effort, broker: &Tree) ->
             consumer.subscribe(&channel.name, false)?;
             (consumer.into_parts(), target.stomp()?.into_parts())
         }
-        Proto::Http => bail!("HTTP publishes only"),
+        Proto::Http | Proto::WebMqtt | Proto::Xmpp => bail!("there is no such row"),
     };
     let (message, stamp_at) = channel.encode(target, &shape, None);
     let before = broker.cpu();
@@ -399,6 +434,8 @@ fn open_many(target: &Target, proto: Proto, count: usize) -> Result<Vec<TcpStrea
         Proto::Amqp => Ok(target.amqp()?.into_parts().0),
         Proto::Mqtt(version) => Ok(target.mqtt(version, &next_name())?.into_parts().0),
         Proto::Stomp => Ok(target.stomp()?.into_parts().0),
+        Proto::WebMqtt => Ok(target.web_mqtt(&next_name())?.into_parts().0),
+        Proto::Xmpp => Ok(target.xmpp(&next_name())?.into_parts().0),
         Proto::Http => Ok(target.http()?.0),
     };
     (0..count).map(open).collect()

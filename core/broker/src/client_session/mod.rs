@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use polymq_contract::{Broadcast, Event, Matched, Outbox, Subscription, Will};
 use polymq_model::{ClientNumber, ConnectionId, ConsumerId, Seq, UserName};
 
-use crate::{access::Principal, queue::Queue, rights::Reader, vhost::Vhost};
+use crate::{
+    access::Principal, definitions::Restricted, queue::Queue, rights::Reader, vhost::Vhost,
+};
 pub(crate) use in_flight::{InFlights, Parked};
 pub(crate) use lifecycle::{Closing, Opened, client_binding};
 pub(crate) use subscriptions::session_queue_name;
@@ -156,6 +158,8 @@ pub(crate) struct SessionState {
     pub(crate) was_connected: bool,
     /// Positions of its queue below this may have been sent by that connection.
     pub(crate) unsure_before: Seq,
+    /// What of its queue its user has lost the right to.
+    pub(crate) restricted: Option<Restricted>,
     pub(crate) received: BTreeSet<u16>,
     pub(crate) will: Option<Will>,
     /// When the will is published; 0 for not scheduled.

@@ -18,7 +18,7 @@ impl Core {
     ///
     /// One that outlived connections before stays in the store, so that a restart finds what to
     /// end.
-    pub(super) fn store_client_session(
+    pub(crate) fn store_client_session(
         &self,
         vhost: &Vhost,
         session: &ClientSession,
@@ -34,6 +34,7 @@ impl Core {
             ends_at_ms: state.ends_at_ms,
             connected: state.connected.is_some(),
             unsure_before: state.unsure_before.0,
+            restricted: state.restricted.clone(),
             will: state
                 .will
                 .as_ref()
@@ -114,6 +115,7 @@ impl Core {
             ends_at_ms,
             was_connected: stored.connected,
             unsure_before: Seq(stored.unsure_before),
+            restricted: stored.restricted,
             will,
             will_at_ms,
             stored: true,

@@ -9,7 +9,7 @@ use super::{BrokerConnection, consume::Held, not_open};
 use crate::{
     access::{Action, Permit, Read, TopicAction, Topics, Write},
     client_session::SESSION_QUEUE,
-    topology::{Binding, Destination, Topology},
+    topology::{Binding, Topology},
     vhost::Vhost,
 };
 
@@ -71,12 +71,7 @@ impl BrokerConnection {
     ) -> Result<(), Refusal> {
         let who = self.identity.principal().ok_or_else(not_open)?;
         let (place, client_id) = ((vhost, topology), self.client_id());
-        self.core.check_binding::<Read>(&who, place, (source, source), binding, client_id)?;
-        if let Destination::Exchange(to) = &binding.destination {
-            let bounded = (source, to.as_str());
-            self.core.check_binding::<Write>(&who, place, bounded, binding, client_id)?;
-        }
-        Ok(())
+        self.core.check_new_binding(&who, place, source, binding, client_id)
     }
 
     /// Asks for every right again by which something here lives, when rights have changed.

@@ -37,15 +37,19 @@ impl RouteCache {
         }
     }
 
+    /// The route of the last message that was asked about, when this one has the same address.
+    pub(crate) fn last(&self, message: &Message) -> Option<Cached> {
+        let (kept, split, cached) = self.last.as_ref()?;
+        let is_same = *split == split_of(message) && **kept == *message.address_bytes();
+        is_same.then(|| cached.clone())
+    }
+
     pub(crate) fn get(&mut self, message: &Message) -> Option<Cached> {
+        if let Some(cached) = self.last(message) {
+            return Some(cached);
+        }
         let address = message.address_bytes();
         let split = split_of(message);
-        if let Some((kept, kept_split, cached)) = &self.last
-            && *kept_split == split
-            && **kept == *address
-        {
-            return Some(cached.clone());
-        }
         let found = self.routes.get(address)?.iter().find(|(at, _)| *at == split)?;
         let cached = found.1.clone();
         self.last = Some((address.into(), split, cached.clone()));

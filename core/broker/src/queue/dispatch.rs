@@ -4,7 +4,7 @@ use polymq_contract::Event;
 
 use super::{
     consumer::QueueConsumer,
-    state::{State, delivery},
+    state::{State, delivery, last_delivery},
 };
 
 impl State {
@@ -26,17 +26,21 @@ impl State {
             if !self.consumers.get_mut(slot).is_some_and(QueueConsumer::reserve) {
                 continue;
             }
-            let Some(entry) = self.pop_lane(lane) else { break };
+            let Some(lane) = self.lanes.get_mut(lane) else { break };
+            let Some(entry) = lane.pop_head() else { break };
             let Some(consumer) = self.consumers.get_mut(slot) else { break };
             let weight = size_of::<Event>() + entry.message.size();
             let is_again = entry.acquired > 0;
             self.activity.redelivered += u64::from(is_again);
             consumer.staged_again += u64::from(is_again);
+            if let Some(tracked) = &mut self.tracked {
+                tracked.delivered(entry.at, &consumer.spec, is_again);
+            }
             if consumer.spec.no_ack {
                 self.activity.delivered_no_ack += 1;
-                let event = Event::Delivered(delivery(&entry, consumer.spec.consumer, 0));
-                consumer.stage(event, weight);
-                self.note_settled(&entry);
+                lane.note_settled(entry.at.seq(), &entry.message);
+                let delivery = last_delivery(entry, consumer.spec.consumer, 0);
+                consumer.stage(Event::Delivered(delivery), weight);
                 continue;
             }
             if is_timed {

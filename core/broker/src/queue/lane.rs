@@ -99,6 +99,11 @@ impl Lane {
         if !self.has_next(window) {
             return None;
         }
+        self.pop_head()
+    }
+
+    /// Takes the message that `head` shows.
+    pub(super) fn pop_head(&mut self) -> Option<Entry> {
         let entry = if self.returned.is_empty() {
             self.ready.pop_front()?
         } else {

@@ -21,7 +21,10 @@ use super::{
     settings::QueueSettings,
     window::Window,
 };
-use crate::statistics::Activity;
+use crate::{
+    statistics::Activity,
+    trace::{Marked, Tracked},
+};
 
 /// Messages on their way in.
 #[derive(Clone, Copy)]
@@ -29,6 +32,8 @@ pub(super) struct Arriving<'a> {
     pub(super) messages: &'a [Message],
     pub(super) matched: &'a Matched,
     pub(super) now_ms: u64,
+    /// Which of them are followed.
+    pub(super) marked: Marked<'a>,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub(super) struct State {
     pub(super) activity: Activity,
     /// When a message last came, left or was settled, in ms since 1970.
     pub(super) active_ms: u64,
+    /// Messages that traces follow, while there are any.
+    pub(super) tracked: Option<Box<Tracked>>,
 }
 
 impl State {
@@ -105,6 +112,7 @@ impl State {
             used_ms: 0,
             activity: Activity::default(),
             active_ms: 0,
+            tracked: None,
         }
     }
 
@@ -237,15 +245,16 @@ impl State {
             let at = self.first_lane()?;
             let head = self.lanes.get(at).and_then(Lane::head)?;
             if self.restriction.as_ref().is_some_and(|restriction| restriction.denies(head)) {
-                let entry = self.pop_lane(at)?;
+                let entry = self.pop_head(at)?;
                 self.note_settled(&entry);
+                self.trace_end(entry.at, "dropped", Some("permission"));
                 self.dropped.count("permission");
                 continue;
             }
             if head.deadline_ms == 0 || head.deadline_ms > now_ms {
                 return Some(at);
             }
-            let entry = self.pop_lane(at)?;
+            let entry = self.pop_head(at)?;
             self.depart(entry, "expired");
         }
     }
@@ -278,9 +287,9 @@ impl State {
         }
     }
 
-    pub(super) fn pop_lane(&mut self, at: usize) -> Option<Entry> {
-        let window = self.window;
-        self.lanes.get_mut(at)?.pop(window)
+    /// Takes the message that `next_lane` has found.
+    pub(super) fn pop_head(&mut self, at: usize) -> Option<Entry> {
+        self.lanes.get_mut(at)?.pop_head()
     }
 
     /// Removes what has expired at the head of each level.
@@ -305,8 +314,9 @@ impl State {
         }
         let mut has_dropped = false;
         while self.rules.is_exceeded(self.ready_len(), self.bytes()) {
-            let Some(at) = self.lanes.iter().rposition(|lane| lane.len() > 0) else { break };
-            let Some(entry) = self.pop_lane(at) else { break };
+            let window = self.window;
+            let lowest = self.lanes.iter_mut().rfind(|lane| lane.len() > 0);
+            let Some(entry) = lowest.and_then(|lane| lane.pop(window)) else { break };
             self.depart(entry, "maxlen");
             has_dropped = true;
         }
@@ -317,6 +327,10 @@ impl State {
     }
 
     pub(super) fn note_settled(&mut self, entry: &Entry) {
+        // What is not stored need not look for its lane.
+        if !entry.message.is_durable() {
+            return;
+        }
         if let Some(lane) = self.lane_of(entry.at) {
             lane.note_settled(entry.at.seq(), &entry.message);
         }
@@ -338,18 +352,20 @@ impl State {
         now_ms: u64,
     ) -> Option<(Delivery, Option<usize>)> {
         self.touch(now_ms);
-        let Some(entry) = self.next_lane(now_ms).and_then(|at| self.pop_lane(at)) else {
+        let Some(entry) = self.next_lane(now_ms).and_then(|at| self.pop_head(at)) else {
             self.activity.got_empty += 1;
             return None;
         };
         self.note_got(&entry, spec.no_ack, now_ms);
+        if let Some(tracked) = &mut self.tracked {
+            tracked.delivered(entry.at, &spec, entry.acquired > 0);
+        }
         let (consumer, no_ack) = (spec.consumer, spec.no_ack);
-        let number = u64::from(!no_ack);
-        let delivery = delivery(&entry, consumer, number);
         if no_ack {
             self.note_settled(&entry);
-            return Some((delivery, None));
+            return Some((last_delivery(entry, consumer, 0), None));
         }
+        let delivery = delivery(&entry, consumer, 1);
         let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
@@ -442,8 +458,17 @@ fn is_at_most_once(message: &Message) -> bool {
     message.qos() == 0 && !message.is_durable()
 }
 
-/// The event's view of an entry.
+/// The event's view of an entry that stays until it is settled.
 pub(super) fn delivery(entry: &Entry, consumer: polymq_model::ConsumerId, number: u64) -> Delivery {
+    last_delivery(entry.clone(), consumer, number)
+}
+
+/// The event's view of an entry that is nowhere else any more.
+pub(super) fn last_delivery(
+    entry: Entry,
+    consumer: polymq_model::ConsumerId,
+    number: u64,
+) -> Delivery {
     Delivery {
         consumer,
         redelivered: entry.acquired > 0,
@@ -451,7 +476,7 @@ pub(super) fn delivery(entry: &Entry, consumer: polymq_model::ConsumerId, number
         failed: entry.failed,
         number,
         seq: entry.at.number(),
-        matched: entry.matched.clone(),
-        message: entry.message.clone(),
+        matched: entry.matched,
+        message: entry.message,
     }
 }

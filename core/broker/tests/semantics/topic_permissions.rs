@@ -384,3 +384,53 @@ fn a_default_exchange_with_a_topic_permission_bounds_queues() {
     assert!(!publish_is_denied(&mut client, "", "q.1"));
     assert!(publish_is_denied(&mut client, "", "p.1"));
 }
+
+#[test]
+fn a_binding_is_allowed_beforehand_as_it_is_when_it_is_made() {
+    let world = world_for("a/#", "a/#");
+    let mut client = world.connect_as("other");
+    client.queue("q");
+    client.exchange("x", "topic");
+    let who = Principal::of_user(user("other"));
+    for (source, destination, to_queue, key, may) in [
+        ("amq.topic", "q", true, "a.b", true),
+        ("amq.topic", "q", true, "#", false),
+        ("x", "q", true, "#", true),
+        ("x", "amq.topic", false, "a.*", true),
+        ("x", "amq.topic", false, "b", false),
+    ] {
+        let binding = polymq_broker::BindingView {
+            vhost: root(),
+            source: source.into(),
+            destination: destination.into(),
+            to_queue,
+            key: key.into(),
+            arguments: Table::new().into(),
+        };
+        let told = world.broker.check_binding_rights(&who, &binding, true);
+        assert_eq!(told.is_ok(), may, "{binding:?}: {told:?}");
+        // Taking it away needs no topics.
+        world.broker.check_binding_rights(&who, &binding, false).unwrap();
+        let made = match to_queue {
+            true => client.try_ask(|request| {
+                Command::BindQueue(Box::new(BindQueue {
+                    request,
+                    queue: destination.into(),
+                    exchange: source.into(),
+                    key: key.into(),
+                    arguments: Table::new(),
+                }))
+            }),
+            false => client.try_ask(|request| {
+                Command::BindExchange(Box::new(BindExchange {
+                    request,
+                    destination: destination.into(),
+                    source: source.into(),
+                    key: key.into(),
+                    arguments: Table::new(),
+                }))
+            }),
+        };
+        assert_eq!(is_denied(made), !may, "{binding:?}");
+    }
+}

@@ -179,7 +179,7 @@ fn convert(session: &Session, wanted: &Convert) -> Done {
     let body = json!({ "message": read_json(&wanted.file)?, "to": wanted.to });
     let answer = session.api.call(&Call::new("POST", "convert:explain").json(&body))?;
     let columns = &["field", "to", "outcome", "as", "value"];
-    match answer.get("fields").or_else(|| answer.get("items")).and_then(Value::as_array) {
+    match answer.get("lines").and_then(Value::as_array) {
         Some(rows) => Ok(session.output.rows(rows, columns)?),
         None => Ok(session.output.document(&answer)?),
     }

@@ -7,7 +7,7 @@ use super::{
     write::{MQTT5, STOMP10, STOMP11, STOMP12, TextTarget, Writing},
     write::{to_table_headers, to_text_headers},
 };
-use crate::{message::Message, properties::Properties, value::Value};
+use crate::{format, message::Message, properties::Properties, value::Value};
 
 /// A protocol that a message may be delivered over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,12 @@ pub fn explain(message: &Message, target: Target, unix_ms: u64) -> Vec<Explained
     let unit_ms = if target == Target::Mqtt5 { 1000 } else { 1 };
     let shown_ms = expiry_shown_ms(message.deadline_ms(), unix_ms, unit_ms);
     let written = write(props, target, shown_ms);
-    let mut lines: Vec<_> =
-        said(message, unix_ms).into_iter().map(|said| field(said, target, &written)).collect();
+    let mut said = said(message, unix_ms);
+    // What the sender wrote of its expiry is a field of its own only where it is not what is shown.
+    let has_ttl = !is_native(message, target)
+        && shown_ms.is_some_and(|shown_ms| props.ttl_ms != Some(shown_ms));
+    said.retain(|said| said.name != "ttl" || has_ttl);
+    let mut lines: Vec<_> = said.into_iter().map(|said| field(said, target, &written)).collect();
     if let Some(shown_ms) = shown_ms
         && remaining_ms(message.deadline_ms(), unix_ms).is_some_and(|left| left != shown_ms)
         && let Some(line) = lines.iter_mut().find(|line| line.field == "expiration")
@@ -87,7 +91,56 @@ pub fn explain(message: &Message, target: Target, unix_ms: u64) -> Vec<Explained
         (line.outcome, line.value) = ("rounded", shown_ms.to_string());
     }
     lines.extend(props.headers.iter().map(|(name, value)| header(name, value, target, &written)));
+    lines.extend(death(message, target));
     lines
+}
+
+/// The canonical fields that a message has, each with its value as text. Headers are no fields.
+pub fn said_fields(message: &Message, unix_ms: u64) -> Vec<(&'static str, String)> {
+    said(message, unix_ms).into_iter().map(|said| (said.name, said.value)).collect()
+}
+
+/// What has happened to a dead letter.
+fn death(message: &Message, target: Target) -> Option<Explained> {
+    let value = died_of(message)?;
+    let (outcome, shown_as, why) = match target {
+        Target::Amqp091 => ("kept", "x-death", None),
+        Target::Http => ("kept", "death", None),
+        Target::Mqtt311 => ("dropped", "", Some(Outcome::NoPlace.label())),
+        Target::Mqtt5 | Target::Stomp10 | Target::Stomp11 | Target::Stomp12 => {
+            ("retyped", "x-death", None)
+        }
+    };
+    let (field, shown_as) = ("death".to_owned(), shown_as.to_owned());
+    Some(Explained { field, outcome, shown_as, value, why })
+}
+
+/// Of what a dead letter died last, and where; `None` for other messages.
+pub fn died_of(message: &Message) -> Option<String> {
+    let death = message.annotations()?.deaths.first()?;
+    Some(format!("{} in {}", death.reason, death.queue))
+}
+
+/// The name of a header that is a part of an XMPP stanza.
+pub fn stanza_part(header: &str) -> Option<&'static str> {
+    match Field::from_key(header)? {
+        Field::Xmpp => Some("xmpp_children"),
+        Field::XmppType => Some("xmpp_type"),
+        Field::Lang => Some("xmpp_lang"),
+        _ => None,
+    }
+}
+
+/// True for a message that goes on as it came, with what is left of its expiry.
+fn is_native(message: &Message, target: Target) -> bool {
+    let native = match target {
+        Target::Amqp091 => format::AMQP091,
+        Target::Mqtt5 => format::MQTT5,
+        Target::Stomp10 | Target::Stomp11 | Target::Stomp12 => format::STOMP,
+        // JSON has a name for it, MQTT 3 for nothing.
+        Target::Mqtt311 | Target::Http => return false,
+    };
+    message.format().id == native
 }
 
 fn write(props: &Properties, target: Target, expiry_shown_ms: Option<u64>) -> Written {
@@ -132,6 +185,7 @@ fn said(message: &Message, unix_ms: u64) -> Vec<Said> {
     add("durable", None, props.durable.map(|is| is.to_string()));
     add("priority", Some(Field::Priority), props.priority.map(|it| it.to_string()));
     add("expiration", None, left.map(|ms| ms.to_string()));
+    add("ttl", Some(Field::Ttl), props.ttl_ms.map(|ms| ms.to_string()));
     add("content_type", None, props.content_type.clone());
     add("content_encoding", Some(Field::Encoding), props.content_encoding.clone());
     add("text", Some(Field::Text), props.text.map(|is| is.to_string()));
@@ -229,7 +283,8 @@ fn native_name(field: &'static str, target: Target) -> Option<&'static str> {
 }
 
 fn header(name: &str, value: &Value, target: Target, written: &Written) -> Explained {
-    let field = format!("header {name}");
+    let stanza_part = stanza_part(name);
+    let field = stanza_part.map_or_else(|| format!("header {name}"), str::to_owned);
     let text = value_to_text(value, |_| false).0;
     let line = |outcome, shown_as: &str, value, why| {
         let (field, shown_as) = (field.clone(), shown_as.to_owned());
@@ -237,21 +292,29 @@ fn header(name: &str, value: &Value, target: Target, written: &Written) -> Expla
     };
     match target {
         Target::Mqtt311 => return line("dropped", "", text, Some(Outcome::NoPlace.label())),
-        Target::Http => return line("kept", name, text, None),
+        Target::Http if stanza_part.is_none() => return line("kept", name, text, None),
+        _ if stanza_part.is_some() => return line("carried", name, text, None),
         _ => {}
     }
-    let Some((shown_as, shown, code)) = written.headers.iter().find(|(known, ..)| known == name)
-    else {
-        let is_extra = written.headers.iter().any(|(known, ..)| known == Field::Extra.key());
+    let has = |key: Field| written.headers.iter().any(|(known, ..)| known == key.key());
+    let carried = |text| line("carried", Field::Extra.key(), text, None);
+    let mut namesakes = written.headers.iter().filter(|(known, ..)| known == name).peekable();
+    let Some((shown_as, shown, code)) = namesakes.peek() else {
         let why = written.dropped.iter().find(|(at, _)| *at == "header").map(|(_, why)| *why);
         return match why {
-            None if is_extra => line("carried", Field::Extra.key(), text, None),
+            None if has(Field::Extra) => carried(text),
             why => line("dropped", "", text, Some(why.unwrap_or(Outcome::NoPlace).label())),
         };
     };
-    let is_same = code_of(value) == *code;
-    let outcome = if is_same { "kept" } else { "retyped" };
-    line(outcome, shown_as, shown.clone(), None)
+    let (shown_as, shown, has_type) = (shown_as, shown.clone(), code_of(value) == *code);
+    if namesakes.any(|(_, shown, code)| *shown == text && code_of(value) == *code) {
+        return line("kept", name, text, None);
+    }
+    match has_type && has(Field::Extra) && !has(Field::Multi) {
+        // The name is there for another one.
+        true => carried(text),
+        false => line("retyped", shown_as, shown, None),
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +359,7 @@ mod tests {
                 line("durable", "renamed", "QoS"),
                 line("priority", "carried", "x-mq-priority"),
                 line("expiration", "rounded", "Message Expiry Interval"),
+                line("ttl", "carried", "x-mq-ttl"),
                 line("content_type", "renamed", "Content Type"),
                 line("type", "carried", "x-mq-type"),
                 line("header n", "retyped", "n"),

@@ -1,4 +1,5 @@
-//! Counts failed logins of a user from an address, so that passwords cannot be tried at speed.
+//! Counts failed logins of a user from an address, and of an address, so that passwords cannot be
+//! tried at speed.
 
 use std::{
     collections::HashMap,
@@ -7,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use polymq_driver::source_of;
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// Pairs of user and address that are counted at a time; the oldest windows go first.
@@ -14,54 +16,73 @@ const ENTRIES_MAX: usize = 10_000;
 /// A longer name is cut: it is nobody's, and must not cost memory.
 const USER_BYTES_MAX: usize = 64;
 
-/// Failures within the running minute, per user and address.
+/// Failures within the running minute, per user and address, and per address.
 pub(crate) struct LoginFailures {
     /// 0 for no bound.
-    per_minute_max: u32,
+    per_user_max: u32,
+    /// 0 for no bound.
+    per_address_max: u32,
     counts: Mutex<HashMap<Key, (Instant, u32)>>,
 }
 
-/// User and address.
-type Key = (String, Option<IpAddr>);
+/// User, or nobody for an address as a whole, and address.
+type Key = (Option<String>, Option<IpAddr>);
 
 impl LoginFailures {
-    pub(crate) fn new(per_minute_max: u32) -> Self {
-        Self { per_minute_max, counts: Mutex::default() }
+    pub(crate) fn new(per_user_max: u32, per_address_max: u32) -> Self {
+        Self { per_user_max, per_address_max, counts: Mutex::default() }
     }
 
     /// Whether this user may try again from this address.
     pub(crate) fn allows(&self, user: &str, address: Option<IpAddr>, now: Instant) -> bool {
-        if self.per_minute_max == 0 {
-            return true;
-        }
         let counts = self.counts.lock();
-        counts.get(&key(user, address)).is_none_or(|(since, count)| {
-            *count < self.per_minute_max || now.duration_since(*since) >= WINDOW
-        })
+        let is_below = |key: Key, max: u32| {
+            max == 0
+                || counts.get(&key).is_none_or(|(since, count)| {
+                    *count < max || now.duration_since(*since) >= WINDOW
+                })
+        };
+        is_below(key(user, address), self.per_user_max)
+            && address.is_none_or(|from| is_below(source(from), self.per_address_max))
     }
 
-    /// Counts a failure and returns how many there are in this window.
+    /// Counts a failure and returns how many of the user there are in this window.
     pub(crate) fn note(&self, user: &str, address: Option<IpAddr>, now: Instant) -> u32 {
         let mut counts = self.counts.lock();
         if counts.len() >= ENTRIES_MAX {
             counts.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
             if counts.len() >= ENTRIES_MAX {
-                // Somebody tries more names than we count; forgetting is better than growing.
+                // Somebody tries more names than we count; forgetting is better than growing. There
+                // are fewer addresses, and theirs is what still holds them up.
+                counts.retain(|(user, _), _| user.is_none());
+            }
+            if counts.len() >= ENTRIES_MAX {
                 counts.clear();
             }
         }
-        let (since, count) = counts.entry(key(user, address)).or_insert((now, 0));
-        if now.duration_since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
+        let mut add = |key: Key| {
+            let (since, count) = counts.entry(key).or_insert((now, 0));
+            if now.duration_since(*since) >= WINDOW {
+                (*since, *count) = (now, 0);
+            }
+            *count = count.saturating_add(1);
+            *count
+        };
+        if let Some(from) = address.filter(|_| self.per_address_max > 0) {
+            add(source(from));
         }
-        *count = count.saturating_add(1);
-        *count
+        add(key(user, address))
     }
 
-    /// Forgets the failures of a user who has logged in.
+    /// Forgets the failures of a user who has logged in. Those of the address stay, or whoever has
+    /// one password could guess others between his logins.
     pub(crate) fn forget(&self, user: &str, address: Option<IpAddr>) {
         self.counts.lock().remove(&key(user, address));
     }
+}
+
+fn source(address: IpAddr) -> Key {
+    (None, Some(source_of(address)))
 }
 
 fn key(user: &str, address: Option<IpAddr>) -> Key {
@@ -69,7 +90,7 @@ fn key(user: &str, address: Option<IpAddr>) -> Key {
     while !user.is_char_boundary(end) {
         end -= 1;
     }
-    (user[..end].to_owned(), address)
+    (Some(user[..end].to_owned()), address)
 }
 
 #[cfg(test)]
@@ -80,7 +101,7 @@ mod tests {
 
     #[test]
     fn too_many_failures_close_the_door_for_a_minute() {
-        let (failures, now) = (LoginFailures::new(3), Instant::now());
+        let (failures, now) = (LoginFailures::new(3, 0), Instant::now());
         for _ in 0..3 {
             assert!(failures.allows("ann", HERE, now));
             failures.note("ann", HERE, now);
@@ -92,8 +113,24 @@ mod tests {
     }
 
     #[test]
+    fn too_many_names_from_one_address_close_it_for_everybody() {
+        let (failures, now) = (LoginFailures::new(0, 3), Instant::now());
+        for name in ["a", "b", "c"] {
+            assert!(failures.allows("ann", HERE, now));
+            failures.note(name, HERE, now);
+        }
+        assert!(!failures.allows("ann", HERE, now));
+        failures.forget("ann", HERE);
+        assert!(!failures.allows("ann", HERE, now), "a login does not open it");
+        let elsewhere = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+        assert!(failures.allows("ann", elsewhere, now));
+        assert!(failures.allows("ann", None, now));
+        assert!(failures.allows("ann", HERE, now + WINDOW));
+    }
+
+    #[test]
     fn success_forgets_failures() {
-        let (failures, now) = (LoginFailures::new(1), Instant::now());
+        let (failures, now) = (LoginFailures::new(1, 0), Instant::now());
         failures.note("ann", HERE, now);
         failures.forget("ann", HERE);
         assert!(failures.allows("ann", HERE, now));
@@ -101,7 +138,7 @@ mod tests {
 
     #[test]
     fn names_beyond_counting_do_not_cost_memory() {
-        let (failures, now) = (LoginFailures::new(1), Instant::now());
+        let (failures, now) = (LoginFailures::new(1, 0), Instant::now());
         for number in 0..=ENTRIES_MAX {
             failures.note(&format!("{number}{}", "é".repeat(100)), HERE, now);
         }
@@ -110,7 +147,7 @@ mod tests {
 
     #[test]
     fn zero_is_no_bound() {
-        let (failures, now) = (LoginFailures::new(0), Instant::now());
+        let (failures, now) = (LoginFailures::new(0, 0), Instant::now());
         failures.note("ann", HERE, now);
         assert!(failures.allows("ann", HERE, now));
     }

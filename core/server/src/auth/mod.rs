@@ -55,6 +55,8 @@ pub(crate) struct Policy {
     /// The user that clients without credentials become.
     pub(crate) anonymous: Option<UserName>,
     pub(crate) failures_per_minute: u32,
+    /// Of all users together, from one address.
+    pub(crate) failures_per_address: u32,
 }
 
 /// The authenticator of this server.
@@ -127,7 +129,7 @@ impl Logins {
         let inner = Inner {
             provider: Provider::start(oauth)?,
             verified: VerifiedLogins::new(&process_key),
-            failures: LoginFailures::new(policy.failures_per_minute),
+            failures: LoginFailures::new(policy.failures_per_minute, policy.failures_per_address),
             policy: ArcSwap::from_pointee(policy),
             directory: OnceLock::new(),
             process_key,
@@ -147,6 +149,11 @@ impl Logins {
     pub(crate) fn find_users_in(&self, directory: impl Directory + 'static) {
         // A second call would come from a second broker, which a process does not have.
         let _ = self.inner.directory.set(Box::new(directory));
+    }
+
+    /// True when there is such a user.
+    pub(crate) fn knows(&self, user: &str) -> bool {
+        self.inner.find(user).is_some()
     }
 
     fn check_password(&self, user: String, password: Secret, peer: &Peer, reply: LoginReply) {
@@ -294,7 +301,8 @@ impl Inner {
         if self.failures.allows(&attempt.user, attempt.address, Instant::now()) {
             return Ok(());
         }
-        let text = "too many failed logins; wait a minute (auth.login_failures_per_minute)";
+        let text = "too many failed logins; wait a minute (auth.login_failures_per_minute, \
+                    auth.login_failures_per_address)";
         Err(Refusal::new(RefusalKind::LoginFailed, text))
     }
 

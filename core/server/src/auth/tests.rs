@@ -42,6 +42,7 @@ impl World {
             plain_without_tls: PlainWithoutTls::Allow,
             anonymous: None,
             failures_per_minute: 3,
+            failures_per_address: 0,
         };
         change(&mut policy);
         let logins = Logins::start(policy, &no_provider()).unwrap();

@@ -161,6 +161,9 @@ section! {
         login_timeout: Duration = "10s",
         /// Failed logins of one user from one address, over all protocols; 0 for no bound.
         login_failures_per_minute: u32 = "20",
+        /// Failed logins from one address, whoever is named; beyond it nobody there may try with a
+        /// password for the rest of the minute. 0 for no bound.
+        login_failures_per_address: u32 = "0",
     }
 }
 
@@ -198,6 +201,11 @@ section! {
         connections: u32 = "50_000",
         /// Connections from one address, or from one network of 64 bits of IPv6; 0 for no bound.
         connections_per_address: u32 = "0",
+        /// New connections a second, beyond which they wait for their turn; 0 for no bound.
+        connection_rate: u32 = "0",
+        /// New connections a second from one address, beyond which they are closed at once; 0 for
+        /// no bound.
+        connection_rate_per_address: u32 = "0",
         /// Channels of one AMQP connection.
         channels_per_connection: u16 = "2_047",
         /// Most unsettled deliveries of a consumer.

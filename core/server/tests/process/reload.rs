@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Server;
 
 /// Reads the log up to a line with this event.
-fn logged(log: &mut BufReader<ChildStderr>, event: &str) -> Vec<Value> {
+pub(crate) fn logged(log: &mut BufReader<ChildStderr>, event: &str) -> Vec<Value> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -56,6 +56,13 @@ fn a_changed_file_is_applied_as_far_as_it_goes_and_a_broken_one_not_at_all() {
     assert!(told_of("configuration_changed", "auth.mechanisms"), "{told:?}");
     assert!(told_of("configuration_waits", "server.name"), "{told:?}");
     assert_eq!(login(), 0);
+
+    fs::write(&file, "[auth]\nanonymous_user = \"nobody\"\n").unwrap();
+    server.signal("-HUP");
+    let told = logged(&mut log, "configuration_refused");
+    let text = told.last().unwrap()["error"].as_str().unwrap();
+    assert!(text.contains("there is no user `nobody`"), "{text}");
+    assert_eq!(login(), 0, "nothing has changed");
 
     fs::write(&file, "[auth]\nmechanism = [\"PLAIN\"]\n").unwrap();
     server.signal("-HUP");

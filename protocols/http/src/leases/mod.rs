@@ -15,7 +15,7 @@ use std::{
 use aws_lc_rs::digest;
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
-use polymq_contract::{Delivery, DeliveryRange, Note, Outcome, Settlement};
+use polymq_contract::{Delivery, DeliveryRange, Note, Outcome, Peer, Settlement};
 use polymq_model::{ConsumerId, UserName};
 use tokio::{sync::Notify, time::timeout};
 
@@ -111,13 +111,13 @@ impl Leases {
         headers: &HeaderMap,
         vhost: &str,
     ) -> Result<Arc<Holder>, Problem> {
-        let key = holder_key(headers, vhost);
+        let key = holder_key(headers, &socket.peer, vhost);
         let known = self.state.lock().holders.get(&key).cloned();
         if let Some(holder) = known.filter(|holder| holder.client.ended().is_none()) {
             *holder.used.lock() = clock::now().instant;
             return Ok(holder);
         }
-        let login = identity::login(headers.get(AUTHORIZATION))?;
+        let login = identity::of(headers, &socket.peer)?;
         let client = Arc::new(socket.connect(site, login, Some(vhost)).await?);
         let holder = Holder { client, used: Mutex::new(clock::now().instant) };
         let holder = Arc::new(holder);
@@ -333,11 +333,19 @@ fn place(bearer: Bearer<'_>) -> Result<Place, Problem> {
     Ok((user, bearer.vhost.into(), bearer.queue.into()))
 }
 
-fn holder_key(headers: &HeaderMap, vhost: &str) -> HolderKey {
-    let shown = headers.get(AUTHORIZATION).map(|shown| shown.as_bytes()).unwrap_or_default();
+fn holder_key(headers: &HeaderMap, peer: &Peer, vhost: &str) -> HolderKey {
     let mut text = vhost.as_bytes().to_vec();
-    text.push(0xff);
-    text.extend_from_slice(shown);
+    // No name of a virtual host and no header holds these bytes.
+    match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
+        (Some(shown), _) => {
+            text.push(0xff);
+            text.extend_from_slice(shown.as_bytes());
+        }
+        (None, named) => {
+            text.push(0xfe);
+            text.extend_from_slice(named.unwrap_or_default().as_bytes());
+        }
+    }
     let digest = digest::digest(&digest::SHA256, &text);
     let mut key = HolderKey::default();
     key.copy_from_slice(digest.as_ref());

@@ -173,6 +173,7 @@ pub(super) async fn get(call: Call) -> Outcome {
         let (consumer, delivery, remaining) = client.get(&queue).await?;
         let Some(delivery) = delivery else { break };
         taken.consumers.push(consumer);
+        call.site.note_shown(&delivery.message);
         rows.push(row(&delivery, remaining, is_base64, truncate));
         bytes += delivery.message.body().len();
         if bytes >= BYTES_MAX {

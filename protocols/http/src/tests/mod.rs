@@ -1,8 +1,11 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod definitions;
 mod document;
 mod events;
+mod limits;
 mod messages;
+mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
@@ -10,6 +13,7 @@ mod receiving;
 mod resources;
 mod roles;
 mod subscribing;
+mod tracing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -41,7 +45,7 @@ fn broker() -> BrokerHandle {
     let committer = Committer::new(store, ShardId::default(), &opened);
     let broker = BrokerHandle::new(Parts {
         committer,
-        formats: Formats::new([&polymq_model::json_form::HTTP]),
+        formats: Formats::new([&HTTP]),
         limits: Default::default(),
         authenticator: Arc::new(AcceptEverybody),
         entropy: Box::new(|bytes| bytes.fill(7)),
@@ -75,6 +79,11 @@ fn broker() -> BrokerHandle {
 
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
+        Self::start_with(audience, |_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(super) async fn start_with(audience: Audience, change: impl FnOnce(&mut Settings)) -> Self {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
@@ -84,6 +93,8 @@ impl World {
             protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
+            configuration: Arc::new(operation::Sample),
+            log: Arc::new(operation::Sample),
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),
@@ -100,7 +111,7 @@ impl World {
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let settings = Settings {
+        let mut settings = Settings {
             web_sockets: None,
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
@@ -108,6 +119,7 @@ impl World {
             limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
             entropy: Arc::new(|bytes| bytes.fill(7)),
         };
+        change(&mut settings);
         let (name, vhost) = ("http".into(), VhostName::new("/").unwrap());
         let listener = HttpListener { name, socket, audience, tls: None, vhost };
         let http = Http::new(watched, settings);

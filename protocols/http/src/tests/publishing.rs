@@ -185,7 +185,7 @@ async fn request_is_answered_with_what_any_client_replies() {
         panic!("{props:?}")
     };
     let mut answer = polymq_model::NewMessage {
-        format: &polymq_model::json_form::HTTP,
+        format: &HTTP,
         exchange: "",
         key: to,
         props: br#"{"correlation_id":"c1","content_type":"text/x-pong"}"#,
@@ -232,8 +232,32 @@ async fn conversion_is_explained_field_by_field() {
             "/message/properties/delivery_mode",
         ),
         (json!({ "message": { "payload": 1 } }), "/message/payload"),
+        (json!({ "queued": { "queue": "q", "seq": "one" } }), "/queued/seq"),
+        (json!({ "queued": { "queue": "", "seq": "1" } }), "/queued/queue"),
     ] {
         let told = client.post(path, &bad).await;
         assert_eq!((told.status, told.json()["at"].clone()), (400, json!(at)));
+    }
+}
+
+#[tokio::test]
+async fn conversion_of_a_message_that_lies_in_a_queue_is_explained() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut client = world.client("u").await;
+    client.ask(TO_Q, &[("Mq-Priority", "7")], b"x").await;
+    let listed = client.ask("GET /api/v1/vhosts/~/queues/q/messages", &[], b"").await.json();
+    let seq = listed["items"][0]["seq"].as_str().unwrap().to_owned();
+    let path = "/api/v1/convert:explain";
+    let queued = json!({ "queue": "q", "seq": seq });
+    let told = client.post(path, &json!({ "queued": queued, "to": ["mqtt311"] })).await.json();
+    let lines = told["lines"].as_array().unwrap();
+    let lost = lines.iter().find(|line| line["field"] == "priority").unwrap();
+    assert_eq!((&lost["outcome"], &lost["why"]), (&json!("dropped"), &json!("no_place")), "{told}");
+    assert_eq!(world.ready("q"), 1);
+    let unknown = json!({ "queued": { "queue": "q", "seq": "99999" } });
+    assert_eq!(client.post(path, &unknown).await.status, 404);
+    for neither in [json!({}), json!({ "queued": queued, "message": { "payload": "x" } })] {
+        assert_eq!(client.post(path, &neither).await.status, 400);
     }
 }

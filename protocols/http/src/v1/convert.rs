@@ -1,9 +1,12 @@
 //! What becomes of a message in other protocols.
 
+use std::sync::Arc;
+
 use axum::{body::Body, http::Response};
+use polymq_contract::Protocol;
 use polymq_model::{
-    Body as MessageBody,
-    carry::{TARGETS, Target, explain},
+    Body as MessageBody, Message, QueueName, VhostName,
+    carry::{Explained, TARGETS, Target, explain},
     json_form::{IncomingMessage, NewJsonMessage, Sender},
 };
 use serde::Deserialize;
@@ -11,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     documents::MessageDocument,
+    management::Caller,
     publish::{json_answer, problem_of},
 };
 use crate::{
@@ -48,21 +52,46 @@ record! {
     }
 }
 
-/// What is asked.
+record! {
+    /// A message that lies in a queue.
+    QueuedMessage {
+        /// The virtual host; `/` where it is left out.
+        vhost: Option<String>,
+        /// The queue.
+        queue: String,
+        /// Its position, as browsing tells it.
+        seq: String,
+    }
+}
+
+/// What is asked: about one of the two.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
-    message: IncomingMessage,
+    message: Option<IncomingMessage>,
+    queued: Option<QueuedMessage>,
     to: Option<Vec<String>>,
 }
 
+/// A protocol that is asked about.
+enum To {
+    /// One that the model knows.
+    Model(Target),
+    /// One that tells by itself.
+    Itself(Arc<dyn Protocol>),
+}
+
+/// The protocol that tells by itself.
+const XMPP: &str = "xmpp";
+
 fn asked_schema(all: &mut Schemas) -> Value {
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).chain([XMPP]).collect();
     json!({
         "type": "object",
-        "required": ["message"],
+        "description": "Either `message` or `queued`.",
         "properties": {
             "message": MessageDocument::schema(all),
+            "queued": QueuedMessage::schema(all),
             "to": {
                 "type": "array", "items": { "type": "string", "enum": names },
                 "description": "Protocols; all of them when it is left out.",
@@ -79,7 +108,7 @@ pub(super) static EXPLAIN: Operation = Operation {
     id: "explainConversion",
     tag: "messages",
     summary: "Tell what becomes of a message's fields in other protocols",
-    permission: "a login",
+    permission: "a login; read on the queue for a message that lies in one",
     query: &[],
     headers: &[],
     body: &[Media::json(asked_schema)],
@@ -91,49 +120,97 @@ pub(super) static EXPLAIN: Operation = Operation {
 };
 
 pub(super) async fn explain_conversion(mut call: Call) -> Result<Response<Body>, Problem> {
-    let client = call.identity().await?;
-    let Asked { message, to } = call.json().await?;
-    let targets = targets(to)?;
-    let body = message.body().map_err(problem_of).map_err(|problem| problem.below("/message"))?;
-    let user = client.user().as_str();
-    let new = NewJsonMessage {
-        exchange: "",
-        key: message.routing_key.as_deref().unwrap_or_default(),
-        properties: message.properties,
-        body: MessageBody::Slice(&body),
-        sender: Sender { user, impersonator: client.is_impersonator() },
-    };
+    // Whoever has no login is told that first.
+    call.identity().await?;
+    let asked: Asked = call.json().await?;
+    let targets = targets(asked.to, &call.site.watched.protocols)?;
     let now_ms = clock::now().unix_ms;
-    let (message, _) = new
-        .build(now_ms, &call.site.settings.limits, &mut Vec::new())
-        .map_err(|bad| problem_of(bad).below("/message"))?;
+    let message = match (asked.message, asked.queued) {
+        (Some(message), None) => written(&call, message, now_ms).await?,
+        (None, Some(queued)) => found(&call, queued).await?,
+        _ => {
+            let text = "the body holds either `message` or `queued`";
+            return Err(Problem::bad("wrong_type", text));
+        }
+    };
     let mut lines = Vec::new();
     for (name, target) in targets {
-        lines.extend(explain(&message, target, now_ms).into_iter().map(|line| ExplainedField {
-            to: name.to_owned(),
-            field: line.field,
-            outcome: line.outcome.to_owned(),
-            r#as: line.shown_as,
-            value: line.value,
-            why: line.why.map(str::to_owned),
-        }));
+        let told = match target {
+            To::Model(target) => explain(&message, target, now_ms),
+            To::Itself(protocol) => protocol.explain(&message, now_ms).unwrap_or_default(),
+        };
+        lines.extend(told.into_iter().map(|line| shown(name, line)));
     }
     let told = ExplainedFields { lines };
     // Writing to memory cannot fail, and every key is a string.
     Ok(json_answer(serde_json::to_string(&told).unwrap_or_default()))
 }
 
-fn targets(asked: Option<Vec<String>>) -> Result<Vec<(&'static str, Target)>, Problem> {
-    let Some(asked) = asked else { return Ok(TARGETS.to_vec()) };
-    if asked.len() > TARGETS.len() {
-        let text = format!("there are {} protocols", TARGETS.len());
-        return Err(Problem::bad("out_of_range", text).at("/to"));
+fn shown(to: &str, line: Explained) -> ExplainedField {
+    ExplainedField {
+        to: to.to_owned(),
+        field: line.field,
+        outcome: line.outcome.to_owned(),
+        r#as: line.shown_as,
+        value: line.value,
+        why: line.why.map(str::to_owned),
     }
-    let find = |(place, name): (usize, &String)| {
-        TARGETS.into_iter().find(|(known, _)| known == name).ok_or_else(|| {
-            let text = format!("there is no protocol `{name}`");
-            Problem::bad("wrong_type", text).at(format!("/to/{place}"))
-        })
+}
+
+/// The message of the request, as if its sender had published it.
+///
+/// Errors: it could not be published.
+async fn written(call: &Call, message: IncomingMessage, now_ms: u64) -> Result<Message, Problem> {
+    let client = call.identity().await?;
+    let body = message.body().map_err(problem_of).map_err(|problem| problem.below("/message"))?;
+    let new = NewJsonMessage {
+        exchange: "",
+        key: message.routing_key.as_deref().unwrap_or_default(),
+        properties: message.properties,
+        body: MessageBody::Slice(&body),
+        sender: Sender { user: client.user().as_str(), impersonator: client.is_impersonator() },
     };
-    asked.iter().enumerate().map(find).collect()
+    let built = new.build(now_ms, &call.site.settings.limits, &mut Vec::new());
+    built.map(|(message, _)| message).map_err(|bad| problem_of(bad).below("/message"))
+}
+
+/// A message of a queue, which is not changed by it.
+///
+/// Errors: no such message, or no right to look at it.
+async fn found(call: &Call, queued: QueuedMessage) -> Result<Message, Problem> {
+    let bad = |at: &str, text: String| Problem::bad("bad_name", text).at(format!("/queued/{at}"));
+    let vhost = queued.vhost.as_deref().unwrap_or("/");
+    let vhost = VhostName::new(vhost).map_err(|error| bad("vhost", error.to_string()))?;
+    let queue = QueueName::new(&queued.queue).map_err(|error| bad("queue", error.to_string()))?;
+    let seq = queued.seq.parse().map_err(|_| {
+        let text = format!("`{}` is no position", queued.seq);
+        Problem::bad("bad_cursor", text).at("/queued/seq")
+    })?;
+    let caller = Caller::in_named_vhost(call, vhost.as_str()).await?;
+    let found = caller.blocking("message", move |broker, who| {
+        broker.browse_one(who, &vhost, queue.as_str(), seq, clock::now())
+    });
+    Ok(found.await?.message)
+}
+
+/// The protocols that are asked about, with their names.
+///
+/// Errors: one that is not there.
+fn targets(
+    asked: Option<Vec<String>>,
+    protocols: &[Arc<dyn Protocol>],
+) -> Result<Vec<(&'static str, To)>, Problem> {
+    let itself = protocols.iter().find(|protocol| protocol.name() == XMPP);
+    let itself = itself.map(|protocol| (XMPP, To::Itself(Arc::clone(protocol))));
+    let known = TARGETS.into_iter().map(|(name, target)| (name, To::Model(target))).chain(itself);
+    let mut known: Vec<_> = known.collect();
+    let Some(asked) = asked else { return Ok(known) };
+    if let Some((place, name)) =
+        (asked.iter().enumerate()).find(|(_, name)| !known.iter().any(|(other, _)| other == name))
+    {
+        let text = format!("there is no protocol `{name}`");
+        return Err(Problem::bad("wrong_type", text).at(format!("/to/{place}")));
+    }
+    known.retain(|(name, _)| asked.iter().any(|wanted| wanted == name));
+    Ok(known)
 }

@@ -5,10 +5,12 @@ mod documents;
 mod management;
 mod publish;
 mod receive;
+mod streams;
 mod subscribe;
 
 use crate::api::Api;
 
+pub(crate) use streams::Place;
 pub(crate) use subscribe::Readers;
 
 /// All operations.

@@ -342,6 +342,7 @@ async fn request(
     }
     match answers.next_within(wait).await {
         Some(Next::Delivery(delivery)) => {
+            call.site.note_shown(&delivery.message);
             Ok(raw::response(&delivery.message, clock::now().unix_ms))
         }
         Some(Next::Cancelled(_) | Next::Ended(_)) => {

@@ -299,6 +299,7 @@ fn within_bytes(holder: &Holder, mut arrived: Vec<Delivery>) -> Vec<Delivery> {
 fn answer(call: &Call, max: usize, leased: &[(String, Delivery)]) -> Response<Body> {
     let now_ms = clock::now().unix_ms;
     let accept = call.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    leased.iter().for_each(|(_, delivery)| call.site.note_shown(&delivery.message));
     let wants = |kind: &str| accept.is_some_and(|accept| accept.contains(kind));
     if let ([(receipt, delivery)], 1) = (leased, max)
         && (wants("application/octet-stream") || wants(events::STRUCTURED))

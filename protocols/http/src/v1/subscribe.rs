@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use polymq_contract::{Answer as Told, BindQueue, Command, Consume, DeclareQueue};
 use polymq_model::{Table, UserName, Value, topic::valid_key};
 
-use super::receive::style;
+use super::{receive::style, streams::OF_MESSAGES};
 use crate::{
     api::{Answer, Kind, Media, Method, Operation, Parameter},
     call::Call,
@@ -123,7 +123,7 @@ struct Kept {
 }
 
 pub(super) async fn subscribe(call: Call) -> Result<Response<Body>, Problem> {
-    let login = identity::login(call.headers.get(header::AUTHORIZATION))?;
+    let login = identity::of(&call.headers, &call.socket.peer)?;
     let source = source(&call)?;
     let last_seen = match call.headers.get(LAST_EVENT_ID) {
         None => None,
@@ -132,6 +132,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Response<Body>, Problem> {
     // Of its own, so that nobody else's events wait behind those of a slow reader.
     let client = call.socket.connect(&call.site, login, Some(call.vhost())).await?;
     let client = Arc::new(client);
+    let place = OF_MESSAGES.enter(client.user())?;
     let (queue, window, prefetch) = match &source {
         Source::Queue(queue) => (queue.clone(), 0, PREFETCH),
         Source::Pattern { exchange, pattern, kept } => {
@@ -162,7 +163,8 @@ pub(super) async fn subscribe(call: Call) -> Result<Response<Body>, Problem> {
         .map_err(|refusal| Problem::refused(&refusal, "queue"))?;
     let last_seen = last_seen.filter(|_| window > 0);
     let busy = call.socket.activity.busy();
-    let feed = Feed::new(deliveries, style(&call), (window, last_seen), busy);
+    let site = Arc::clone(&call.site);
+    let feed = Feed::new((site, deliveries), style(&call), (window, last_seen), (busy, place));
     let mut response = Response::new(Body::new(feed));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -11,6 +11,9 @@ use polymq_model::{
 
 use crate::xml::{Element, is_legal, ns};
 
+/// The element of an entry.
+pub(super) const ENTRY: &str = "p";
+
 fn is_illegal(c: char) -> bool {
     !is_legal(c)
 }
@@ -18,7 +21,7 @@ fn is_illegal(c: char) -> bool {
 /// An entry: `f` for a field, `n` for a header.
 fn entry(attribute: &'static str, name: &str, value: &Value) -> Element {
     let (text, code) = value_to_text(value, is_illegal);
-    Element::new(ns::PROPERTIES, "p").attr(attribute, name).maybe_attr("t", code).text(text)
+    Element::new(ns::PROPERTIES, ENTRY).attr(attribute, name).maybe_attr("t", code).text(text)
 }
 
 /// A header as an entry; a name that XML cannot hold is base64.
@@ -36,8 +39,19 @@ fn is_list(child: &Element) -> bool {
 
 /// The entries of a stanza.
 fn entries(stanza: &Element) -> impl Iterator<Item = &Element> {
-    let lists = stanza.elements().filter(|child| is_list(child));
-    lists.flat_map(Element::elements)
+    entries_of(stanza.elements())
+}
+
+/// The entries among the children of a stanza.
+fn entries_of<'a>(
+    children: impl Iterator<Item = &'a Element>,
+) -> impl Iterator<Item = &'a Element> {
+    children.filter(|child| is_list(child)).flat_map(Element::elements)
+}
+
+/// True when one of these children of a stanza holds such an entry.
+pub(super) fn has(children: &[Element], test: impl Fn(&Element) -> bool) -> bool {
+    entries_of(children.iter()).any(test)
 }
 
 /// The name of the header that an entry is.
@@ -49,7 +63,7 @@ fn name_of(entry: &Element) -> Option<String> {
 }
 
 /// The name of the field that an entry is.
-fn field_of(entry: &Element) -> Option<&str> {
+pub(super) fn field_of(entry: &Element) -> Option<&str> {
     entry.get("f").filter(|_| entry.ns == ns::PROPERTIES)
 }
 

@@ -12,6 +12,7 @@ mod delays;
 mod durability;
 mod events;
 mod exact;
+mod explain;
 mod fields;
 mod headers;
 mod http;

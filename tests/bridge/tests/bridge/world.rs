@@ -12,14 +12,19 @@ use std::{
 
 use bytes::BytesMut;
 use polymq_amqp091::Amqp091;
-use polymq_broker::{AcceptEverybody, BrokerHandle, Parts, PermissionRecord, UserRecord};
+use polymq_broker::{
+    AcceptEverybody, BrokerHandle, Browse, Parts, PermissionRecord, Principal, UserRecord,
+};
 use polymq_contract::{
     Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
     ProtocolSession, Transport,
 };
 use polymq_json::Json;
 use polymq_memory::MemoryStore;
-use polymq_model::{Formats, Limits, Now, UserName, VhostName, carry::Outcome};
+use polymq_model::{
+    Formats, Limits, Message, Now, UserName, VhostName,
+    carry::{Explained, Outcome},
+};
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
@@ -218,6 +223,23 @@ impl World {
     /// How well the store was to keep the latest batch.
     pub(crate) fn last_wanted(&self) -> Option<Durability> {
         self.0.borrow().store.faults().last_wanted()
+    }
+
+    /// What XMPP tells of a message, now.
+    pub(crate) fn explained_for_xmpp(&self, message: &Message) -> Vec<Explained> {
+        let state = self.0.borrow();
+        state.xmpp.explain(message, state.now_ms).expect("XMPP tells by itself")
+    }
+
+    /// The only message of a queue.
+    pub(crate) fn queued(&self, queue: &str) -> Message {
+        let state = self.0.borrow();
+        let who = Principal::of_user(UserName::new("guest").unwrap());
+        let vhost = VhostName::new("/").unwrap();
+        let found = state.broker.browse(&who, &vhost, queue, &Browse::default(), state.now());
+        let mut messages = found.unwrap().messages;
+        assert_eq!(messages.len(), 1, "{queue}");
+        messages.remove(0).message
     }
 
     /// Ready messages of a queue; `None` when there is no such queue.

@@ -190,7 +190,7 @@ async fn bind(mut call: Call) -> Result<Response, Problem> {
     let before = before.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
     let is_new = !before.iter().any(|known| self::id(known) == id);
     if call.flag("dry_run") {
-        let checked = caller.broker().check_binding_rights(&caller.who, &binding);
+        let checked = caller.broker().check_binding_rights(&caller.who, &binding, true);
         checked.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;
         return Ok(Json(json!({ "dry_run": true, "would_create": is_new })).into_response());
     }
@@ -208,7 +208,7 @@ async fn unbind(call: Call) -> Result<Response, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let binding = find(&call, &caller)?;
     if call.flag("dry_run") {
-        let checked = caller.broker().check_binding_rights(&caller.who, &binding);
+        let checked = caller.broker().check_binding_rights(&caller.who, &binding, false);
         checked.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;
         return Ok(Json(json!({ "dry_run": true, "binding": shown(&binding) })).into_response());
     }

@@ -20,7 +20,7 @@ use crate::{call::Call, client::Client, problem::Problem};
 static ROOM: Semaphore = Semaphore::const_new(8);
 
 /// Somebody who has logged in.
-pub(super) struct Caller {
+pub(in crate::v1) struct Caller {
     client: Arc<Client>,
     broker: BrokerHandle,
     /// Who it is.
@@ -34,6 +34,13 @@ impl Caller {
     /// lacks the role that the operation says it needs.
     pub(super) async fn in_vhost(call: &Call) -> Result<Self, Problem> {
         Self::new(call, call.client().await?)
+    }
+
+    /// Whoever asks, in a virtual host that is no part of the path.
+    ///
+    /// Errors: as of [`in_vhost`](Self::in_vhost).
+    pub(in crate::v1) async fn in_named_vhost(call: &Call, vhost: &str) -> Result<Self, Problem> {
+        Self::new(call, call.client_in(vhost).await?)
     }
 
     /// Whoever asks, in no virtual host.
@@ -105,7 +112,7 @@ impl Caller {
     /// Runs something that reads the store or looks at many objects, on a thread that may block.
     ///
     /// Errors: those of the work, about `object`; too much of this goes on already.
-    pub(super) async fn blocking<T: Send + 'static>(
+    pub(in crate::v1) async fn blocking<T: Send + 'static>(
         &self,
         object: &'static str,
         work: impl FnOnce(&BrokerHandle, &Principal) -> Result<T, Refusal> + Send + 'static,

@@ -13,12 +13,11 @@ use std::{
 };
 
 use axum::{
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
-use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Role};
-use polymq_model::{UserName, VhostName};
+use polymq_model::VhostName;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -33,18 +32,17 @@ use crate::{
     api::{Answer, Api, Kind, Media, Operation, Parameter},
     call::Call,
     problem::Problem,
+    v1::{Place, streams::OF_EVENTS},
 };
 
 /// Topics of one stream.
 const TOPICS_MAX: usize = 20;
-/// Streams of one user at a time.
-const STREAMS_MAX: usize = 8;
 /// How often topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often something is sent at least, so that proxies keep the connection.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// How long a reader may take no bytes.
-const STUCK: Duration = Duration::from_secs(60);
+pub(super) const STUCK: Duration = Duration::from_secs(60);
 /// Rows of one topic.
 const ROWS_MAX: usize = 10_000;
 
@@ -150,7 +148,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         let text = format!("a stream has 1 to {TOPICS_MAX} topics");
         return Err(Problem::bad("out_of_range", text).at("topics").with("max", TOPICS_MAX));
     }
-    let place = Place::take(&caller.who.user)?;
+    let place = OF_EVENTS.enter(&caller.who.user)?;
     let (writer, body) = stream::body();
     let reader = Reader {
         site: Arc::clone(&call.site),
@@ -171,37 +169,6 @@ async fn follow(call: Call) -> Result<Response, Problem> {
 fn next_start() -> u64 {
     static STARTS: AtomicU64 = AtomicU64::new(1);
     STARTS.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A stream of a user, counted until it is dropped.
-struct Place(UserName);
-
-static STREAMS: Mutex<BTreeMap<UserName, usize>> = Mutex::new(BTreeMap::new());
-
-impl Place {
-    fn take(user: &UserName) -> Result<Self, Problem> {
-        let mut streams = STREAMS.lock();
-        let count = streams.entry(user.clone()).or_default();
-        if *count >= STREAMS_MAX {
-            let text = format!("a user has at most {STREAMS_MAX} streams of events");
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            return Err(Problem::new(status, "too_many_streams", text).retry());
-        }
-        *count += 1;
-        Ok(Self(user.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut streams = STREAMS.lock();
-        if let Some(count) = streams.get_mut(&self.0) {
-            *count -= 1;
-            if *count == 0 {
-                streams.remove(&self.0);
-            }
-        }
-    }
 }
 
 /// One reader and its task.
