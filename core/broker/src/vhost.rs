@@ -16,7 +16,7 @@ use crate::{
     queue::Queue,
     retained::Retained,
     schedule::Schedule,
-    statistics::{ActivityCounters, Tiers},
+    statistics::{ActivityCounters, PastTraffic, Tiers},
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
     view::QueueNames,
@@ -46,6 +46,7 @@ pub(crate) struct Vhost {
     pub(crate) schedule: Schedule,
     /// What is counted for no exchange and no queue, and what was counted for those that have gone.
     pub(crate) activity: ActivityCounters,
+    pub(crate) past_traffic: PastTraffic,
     pub(crate) history: Mutex<Tiers>,
     pub(crate) queue_names: QueueNames,
 }
@@ -107,6 +108,7 @@ impl Vhost {
             tenancy: Tenancy::default(),
             schedule: Schedule::default(),
             activity: ActivityCounters::default(),
+            past_traffic: PastTraffic::default(),
             history: Mutex::default(),
             queue_names: QueueNames::default(),
         }

@@ -190,6 +190,8 @@ pub(crate) struct Site {
     readers: v1::Readers,
     /// Messages that were shown as JSON or headers, and came in another form.
     conversions: Conversions,
+    /// The numbers of the process when somebody asked for them.
+    node_history: rabbitmq::NodeHistory,
 }
 
 impl Site {
@@ -203,6 +205,7 @@ impl Site {
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             conversions: Conversions::default(),
+            node_history: rabbitmq::NodeHistory::default(),
             settings,
         }
     }

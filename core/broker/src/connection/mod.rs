@@ -384,6 +384,10 @@ impl Connection for BrokerConnection {
             self.core.ends.lock().remove(&(at_ms, self.id));
         }
         self.add_tally();
+        if let Some(vhost) = &self.vhost {
+            let traffic = self.outbox.traffic().counts();
+            vhost.past_traffic.add(traffic.bytes_in, traffic.bytes_out);
+        }
         self.core.connections.lock().remove(&self.id);
         let left_open = self.facts.channels_open() as u64;
         add(&self.core.counters.total.channels_closed, left_open);

@@ -90,6 +90,25 @@ impl Activity {
     }
 }
 
+/// Bytes of connections that have gone.
+#[derive(Debug, Default)]
+pub(crate) struct PastTraffic {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl PastTraffic {
+    pub(crate) fn add(&self, bytes_in: u64, bytes_out: u64) {
+        crate::counters::add(&self.bytes_in, bytes_in);
+        crate::counters::add(&self.bytes_out, bytes_out);
+    }
+
+    /// Bytes received and bytes sent.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+}
+
 /// What is known of an exchange beside what it was declared with.
 #[derive(Debug, Default)]
 pub(crate) struct ExchangeStatistics {

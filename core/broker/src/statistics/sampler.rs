@@ -1,6 +1,9 @@
 //! Takes the samples, while somebody wants them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use polymq_model::{Now, VhostName};
@@ -15,6 +18,9 @@ const WATCHED_MS: u64 = 5 * 60 * 1000;
 const KEPT: usize = 121;
 /// Samples kept of all of them together: about 16 MiB.
 const KEPT_OF_ALL: u64 = 121_000;
+
+/// Bytes received from and sent to the clients that are connected, by virtual host.
+type OpenTraffic = HashMap<VhostName, (u64, u64)>;
 
 /// When samples are taken, and those of the whole broker.
 #[derive(Debug, Default)]
@@ -64,9 +70,10 @@ impl BrokerHandle {
     /// and holds the lock of one at a time.
     pub fn summary(&self, mut sees: impl FnMut(&VhostName) -> bool) -> Summary {
         let mut summary = Summary::default();
+        let traffic = self.0.open_traffic();
         for vhost in self.0.all_vhosts() {
             if sees(&vhost.name) {
-                vhost.add_to(&mut summary);
+                vhost.add_to(&mut summary, &traffic);
             } else {
                 summary.is_part = true;
             }
@@ -112,7 +119,27 @@ impl Core {
     fn retired_sample(&self) -> Sample {
         let mut activity = self.retired.read();
         activity.delivered_no_ack += self.counters.total.delivered_direct.load(Ordering::Relaxed);
-        Sample { activity, ..Sample::default() }
+        let (bytes_in, bytes_out) = self.retired_traffic.read();
+        Sample { activity, bytes_in, bytes_out, ..Sample::default() }
+    }
+
+    /// What has gone over the connections that are open.
+    fn open_traffic(&self) -> OpenTraffic {
+        let mut sums = OpenTraffic::new();
+        for record in self.connections.lock().values() {
+            let Some(vhost) = &record.vhost else { continue };
+            let counts = record.outbox.traffic().counts();
+            let sum = sums.entry(vhost.clone()).or_default();
+            *sum = (sum.0 + counts.bytes_in, sum.1 + counts.bytes_out);
+        }
+        sums
+    }
+
+    /// The numbers of a virtual host.
+    pub(crate) fn vhost_sample(&self, vhost: &Vhost) -> Sample {
+        let mut summary = Summary::default();
+        vhost.add_to(&mut summary, &self.open_traffic());
+        summary.sample
     }
 
     fn take_samples(&self, now_ms: u64) {
@@ -126,8 +153,9 @@ impl Core {
         for connection in self.connection_facts() {
             moving += connection.take_sample(now_ms, kept);
         }
+        let traffic = self.open_traffic();
         for vhost in self.all_vhosts() {
-            let (sample, moved) = vhost.take_samples(now_ms, kept);
+            let (sample, moved) = vhost.take_samples(now_ms, kept, &traffic);
             moving += moved;
             total.add(&sample);
         }
@@ -169,14 +197,22 @@ impl Sample {
 
 impl Vhost {
     /// What clients have published through exchanges, and what else was counted here.
-    fn own_sample(&self, at_ms: u64) -> Sample {
+    fn own_sample(&self, at_ms: u64, traffic: &OpenTraffic) -> Sample {
         let mut activity = self.activity.read();
         let topology = self.topology.load_full();
         let exchanges = topology.exchanges.values().map(|exchange| &exchange.statistics);
         for exchange in exchanges.chain([&topology.default_exchange]) {
             activity += exchange.counters.read();
         }
-        Sample { at_ms, activity, ..Sample::default() }
+        let (bytes_in, bytes_out) = traffic.get(&self.name).copied().unwrap_or_default();
+        let (past_in, past_out) = self.past_traffic.read();
+        Sample {
+            at_ms,
+            activity,
+            bytes_in: bytes_in + past_in,
+            bytes_out: bytes_out + past_out,
+            ..Sample::default()
+        }
     }
 
     /// Adds what has left a queue. What came into it was counted by an exchange.
@@ -185,15 +221,8 @@ impl Vhost {
         sum.add(&Sample { activity, ..*queue });
     }
 
-    /// The numbers of the virtual host.
-    pub(crate) fn sample(&self) -> Sample {
-        let mut summary = Summary::default();
-        self.add_to(&mut summary);
-        summary.sample
-    }
-
-    fn add_to(&self, summary: &mut Summary) {
-        summary.sample.add(&self.own_sample(0));
+    fn add_to(&self, summary: &mut Summary, traffic: &OpenTraffic) {
+        summary.sample.add(&self.own_sample(0, traffic));
         let topology = self.topology.load_full();
         for queue in topology.queues.values() {
             let (sample, counts) = queue.sample_and_counts();
@@ -209,8 +238,8 @@ impl Vhost {
 
     /// Takes the samples of everything in here; returns that of the whole and how many objects
     /// move.
-    fn take_samples(&self, now_ms: u64, kept: usize) -> (Sample, u64) {
-        let mut sum = self.own_sample(now_ms);
+    fn take_samples(&self, now_ms: u64, kept: usize, traffic: &OpenTraffic) -> (Sample, u64) {
+        let mut sum = self.own_sample(now_ms, traffic);
         let mut moving = 0;
         let topology = self.topology.load_full();
         for queue in topology.queues.values() {

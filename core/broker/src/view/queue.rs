@@ -195,7 +195,7 @@ impl BrokerHandle {
         span: Option<Span>,
     ) -> Result<(Sample, Vec<Sample>), Refusal> {
         let vhost = self.0.vhost(vhost)?;
-        let now = vhost.sample();
+        let now = self.0.vhost_sample(&vhost);
         let recent = vhost.history.lock().pick(span);
         Ok((now, recent))
     }

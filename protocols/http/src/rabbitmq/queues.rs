@@ -12,7 +12,7 @@ use super::{
     list::{Columns, NumberOf, Row, Wanted},
     rates,
     time::date,
-    values::{Fields, object},
+    values::{Fields, garbage_collection, object},
     wire::{self, Failure, Outcome},
 };
 
@@ -177,13 +177,7 @@ impl Shown {
             "recoverable_slaves": null,
             "reductions": 0,
             "reductions_details": { "rate": 0.0 },
-            "garbage_collection": {
-                "max_heap_size": 0,
-                "min_bin_vheap_size": 0,
-                "min_heap_size": 0,
-                "fullsweep_after": 0,
-                "minor_gcs": 0,
-            },
+            "garbage_collection": garbage_collection(),
         }) else {
             return;
         };

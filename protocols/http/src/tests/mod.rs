@@ -9,6 +9,7 @@ mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_tools;
 mod receiving;
 mod resources;
 mod roles;

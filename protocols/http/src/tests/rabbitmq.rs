@@ -18,7 +18,7 @@ const USERS: [(&str, &[&str]); 6] = [
 ];
 
 impl World {
-    async fn managed() -> Self {
+    pub(super) async fn managed() -> Self {
         let world = Self::start(Audience::Loopback).await;
         for (user, tags) in USERS {
             let name = UserName::new(user).unwrap();
@@ -39,13 +39,13 @@ impl World {
 }
 
 impl Browser {
-    async fn api(&mut self, line: &str, body: &str) -> Answer {
+    pub(super) async fn api(&mut self, line: &str, body: &str) -> Answer {
         let (method, path) = line.split_once(' ').unwrap();
         let json = [("Content-Type", "application/json")];
         self.ask(&format!("{method} /api{path}"), &json, body.as_bytes()).await
     }
 
-    async fn look(&mut self, path: &str) -> Value {
+    pub(super) async fn look(&mut self, path: &str) -> Value {
         let answer = self.api(&format!("GET {path}"), "").await;
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()
