@@ -53,7 +53,7 @@ fn is_reached(reached: &[(&'static str, bool)], resource: &str) -> bool {
 fn object(call: &Call) -> Value {
     let watched = &call.site.watched;
     let facts = (watched.facts)();
-    let limits = &call.site.settings.limits;
+    let limits = &call.site.limits();
     let mut shown = json!({
         "name": watched.name,
         "type": "disc",
