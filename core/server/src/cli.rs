@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// Look at the store, check it, move what it holds. The broker must not run.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Copy the store while the broker runs, check such a copy, put one back.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     #[command(flatten)]
     Client(Box<polymq_cli::Command>),
 }
@@ -77,6 +80,45 @@ pub(crate) enum StorageCommand {
     },
 }
 
+/// What to do with backups of the store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Copy the store and the configuration into a new folder. The broker may run: the copy holds
+    /// everything that was confirmed before, and always opens. Segments of a file store are hard
+    /// links where the disk is the same, so copy the folder elsewhere afterwards.
+    Create {
+        /// A folder that does not exist yet
+        dir: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Read all of a backup and check every checksum; exit code 1 when it is damaged.
+    Verify {
+        /// A folder that `create` has made
+        dir: PathBuf,
+    },
+    /// Check a backup, and put its store into the data directory. The broker must not run.
+    Restore {
+        /// A folder that `create` has made
+        dir: PathBuf,
+        /// Take the place of a store that is there, which is kept under another name
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+impl BackupCommand {
+    /// Where the configuration of the store comes from.
+    pub(crate) fn sources(&self) -> Sources {
+        match self {
+            Self::Create { store, .. } | Self::Restore { store, .. } => store.sources(),
+            Self::Verify { .. } => sources(None, &[]),
+        }
+    }
+}
+
 /// Which store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
@@ -100,8 +142,14 @@ impl StorageCommand {
         | Self::Export { store, .. }
         | Self::Import { store, .. }
         | Self::Migrate { store, .. }) = self;
-        let mut sources = sources(store.config.clone(), &store.settings);
-        push_data_dir(&mut sources, store.data_dir.as_deref());
+        store.sources()
+    }
+}
+
+impl StoreArgs {
+    fn sources(&self) -> Sources {
+        let mut sources = sources(self.config.clone(), &self.settings);
+        push_data_dir(&mut sources, self.data_dir.as_deref());
         sources
     }
 }

@@ -61,6 +61,7 @@ pub(crate) fn settings(
         path_prefix: config.http.path_prefix.clone(),
         cors_origins: config.http.cors_origins.clone(),
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
+        login_idle: config.http.login_idle,
         limits,
         entropy: Arc::new(server::fill_with_randomness),
         web_sockets: Some(WebSockets {

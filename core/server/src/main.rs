@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Backup(command) => storage::backup::run(&command),
         Command::Client(command) => Ok(polymq_cli::run(*command, &mut Cli::command())),
     };
     logging::flush();

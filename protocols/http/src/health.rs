@@ -86,6 +86,12 @@ pub(crate) fn ready(watched: &Watched) -> Report {
         Check::new("store", facts.store_problem),
         Check::new("alarms", alarm(&watched.broker)),
     ]);
+    let report = match facts.store_is_full {
+        true => {
+            report.degraded("room", "the disk is full: messages are refused until there is room")
+        }
+        false => report,
+    };
     let report = match facts.store_damaged_ranges {
         0 => report,
         ranges => {

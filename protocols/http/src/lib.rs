@@ -30,6 +30,7 @@ mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
+mod sessions;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -97,6 +98,8 @@ impl SharedPhase {
 pub struct Facts {
     /// Why the store does not work.
     pub store_problem: Option<String>,
+    /// There is no room for messages, which are refused; what makes room is still written.
+    pub store_is_full: bool,
     /// Places at which stored messages were found damaged since the start.
     pub store_damaged_ranges: u64,
     /// Messages at them that nobody had acknowledged.
@@ -207,6 +210,7 @@ pub(crate) struct Site {
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
     limits: ArcSwap<Limits>,
+    sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
     conversions: Conversions,
 }
@@ -222,6 +226,7 @@ impl Site {
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
+            sessions: sessions::Sessions::new(settings.login_idle),
             conversions: Conversions::default(),
             settings,
         }

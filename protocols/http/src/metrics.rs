@@ -195,6 +195,8 @@ fn certificates(text: &mut Exposition, watched: &Watched) {
 fn store(text: &mut Exposition, facts: &Facts) {
     let works = u8::from(facts.store_problem.is_none());
     text.single("store_up", Gauge, "1 while the store takes writes.", works);
+    let help = "1 while messages are refused because the disk is full.";
+    text.single("store_full", Gauge, help, u8::from(facts.store_is_full));
     let help = "How much of the recovery is done.";
     text.single("store_recovered_percent", Gauge, help, facts.recovered_percent);
     if let Some(bytes) = facts.store_disk_bytes {

@@ -14,9 +14,9 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, Live, LogId,
-    MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
-    StoreError,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, FULL_FOR, Health, Live,
+    LogId, MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId,
+    Store, StoreError,
 };
 
 use crate::{
@@ -88,6 +88,7 @@ impl LogStore {
     ) -> io::Result<Self> {
         let status = Arc::new(Status {
             health: Mutex::new(Health::Ok),
+            full_at: Mutex::new(None),
             shared: Mutex::new(None),
             on_fatal: Mutex::new(Some(Box::new(on_fatal))),
         });
@@ -221,7 +222,12 @@ impl Store for LogStore {
     }
 
     fn health(&self) -> Health {
-        self.status.health.lock().clone()
+        let health = self.status.health.lock().clone();
+        let full_at = *self.status.full_at.lock();
+        match health {
+            Health::Ok if full_at.is_some_and(|at| at.elapsed() < FULL_FOR) => Health::NearFull,
+            health => health,
+        }
     }
 
     fn live(&self) -> Option<Live> {

@@ -82,6 +82,16 @@ pub(crate) struct Sources {
     pub(crate) ports: Ports,
 }
 
+impl Sources {
+    /// The file as it is now, when there is one.
+    ///
+    /// Errors: when it cannot be read.
+    pub(crate) fn file_text(&self) -> Result<Option<String>, Mistakes> {
+        let text = read_file(self.file.as_deref())?.text;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+}
+
 /// A change of all ports at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Ports {

@@ -348,6 +348,8 @@ section! {
         web_socket_ping: Duration = "30s",
         /// Connections of all HTTP listeners together.
         connections: u32 = "4_096",
+        /// A web page that has logged in by a cookie and is silent for so long must do it again.
+        login_idle: Duration = "8h",
     }
 }
 
@@ -412,7 +414,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "mqtt.queue_missing",
     "http.trusted_proxies",
     "http.definitions_size",
-    "http.login_idle",
     "http.webhook_targets",
     "http.console",
     "logging.output",

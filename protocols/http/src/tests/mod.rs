@@ -12,6 +12,7 @@ mod rabbitmq;
 mod receiving;
 mod resources;
 mod roles;
+mod session;
 mod subscribing;
 mod tracing;
 
@@ -129,6 +130,7 @@ impl World {
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
             connections_max: 64,
+            login_idle: Duration::from_secs(600),
             limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
             entropy: Arc::new(|bytes| bytes.fill(7)),
         };
@@ -267,7 +269,8 @@ impl Browser {
     pub(super) async fn send(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\n");
         let own = [("Authorization", self.authorization.as_str())];
-        for (name, value) in own.iter().chain(headers) {
+        let own = own.iter().filter(|(_, value)| !value.is_empty());
+        for (name, value) in own.chain(headers) {
             head += &format!("{name}: {value}\r\n");
         }
         head += &format!("Content-Length: {}\r\n\r\n", body.len());

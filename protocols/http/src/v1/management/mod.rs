@@ -24,6 +24,7 @@ mod queues;
 mod retained;
 mod route;
 mod scheduled;
+mod session;
 mod shown;
 mod stream;
 mod tokens;
@@ -58,6 +59,7 @@ pub(super) fn routes(api: Api) -> Api {
         queues::routes,
         retained::routes,
         scheduled::routes,
+        session::routes,
         tokens::routes,
         traces::routes,
         users::routes,

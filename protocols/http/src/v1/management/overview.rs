@@ -1,7 +1,7 @@
 //! The server as a whole: what it is, what it does, and how its store and its resources are.
 
 use axum::Json;
-use polymq_broker::{AuditEntry, PROTOCOLS, Role, Sample, Span};
+use polymq_broker::{AuditEntry, PROTOCOLS, Sample, Span};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -37,13 +37,6 @@ static OVERVIEW: Operation = Operation {
     summary: "Totals and samples of them for rates",
     permission: MONITORING,
     query: &[AGE, EVERY],
-    ..ROUTE
-};
-static SESSION: Operation = Operation {
-    path: "/session",
-    id: "showSession",
-    tag: "server",
-    summary: "Who asks, with tags and permissions",
     ..ROUTE
 };
 static STORAGE: Operation = Operation {
@@ -90,7 +83,6 @@ pub(super) fn routes(api: Api) -> Api {
         .route(&LISTENERS, listeners)
         .route(&AUDIT, audit)
         .route(&OVERVIEW, overview)
-        .route(&SESSION, session)
         .route(&STORAGE, storage)
         .route(&ALARMS, alarms)
 }
@@ -193,33 +185,6 @@ async fn overview(call: Call) -> Result<Json<Value>, Problem> {
     blocking(move || shown(&broker, Some(span))).await.map(Json)
 }
 
-async fn session(call: Call) -> Result<Json<Value>, Problem> {
-    let caller = Caller::anywhere(&call).await?;
-    let access = caller.broker().access();
-    let user = &caller.who.user;
-    let rights: Vec<Value> = access
-        .permissions()
-        .into_iter()
-        .filter(|(_, of, _)| of == user)
-        .map(|(vhost, _, record)| {
-            json!({
-                "vhost": vhost.as_str(), "configure": record.configure, "write": record.write,
-                "read": record.read,
-            })
-        })
-        .collect();
-    let roles = [Role::Management, Role::Policymaker, Role::Monitoring, Role::Administrator];
-    let roles: Vec<_> =
-        roles.into_iter().filter(|role| caller.has(*role)).map(Role::as_str).collect();
-    Ok(Json(json!({
-        "user": user.as_str(),
-        "tags": access.tags_of(&caller.who).names(),
-        "roles": roles,
-        "impersonator": caller.who.impersonator,
-        "permissions": rights,
-    })))
-}
-
 async fn storage(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
     Ok(Json(storage_of(&call.site.watched)))
@@ -284,6 +249,10 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
     }
     if let Some(problem) = &facts.store_problem {
         add("store", "critical", problem.clone(), "look at the log and at the disk");
+    }
+    if facts.store_is_full {
+        let text = "the disk is full: messages are refused".to_owned();
+        add("store_full", "critical", text, "make room; publishing resumes by itself");
     }
     if facts.store_damaged_ranges > 0 {
         let text = format!(
