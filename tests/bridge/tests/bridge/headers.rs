@@ -171,7 +171,7 @@ fn trace_passes_to_every_protocol_that_has_headers() {
     stomp.send("/topic/s.x", &[("traceparent", PARENT)], b"hi");
     assert_eq!(amqp.delivery().text_header("traceparent"), Some(PARENT));
     assert_eq!(stomp.message().get("traceparent"), Some(PARENT));
-    assert_eq!(mqtt.one().properties.user("traceparent"), Some(PARENT));
+    assert_eq!(mqtt.one().user("traceparent"), Some(PARENT));
     let mut text = String::new();
     xmpp.message().write(&mut text);
     assert!(text.contains(PARENT), "{text}");
