@@ -14,17 +14,14 @@ run:
 build:
 	cargo build --release --locked -p polymq-server
 
-# The package for Debian, with what the program writes about itself; needs cargo-deb. PROFILE=dev is
-# quicker and slower.
-PROFILE ?= release
-PACKAGED = target/$(subst dev,debug,$(PROFILE))/polymq
-deb:
-	cargo build --profile $(PROFILE) --locked -p polymq-server
+# The package for Debian, with what the program writes about itself; needs cargo-deb.
+deb: build
 	rm -rf target/packaging
 	mkdir -p target/packaging/man
-	$(PACKAGED) man --all-to target/packaging/man
-	for shell in bash zsh fish; do $(PACKAGED) completion $$shell > target/packaging/polymq.$$shell; done
-	cargo deb --no-build --profile $(PROFILE) -p polymq-server
+	target/release/polymq man --all-to target/packaging/man
+	for shell in bash zsh fish; do \
+		target/release/polymq completion $$shell > target/packaging/polymq.$$shell; done
+	cargo deb --no-build -p polymq-server
 
 # In the order in which a mistake is cheapest to learn of.
 test:
