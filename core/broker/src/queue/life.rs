@@ -123,6 +123,14 @@ impl Queue {
         Sample { at_ms, activity, ready, unsettled, ..Sample::default() }
     }
 
+    /// Both of them, read at once.
+    pub(crate) fn sample_and_counts(&self) -> (Sample, QueueCounts) {
+        let state = self.state.lock();
+        let (counts, activity) = (state.counts(), state.activity);
+        let (ready, unsettled) = (counts.ready, counts.unsettled);
+        (Sample { activity, ready, unsettled, ..Sample::default() }, counts)
+    }
+
     /// What is shown of the queue, read at once.
     pub(crate) fn seen(&self) -> Seen {
         let state = self.state.lock();

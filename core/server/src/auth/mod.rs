@@ -145,22 +145,6 @@ impl Logins {
         self.inner.policy.store(Arc::new(policy));
     }
 
-    /// The identity provider as these settings say. One that is the same stays.
-    ///
-    /// Errors: when its keys or authorities cannot be read.
-    pub(crate) fn provider(&self, oauth: &AuthOauth) -> anyhow::Result<Option<Arc<Provider>>> {
-        let held = self.inner.provider.load_full();
-        match held.filter(|held| held.is_for(oauth)) {
-            Some(held) => Ok(Some(held)),
-            None => Ok(Provider::start(oauth)?.map(Arc::new)),
-        }
-    }
-
-    /// Takes the tokens of another identity provider from now on, or of none.
-    pub(crate) fn set_provider(&self, provider: Option<Arc<Provider>>) {
-        self.inner.provider.store(provider);
-    }
-
     /// Tells where users are found. Until then nobody exists.
     pub(crate) fn find_users_in(&self, directory: impl Directory + 'static) {
         // A second call would come from a second broker, which a process does not have.

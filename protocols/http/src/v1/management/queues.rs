@@ -5,14 +5,16 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{ConsumerView, QueueDetails, QueueRef, access::Configure};
+use polymq_broker::{
+    ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Role, access::Configure,
+};
 use polymq_contract::{Command, DeclareQueue};
-use polymq_model::VhostName;
+use polymq_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 
 use super::{
     bindings,
-    caller::{Caller, blocking, vhost_of},
+    caller::{Caller, vhost_of},
     consumers, etag, list,
     problems::not_there,
     route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, PUT, ROUTE},
@@ -177,6 +179,20 @@ pub(super) fn shown(queue: &QueueDetails) -> Value {
     })
 }
 
+/// A column that is a count of the queue.
+fn count(counts: &QueueCounts, column: &str) -> Option<Value> {
+    Some(json!(match column {
+        "messages.total" => counts.ready + counts.unsettled + counts.delayed,
+        "messages.ready" => counts.ready,
+        "messages.unacked" => counts.unsettled,
+        "messages.scheduled" => counts.delayed,
+        "messages.bytes_ready" => counts.bytes,
+        "messages.in_memory" => counts.in_memory,
+        "consumers" => counts.consumers.into(),
+        _ => return None,
+    }))
+}
+
 /// What people set of a queue.
 fn set(queue: &QueueDetails) -> Value {
     json!({
@@ -189,12 +205,22 @@ fn set(queue: &QueueDetails) -> Value {
 async fn index(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let vhost = vhost_of(&call)?;
-    let refs = caller.broker().queue_refs(Some(vhost.as_str()));
-    let mut refs = refs.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
-    refs.retain(|queue| caller.sees(&vhost, "queue", queue.name().as_str()));
-    let key = |queue: &QueueRef| queue.name().as_str().to_owned();
     // Thousands of queues take a while to look at.
-    blocking(move || list::page(&call, refs, key, |queue| shown(&queue.details(None))))
+    caller
+        .blocking("vhost", move |broker, who| {
+            let list = broker.queue_lists(Some(vhost.as_str()))?.pop();
+            let sees_all = broker.access().tags_of(who).include(Role::Monitoring);
+            let sees =
+                |name: &&QueueName| sees_all || broker.may_see(who, &vhost, "queue", name.as_str());
+            let names: Vec<_> = list.iter().flat_map(QueueList::names).filter(sees).collect();
+            let find = |name: &QueueName| list.as_ref().and_then(|list| list.queue(name));
+            let column = |name: &&QueueName, column: &str| count(&find(name)?.counts(), column);
+            let row = |name: &&QueueName| {
+                find(name).map_or(Value::Null, |queue| shown(&queue.details(None)))
+            };
+            let key = |name: &&QueueName| name.as_str().to_owned();
+            Ok(list::page_by(&call, names, "name", key, column, row))
+        })
         .await?
         .map(Json)
 }
