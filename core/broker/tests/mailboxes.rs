@@ -5,7 +5,7 @@
 mod world;
 
 use polymq_contract::{Answer, Command, Consume, Event, RefusalKind};
-use polymq_model::{ConsumerId, RequestId, UserName, VhostName};
+use polymq_model::{ConsumerId, Limits, RequestId, UserName, VhostName};
 use world::{Client, World};
 
 const MAILBOX: &str = "xmpp-mailbox-guest@d";
@@ -234,4 +234,30 @@ fn resource_without_room_leaves_its_messages_to_the_mailbox() {
     let mailbox = queues.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap();
     let (ready, out) = (mailbox.counts.ready, mailbox.counts.unsettled);
     assert!(ready > 0 && out > 0 && ready + out == 64, "{ready} {out}");
+}
+
+#[test]
+fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk() {
+    let limits = Limits { queue_messages_in_memory_max: 8, ..Limits::default() };
+    let world = World::with_limits(limits);
+    world.broker.serve_mailboxes("d");
+    let resource = format!("{MAILBOX}/r");
+    let (mut sender, mut owner) = (world.connect(), world.connect());
+    consume_as(&mut owner, &resource, false).unwrap();
+    // The window is full with what waits before, between and behind what goes past it.
+    for number in 0..40 {
+        publish(&mut sender, if number < 12 && number % 2 == 1 { &resource } else { MAILBOX });
+    }
+    let past = received(&mut owner);
+    assert!(past > 0);
+    let mut reader = world.connect();
+    consume(&mut reader, MAILBOX).unwrap();
+    let mut read = received(&mut reader);
+    loop {
+        match received(&mut reader) {
+            0 => break,
+            more => read += more,
+        }
+    }
+    assert_eq!(past + read, 40, "each comes once");
 }
