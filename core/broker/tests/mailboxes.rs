@@ -247,6 +247,8 @@ fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk(
     // The window is full with what waits before, between and behind what goes past it.
     for number in 0..40 {
         publish(&mut sender, if number < 12 && number % 2 == 1 { &resource } else { MAILBOX });
+        // Each is on the disk before the next comes.
+        sender.events();
     }
     let past = received(&mut owner);
     assert!(past > 0);
