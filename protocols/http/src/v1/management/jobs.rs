@@ -220,6 +220,8 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
         event = "job_started", job = record.id, kind = record.spec.work.as_str(),
         queue = %record.spec.queue, vhost = %record.spec.vhost, by = %record.by
     );
+    let (object, asked) = (format!("/jobs/{}", record.id), json!(record.spec));
+    caller.audit(&call, "job.start", object, (Value::Null, asked));
     tokio::spawn(carry_out(caller.broker().clone(), record.id));
     answer(&call, caller.broker(), record).await
 }
@@ -390,6 +392,9 @@ async fn end(call: Call) -> Result<Response, Problem> {
     let record = find(&call, &caller, Role::Administrator)?;
     let ended = caller.broker().cancel_job(record.id);
     ended.map_err(|refusal| Problem::refused(&refusal, "job"))?;
+    let before = json!({ "state": record.state, "done": record.done });
+    let object = format!("/jobs/{}", record.id);
+    caller.audit(&call, "job.end", object, (before, Value::Null));
     debug_assert!(record.state != JobState::Queued || record.started_ms == 0);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
