@@ -8,6 +8,7 @@ mod connections;
 mod consumers;
 mod dead_letters;
 mod definitions;
+mod edit;
 mod etag;
 mod events;
 mod exchanges;
