@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal, RefusalKind};
-use polymq_model::{ConnectionId, Now, QueueName, VhostName};
+use polymq_model::{ConnectionId, Limits, Now, QueueName, VhostName};
 use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
 
 use crate::{
@@ -108,6 +108,12 @@ impl BrokerHandle {
     /// Makes publishers wait, with a reason for them; `None` lets them go on.
     pub fn set_alarm(&self, reason: Option<&str>) {
         self.0.set_alarm(reason.map(Arc::from));
+    }
+
+    /// Other limits for connections, subscriptions, sessions and waiting publishes from now on.
+    /// What is there already stays.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.0.limits_now.store(limits);
     }
 
     /// The alarm that stands, if one does.

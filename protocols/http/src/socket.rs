@@ -167,9 +167,9 @@ impl Socket {
         vhost: Option<&str>,
     ) -> Result<Client, Problem> {
         let vhost = vhost.map(str::to_owned);
-        let bytes_max = site.settings.limits.outbox_bytes_max;
+        let bytes_max = site.limits().outbox_bytes_max;
         let connected = Client::connect(&site.watched.broker, &self.peer, login, vhost, bytes_max);
-        match tokio::time::timeout(site.settings.limits.login_timeout, connected).await {
+        match tokio::time::timeout(site.limits().login_timeout, connected).await {
             Ok(connected) => connected.map_err(|refusal| not_connected(&refusal)),
             Err(_) => {
                 let text = "logins take too long at the moment";

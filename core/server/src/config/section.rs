@@ -144,6 +144,8 @@ section! {
         client_auth: ClientAuth = "none",
         /// Part of a client certificate that names its user: "cn", "dns", "email" or "uri".
         client_user: CertificateUser = "cn",
+        /// How long before its end the log, `/health/ready` and `polymq doctor` speak of it.
+        expiry_warning: Duration = "30d",
     }
 }
 
@@ -364,6 +366,18 @@ section! {
     }
 }
 
+section! {
+    /// Spans for a collector of OpenTelemetry, in a program that is built with the feature `otel`.
+    /// They continue traces that publishers have begun (`traceparent`) and sampled.
+    Tracing at "tracing" {
+        /// Where the collector takes OTLP over HTTP, such as "http://127.0.0.1:4318"; empty for no
+        /// spans.
+        endpoint: String = "",
+        /// Of so many sampled traces one is kept, all of it.
+        one_in: u32 = "1",
+    }
+}
+
 /// Every section, in the order of the reference file.
 pub(crate) static SECTIONS: &[Section] = &[
     Server::SECTION,
@@ -386,6 +400,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Component::SECTION,
     Http::SECTION,
     Logging::SECTION,
+    Tracing::SECTION,
 ];
 
 /// Keys of releases to come, so that they are told apart from typing mistakes.

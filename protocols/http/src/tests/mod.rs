@@ -78,6 +78,23 @@ fn broker() -> BrokerHandle {
     broker
 }
 
+/// A listener with a certificate that ends in the year 2100, and one in clear text.
+fn listeners() -> Vec<OpenPort> {
+    let certificate = Certificate {
+        name: "public".to_owned(),
+        expires_unix_secs: 4_102_444_800,
+        warning_secs: 30 * 86_400,
+    };
+    let port = |name: &str, port: u16, certificate: Option<Certificate>| OpenPort {
+        protocol: "amqp".to_owned(),
+        address: (Ipv4Addr::LOCALHOST, port).into(),
+        name: name.to_owned(),
+        has_tls: certificate.is_some(),
+        certificate,
+    };
+    vec![port("amqp", 5672, None), port("amqps", 5671, Some(certificate))]
+}
+
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
         Self::start_with(audience, |_| ()).await
@@ -88,7 +105,8 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
-            listeners: Vec::new(),
+            listeners: Box::new(listeners),
+            drain: Box::new(|| {}),
             name: "test".to_owned(),
             broker: broker.clone(),
             protocols: Vec::new(),
@@ -120,8 +138,13 @@ impl World {
         let (name, vhost) = ("http".into(), VhostName::new("/").unwrap());
         let listener = HttpListener { name, socket, audience, tls: None, vhost };
         let http = Http::new(watched, settings);
-        http.serve(vec![listener]).unwrap();
+        http.serve(listener).unwrap();
         Self { phase, broker, http, port }
+    }
+
+    /// What the pages of this server show.
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.http.site().watched)
     }
 
     /// Sends bytes and reads until the server closes.

@@ -196,7 +196,7 @@ fn source(call: &Call) -> Result<Source, Problem> {
         }
         (None, Some(exchange), pattern) => {
             let pattern = pattern.unwrap_or_default().to_owned();
-            if let Err(error) = valid_key(&pattern, &call.site.settings.limits) {
+            if let Err(error) = valid_key(&pattern, &call.site.limits()) {
                 return Err(Problem::bad("bad_name", error.to_string()).at("pattern"));
             }
             let exchange = if exchange == "amq.default" { "" } else { exchange };

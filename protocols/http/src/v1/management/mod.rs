@@ -8,6 +8,7 @@ mod connections;
 mod consumers;
 mod dead_letters;
 mod definitions;
+mod drain;
 mod edit;
 mod etag;
 mod events;
@@ -47,6 +48,7 @@ pub(super) fn routes(api: Api) -> Api {
         consumers::routes,
         dead_letters::routes,
         definitions::routes,
+        drain::routes,
         events::routes,
         exchanges::routes,
         explain::routes,

@@ -14,7 +14,7 @@ use crate::{
     Phase,
     api::{Api, Kind, Operation, Parameter},
     call::Call,
-    clock,
+    clock, health,
     problem::Problem,
 };
 
@@ -89,7 +89,7 @@ pub(super) fn routes(api: Api) -> Api {
 
 async fn server(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
-    let (watched, limits) = (&call.site.watched, &call.site.settings.limits);
+    let (watched, limits) = (&call.site.watched, call.site.limits());
     let phase = match watched.phase.now() {
         Phase::Recovering => "recovering",
         Phase::Serving => "serving",
@@ -250,12 +250,19 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
     if let Some(problem) = &facts.store_problem {
         add("store", "critical", problem.clone(), "look at the log and at the disk");
     }
+    if facts.store_is_full {
+        let text = "the disk is full: messages are refused".to_owned();
+        add("store_full", "critical", text, "make room; publishing resumes by itself");
+    }
     if facts.store_damaged_ranges > 0 {
         let text = format!(
             "{} stored messages at {} places cannot be read",
             facts.store_damaged_messages, facts.store_damaged_ranges
         );
         add("damage", "warning", text, "see `polymq storage repair`");
+    }
+    if let Some(text) = health::ending(watched, clock::now().unix_ms / 1000) {
+        add("certificates", "warning", text, "renew them, and reload the configuration");
     }
     for (resource, is_reached) in &facts.marks_reached {
         if *is_reached {
@@ -272,11 +279,16 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
 
 async fn listeners(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
-    let ports = call.site.watched.listeners.iter().map(|port| {
+    let ports = (call.site.watched.listeners)().into_iter().map(|port| {
+        let certificate = port.certificate.as_ref();
+        let ends = certificate.map_or(0, |one| one.expires_unix_secs.saturating_mul(1000));
         json!({
+            "name": port.name,
             "protocol": port.protocol,
             "address": port.address.to_string(),
             "tls": port.has_tls,
+            "certificate": certificate.map(|one| one.name.as_str()),
+            "certificate_expires_at": time(ends),
         })
     });
     let key = |port: &Value| port["address"].as_str().unwrap_or_default().to_owned();
