@@ -21,7 +21,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
