@@ -27,6 +27,7 @@ use crate::{
     statistics::{ActivityCounters, Sampling},
     tenants::{Users, VhostRecord},
     tokens::Tokens,
+    trace::Traces,
     vhost::Vhost,
     view::ConnectionFacts,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) documents: Mutex<HashMap<DocumentKey, StoredDocument>>,
     /// What administrators have the broker do with many messages.
     pub(crate) jobs: Jobs,
+    /// What is watched on its way.
+    pub(crate) traces: Traces,
     /// The domain whose addresses have mailboxes.
     pub(crate) mailbox_domain: OnceLock<Box<str>>,
     pub(crate) stopping: AtomicBool,
@@ -157,6 +160,7 @@ impl Core {
             connections: Mutex::default(),
             documents: Mutex::default(),
             jobs: Jobs::default(),
+            traces: Traces::default(),
             mailbox_domain: OnceLock::new(),
             stopping: AtomicBool::new(false),
             alarm: RwLock::new(None),

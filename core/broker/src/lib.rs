@@ -14,6 +14,7 @@ mod browse;
 mod chance;
 mod client_session;
 mod connection;
+mod conversion;
 mod core;
 mod counters;
 mod dead_letters;
@@ -40,6 +41,7 @@ mod tenants;
 mod tick;
 mod tokens;
 mod topology;
+mod trace;
 mod vhost;
 mod vhost_deletion;
 mod view;
@@ -60,8 +62,8 @@ pub use jobs::{
 };
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Definition, Manager, NewBinding, PermissionView, TopicPermissionView,
-    UserChange, UserView,
+    AuditEntry, AuditSink, Definition, Difference, Effect, ImportPlan, Manager, NewBinding,
+    PermissionView, TopicPermissionView, UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use preview::PolicyMatches;
@@ -71,6 +73,7 @@ pub use schedule::{ScheduledAt, ScheduledView};
 pub use statistics::{Activity, Sample, Span};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
+pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
     BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
 };

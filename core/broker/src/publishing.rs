@@ -15,6 +15,7 @@ use crate::{
     queue::{DeadLetterTo, Departing, Queue, Room},
     routing::{Routing, Target, cc_keys, check_publishable},
     stored_message,
+    trace::{Mark, Marked},
     vhost::{ReplyTarget, Vhost},
 };
 
@@ -45,12 +46,25 @@ impl Core {
         room: Room,
         now_ms: u64,
     ) -> Handed {
+        self.hand_over_followed(targets, messages, &[], room, now_ms)
+    }
+
+    /// The same with messages that are followed, by their places.
+    pub(crate) fn hand_over_followed(
+        &self,
+        targets: &[Target],
+        messages: &mut Vec<Message>,
+        marks: &[(usize, Mark)],
+        room: Room,
+        now_ms: u64,
+    ) -> Handed {
         let mut handed = Handed::default();
         let mut refs = Vec::new();
         for target in targets {
             let Target::Queue(queue, matched) = target else { continue };
             refs.resize(messages.len(), None);
-            let pushed = queue.push(messages, matched, &mut refs, room, now_ms);
+            let marked = Marked { messages, marks };
+            let pushed = queue.push_followed(marked, matched, &mut refs, room, now_ms);
             handed.batch = handed.batch.max(pushed.batch);
             let kept = queue.durability();
             handed.kept = Some(handed.kept.map_or(kept, |other| other.weaker(kept)));
@@ -76,7 +90,9 @@ impl Core {
                 count = messages.len() as u64;
                 Arc::new(Broadcast::new(std::mem::take(messages)))
             });
-            match endpoint.send(matched, batch, self.limits.direct_bytes_max) {
+            let sent = endpoint.send(matched, batch, self.limits.direct_bytes_max);
+            tell_sent(marks, endpoint.number, sent);
+            match sent {
                 Sent::Taken => handed.direct += count,
                 Sent::Slow => add(&self.counters.total.dropped_slow_consumer, count),
                 Sent::Away => {}
@@ -196,7 +212,9 @@ impl Core {
             Target::Queue(..) => true,
             Target::Direct(..) | Target::Reply(_) => true,
         });
-        let handed = self.hand_over(&targets, &mut vec![letter], Room::Free, now_ms);
+        let marks = follow_letter(departing, queue, &letter, &targets);
+        let handed =
+            self.hand_over_followed(&targets, &mut vec![letter], &marks, Room::Free, now_ms);
         let is_taken = targets.len() > handed.refusing;
         if is_taken {
             add(&self.counters.total.dead_lettered, 1);
@@ -206,6 +224,33 @@ impl Core {
         }
         is_taken
     }
+}
+
+/// The marks of a dead letter, with a note where it goes.
+fn follow_letter(
+    departing: &Departing,
+    queue: &Queue,
+    letter: &Message,
+    targets: &[Target],
+) -> Vec<(usize, Mark)> {
+    let queues = targets.iter().filter_map(|target| match target {
+        Target::Queue(queue, _) => Some(queue.name.as_str()),
+        Target::Direct(..) | Target::Reply(_) => None,
+    });
+    let note = |mark: &Mark| {
+        let queues: Vec<_> = queues.clone().collect();
+        mark.note(
+            "dead_lettered",
+            vec![
+                ("queue", queue.name.to_string()),
+                ("detail", departing.reason.to_owned()),
+                ("exchange", letter.exchange().to_owned()),
+                ("routing_key", letter.key().to_owned()),
+                ("queues", queues.join(", ")),
+            ],
+        );
+    };
+    departing.marks.iter().inspect(|mark| note(mark)).map(|mark| (0, mark.clone())).collect()
 }
 
 /// The message's annotations with one more death.
@@ -250,6 +295,18 @@ fn is_cycle(letter: &Message, queue: &str) -> bool {
     until.is_some_and(|at| {
         annotations.deaths.iter().take(at + 1).all(|death| death.reason != "rejected")
     })
+}
+
+/// Tells traces what has come of a delivery without a queue.
+fn tell_sent(marks: &[(usize, Mark)], to: ClientNumber, sent: Sent) {
+    for (_, mark) in marks {
+        let to = ("client", to.to_string());
+        match sent {
+            Sent::Taken => mark.note("delivered", vec![to, ("ack", "none".to_owned())]),
+            Sent::Slow => mark.note("dropped", vec![to, ("detail", "slow_consumer".to_owned())]),
+            Sent::Away => mark.note("dropped", vec![to, ("detail", "not_connected".to_owned())]),
+        }
+    }
 }
 
 /// A direct reply on its way.

@@ -18,6 +18,7 @@ use crate::{
     topology::{
         Binding, CONTROL_EXCHANGE, Destination, Exchange, Seen, SubscriptionOptions, Topology,
     },
+    trace::Trace,
     vhost::{ReplyTarget, Vhost},
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Route {
     pub(crate) queues: u64,
     /// Subscribers left out because they may not read the topic.
     pub(crate) denied: u64,
+    /// Traces that its messages may belong to.
+    pub(crate) traces: Vec<Arc<Trace>>,
 }
 
 impl Route {
@@ -159,7 +162,8 @@ impl Routing<'_> {
         let is_queue = |target: &&Target| matches!(target, Target::Queue(..));
         let queues = targets.iter().filter(is_queue).count() as u64;
         let source = self.topology.statistics_of(exchange);
-        Route { targets, cacheable, body_bytes_max: None, source, queues, denied }
+        let traces = Vec::new();
+        Route { targets, cacheable, body_bytes_max: None, source, queues, denied, traces }
     }
 
     /// The mailbox of the user whose resource a key names.

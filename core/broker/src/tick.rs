@@ -24,6 +24,7 @@ impl Core {
         self.finish_deletions();
         self.cut_connections(now.unix_ms);
         self.tick_blocking(now.unix_ms);
+        self.tick_traces(now.unix_ms);
         if self.committer.is_dirty() {
             self.committer.kick();
         }

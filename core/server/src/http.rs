@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{OpenPort, SharedPhase, Watched, WebSockets};
+use polymq_http::{Configuration, OpenPort, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
@@ -13,7 +13,7 @@ use crate::{
     alarm::Marks,
     banner::Bound,
     config::Config,
-    facts,
+    facts, live_log,
     protocols::Protocols,
     server::{self, Mode},
     store,
@@ -22,7 +22,7 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    mode: &Mode,
+    (mode, configuration): (&Mode, Arc<dyn Configuration>),
     (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
@@ -43,6 +43,8 @@ pub(crate) fn watched(
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
         listeners: bound.iter().map(open_port).collect(),
+        configuration,
+        log: live_log::shared(),
         facts: Box::new(move || sources.read()),
     })
 }

@@ -3,10 +3,13 @@
 use std::{io::IsTerminal, sync::OnceLock};
 
 use anyhow::Context;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     config::{Logging, value::LogFormat},
+    live_log::LiveLines,
     log_lines,
 };
 
@@ -59,12 +62,12 @@ pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
         let lines = lines.with_filter_reloading();
         let handle = lines.reload_handle();
         let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
-        lines.try_init()
+        lines.finish().with(LiveLines).try_init()
     } else {
         let lines = lines.json().flatten_event(true).with_filter_reloading();
         let handle = lines.reload_handle();
         let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
-        lines.try_init()
+        lines.finish().with(LiveLines).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
 }

@@ -16,6 +16,7 @@ mod first_admin;
 mod housekeeping;
 mod http;
 mod limits;
+mod live_log;
 mod log_lines;
 mod logging;
 mod ports;

@@ -7,11 +7,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use polymq_driver::Tls;
+use polymq_http::{ConfigChange, ConfigValue, Configuration};
 
 use crate::{
     alarm::Marks,
-    auth::Logins,
-    config::{Config, Loaded, Sources},
+    auth::{Logins, Policy},
+    config::{Config, Loaded, Mistakes, Sources},
     logging, server, tls,
 };
 
@@ -27,18 +28,6 @@ const APPLIED: &[&str] = &[
     "logging.level",
 ];
 
-/// A key that has another value than the server runs with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pub(crate) key: String,
-    pub(crate) from: String,
-    pub(crate) to: String,
-    /// Where the new value stands.
-    pub(crate) origin: String,
-    /// False when it waits for a restart.
-    pub(crate) is_applied: bool,
-}
-
 /// What a reload needs, and what the server runs with.
 pub(crate) struct Reload {
     pub(crate) sources: Sources,
@@ -48,6 +37,17 @@ pub(crate) struct Reload {
     pub(crate) marks: Arc<Marks>,
     /// Key, value and origin of everything that holds.
     pub(crate) running: Mutex<Vec<(String, String, String)>>,
+    /// What the last reload left for a restart.
+    pub(crate) waiting: Mutex<Vec<ConfigChange>>,
+}
+
+/// A configuration that has been read and is good, and what in it differs.
+struct Looked {
+    config: Config,
+    certificates: BTreeMap<String, Arc<Tls>>,
+    policy: Policy,
+    warnings: Vec<String>,
+    changed: Vec<ConfigChange>,
 }
 
 impl Reload {
@@ -55,11 +55,11 @@ impl Reload {
     /// files even when no key has changed.
     ///
     /// Errors: every mistake; then nothing has changed.
-    pub(crate) fn run(&self) -> anyhow::Result<Vec<Changed>> {
-        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
-        let certificates = tls::load(&config.tls)?;
-        let policy = server::policy(&config, self.is_dev)?;
-        server::check_anonymous(&config, |user| self.logins.knows(user))?;
+    pub(crate) fn run(&self) -> anyhow::Result<Vec<ConfigChange>> {
+        // Held to the end, so that two who ask at a time do not mix.
+        let mut running = self.running.lock();
+        let looked = self.look(&running)?;
+        let Looked { config, certificates, policy, warnings, changed } = looked;
         logging::set_level(&config.logging.level)?;
         self.logins.set_policy(policy);
         self.marks.set(config.limits.memory_high, &config.disk_free);
@@ -71,8 +71,8 @@ impl Reload {
         for warning in warnings {
             tracing::warn!(event = "configuration_warning", "{warning}");
         }
-        let mut running = self.running.lock();
-        let changed = difference(&running, &effective, &|key| self.is_applied(key));
+        *self.waiting.lock() =
+            changed.iter().filter(|change| !change.is_applied).cloned().collect();
         for change in changed.iter().filter(|change| change.is_applied) {
             if let Some(held) = running.iter_mut().find(|(key, _, _)| *key == change.key) {
                 *held = (change.key.clone(), change.to.clone(), change.origin.clone());
@@ -81,11 +81,23 @@ impl Reload {
         Ok(changed)
     }
 
+    /// Reads and checks everything.
+    fn look(&self, running: &[(String, String, String)]) -> anyhow::Result<Looked> {
+        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
+        let certificates = tls::load(&config.tls)?;
+        let policy = server::policy(&config, self.is_dev)?;
+        server::check_anonymous(&config, |user| self.logins.knows(user))?;
+        let changed = difference(running, &effective, &|key| self.is_applied(key));
+        Ok(Looked { config, certificates, policy, warnings, changed })
+    }
+
     /// As [`run`](Self::run), with the outcome in the log.
-    pub(crate) fn run_and_tell(&self) {
+    ///
+    /// Errors: every mistake, without the lines of the files.
+    pub(crate) fn run_and_tell(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
         match self.run() {
             Ok(changed) => {
-                for Changed { key, from, to, origin, is_applied } in &changed {
+                for ConfigChange { key, from, to, origin, is_applied } in &changed {
                     if *is_applied {
                         tracing::info!(event = "configuration_changed", key, from, to, origin);
                     } else {
@@ -94,10 +106,13 @@ impl Reload {
                     }
                 }
                 tracing::info!(event = "configuration_reloaded", changes = changed.len());
+                Ok(changed)
             }
             Err(error) => {
-                let error = format!("{error:#}");
+                let mistakes = mistakes(&error);
+                let error = mistakes.join("; ");
                 tracing::error!(event = "configuration_refused", %error, "nothing has changed");
+                Err(mistakes)
             }
         }
     }
@@ -111,12 +126,47 @@ impl Reload {
     }
 }
 
+impl Configuration for Reload {
+    fn effective(&self) -> Vec<ConfigValue> {
+        let waiting = self.waiting.lock();
+        let value = |(key, value, origin): &(String, String, String)| {
+            let waits = waiting.iter().find(|change| change.key == *key);
+            ConfigValue {
+                key: key.clone(),
+                value: value.clone(),
+                origin: origin.clone(),
+                is_reloadable: self.is_applied(key),
+                waiting: waits.map(|change| (change.to.clone(), change.origin.clone())),
+            }
+        };
+        self.running.lock().iter().map(value).collect()
+    }
+
+    fn check(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
+        let running = self.running.lock().clone();
+        let looked = self.look(&running).map_err(|error| mistakes(&error))?;
+        Ok(looked.changed)
+    }
+
+    fn reload(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
+        self.run_and_tell()
+    }
+}
+
+/// What is wrong, without the lines of the files.
+fn mistakes(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<Mistakes>() {
+        Some(mistakes) => mistakes.brief.clone(),
+        None => vec![format!("{error:#}")],
+    }
+}
+
 /// The keys of which `new` says something else than `old`.
 fn difference(
     old: &[(String, String, String)],
     new: &[(String, String, String)],
     is_applied: &dyn Fn(&str) -> bool,
-) -> Vec<Changed> {
+) -> Vec<ConfigChange> {
     let values = |all: &[(String, String, String)]| -> BTreeMap<String, (String, String)> {
         let pair = |(key, value, origin): &(String, String, String)| {
             (key.clone(), (value.clone(), origin.clone()))
@@ -125,7 +175,7 @@ fn difference(
     };
     let (old, new) = (values(old), values(new));
     let gone = old.iter().filter(|(key, _)| !new.contains_key(*key));
-    let gone = gone.map(|(key, (from, _))| Changed {
+    let gone = gone.map(|(key, (from, _))| ConfigChange {
         key: key.clone(),
         from: from.clone(),
         to: String::new(),
@@ -134,7 +184,7 @@ fn difference(
     });
     let other = new.iter().filter_map(|(key, (to, origin))| {
         let from = old.get(key).map(|(from, _)| from.as_str()).unwrap_or_default();
-        (from != to).then(|| Changed {
+        (from != to).then(|| ConfigChange {
             key: key.clone(),
             from: from.to_owned(),
             to: to.clone(),

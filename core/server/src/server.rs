@@ -90,7 +90,8 @@ pub(crate) fn run(loaded: &Loaded, mode: Mode) -> anyhow::Result<ExitCode> {
                     Asked::Stop => break,
                     Asked::Reload => {
                         service.reloading(process::monotonic_micros());
-                        running.reload.run_and_tell();
+                        // What came of it is in the log.
+                        let _ = running.reload.run_and_tell();
                         service.ready();
                     }
                 },
@@ -115,7 +116,7 @@ struct Running {
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
     audit: Option<AuditFile>,
-    reload: Reload,
+    reload: Arc<Reload>,
 }
 
 impl Running {
@@ -142,17 +143,19 @@ impl Running {
         let joined = components.iter().map(|component| Arc::clone(&component.protocol));
         let spoken = protocols.all().into_iter().chain(joined).collect();
         let (brokers, states) = ((&broker, &driver, spoken), (&marks, &phase));
-        let watched = http::watched(config, mode, brokers, &store, states, &ports.bound);
-        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
-        http.serve(std::mem::take(&mut ports.http))?;
-        let reload = Reload {
+        let reload = Arc::new(Reload {
             sources: mode.sources.clone(),
             is_dev: mode.is_dev,
             certificates,
             logins: Arc::clone(&logins),
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
-        };
+            waiting: Mutex::default(),
+        });
+        let of_server = (mode, Arc::clone(&reload) as _);
+        let watched = http::watched(config, of_server, brokers, &store, states, &ports.bound);
+        let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
+        http.serve(std::mem::take(&mut ports.http))?;
         let audit = audit_file(config, data_dir.as_deref())?;
         if let Some(audit) = &audit {
             broker.set_audit(audit.sink());

@@ -1,8 +1,18 @@
 //! The one place where this crate reads the clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use polymq_model::Now;
+
+/// Steady nanoseconds since the first call.
+pub(crate) fn nanos() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let since = FIRST.get_or_init(Instant::now).elapsed();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// The time. The steady clock is that of the runtime, so that tests can hold it.
 pub(crate) fn now() -> Now {

@@ -21,6 +21,7 @@ mod json;
 mod leases;
 mod metrics;
 mod openapi;
+mod operation;
 mod origin;
 mod pages;
 mod problem;
@@ -49,6 +50,7 @@ use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Message, json_form::HTTP};
 
+pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
 pub use websocket::{Greeting, WebSocketRoute, WebSockets};
@@ -170,6 +172,10 @@ pub struct Watched {
     pub phase: Arc<SharedPhase>,
     /// The open ports.
     pub listeners: Vec<OpenPort>,
+    /// What the server is configured with.
+    pub configuration: Arc<dyn Configuration>,
+    /// The last lines of its log.
+    pub log: Arc<dyn LiveLog>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }

@@ -11,6 +11,7 @@ mod publish;
 mod rights;
 mod routes;
 mod topology;
+mod traced;
 mod transaction;
 
 use std::{

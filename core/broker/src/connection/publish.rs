@@ -25,7 +25,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Run {
     route: Option<Arc<Route>>,
-    messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
     /// The messages that want a confirm, in order.
     numbers: Vec<Numbered>,
     /// Durable bytes that count as unconfirmed.
@@ -71,6 +71,9 @@ impl BrokerConnection {
             Ok(route) => self.publish_to(route, publish, now),
             Err(refusal) => {
                 self.count_received(&publish);
+                if self.core.traces.is_on() {
+                    self.trace_refused(&publish.message, &refusal.text);
+                }
                 self.refuse_publish(&publish, Refusal::clone(&refusal));
             }
         }
@@ -241,7 +244,10 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        let mut route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        if self.core.traces.is_on() {
+            self.find_traces(vhost, &mut route, message);
+        }
         self.core.note_denied(route.denied);
         let cacheable = route.cacheable && plain && !is_mailbox;
         let cached = Ok(Arc::new(route));
@@ -261,8 +267,13 @@ impl BrokerConnection {
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
+        let marks = match route.traces.is_empty() {
+            true => Vec::new(),
+            false => self.begin_traces(&vhost, &route, now),
+        };
         let (messages, room) = (&mut self.run.messages, self.run.room);
-        let handed = self.core.hand_over(&route.targets, messages, room, now.unix_ms);
+        let (targets, now_ms) = (&route.targets, now.unix_ms);
+        let handed = self.core.hand_over_followed(targets, messages, &marks, room, now_ms);
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
@@ -271,6 +282,9 @@ impl BrokerConnection {
         route.count((count - handed.refused.min(count)) as u64);
         // What is refused stands at the end.
         let taken = count.saturating_sub(handed.refused);
+        for (_, mark) in marks.iter().filter(|(place, _)| *place >= taken) {
+            mark.note("refused", vec![("detail", "queue_full".to_owned())]);
+        }
         let accepted = self.run.numbers.partition_point(|numbered| numbered.place < taken);
         let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
         // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so

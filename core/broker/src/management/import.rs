@@ -7,7 +7,7 @@ use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, ExchangeName, Now, QueueName, Table, UserName, VhostName};
 use serde_json::{Value, json};
 
-use super::{Manager, UserChange, not_found};
+use super::{Effect, Manager, UserChange, not_found};
 use crate::{
     BrokerHandle,
     access::{Access, PermissionRecord, Role, TopicPermissionRecord},
@@ -15,12 +15,13 @@ use crate::{
     declare::bad_name,
     policies::{Policies, PolicyKind, PolicyRecord},
     queue::QueueSettings,
-    tenants::{VhostLimits, VhostRecord},
+    tenants::{UserLimits, VhostLimits, VhostRecord},
     topology::{Binding, Destination, ExchangeSpec},
 };
 
-/// Something that is to be there. What is there already stays as it is, users and policies apart.
-#[derive(Debug)]
+/// Something that is to be there. Exchanges, queues and bindings that are there stay as they are;
+/// everything else becomes what its definition says.
+#[derive(Debug, Clone)]
 pub enum Definition {
     /// A virtual host.
     Vhost(VhostName, VhostRecord),
@@ -28,6 +29,8 @@ pub enum Definition {
     VhostLimits(VhostName, VhostLimits),
     /// A user.
     User(UserName, UserChange),
+    /// Limits of one.
+    UserLimits(UserName, UserLimits),
     /// What a user may do.
     Permission(VhostName, UserName, PermissionRecord),
     /// Which topics of an exchange a user may write and read.
@@ -70,10 +73,10 @@ struct Expected {
 
 impl Definition {
     /// As people call it.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Vhost(name, _) | Self::VhostLimits(name, _) => format!("vhost '{name}'"),
-            Self::User(name, _) => format!("user '{name}'"),
+            Self::User(name, _) | Self::UserLimits(name, _) => format!("user '{name}'"),
             Self::Permission(vhost, user, _) | Self::TopicPermission(vhost, user, ..) => {
                 format!("permission of user '{user}' in vhost '{vhost}'")
             }
@@ -90,12 +93,33 @@ impl Definition {
         }
     }
 
+    /// Of what kind it is, for tools.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Vhost(..) => "vhost",
+            Self::VhostLimits(..) => "vhost_limits",
+            Self::User(..) => "user",
+            Self::UserLimits(..) => "user_limits",
+            Self::Permission(..) => "permission",
+            Self::TopicPermission(..) => "topic_permission",
+            Self::GlobalParameter(..) => "parameter",
+            Self::Policy(_, PolicyKind::User, ..) => "policy",
+            Self::Policy(_, PolicyKind::Operator, ..) => "operator_policy",
+            Self::Exchange(..) => "exchange",
+            Self::Queue(..) => "queue",
+            Self::Binding(..) => "binding",
+        }
+    }
+
     /// What has to be there before; a dump may have it in any order.
     fn rank(&self) -> u8 {
         match self {
             Self::Vhost(..) => 0,
             Self::VhostLimits(..) | Self::User(..) | Self::GlobalParameter(..) => 1,
-            Self::Permission(..) | Self::TopicPermission(..) | Self::Policy(..) => 2,
+            Self::UserLimits(..)
+            | Self::Permission(..)
+            | Self::TopicPermission(..)
+            | Self::Policy(..) => 2,
             Self::Exchange(..) => 3,
             Self::Queue(..) => 4,
             Self::Binding(..) => 5,
@@ -104,25 +128,22 @@ impl Definition {
 }
 
 impl Manager {
-    /// Brings in definitions: all of them, or none when something is wrong. Needs an administrator.
+    /// Brings in definitions: all of them, or none when something is wrong. What is there already
+    /// is not touched, so that a second time changes nothing. Needs an administrator.
     ///
     /// Errors: kind `Denied`; kind `Invalid` with everything that is wrong; those of the store and
     /// of limits, which leave what had happened before.
     pub fn import(&self, mut definitions: Vec<Definition>, now: Now) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
-        definitions.sort_by_key(Definition::rank);
-        let mut expected = Expected::default();
-        let wrong: Vec<String> = definitions
-            .iter()
-            .filter_map(|definition| {
-                let refusal = self.check(definition, &mut expected).err()?;
-                Some(format!("{}: {}", definition.name(), refusal.text))
-            })
-            .collect();
+        let wrong = self.what_is_wrong(&mut definitions);
         if !wrong.is_empty() {
             return Err(Refusal::new(RefusalKind::Invalid, wrong.join("; ")));
         }
         let count = definitions.len();
+        definitions.retain(|definition| {
+            matches!(self.effect_of(definition), Effect::Create | Effect::Change { .. })
+        });
+        let changes = definitions.len();
         let core = self.core.clone();
         let _together = core.committer.together();
         for definition in definitions {
@@ -131,9 +152,21 @@ impl Manager {
                 Refusal::new(refusal.kind, format!("{name}: {}", refusal.text))
             })?;
         }
-        let after = json!({ "definitions": count });
+        let after = json!({ "definitions": count, "changes": changes });
         self.audit("definitions.import", "/definitions".to_owned(), Value::Null, after);
         Ok(())
+    }
+
+    /// Puts definitions in the order in which they can be made, and tells everything because of
+    /// which they cannot.
+    pub(super) fn what_is_wrong(&self, definitions: &mut [Definition]) -> Vec<String> {
+        definitions.sort_by_key(Definition::rank);
+        let mut expected = Expected::default();
+        let wrong = |definition: &Definition| {
+            let refusal = self.check(definition, &mut expected).err()?;
+            Some(format!("{}: {}", definition.name(), refusal.text))
+        };
+        definitions.iter().filter_map(wrong).collect()
     }
 
     /// Errors: what is wrong with it.
@@ -146,6 +179,7 @@ impl Manager {
             Definition::User(name, _) => {
                 expected.users.insert(name.clone());
             }
+            Definition::UserLimits(name, _) => expected.known_user(core, name)?,
             Definition::GlobalParameter(..) => {}
             Definition::VhostLimits(vhost, _) => expected.vhost(core, vhost)?,
             Definition::Permission(vhost, user, record) => {
@@ -189,13 +223,17 @@ impl Manager {
     fn make(&self, definition: Definition, now: Now) -> Result<(), Refusal> {
         let broker = BrokerHandle(self.core.clone());
         match definition {
-            Definition::Vhost(name, record) if broker.has_vhost(name.as_str()) => {
-                let _ = record;
-                Ok(())
-            }
             Definition::Vhost(name, record) => broker.put_vhost(name, record),
             Definition::VhostLimits(vhost, limits) => broker.set_vhost_limits(&vhost, limits),
-            Definition::User(name, change) => self.put_user(&name, change).map(drop),
+            Definition::User(name, mut change) => {
+                // The same hash must not cost the user its keys of SCRAM.
+                let now = self.core.access.user(name.as_str());
+                change.credentials = change.credentials.filter(|credentials| {
+                    now.is_none_or(|now| now.password_hash != credentials.password_hash)
+                });
+                self.put_user(&name, change).map(drop)
+            }
+            Definition::UserLimits(name, limits) => broker.set_user_limits(&name, limits),
             Definition::Permission(vhost, user, record) => {
                 self.core.put_permission(vhost, user, record, true)
             }
@@ -263,6 +301,10 @@ impl Expected {
 
     fn user(&self, core: &Core, vhost: &VhostName, name: &UserName) -> Result<(), Refusal> {
         self.vhost(core, vhost)?;
+        self.known_user(core, name)
+    }
+
+    fn known_user(&self, core: &Core, name: &UserName) -> Result<(), Refusal> {
         match self.users.contains(name) || core.access.user(name.as_str()).is_some() {
             true => Ok(()),
             false => Err(not_found(&format!("user '{name}'"))),

@@ -3,6 +3,7 @@
 
 mod audit;
 mod bans;
+mod compare;
 mod import;
 mod parameters;
 mod permissions;
@@ -18,6 +19,7 @@ use polymq_model::{UserName, VhostName};
 
 pub(crate) use audit::Audited;
 pub use audit::{AuditEntry, AuditSink};
+pub use compare::{Difference, Effect, ImportPlan};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;
 pub use permissions::{PermissionView, TopicPermissionView};
@@ -33,7 +35,7 @@ use crate::{
 ///
 /// Every operation refuses with kind `Denied` what the user's tags do not allow.
 pub struct Manager {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     who: Principal,
     /// Where the orders come from: an address, mostly.
     from: String,
@@ -53,6 +55,11 @@ impl BrokerHandle {
 }
 
 impl Manager {
+    /// Who it is, with what a token says.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.who
+    }
+
     /// Who it is.
     pub fn user(&self) -> &UserName {
         &self.who.user

@@ -34,7 +34,7 @@ impl Manager {
         self.find_vhost(name)
     }
 
-    fn find_vhost(&self, name: &VhostName) -> Result<VhostView, Refusal> {
+    pub(super) fn find_vhost(&self, name: &VhostName) -> Result<VhostView, Refusal> {
         let found = self.broker().vhosts().into_iter().find(|view| view.name == *name);
         found.ok_or_else(|| not_found(&format!("vhost '{name}'")))
     }

@@ -27,6 +27,8 @@ const MARK_EVERY_MS: u64 = 100;
 pub(crate) struct Group {
     /// Whose it is.
     pub(crate) connection: ConnectionId,
+    /// What it speaks.
+    pub(crate) protocol: &'static str,
     /// The number of the channel, 0 where a protocol has none.
     pub(crate) channel: u32,
     limit: AtomicU32,
@@ -45,8 +47,8 @@ pub(crate) struct Group {
 
 impl Group {
     /// The group of a channel.
-    pub(crate) fn new(connection: ConnectionId, channel: u32) -> Self {
-        Self { connection, channel, ..Self::default() }
+    pub(crate) fn new(connection: ConnectionId, protocol: &'static str, channel: u32) -> Self {
+        Self { connection, protocol, channel, ..Self::default() }
     }
 
     /// Its bound, 0 for none, and the unsettled deliveries.

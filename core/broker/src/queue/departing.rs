@@ -7,7 +7,10 @@
 use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
 use super::{Entry, Position, Queue, settling::Moment, state::State};
-use crate::counters::{TotalCounters, add};
+use crate::{
+    counters::{TotalCounters, add},
+    trace::Marks,
+};
 
 /// So many leave in one batch at most.
 const AT_ONCE_MAX: usize = 256;
@@ -28,6 +31,8 @@ pub(crate) struct Departing {
     had_place: bool,
     /// How often nobody has taken it.
     tries: u16,
+    /// Who follows it.
+    pub(crate) marks: Marks,
 }
 
 /// A dead letter that stays in its queue until somebody takes it.
@@ -87,17 +92,20 @@ impl State {
     ) {
         if self.rules.dead_letter.is_none() {
             self.note_settled(&entry);
+            self.trace_end(entry.at, "dropped", Some(reason));
             return self.dropped.count(reason);
         }
-        let detail = detail.map(Into::into);
-        self.departing.push_back(Departing { entry, reason, detail, had_place: true, tries: 0 });
+        let (detail, marks) = (detail.map(Into::into), self.trace_departing(entry.at));
+        let had_place = true;
+        self.departing.push_back(Departing { entry, reason, detail, had_place, tries: 0, marks });
     }
 
     /// A message was refused a place.
     pub(super) fn refuse(&mut self, entry: Entry, reason: &'static str) {
         if self.rules.dead_letter.is_some() {
-            let (detail, had_place) = (None, false);
-            self.departing.push_back(Departing { entry, reason, detail, had_place, tries: 0 });
+            let (detail, had_place, marks) = (None, false, Marks::new());
+            let departing = Departing { entry, reason, detail, had_place, tries: 0, marks };
+            self.departing.push_back(departing);
         }
     }
 

@@ -33,6 +33,9 @@ impl State {
             let is_again = entry.acquired > 0;
             self.activity.redelivered += u64::from(is_again);
             consumer.staged_again += u64::from(is_again);
+            if let Some(tracked) = &mut self.tracked {
+                tracked.delivered(entry.at, &consumer.spec, is_again);
+            }
             if consumer.spec.no_ack {
                 self.activity.delivered_no_ack += 1;
                 lane.note_settled(entry.at.seq(), &entry.message);

@@ -26,6 +26,7 @@ mod take_out;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timing;
+mod traced;
 mod unsettled;
 mod window;
 
@@ -54,7 +55,7 @@ use state::{Arriving, State};
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
 
-use crate::statistics::Ring;
+use crate::{statistics::Ring, trace::Marked};
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -218,6 +219,20 @@ impl Queue {
         room: Room,
         now_ms: u64,
     ) -> Pushed {
+        let marked = Marked { messages, marks: &[] };
+        self.push_followed(marked, matched, refs, room, now_ms)
+    }
+
+    /// The same with messages that are followed.
+    pub(crate) fn push_followed(
+        self: &Arc<Self>,
+        marked: Marked<'_>,
+        matched: &Matched,
+        refs: &mut [Option<PubRef>],
+        room: Room,
+        now_ms: u64,
+    ) -> Pushed {
+        let messages = marked.messages;
         let mut state = self.state.lock();
         if state.deleted {
             return Pushed { batch: None, refused: 0 };
@@ -234,7 +249,7 @@ impl Queue {
             }
             let (own, others) = refs.split_at_mut(accepted.min(refs.len()));
             (refused, refs) = (rest, others);
-            let arriving = Arriving { messages: taken, matched, now_ms };
+            let arriving = Arriving { messages: taken, matched, now_ms, marked };
             let stored = match self.settings.levels.is_single() {
                 true => self.add(&mut state, 0, arriving, own),
                 false => self.add_by_level(&mut state, arriving, own),
@@ -271,6 +286,9 @@ impl Queue {
         refs: &mut [Option<PubRef>],
     ) -> Option<ShardBatch> {
         let batch = self.keeps.then(|| self.store(state, lane, arriving, refs)).flatten();
+        if !arriving.marked.is_empty() {
+            self.follow(state, lane, arriving);
+        }
         state.append(lane, arriving, batch.unwrap_or_default(), &self.settings);
         batch
     }

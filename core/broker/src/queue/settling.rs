@@ -94,7 +94,10 @@ impl State {
         unsettled.take(deliveries.first, deliveries.last, |entry| {
             count += 1;
             match outcome {
-                Outcome::Accepted => self.note_settled(&entry),
+                Outcome::Accepted => {
+                    self.note_settled(&entry);
+                    self.trace_end(entry.at, "acknowledged", None);
+                }
                 Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
                 Outcome::Failed => self.come_back(entry, true, moment, &mut settled),
                 Outcome::Rejected => self.depart_because(entry, "rejected", moment.reason()),
@@ -135,6 +138,7 @@ impl State {
     pub(super) fn give_back(&mut self, mut entry: Entry, has_failed: bool, moment: Moment<'_>) {
         entry.acquired = entry.acquired.saturating_add(1);
         entry.failed = entry.failed.saturating_add(u16::from(has_failed));
+        self.trace(entry.at, "returned", || vec![("failed", has_failed.to_string())]);
         match self.hold_for(&entry, has_failed, moment) {
             Some(ms) if ms > 0 => self.hold(entry, moment.now_ms.saturating_add(ms)),
             _ => {

@@ -21,7 +21,10 @@ use super::{
     settings::QueueSettings,
     window::Window,
 };
-use crate::statistics::Activity;
+use crate::{
+    statistics::Activity,
+    trace::{Marked, Tracked},
+};
 
 /// Messages on their way in.
 #[derive(Clone, Copy)]
@@ -29,6 +32,8 @@ pub(super) struct Arriving<'a> {
     pub(super) messages: &'a [Message],
     pub(super) matched: &'a Matched,
     pub(super) now_ms: u64,
+    /// Which of them are followed.
+    pub(super) marked: Marked<'a>,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub(super) struct State {
     pub(super) activity: Activity,
     /// When a message last came, left or was settled, in ms since 1970.
     pub(super) active_ms: u64,
+    /// Messages that traces follow, while there are any.
+    pub(super) tracked: Option<Box<Tracked>>,
 }
 
 impl State {
@@ -105,6 +112,7 @@ impl State {
             used_ms: 0,
             activity: Activity::default(),
             active_ms: 0,
+            tracked: None,
         }
     }
 
@@ -239,6 +247,7 @@ impl State {
             if self.restriction.as_ref().is_some_and(|restriction| restriction.denies(head)) {
                 let entry = self.pop_head(at)?;
                 self.note_settled(&entry);
+                self.trace_end(entry.at, "dropped", Some("permission"));
                 self.dropped.count("permission");
                 continue;
             }
@@ -348,6 +357,9 @@ impl State {
             return None;
         };
         self.note_got(&entry, spec.no_ack, now_ms);
+        if let Some(tracked) = &mut self.tracked {
+            tracked.delivered(entry.at, &spec, entry.acquired > 0);
+        }
         let (consumer, no_ack) = (spec.consumer, spec.no_ack);
         if no_ack {
             self.note_settled(&entry);

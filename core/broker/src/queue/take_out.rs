@@ -73,6 +73,7 @@ impl Queue {
         let mut state = self.state.lock();
         for entry in taken {
             state.note_settled(entry);
+            state.trace_end(entry.at, "taken_out", None);
         }
         state.dispatch(now_ms);
         self.finish(state, now_ms);

@@ -59,7 +59,7 @@ impl ConnectionFacts {
             connected_ms,
             peer: Mutex::new(peer),
             introduction: Mutex::default(),
-            own: Arc::new(Group::new(id, 0)),
+            own: Arc::new(Group::new(id, protocol, 0)),
             channels: Mutex::default(),
             history: Mutex::default(),
         }
@@ -67,6 +67,16 @@ impl ConnectionFacts {
 
     pub(crate) fn set_peer(&self, peer: Arc<Peer>) {
         *self.peer.lock() = peer;
+    }
+
+    /// Protocol and version as people call them; empty when nobody has said.
+    pub(crate) fn introduced_as(&self) -> &'static str {
+        self.introduction.lock().protocol
+    }
+
+    /// The client id, where the protocol has one.
+    pub(crate) fn client_id(&self) -> String {
+        self.introduction.lock().client_id.clone()
     }
 
     pub(crate) fn introduce(&self, introduction: Introduction) {
@@ -80,7 +90,7 @@ impl ConnectionFacts {
         }
         let mut channels = self.channels.lock();
         let group = channels.open.entry(channel);
-        group.or_insert_with(|| Arc::new(Group::new(self.id, channel))).clone()
+        group.or_insert_with(|| Arc::new(Group::new(self.id, self.protocol, channel))).clone()
     }
 
     /// A channel begins, with nothing of an earlier one of the same number.

@@ -104,8 +104,13 @@ pub(crate) struct Loaded {
 
 /// All mistakes, ready to be printed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Mistakes(pub(crate) String);
+#[error("{shown}")]
+pub(crate) struct Mistakes {
+    /// Paragraphs for whoever has the files.
+    pub(crate) shown: String,
+    /// A line each, without those of the files, in which there may be secrets.
+    pub(crate) brief: Vec<String>,
+}
 
 impl Config {
     /// Reads and checks everything.
@@ -123,7 +128,8 @@ impl Config {
         if !source.problems.is_empty() {
             let shown: Vec<_> =
                 source.problems.iter().map(|problem| problem.render(&source.file)).collect();
-            return Err(Mistakes(shown.join("\n")));
+            let brief = source.problems.iter().map(|problem| problem.brief(&source.file)).collect();
+            return Err(Mistakes { shown: shown.join("\n"), brief });
         }
         let warnings = config.warnings();
         Ok(Loaded { config, effective: source.effective(), warnings })
@@ -292,8 +298,8 @@ fn read_file(named: Option<&Path>) -> Result<FileText, Mistakes> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(FileText { name: path.display().to_string(), text }),
         Err(error) => {
-            let path = path.display();
-            Err(Mistakes(format!("error: the configuration `{path}` cannot be read: {error}\n")))
+            let text = format!("the configuration `{}` cannot be read: {error}", path.display());
+            Err(Mistakes { shown: format!("error: {text}\n"), brief: vec![text] })
         }
     }
 }

@@ -81,6 +81,22 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The same in one line, without the line of the file.
+    pub(crate) fn brief(&self, file: &FileText) -> String {
+        let place = match &self.origin {
+            Origin::File(span) => {
+                let (line, column) = file.position(span.start);
+                format!("{}:{line}:{column}: ", file.name)
+            }
+            Origin::Default => String::new(),
+            Origin::Env(_) | Origin::Flag(_) => format!("{}: ", file.place(&self.origin)),
+        };
+        let help = self.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{place}{}{help}", self.message)
+    }
+}
+
 /// The candidate that `word` was probably meant to be.
 pub(crate) fn nearest<'a>(
     word: &str,

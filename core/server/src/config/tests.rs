@@ -17,7 +17,7 @@ fn load(text: &str, env: &[(&str, &str)], flags: &[&str]) -> Result<Loaded, Mist
 }
 
 fn mistakes(text: &str) -> String {
-    load(text, &[], &[]).unwrap_err().0
+    load(text, &[], &[]).unwrap_err().shown
 }
 
 #[test]
@@ -102,8 +102,9 @@ fn later_sources_win_over_earlier_ones() {
 
 #[test]
 fn unknown_variable_and_unknown_flag_are_errors() {
-    let shown =
-        load("", &[("POLYMQ__LIMIT__CONNECTIONS", "1")], &["limits.conections=1"]).unwrap_err().0;
+    let shown = load("", &[("POLYMQ__LIMIT__CONNECTIONS", "1")], &["limits.conections=1"])
+        .unwrap_err()
+        .shown;
     assert!(shown.contains("env POLYMQ__LIMIT__CONNECTIONS"), "{shown}");
     assert!(shown.contains("did you mean `limits.connections`?"), "{shown}");
 }

@@ -1,9 +1,11 @@
 //! Definitions: everything that was declared, out and in.
 
+use std::collections::HashSet;
+
 use axum::http::{HeaderValue, header};
 use polymq_broker::{
-    Definition, NewBinding, PermissionView, PolicyKind, TopicPermissionView, VhostLimits,
-    VhostRecord, limit_from,
+    BrokerHandle, Definition, Manager, NewBinding, PermissionView, PolicyKind, TopicPermissionView,
+    UserLimits, VhostLimits, VhostRecord, VhostView, limit_from,
 };
 use polymq_contract::{DeclareExchange, DeclareQueue};
 use polymq_model::{RequestId, UserName, VhostName};
@@ -24,9 +26,21 @@ fn without(mut value: Value, names: &[&str]) -> Value {
     value
 }
 
-fn queues(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
+/// Whose definitions, and who asks for them.
+pub(crate) struct Origin<'a> {
+    pub(crate) manager: &'a Manager,
+    pub(crate) broker: &'a BrokerHandle,
+}
+
+impl<'a> Origin<'a> {
+    fn of(call: &'a Call) -> Self {
+        Self { manager: &call.manager, broker: call.broker() }
+    }
+}
+
+fn queues(origin: &Origin<'_>, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
     let mut shown = Vec::new();
-    for queue in call.broker().queue_refs(vhost)? {
+    for queue in origin.broker.queue_refs(vhost)? {
         let queue = queue.details(None);
         if queue.owner.is_some() || queue.of_session {
             continue;
@@ -42,8 +56,8 @@ fn queues(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
     Ok(shown)
 }
 
-fn exchanges(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let views = call.broker().exchanges(vhost, None)?.into_iter();
+fn exchanges(origin: &Origin<'_>, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let views = origin.broker.exchanges(vhost, None)?.into_iter();
     let own = views.filter(|view| !view.name.is_empty() && !view.name.starts_with("amq."));
     let shown = own.map(|view| {
         json!({
@@ -59,12 +73,18 @@ fn exchanges(call: &Call, vhost: Option<&str>) -> Result<Vec<Value>, Failure> {
     Ok(shown.collect())
 }
 
-fn bindings(call: &Call, vhost: Option<&str>, known: &[Value]) -> Result<Vec<Value>, Failure> {
-    let views = call.broker().bindings(vhost)?.into_iter();
+fn bindings(
+    origin: &Origin<'_>,
+    vhost: Option<&str>,
+    known: &[Value],
+) -> Result<Vec<Value>, Failure> {
+    let views = origin.broker.bindings(vhost)?.into_iter();
+    let known: HashSet<(&str, &str)> = known
+        .iter()
+        .filter_map(|known| Some((known["vhost"].as_str()?, known["name"].as_str()?)))
+        .collect();
     // Those of queues that are not among the definitions have no place here.
-    let is_known = |vhost: &str, queue: &str| {
-        known.iter().any(|known| known["name"] == queue && known["vhost"] == vhost)
-    };
+    let is_known = |vhost: &str, queue: &str| known.contains(&(vhost, queue));
     let own = views.filter(|view| {
         let to_known = !view.to_queue || is_known(view.vhost.as_str(), &view.destination);
         !view.source.is_empty() && to_known
@@ -83,12 +103,15 @@ fn bindings(call: &Call, vhost: Option<&str>, known: &[Value]) -> Result<Vec<Val
 }
 
 /// What belongs to a virtual host, or to all.
-fn of_vhosts(call: &Call, vhost: Option<&str>) -> Result<Map<String, Value>, Failure> {
-    let is_meant = |name: &str| vhost.is_none_or(|vhost| vhost == name);
-    let policies_of = |kind| -> Result<Vec<_>, Failure> {
-        let rows = policies::rows(call, kind)?.into_iter();
-        Ok(rows.filter(|row| is_meant(row.vhost.as_str())).collect())
-    };
+fn of_vhosts(origin: &Origin<'_>, vhost: Option<&str>) -> Result<Map<String, Value>, Failure> {
+    let meant: Vec<VhostName> = origin
+        .manager
+        .vhosts()?
+        .into_iter()
+        .map(|view| view.name)
+        .filter(|name| vhost.is_none_or(|vhost| vhost == name.as_str()))
+        .collect();
+    let policies_of = |kind| policies::rows_of(origin.manager, meant.clone(), kind);
     let mut parameters: Vec<Value> = policies_of(PolicyKind::Operator)?
         .iter()
         .map(|row| {
@@ -100,11 +123,11 @@ fn of_vhosts(call: &Call, vhost: Option<&str>) -> Result<Map<String, Value>, Fai
             })
         })
         .collect();
-    parameters.extend(limits::of_vhosts(call)?.into_iter().map(|(vhost, value)| {
+    parameters.extend(limits::of_vhosts(origin.manager, vhost)?.into_iter().map(|(vhost, value)| {
         json!({ "component": "vhost-limits", "vhost": vhost, "name": "limits", "value": value })
     }));
     let policies: Vec<_> = policies_of(PolicyKind::User)?.iter().map(policies::object_of).collect();
-    let queues = queues(call, vhost)?;
+    let queues = queues(origin, vhost)?;
     let mut shown = Map::new();
     shown.insert("rabbit_version".to_owned(), json!(RABBITMQ_VERSION));
     shown.insert("rabbitmq_version".to_owned(), json!(RABBITMQ_VERSION));
@@ -112,8 +135,8 @@ fn of_vhosts(call: &Call, vhost: Option<&str>) -> Result<Map<String, Value>, Fai
     shown.insert("product_version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     shown.insert("parameters".to_owned(), json!(parameters));
     shown.insert("policies".to_owned(), json!(policies));
-    shown.insert("exchanges".to_owned(), json!(exchanges(call, vhost)?));
-    shown.insert("bindings".to_owned(), json!(bindings(call, vhost, &queues)?));
+    shown.insert("exchanges".to_owned(), json!(exchanges(origin, vhost)?));
+    shown.insert("bindings".to_owned(), json!(bindings(origin, vhost, &queues)?));
     shown.insert("queues".to_owned(), json!(queues));
     Ok(shown)
 }
@@ -132,14 +155,22 @@ fn file(call: &Call, shown: Map<String, Value>) -> Outcome {
 
 /// `GET /definitions`
 pub(super) fn export(call: &Call) -> Outcome {
-    let mut shown = of_vhosts(call, None)?;
-    let users = call.manager.users()?;
+    file(call, document(&Origin::of(call))?)
+}
+
+/// Everything that was declared, secrets as hashes.
+///
+/// Errors: whoever asks is no administrator.
+pub(crate) fn document(origin: &Origin<'_>) -> Result<Map<String, Value>, Failure> {
+    let manager = origin.manager;
+    let mut shown = of_vhosts(origin, None)?;
+    let users = manager.users()?;
     let has_own_hashes = users.iter().any(|view| {
         view.record.password_hash.starts_with('$')
             && view.record.exported_hash().1 == "polymq_argon2id"
     });
     shown.insert("users".to_owned(), users.iter().map(users::object_of).collect());
-    let vhosts = call.manager.vhosts()?.into_iter().map(|view| {
+    let vhosts = manager.vhosts()?.into_iter().map(|view| {
         json!({
             "name": view.name.as_str(),
             "description": view.record.description,
@@ -149,17 +180,18 @@ pub(super) fn export(call: &Call) -> Outcome {
                 "description": view.record.description,
                 "tags": view.record.tags,
             },
+            "protected_from_deletion": view.record.protected_from_deletion,
         })
     });
     shown.insert("vhosts".to_owned(), vhosts.collect());
-    let all = permissions::all(call)?;
+    let all = permissions::all(manager, origin.broker)?;
     let all: Vec<Value> =
         all.iter().map(|view: &PermissionView| permissions::object_of(view)).collect();
     shown.insert("permissions".to_owned(), json!(all));
-    let topics = permissions::all_topics(call)?;
+    let topics = permissions::all_topics(manager, origin.broker)?;
     let topics = topics.iter().map(|view: &TopicPermissionView| permissions::topic_object_of(view));
     shown.insert("topic_permissions".to_owned(), topics.collect());
-    let globals = call.manager.global_parameters()?.into_iter();
+    let globals = manager.global_parameters()?.into_iter();
     let globals = globals.map(|(name, value)| json!({ "name": name, "value": value }));
     shown.insert("global_parameters".to_owned(), globals.collect());
     if has_own_hashes {
@@ -167,7 +199,7 @@ pub(super) fn export(call: &Call) -> Outcome {
                     users a password there";
         shown.insert("warnings".to_owned(), json!([text]));
     }
-    file(call, shown)
+    Ok(shown)
 }
 
 /// `GET /definitions/:vhost`
@@ -176,7 +208,7 @@ pub(super) fn export_vhost(call: &Call) -> Outcome {
     if !call.broker().has_vhost(&vhost) {
         return Err(Failure::bad("vhost_not_found"));
     }
-    let mut shown = of_vhosts(call, Some(&vhost))?;
+    let mut shown = of_vhosts(&Origin::of(call), Some(&vhost))?;
     for (name, part) in &mut shown {
         let is_listed = matches!(name.as_str(), "queues" | "exchanges" | "bindings" | "policies");
         if let (true, Value::Array(items)) = (is_listed, part) {
@@ -190,6 +222,8 @@ pub(super) fn export_vhost(call: &Call) -> Outcome {
 struct Reader {
     /// The virtual host of the path, for what names none.
     vhost: Option<String>,
+    /// Virtual hosts that are there, for what a document does not say about them.
+    known: Vec<VhostView>,
     found: Vec<Definition>,
 }
 
@@ -208,23 +242,43 @@ pub(super) async fn import(call: Call) -> Outcome {
         }
         _ => &call.body,
     };
-    let fields = Fields::read(json)?;
-    let mut reader = Reader { vhost, found: Vec::new() };
-    reader.read(&fields)?;
-    if reader.vhost.is_none() {
-        for user in list(&fields, "users")? {
-            let user = Fields::of(user)?;
-            let name = name(UserName::new(user.needed_text("name")?))?;
-            let change = users::change_of(&call, &user).await?;
-            reader.found.push(Definition::User(name, change));
-        }
-    }
-    let found = reader.found;
+    let found = read(&Origin::of(&call), vhost, json).await?;
     let manager = call.manager;
     // Many definitions take their time.
     let imported = tokio::task::spawn_blocking(move || manager.import(found, crate::clock::now()));
     imported.await.map_err(|error| Failure::internal(&error.to_string()))??;
     wire::done()
+}
+
+/// Reads a document; what names no virtual host belongs to `vhost`. Passwords are hashed, which
+/// takes its time.
+///
+/// Errors: it is no document of definitions.
+pub(crate) async fn read(
+    origin: &Origin<'_>,
+    vhost: Option<String>,
+    json: &[u8],
+) -> Result<Vec<Definition>, Failure> {
+    let fields = Fields::read(json)?;
+    let known = origin.manager.vhosts()?;
+    let mut reader = Reader { vhost, known, found: Vec::new() };
+    reader.read(&fields)?;
+    if reader.vhost.is_none() {
+        for user in list(&fields, "users")? {
+            let user = Fields::of(user)?;
+            let name = name(UserName::new(user.needed_text("name")?))?;
+            let change = users::change_of(origin.broker, &user).await?;
+            if let Some(Value::Object(bounds)) = user.get("limits") {
+                let mut limits = UserLimits::default();
+                for (limit, max) in bounds {
+                    limits::set_in_user(&mut limits, limit, max.as_i64().and_then(limit_from))?;
+                }
+                reader.found.push(Definition::UserLimits(name.clone(), limits));
+            }
+            reader.found.push(Definition::User(name, change));
+        }
+    }
+    Ok(reader.found)
 }
 
 /// The largest part of a form, which is the file.
@@ -325,15 +379,22 @@ impl Reader {
     fn read_broker(&mut self, fields: &Fields) -> Result<(), Failure> {
         for item in list(fields, "vhosts")? {
             let item = Fields::of(item)?;
-            let kind = item.text("default_queue_type")?;
-            let record = VhostRecord {
-                description: item.text("description")?.unwrap_or_default(),
-                tags: item.words("tags")?.unwrap_or_default(),
-                default_queue_type: kind
-                    .filter(|kind| !matches!(kind.as_str(), "" | "undefined" | "classic")),
-                protected_from_deletion: item.flag("protected_from_deletion", false)?,
-            };
             let vhost = name(VhostName::new(item.needed_text("name")?))?;
+            let known = self.known.iter().find(|view| view.name == vhost);
+            let now = known.map(|view| view.record.clone()).unwrap_or_default();
+            let kind = match item.text("default_queue_type")? {
+                None => now.default_queue_type,
+                Some(kind) => {
+                    Some(kind).filter(|kind| !matches!(kind.as_str(), "" | "undefined" | "classic"))
+                }
+            };
+            let record = VhostRecord {
+                description: item.text("description")?.unwrap_or(now.description),
+                tags: item.words("tags")?.unwrap_or(now.tags),
+                default_queue_type: kind,
+                protected_from_deletion: item
+                    .flag("protected_from_deletion", now.protected_from_deletion)?,
+            };
             self.found.push(Definition::Vhost(vhost, record));
         }
         for item in list(fields, "permissions")? {

@@ -1,7 +1,7 @@
 //! Limits of virtual hosts and users.
 
-use polymq_broker::{UserLimits, UserView, VhostLimits, limit_from};
-use polymq_contract::RefusalKind;
+use polymq_broker::{Manager, UserLimits, UserView, VhostLimits, limit_from};
+use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::VhostName;
 use serde_json::{Map, Value, json};
 
@@ -27,12 +27,16 @@ fn object_of(limits: &VhostLimits) -> Value {
     Value::Object(shown)
 }
 
-/// The limits of the virtual hosts that have some, of that of the path or of all.
-pub(super) fn of_vhosts(call: &Call) -> Result<Vec<(String, Value)>, Failure> {
-    let only = call.vhost_filter();
-    let views = call.manager.vhosts()?;
+/// The limits of the virtual hosts that have some, of one or of all.
+///
+/// Errors: those of the broker.
+pub(super) fn of_vhosts(
+    manager: &Manager,
+    only: Option<&str>,
+) -> Result<Vec<(String, Value)>, Refusal> {
+    let views = manager.vhosts()?;
     let bound = views.iter().filter(|view| {
-        let is_meant = only.as_deref().is_none_or(|only| view.name.as_str() == only);
+        let is_meant = only.is_none_or(|only| view.name.as_str() == only);
         is_meant && view.limits != VhostLimits::default()
     });
     Ok(bound.map(|view| (view.name.as_str().to_owned(), object_of(&view.limits))).collect())
@@ -40,7 +44,8 @@ pub(super) fn of_vhosts(call: &Call) -> Result<Vec<(String, Value)>, Failure> {
 
 /// `GET /vhost-limits`, `/vhost-limits/:vhost`
 pub(super) fn list_vhosts(call: &Call) -> Outcome {
-    let rows = of_vhosts(call)?.into_iter();
+    let only = call.vhost_filter();
+    let rows = of_vhosts(&call.manager, only.as_deref())?.into_iter();
     wire::ok(&rows.map(|(vhost, value)| json!({ "vhost": vhost, "value": value })).collect())
 }
 
@@ -121,6 +126,22 @@ pub(super) fn list_user(call: &Call) -> Outcome {
     wire::ok(&Value::Array(rows))
 }
 
+/// Sets one limit of a user in place.
+///
+/// Errors: there is none of that name.
+pub(super) fn set_in_user(
+    limits: &mut UserLimits,
+    name: &str,
+    max: Option<u64>,
+) -> Result<(), Failure> {
+    match name {
+        "max-connections" => limits.connections_max = max,
+        "max-channels" => limits.channels_max = max,
+        other => return Err(unknown(other)),
+    }
+    Ok(())
+}
+
 fn set_user(call: &Call, max: Option<u64>) -> Outcome {
     let name = users::name_of(call)?;
     let limits = call.manager.user_limits(&name).map_err(|refusal| match refusal.kind {
@@ -128,11 +149,7 @@ fn set_user(call: &Call, max: Option<u64>) -> Outcome {
         _ => refusal.into(),
     });
     let mut limits = limits?;
-    match call.path("name") {
-        "max-connections" => limits.connections_max = max,
-        "max-channels" => limits.channels_max = max,
-        other => return Err(unknown(other)),
-    }
+    set_in_user(&mut limits, call.path("name"), max)?;
     call.manager.set_user_limits(&name, limits)?;
     wire::done()
 }

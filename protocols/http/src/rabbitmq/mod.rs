@@ -8,7 +8,7 @@ mod bindings;
 mod call;
 mod connections;
 mod consumers;
-mod definitions;
+pub(crate) mod definitions;
 mod exchanges;
 mod fixed;
 mod health;

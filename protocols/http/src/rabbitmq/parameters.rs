@@ -54,7 +54,7 @@ fn parameters(call: &Call) -> Result<Vec<Parameter>, Failure> {
         let vhost = row.vhost.as_str().to_owned();
         found.push(Parameter { component: OPERATOR_POLICY, vhost, name: row.name, value });
     }
-    for (vhost, value) in limits::of_vhosts(call)? {
+    for (vhost, value) in limits::of_vhosts(&call.manager, call.vhost_filter().as_deref())? {
         let name = "limits".to_owned();
         found.push(Parameter { component: LIMITS, vhost, name, value });
     }

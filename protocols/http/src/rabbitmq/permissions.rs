@@ -1,7 +1,8 @@
 //! Permissions, and those of topics.
 
 use polymq_broker::{
-    PermissionRecord, PermissionView, TopicPermissionRecord, TopicPermissionView, TopicSyntax,
+    BrokerHandle, Manager, PermissionRecord, PermissionView, TopicPermissionRecord,
+    TopicPermissionView, TopicSyntax,
 };
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{UserName, VhostName};
@@ -40,37 +41,51 @@ pub(super) fn object_of(view: &PermissionView) -> Value {
 
 /// A permission of topics.
 pub(super) fn topic_object_of(view: &TopicPermissionView) -> Value {
-    json!({
+    let mut shown = json!({
         "user": view.user.as_str(),
         "vhost": view.vhost.as_str(),
         "exchange": view.exchange,
         "write": view.record.write,
         "read": view.record.read,
-    })
+    });
+    if view.record.syntax != TopicSyntax::Regex {
+        shown["syntax"] = json!(view.record.syntax);
+    }
+    shown
 }
 
 /// All permissions but those of virtual hosts that are being deleted.
-pub(super) fn all(call: &Call) -> Result<Vec<PermissionView>, Failure> {
-    let mut all = call.manager.permissions()?;
-    all.retain(|view| call.broker().has_vhost(view.vhost.as_str()));
+///
+/// Errors: those of the broker.
+pub(super) fn all(
+    manager: &Manager,
+    broker: &BrokerHandle,
+) -> Result<Vec<PermissionView>, Refusal> {
+    let mut all = manager.permissions()?;
+    all.retain(|view| broker.has_vhost(view.vhost.as_str()));
     Ok(all)
 }
 
 /// The same of topics.
-pub(super) fn all_topics(call: &Call) -> Result<Vec<TopicPermissionView>, Failure> {
-    let mut all = call.manager.topic_permissions()?;
-    all.retain(|view| call.broker().has_vhost(view.vhost.as_str()));
+///
+/// Errors: those of the broker.
+pub(super) fn all_topics(
+    manager: &Manager,
+    broker: &BrokerHandle,
+) -> Result<Vec<TopicPermissionView>, Refusal> {
+    let mut all = manager.topic_permissions()?;
+    all.retain(|view| broker.has_vhost(view.vhost.as_str()));
     Ok(all)
 }
 
 fn answer(call: &Call, is_wanted: impl Fn(&PermissionView) -> bool) -> Outcome {
-    let mut all = all(call)?;
+    let mut all = all(&call.manager, call.broker())?;
     all.retain(is_wanted);
     Wanted::of(call)?.answer(all, object_of)
 }
 
 fn answer_topics(call: &Call, is_wanted: impl Fn(&TopicPermissionView) -> bool) -> Outcome {
-    let mut all = all_topics(call)?;
+    let mut all = all_topics(&call.manager, call.broker())?;
     all.retain(is_wanted);
     Wanted::of(call)?.answer(all, topic_object_of)
 }
@@ -196,9 +211,19 @@ pub(super) fn topic_record_of(fields: &Fields) -> Result<(String, TopicPermissio
     let record = TopicPermissionRecord {
         write: fields.needed_text("write")?,
         read: fields.needed_text("read")?,
-        syntax: TopicSyntax::default(),
+        syntax: syntax_of(fields)?,
     };
     Ok((fields.needed_text("exchange")?, record))
+}
+
+/// How the rules are written; RabbitMQ has expressions only.
+fn syntax_of(fields: &Fields) -> Result<TopicSyntax, Failure> {
+    match fields.text("syntax")?.as_deref() {
+        None | Some("regex") => Ok(TopicSyntax::Regex),
+        Some("dot") => Ok(TopicSyntax::Dot),
+        Some("slash") => Ok(TopicSyntax::Slash),
+        Some(other) => Err(Failure::bad(format!("syntax is regex, dot or slash, not '{other}'"))),
+    }
 }
 
 /// `PUT /topic-permissions/:vhost/:user`

@@ -1,6 +1,7 @@
 //! Policies of users and of operators.
 
-use polymq_broker::{ApplyTo, PolicyKind, PolicyRecord};
+use polymq_broker::{ApplyTo, Manager, PolicyKind, PolicyRecord};
+use polymq_contract::Refusal;
 use polymq_model::VhostName;
 use serde_json::{Value, json};
 
@@ -53,9 +54,20 @@ pub(super) fn rows(call: &Call, kind: PolicyKind) -> Result<Vec<PolicyRow>, Fail
         Some(_) => vec![call.vhost()?],
         None => call.manager.vhosts()?.into_iter().map(|view| view.name).collect(),
     };
+    Ok(rows_of(&call.manager, vhosts, kind)?)
+}
+
+/// The policies of some virtual hosts.
+///
+/// Errors: those of the broker.
+pub(super) fn rows_of(
+    manager: &Manager,
+    vhosts: Vec<VhostName>,
+    kind: PolicyKind,
+) -> Result<Vec<PolicyRow>, Refusal> {
     let mut rows = Vec::new();
     for vhost in vhosts {
-        let policies = call.manager.policies(&vhost, kind)?.into_iter();
+        let policies = manager.policies(&vhost, kind)?.into_iter();
         rows.extend(policies.map(|(name, record)| PolicyRow {
             vhost: vhost.clone(),
             name,

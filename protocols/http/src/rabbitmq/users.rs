@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use polymq_broker::{Credentials, UserChange, UserView};
+use polymq_broker::{BrokerHandle, Credentials, UserChange, UserView};
 use polymq_contract::{RefusalKind, Secret};
 use polymq_model::UserName;
 use serde_json::{Map, Value, json};
@@ -104,7 +104,10 @@ pub(super) fn one(call: &Call) -> Outcome {
 /// What a user is to be, by the fields of a PUT or of definitions. Hashing takes its time.
 ///
 /// Errors: fields that are missing or wrong.
-pub(super) async fn change_of(call: &Call, fields: &Fields) -> Result<UserChange, Failure> {
+pub(super) async fn change_of(
+    broker: &BrokerHandle,
+    fields: &Fields,
+) -> Result<UserChange, Failure> {
     let tags = match (fields.words("tags")?, fields.words("administrator")?) {
         (Some(tags), _) => tags,
         (None, _) => return Err(Failure::bad("tags_not_present")),
@@ -118,15 +121,15 @@ pub(super) async fn change_of(call: &Call, fields: &Fields) -> Result<UserChange
         (None, Some(password)) if password.is_empty() => {
             return Err(Failure::bad("a password must not be empty"));
         }
-        (None, Some(password)) => hash(call, password).await?,
+        (None, Some(password)) => hash(broker, password).await?,
         (None, None) => Credentials::none(),
     };
     Ok(UserChange { credentials: Some(credentials), tags: Some(tags) })
 }
 
-async fn hash(call: &Call, password: String) -> Result<Credentials, Failure> {
+async fn hash(broker: &BrokerHandle, password: String) -> Result<Credentials, Failure> {
     let (reply, hashed) = oneshot::channel();
-    call.broker().hash_password(Secret::new(password.into_bytes()), move |credentials| {
+    broker.hash_password(Secret::new(password.into_bytes()), move |credentials| {
         // Whoever asked has gone away.
         let _ = reply.send(credentials);
     });
@@ -140,7 +143,7 @@ pub(super) async fn put(call: Call) -> Outcome {
     let name = name_of(&call)?;
     // Before the password is hashed, which costs more than the rest.
     call.manager.users()?;
-    let change = change_of(&call, &fields).await?;
+    let change = change_of(call.broker(), &fields).await?;
     wire::put(call.manager.put_user(&name, change)?)
 }
 

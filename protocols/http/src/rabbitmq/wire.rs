@@ -18,13 +18,18 @@ pub(super) type Outcome = Result<Response, Failure>;
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
     error: &'static str,
     reason: Value,
 }
 
 impl Failure {
+    /// The reason as text.
+    pub(crate) fn reason(&self) -> String {
+        self.reason.as_str().map_or_else(|| self.reason.to_string(), str::to_owned)
+    }
+
     fn new(status: StatusCode, error: &'static str, reason: impl Into<Value>) -> Self {
         Self { status, error, reason: reason.into() }
     }

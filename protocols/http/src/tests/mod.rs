@@ -1,10 +1,12 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
 mod attacks;
+mod definitions;
 mod document;
 mod events;
 mod limits;
 mod messages;
+mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
@@ -13,6 +15,7 @@ mod resources;
 mod rights;
 mod roles;
 mod subscribing;
+mod tracing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -92,6 +95,8 @@ impl World {
             protocols: Vec::new(),
             driver: Arc::default(),
             phase: Arc::clone(&phase),
+            configuration: Arc::new(operation::Sample),
+            log: Arc::new(operation::Sample),
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),

@@ -94,6 +94,7 @@ fn body_of(operation: &Value) -> Value {
         Some("PolicySpec") => {
             serde_json::json!({ "pattern": "x", "definition": { "max-length": 1 } })
         }
+        Some("TraceSpec") => serde_json::json!({ "vhost": "nowhere" }),
         Some("BanSpec") => serde_json::json!({ "user": "nobody" }),
         _ => serde_json::json!({}),
     }

@@ -40,9 +40,9 @@ const TOPICS_MAX: usize = 20;
 /// How often topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often something is sent at least, so that proxies keep the connection.
-const BEAT_EVERY: Duration = Duration::from_secs(15);
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// How long a reader may take no bytes.
-const STUCK: Duration = Duration::from_secs(60);
+pub(super) const STUCK: Duration = Duration::from_secs(60);
 /// Rows of one topic.
 const ROWS_MAX: usize = 10_000;
 

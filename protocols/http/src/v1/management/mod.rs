@@ -3,15 +3,18 @@
 mod bans;
 mod bindings;
 mod caller;
+mod config;
 mod connections;
 mod consumers;
 mod dead_letters;
+mod definitions;
 mod etag;
 mod events;
 mod exchanges;
 mod explain;
 mod jobs;
 mod list;
+mod logs;
 mod messages;
 mod overview;
 mod policies;
@@ -23,6 +26,7 @@ mod scheduled;
 mod shown;
 mod stream;
 mod tokens;
+mod traces;
 mod users;
 mod value;
 mod vhosts;
@@ -36,13 +40,16 @@ pub(super) fn routes(api: Api) -> Api {
     [
         bans::routes,
         bindings::routes,
+        config::routes,
         connections::routes,
         consumers::routes,
         dead_letters::routes,
+        definitions::routes,
         events::routes,
         exchanges::routes,
         explain::routes,
         jobs::routes,
+        logs::routes,
         messages::routes,
         overview::routes,
         policies::routes,
@@ -50,6 +57,7 @@ pub(super) fn routes(api: Api) -> Api {
         retained::routes,
         scheduled::routes,
         tokens::routes,
+        traces::routes,
         users::routes,
         vhosts::routes,
     ]

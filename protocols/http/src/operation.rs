@@ -1,0 +1,74 @@
+//! What the server knows about itself and does when it is asked to: its configuration and its log.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+/// A value of the configuration that holds. A secret is masked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigValue {
+    /// Its key, such as `limits.connections`.
+    pub key: String,
+    /// As it would stand in a file.
+    pub value: String,
+    /// `default`, `polymq.toml:12`, `env NAME` or `flag --set ...`.
+    pub origin: String,
+    /// True when a reload applies another value, false when that waits for a restart.
+    pub is_reloadable: bool,
+    /// The value that waits for a restart, and where it stands.
+    pub waiting: Option<(String, String)>,
+}
+
+/// A key of which the sources say something else than what holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// Its key.
+    pub key: String,
+    /// What holds, or held; empty when there was none.
+    pub from: String,
+    /// What the sources say; empty when they say nothing any more.
+    pub to: String,
+    /// Where that stands.
+    pub origin: String,
+    /// True when a reload applies it, false when it waits for a restart.
+    pub is_applied: bool,
+}
+
+/// The configuration of the server. Every call but the first reads files, so it may block.
+pub trait Configuration: Send + Sync {
+    /// What holds, by key.
+    fn effective(&self) -> Vec<ConfigValue>;
+
+    /// What a reload would change.
+    ///
+    /// Errors: every mistake, without the lines of the files, in which there may be secrets.
+    fn check(&self) -> Result<Vec<ConfigChange>, Vec<String>>;
+
+    /// Reads everything again and applies what can be applied.
+    ///
+    /// Errors: those of [`check`](Self::check); then nothing has changed.
+    fn reload(&self) -> Result<Vec<ConfigChange>, Vec<String>>;
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogLine {
+    /// Its number since the start, from 1.
+    pub number: u64,
+    /// When it was written, in ms since 1970.
+    pub at_ms: u64,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: &'static str,
+    /// The part of the broker that wrote it, such as `polymq_broker::queue`.
+    pub target: String,
+    /// What has happened, such as `job_started`; empty when it has no name.
+    pub event: String,
+    /// Everything else.
+    pub fields: Map<String, Value>,
+}
+
+/// The last lines of the log.
+pub trait LiveLog: Send + Sync {
+    /// Those after a number, oldest first, as far as they are kept.
+    fn after(&self, number: u64) -> Vec<Arc<LogLine>>;
+}

@@ -1,0 +1,141 @@
+//! Definitions out, compared and in again.
+
+use polymq_model::Value as Typed;
+use serde_json::{Value, json};
+
+use super::{Browser, World};
+use crate::serve::Audience;
+
+const HASH: &str = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+
+async fn world() -> (World, Browser) {
+    let world = World::start(Audience::Loopback).await;
+    world.tagged("root", &["administrator"]);
+    let client = world.client("root").await;
+    (world, client)
+}
+
+/// A broker with one thing of each kind.
+async fn furnished() -> (World, Browser) {
+    let (world, mut client) = world().await;
+    for (path, body) in [
+        ("/vhosts/v", json!({ "description": "d", "protected_from_deletion": true })),
+        ("/vhosts/v/limits", json!({ "queues_max": 9 })),
+        ("/users/ann/permissions/v", json!({ "configure": "a", "write": "b", "read": "c" })),
+        ("/users/ann/limits", json!({ "connections_max": 3 })),
+        ("/vhosts/~/policies/p", json!({ "pattern": "^q", "definition": { "max-length": 3 } })),
+        ("/vhosts/~/exchanges/x", json!({ "type": "headers" })),
+        ("/vhosts/~/queues/q", json!({ "arguments": { "x-max-length": 5 } })),
+    ] {
+        if path.starts_with("/users/ann/p") {
+            let hashed = json!({ "users": [{ "name": "ann", "tags": [], "password_hash": HASH }] });
+            let made = client.post("/api/v1/definitions:import", &hashed).await;
+            assert_eq!(made.status, 200, "{}", made.json());
+        }
+        let made = client.put(&format!("/api/v1{path}"), &body).await;
+        assert!(matches!(made.status, 200 | 201), "{path}: {}", made.json());
+    }
+    // A number as clients of AMQP write one.
+    world
+        .run(|request| {
+            polymq_contract::Command::BindQueue(Box::new(polymq_contract::BindQueue {
+                request,
+                exchange: "x".to_owned(),
+                queue: "q".to_owned(),
+                key: String::new(),
+                arguments: vec![("n".to_owned(), Typed::I32(7))],
+            }))
+        })
+        .await;
+    (world, client)
+}
+
+fn counts(told: &Value) -> (u64, u64, u64) {
+    let count = |name: &str| told["counts"][name].as_u64().unwrap();
+    (count("create"), count("change"), count("conflict"))
+}
+
+#[tokio::test]
+async fn what_goes_out_comes_in_elsewhere_and_a_second_time_changes_nothing() {
+    let (_one, mut client) = furnished().await;
+    let document = client.fetch("/api/v1/definitions").await;
+    let same = client.post("/api/v1/definitions:diff", &document).await.json();
+    assert_eq!(counts(&same), (0, 0, 0), "{same:#}");
+
+    let (_other, mut other) = world().await;
+    let dry = other.post("/api/v1/definitions:import?dry_run=true", &document).await.json();
+    assert!(dry["counts"]["create"].as_u64().unwrap() >= 7, "{dry:#}");
+    assert_eq!(other.get("/api/v1/vhosts/v").await.status, 404, "a dry run changes nothing");
+    let done = other.post("/api/v1/definitions:import", &document).await;
+    assert_eq!(done.status, 200, "{}", done.json());
+    let again = other.fetch("/api/v1/definitions").await;
+    for part in [
+        "vhosts",
+        "users",
+        "permissions",
+        "topic_permissions",
+        "policies",
+        "parameters",
+        "queues",
+        "exchanges",
+        "bindings",
+        "global_parameters",
+    ] {
+        let list = |document: &Value| {
+            let mut items: Vec<String> =
+                document[part].as_array().unwrap().iter().map(Value::to_string).collect();
+            items.sort();
+            items
+        };
+        assert_eq!(list(&document), list(&again), "{part}");
+    }
+    let twice = other.post("/api/v1/definitions:import", &document).await.json();
+    assert_eq!(counts(&twice), (0, 0, 0), "{twice:#}");
+}
+
+#[tokio::test]
+async fn changes_and_conflicts_are_told_before_anything_happens() {
+    let (_world, mut client) = furnished().await;
+    let document = json!({
+        "users": [{ "name": "ann", "tags": ["monitoring"], "password_hash": HASH }],
+        "queues": [
+            { "name": "q", "vhost": "/", "durable": true, "arguments": { "x-max-length": 6 } },
+            { "name": "new", "vhost": "/", "durable": true },
+        ],
+    });
+    let told = client.post("/api/v1/definitions:diff", &document).await.json();
+    assert_eq!(counts(&told), (1, 1, 1), "{told:#}");
+    let of = |change: &str| {
+        let all = told["changes"].as_array().unwrap();
+        all.iter().find(|one| one["change"] == change).unwrap()
+    };
+    assert_eq!(of("change")["after"], json!({ "tags": ["monitoring"] }));
+    assert!(of("conflict")["detail"].as_str().unwrap().contains("x-max-length"), "{told:#}");
+    assert!(!told.to_string().contains(HASH), "hashes are not told: {told:#}");
+    let refused = client.post("/api/v1/definitions:import", &document).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "arguments_differ"));
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/new").await.status, 404);
+    let skipping = "/api/v1/definitions:import?on_conflict=skip";
+    assert_eq!(client.post(skipping, &document).await.status, 200);
+    let queue = client.fetch("/api/v1/vhosts/~/queues/q").await;
+    assert_eq!(queue["arguments"], json!({ "x-max-length": 5 }));
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/new").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_document_that_is_wrong_changes_nothing_and_everything_wrong_is_told() {
+    let (_world, mut client) = world().await;
+    let document = json!({
+        "queues": [
+            { "name": "good", "vhost": "/", "durable": true },
+            { "name": "bad", "vhost": "/", "durable": true, "arguments": { "x-max-length": -1 } },
+        ],
+        "bindings": [{
+            "source": "none", "vhost": "/", "destination": "good", "destination_type": "queue",
+        }],
+    });
+    let refused = client.post("/api/v1/definitions:import", &document).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_definitions"));
+    assert_eq!(refused.json()["params"]["wrong"].as_array().unwrap().len(), 2);
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/good").await.status, 404);
+}
