@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{Outbox, Refusal, RefusalKind};
-use polymq_model::{ConsumerId, QueueName, UserName, address::Mailbox};
+use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::{QueueName, UserName, address::Mailbox};
 use polymq_store::ShardBatch;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     definitions::{self, kind},
     queue::QueueSettings,
-    vhost::{ReplyTarget, Vhost},
+    vhost::Vhost,
 };
 
 /// Longest document of a user in bytes.
@@ -34,13 +34,14 @@ pub(crate) fn is_own(who: &Principal, name: &str) -> bool {
 }
 
 impl Core {
-    /// Makes the mailbox that a key names, when its user exists and its domain is ours.
-    pub(crate) fn ensure_mailbox(&self, vhost: &Arc<Vhost>, key: &str) {
+    /// Makes the mailbox that a key names, when its user exists, or is the one who asks, and its
+    /// domain is ours.
+    pub(crate) fn ensure_mailbox(&self, vhost: &Arc<Vhost>, key: &str, is_own: bool) {
         let Some(mailbox) = Mailbox::parse(key) else { return };
         let is_ours = self.mailbox_domain.get().is_some_and(|ours| **ours == *mailbox.domain);
         if !is_ours
             || vhost.topology.load().queue(mailbox.queue).is_some()
-            || self.access.user(&mailbox.user).is_none()
+            || !(is_own || self.access.user(&mailbox.user).is_some())
         {
             return;
         }
@@ -49,12 +50,6 @@ impl Core {
         let settings = QueueSettings { durable: true, durability, ..QueueSettings::default() };
         // A limit of queues may forbid it; the message then finds nobody.
         self.create_queue(vhost, name, settings).ok();
-    }
-
-    /// The connection that has the resource which a key names.
-    pub(crate) fn resource_target(&self, vhost: &Vhost, key: &str) -> Option<ReplyTarget> {
-        Mailbox::parse(key)?.resource?;
-        vhost.replies.lock().get(key).cloned()
     }
 
     /// Deletes the mailboxes and documents of a user.
@@ -110,10 +105,4 @@ pub(crate) type DocumentKey = (String, UserName, String);
 
 fn document_key((protocol, user, name): &DocumentKey) -> String {
     definitions::key(&[kind::DOCUMENT, protocol, user.as_str(), name])
-}
-
-/// Registers a resource of a mailbox: what is sent to it goes to this connection, at most once.
-pub(crate) fn register(vhost: &Vhost, name: &str, outbox: &Arc<Outbox>, consumer: ConsumerId) {
-    let target = ReplyTarget { outbox: Arc::clone(outbox), consumer };
-    vhost.replies.lock().insert(name.to_owned(), target);
 }

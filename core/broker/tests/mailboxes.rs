@@ -5,7 +5,7 @@
 mod world;
 
 use polymq_contract::{Answer, Command, Consume, Event, RefusalKind};
-use polymq_model::{ConsumerId, RequestId, UserName, VhostName};
+use polymq_model::{ConsumerId, Limits, RequestId, UserName, VhostName};
 use world::{Client, World};
 
 const MAILBOX: &str = "xmpp-mailbox-guest@d";
@@ -24,12 +24,20 @@ fn revoke(world: &World, user: &str) {
 }
 
 fn consume(client: &mut Client, queue: &str) -> Result<Answer, polymq_contract::Refusal> {
+    consume_as(client, queue, true)
+}
+
+fn consume_as(
+    client: &mut Client,
+    queue: &str,
+    no_ack: bool,
+) -> Result<Answer, polymq_contract::Refusal> {
     let consume = |request: RequestId| {
         Command::Consume(Box::new(Consume {
             request,
             consumer: ConsumerId(1),
             queue: queue.to_owned(),
-            no_ack: true,
+            no_ack,
             exclusive: false,
             prefetch: 0,
             group: 0,
@@ -171,4 +179,85 @@ fn list_names_what_may_be_read_page_by_page() {
     };
     assert_eq!(page(None), (vec!["a".to_owned(), "b".to_owned()], 3));
     assert_eq!(page(Some("b")), (vec!["c".to_owned()], 3));
+}
+
+#[test]
+fn message_for_a_resource_comes_back_to_the_mailbox_when_nobody_settles_it() {
+    let world = world();
+    let resource = format!("{MAILBOX}/r");
+    let mut sender = world.connect();
+    let mut owner = world.connect();
+    consume_as(&mut owner, &resource, false).unwrap();
+    publish(&mut sender, MAILBOX);
+    publish(&mut sender, &resource);
+    assert_eq!(received(&mut owner), 1, "the other is for whoever has the mailbox");
+    let counts = |world: &World| {
+        let queues = world.broker.queues();
+        let mailbox = queues.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap();
+        (mailbox.counts.ready, mailbox.counts.unsettled)
+    };
+    assert_eq!(counts(&world), (1, 1));
+    owner.disconnect();
+    assert_eq!(counts(&world), (2, 0));
+    let mut again = world.connect();
+    consume(&mut again, MAILBOX).unwrap();
+    assert_eq!(received(&mut again), 2);
+}
+
+#[test]
+fn message_for_a_resource_survives_a_restart_before_it_is_settled() {
+    let world = world();
+    let resource = format!("{MAILBOX}/r");
+    let mut sender = world.connect();
+    let mut owner = world.connect();
+    consume_as(&mut owner, &resource, false).unwrap();
+    sender.publish("", &resource, "m");
+    assert_eq!(received(&mut owner), 1);
+    let world = world.restart();
+    let mut owner = world.connect();
+    consume(&mut owner, MAILBOX).unwrap();
+    assert_eq!(received(&mut owner), 1);
+}
+
+#[test]
+fn resource_without_room_leaves_its_messages_to_the_mailbox() {
+    let world = world();
+    let resource = format!("{MAILBOX}/r");
+    let mut sender = world.connect();
+    let mut slow = world.connect();
+    consume_as(&mut slow, &resource, false).unwrap();
+    let body = "x".repeat(1 << 20);
+    for _ in 0..64 {
+        sender.publish("", &resource, &body);
+    }
+    let queues = world.broker.queues();
+    let mailbox = queues.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap();
+    let (ready, out) = (mailbox.counts.ready, mailbox.counts.unsettled);
+    assert!(ready > 0 && out > 0 && ready + out == 64, "{ready} {out}");
+}
+
+#[test]
+fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk() {
+    let limits = Limits { queue_messages_in_memory_max: 8, ..Limits::default() };
+    let world = World::with_limits(limits);
+    world.broker.serve_mailboxes("d");
+    let resource = format!("{MAILBOX}/r");
+    let (mut sender, mut owner) = (world.connect(), world.connect());
+    consume_as(&mut owner, &resource, false).unwrap();
+    // The window is full with what waits before, between and behind what goes past it.
+    for number in 0..40 {
+        publish(&mut sender, if number < 12 && number % 2 == 1 { &resource } else { MAILBOX });
+    }
+    let past = received(&mut owner);
+    assert!(past > 0);
+    let mut reader = world.connect();
+    consume(&mut reader, MAILBOX).unwrap();
+    let mut read = received(&mut reader);
+    loop {
+        match received(&mut reader) {
+            0 => break,
+            more => read += more,
+        }
+    }
+    assert_eq!(past + read, 40, "each comes once");
 }

@@ -38,6 +38,11 @@ impl StanzaError {
         Self::new("cancel", "service-unavailable", "")
     }
 
+    /// The receiver has more waiting than it may.
+    pub fn too_much() -> Self {
+        Self::new("wait", "resource-constraint", "the receiver does not read")
+    }
+
     /// What is asked for is known and not there.
     pub fn not_implemented(text: impl Into<String>) -> Self {
         Self::new("cancel", "feature-not-implemented", text)
@@ -94,22 +99,24 @@ pub struct StreamError {
     pub condition: &'static str,
     /// For people.
     pub text: String,
+    /// A condition of an extension.
+    pub special: Option<Box<Element>>,
 }
 
 impl StreamError {
     /// An error with a text for people.
     pub fn new(condition: &'static str, text: impl Into<String>) -> Self {
-        Self { condition, text: text.into() }
+        Self { condition, text: text.into(), special: None }
     }
 
     /// The element.
     pub fn element(&self) -> Element {
-        let error = Element::new(ns::STREAM, "error")
-            .child(Element::new(ns::STREAM_ERRORS, self.condition));
-        match self.text.is_empty() {
-            true => error,
-            false => error.child(Element::new(ns::STREAM_ERRORS, "text").text(self.text.clone())),
-        }
+        let text = Some(&self.text).filter(|text| !text.is_empty());
+        let text = text.map(|text| Element::new(ns::STREAM_ERRORS, "text").text(text.clone()));
+        Element::new(ns::STREAM, "error")
+            .child(Element::new(ns::STREAM_ERRORS, self.condition))
+            .children(text)
+            .children(self.special.as_deref().cloned())
     }
 }
 

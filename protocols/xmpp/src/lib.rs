@@ -83,7 +83,7 @@ pub struct Xmpp {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) domains: Domains,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) directory: Directory,
 }
 
@@ -91,23 +91,24 @@ impl Xmpp {
     /// XMPP for clients.
     pub fn new(settings: Settings) -> Self {
         let domains = Domains::Server(settings.domain.to_lowercase());
-        let (counters, directory) = (Counters::default(), Directory::default());
-        Self {
-            shared: Arc::new(Shared { settings, domains, counters, directory }),
-            component: None,
-        }
+        Self { shared: Arc::new(Shared::new(settings, domains)), component: None }
     }
 
     /// XMPP for the stream to a server that we join as a component.
     pub fn component(settings: Settings, component: ComponentSettings) -> Self {
         let domains = Domains::Component(component.domain.to_lowercase());
-        let (counters, directory) = (Counters::default(), Directory::default());
-        let shared = Arc::new(Shared { settings, domains, counters, directory });
+        let shared = Arc::new(Shared::new(settings, domains));
         Self { shared, component: Some(Arc::new(component)) }
     }
 }
 
 impl Shared {
+    fn new(settings: Settings, domains: Domains) -> Self {
+        let counters = Arc::<Counters>::default();
+        let directory = Directory::new(&counters);
+        Self { settings, domains, counters, directory }
+    }
+
     /// What is removed from messages that enter.
     pub(crate) fn entering(&self) -> &Pair {
         self.counters.conversions.pair(&XMPP, &PLAIN_FORMAT)

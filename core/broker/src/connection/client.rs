@@ -77,6 +77,7 @@ impl BrokerConnection {
             group: self.group(0),
             priority: 0,
             timeout_ms: None,
+            address: None,
             tag: self.client.as_ref().map_or("", |client| client.client_id.as_str()).into(),
             arguments: Arc::default(),
         }

@@ -72,7 +72,7 @@ impl BrokerConnection {
             return self.consume_replies(&consume);
         }
         if Mailbox::parse(&consume.queue).is_some_and(|mailbox| mailbox.resource.is_some()) {
-            return self.consume_resource(&consume);
+            return self.consume_resource(consume, now);
         }
         let found = (|| {
             let vhost = self.open_host()?;
@@ -80,10 +80,21 @@ impl BrokerConnection {
             let queue = self.core.find_queue(&vhost, &consume.queue, self.id)?;
             Ok((queue, Manner::parse(&consume.arguments)?))
         })();
-        let (queue, Manner { priority, timeout_ms }) = match found {
-            Ok(found) => found,
-            Err(refusal) => return self.answer(consume.request, Err(refusal), None),
-        };
+        match found {
+            Ok((queue, manner)) => self.start(consume, queue, manner, None, now),
+            Err(refusal) => self.answer(consume.request, Err(refusal), None),
+        }
+    }
+
+    /// Starts a consumer; with `address` one that takes only what has this key.
+    fn start(
+        &mut self,
+        consume: Consume,
+        queue: Arc<Queue>,
+        Manner { priority, timeout_ms }: Manner,
+        address: Option<Box<str>>,
+        now: Now,
+    ) {
         let spec = ConsumerSpec {
             consumer: consume.consumer,
             outbox: self.outbox.clone(),
@@ -93,6 +104,7 @@ impl BrokerConnection {
             group: self.group(consume.group),
             priority,
             timeout_ms,
+            address,
             tag: consume.tag.as_str().into(),
             arguments: Arc::new(consume.arguments),
         };
@@ -143,17 +155,26 @@ impl BrokerConnection {
         self.answer(consume.request, Ok(Answer::Consuming { reply_name: Some(name) }), None);
     }
 
-    /// Takes what is sent to one resource of a mailbox, instead of whoever had it before.
-    fn consume_resource(&mut self, consume: &Consume) {
-        let registered = self.open_host().and_then(|vhost| {
+    /// Takes what is sent to one resource of a mailbox, instead of whoever had it before. What it
+    /// has no room for, and what it does not settle, waits in the mailbox.
+    fn consume_resource(&mut self, consume: Consume, now: Now) {
+        let found = (|| {
+            let vhost = self.open_host()?;
             self.permit::<Read>(&vhost, "queue", &consume.queue)?;
-            mailbox::register(&vhost, &consume.queue, &self.outbox, consume.consumer);
-            Ok(Answer::Consuming { reply_name: None })
-        });
-        if registered.is_ok() {
-            self.reply_names.push(consume.queue.clone());
+            let who = self.identity.principal();
+            let is_own = who.is_some_and(|who| mailbox::is_own(&who, &consume.queue));
+            self.core.ensure_mailbox(&vhost, &consume.queue, is_own);
+            let mailbox = Mailbox::parse(&consume.queue).map_or("", |mailbox| mailbox.queue);
+            let queue = self.core.find_queue(&vhost, mailbox, self.id)?;
+            Ok((queue, Manner::parse(&consume.arguments)?))
+        })();
+        match found {
+            Ok((queue, manner)) => {
+                let address = Some(consume.queue.as_str().into());
+                self.start(consume, queue, manner, address, now);
+            }
+            Err(refusal) => self.answer(consume.request, Err(refusal), None),
         }
-        self.answer(consume.request, registered, None);
     }
 
     pub(super) fn cancel(&mut self, request: RequestId, consumer: ConsumerId, now: Now) {
@@ -250,6 +271,7 @@ impl BrokerConnection {
             group: Arc::default(),
             priority: 0,
             timeout_ms: None,
+            address: None,
             tag: "".into(),
             arguments: Arc::default(),
         };

@@ -368,10 +368,7 @@ impl Connection for BrokerConnection {
         if let Some(vhost) = self.vhost.clone() {
             let mut replies = vhost.replies.lock();
             for name in self.reply_names.drain(..) {
-                // A resource may belong to another connection by now.
-                if replies.get(&name).is_some_and(|t| Arc::ptr_eq(&t.outbox, &self.outbox)) {
-                    replies.remove(&name);
-                }
+                replies.remove(&name);
             }
             drop(replies);
             for queue in std::mem::take(&mut self.exclusive) {

@@ -18,7 +18,7 @@ use crate::{
     access::Write,
     counters::size_class,
     queue::Room,
-    routing::{Route, Routing, Target, check_publishable},
+    routing::{Route, Routing, check_publishable},
     vhost::Vhost,
 };
 
@@ -235,11 +235,7 @@ impl BrokerConnection {
         }
         let is_mailbox = exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX);
         if is_mailbox {
-            if let Some(target) = self.core.resource_target(vhost, message.key()) {
-                let targets = [Target::Reply(target)].into_iter().collect();
-                return Ok(Arc::new(Route { targets, ..Route::default() }));
-            }
-            self.core.ensure_mailbox(vhost, message.key());
+            self.core.ensure_mailbox(vhost, message.key(), false);
         }
         // A mailbox may just have been made.
         let topology = if is_mailbox { vhost.topology.load() } else { topology };

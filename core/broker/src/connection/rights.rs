@@ -102,7 +102,6 @@ impl BrokerConnection {
         for consumer in denied {
             self.end_denied(&vhost, consumer, now);
         }
-        self.drop_denied_resources(&vhost);
         self.recheck_own_queues(&vhost, now);
     }
 
@@ -154,22 +153,5 @@ impl BrokerConnection {
             }
         }
         self.delete_if_auto(&queue, left);
-    }
-
-    /// Nothing is sent any more to resources of mailboxes that the user may not read.
-    fn drop_denied_resources(&mut self, vhost: &Vhost) {
-        let is_denied = |name: &String| {
-            polymq_model::address::Mailbox::parse(name).is_some()
-                && self.permit::<Read>(vhost, "queue", name).is_err()
-        };
-        let denied: Vec<String> =
-            self.reply_names.iter().filter(|n| is_denied(n)).cloned().collect();
-        self.reply_names.retain(|name| !denied.contains(name));
-        let mut replies = vhost.replies.lock();
-        for name in denied {
-            if replies.get(&name).is_some_and(|t| Arc::ptr_eq(&t.outbox, &self.outbox)) {
-                replies.remove(&name);
-            }
-        }
     }
 }

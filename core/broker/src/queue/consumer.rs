@@ -100,6 +100,8 @@ pub(crate) struct ConsumerSpec {
     /// How long it asks to have for a delivery, in ms: 0 for no bound, `None` for what the queue
     /// says.
     pub(crate) timeout_ms: Option<u64>,
+    /// The only key that it takes, and only as messages come; `None` for all that waits.
+    pub(crate) address: Option<Box<str>>,
     /// Its name, for people.
     pub(crate) tag: Arc<str>,
     /// What it was started with, for people.

@@ -25,6 +25,9 @@ impl State {
         let Some(consumer) = self.consumers.get_mut(slot) else { return };
         consumer.active = true;
         let priority = consumer.spec.priority;
+        if self.address(slot) {
+            return self.touch(now_ms);
+        }
         let at = self.ring.partition_point(|other| {
             self.consumers.get(*other).is_some_and(|c| c.spec.priority >= priority)
         });
@@ -39,6 +42,7 @@ impl State {
         if let Some(consumer) = self.consumers.get_mut(slot) {
             consumer.active = false;
             self.ring.retain(|other| *other != slot);
+            self.forget_address(slot);
             if self.sole == Some(slot) {
                 // The next in priority, then age, takes over.
                 self.sole = self.ring.first().copied();

@@ -116,6 +116,22 @@ impl Lane {
         Some(entry)
     }
 
+    /// Takes the last messages of the window out, which are to be put back by
+    /// [`put_last`](Self::put_last) in order.
+    pub(super) fn take_last(&mut self, count: usize) -> Vec<Entry> {
+        let at = self.ready.len().saturating_sub(count);
+        let last: Vec<Entry> = self.ready.drain(at..).collect();
+        let bytes: usize = last.iter().map(|entry| entry.message.body().len()).sum();
+        self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
+        last
+    }
+
+    /// Puts a message at the end of the window.
+    pub(super) fn put_last(&mut self, entry: Entry) {
+        self.ready_bytes += entry.message.body().len();
+        self.ready.push_back(entry);
+    }
+
     /// Takes a message back to its own place.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.ready_bytes += entry.message.body().len();

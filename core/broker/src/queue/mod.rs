@@ -1,5 +1,6 @@
 //! Queues: a pure machine of messages and consumers behind one short lock.
 
+mod addressed;
 mod arguments;
 mod consumer;
 mod consumers;
@@ -274,8 +275,7 @@ impl Queue {
         state.expire_heads(now_ms);
         if self.keeps {
             state.window = self.home.budget.window();
-            let (window, durable) = (state.window, self.committer.durable());
-            state.lanes.iter_mut().for_each(|lane| lane.spill(window, durable));
+            state.spill(self.committer.durable());
         }
         self.finish(state, now_ms);
         Pushed { batch, refused: refused.len() }

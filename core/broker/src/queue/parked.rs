@@ -101,6 +101,7 @@ fn absent(consumer: ConsumerId) -> ConsumerSpec {
         group: Arc::default(),
         priority: 0,
         timeout_ms: None,
+        address: None,
         tag: Arc::from(""),
         arguments: Arc::default(),
     }

@@ -34,7 +34,10 @@ impl Queue {
         if state.deleted {
             return Err(self.missing());
         }
-        if state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0) {
+        let is_addressed = spec.address.is_some();
+        if !is_addressed
+            && (state.has_exclusive_consumer() || (spec.exclusive && state.active_consumers() > 0))
+        {
             return Err(self.in_exclusive_use());
         }
         if let Some(first) = first {

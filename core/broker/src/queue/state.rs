@@ -12,6 +12,7 @@ use slab::Slab;
 
 use super::{
     ConsumerSpec, Ended, Entry, QueueCounts,
+    addressed::Addressed,
     consumer::QueueConsumer,
     departing::{Departing, Dropped, Staying},
     lane::Lane,
@@ -57,6 +58,8 @@ pub(super) struct State {
     pub(super) ring: Vec<usize>,
     /// Whose turn it is, as an index into `ring`.
     pub(super) turn: usize,
+    /// Who takes only what is addressed to it; `None` until the first of them comes.
+    pub(super) addressed: Option<Box<Addressed>>,
     /// Only one consumer gets messages.
     pub(super) single_active: bool,
     /// Which one.
@@ -99,6 +102,7 @@ impl State {
             consumers: Slab::new(),
             ring: Vec::new(),
             turn: 0,
+            addressed: None,
             single_active: settings.single_active,
             sole: None,
             own_timeout_ms: None,
@@ -213,13 +217,13 @@ impl State {
     /// Adds messages of one lane at its tail; `batch` holds those that are stored.
     pub(super) fn append(
         &mut self,
-        lane: usize,
+        at: usize,
         arriving: Arriving<'_>,
         batch: ShardBatch,
         settings: &QueueSettings,
     ) {
         let is_away = settings.of_client && self.ring.is_empty();
-        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let Some(lane) = self.lanes.get_mut(at) else { return };
         lane.last_batch = lane.last_batch.max(batch);
         for message in arriving.messages {
             let is_slow =
@@ -235,6 +239,9 @@ impl State {
             let mut entry = Entry::new(message, arriving.matched);
             entry.deadline_ms = self.rules.deadline_of(message, arriving.now_ms);
             lane.push(entry, batch);
+        }
+        if self.has_addressed() {
+            self.hand_addressed(at, arriving.messages.len(), arriving.now_ms);
         }
     }
 
@@ -410,6 +417,7 @@ impl State {
         let ended = self
             .ring
             .iter()
+            .chain(self.addressed.iter().flat_map(|addressed| addressed.values()))
             .filter_map(|slot| self.consumers.get(*slot))
             .map(|c| Ended { consumer: c.spec.consumer, outbox: c.spec.outbox.clone() })
             .collect();
@@ -431,7 +439,8 @@ impl State {
         if self.used_ms == 0 {
             self.used_ms = now_ms;
         }
-        let is_due = self.ring.is_empty() && self.used_ms.saturating_add(ms) <= now_ms;
+        let is_used = !self.ring.is_empty() || self.has_addressed();
+        let is_due = !is_used && self.used_ms.saturating_add(ms) <= now_ms;
         is_due && !self.consumers.iter().any(|(_, consumer)| consumer.parked)
     }
 

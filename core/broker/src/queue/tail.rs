@@ -131,6 +131,11 @@ impl Tail {
         }
     }
 
+    /// These positions are somebody's already, wherever the disk is read.
+    pub(super) fn pass_over(&mut self, seqs: impl IntoIterator<Item = Seq>) {
+        self.taken.extend(seqs);
+    }
+
     pub(super) fn push(&mut self, batch: ShardBatch, entry: Entry) {
         self.fresh.push_back((batch, entry));
     }
@@ -297,7 +302,9 @@ impl Lane {
             return;
         }
         (self.tail.count, self.tail.bytes) = (0, 0);
-        self.tail.taken.clear();
+        // What is still to reach the disk may have been passed over there.
+        let next = self.tail.fresh.front().map_or(Seq(u64::MAX), |(_, entry)| entry.at.seq());
+        self.tail.taken = self.tail.taken.split_off(&next);
         self.take_transient(u64::MAX);
         while self.ready.is_empty()
             || (self.ready.len() < window.entries_kept()

@@ -39,7 +39,9 @@ impl State {
         if let Some(due) = self.staying.values().map(|staying| staying.due_ms).min() {
             sooner(due);
         }
-        if let Some(ms) = self.rules.expires_ms.filter(|_| self.ring.is_empty()) {
+        if let Some(ms) =
+            self.rules.expires_ms.filter(|_| self.ring.is_empty() && !self.has_addressed())
+        {
             sooner(self.used_ms.max(1).saturating_add(ms));
         }
         // The exact time needs a look at every consumer, so a look is planned for when a delivery

@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use polymq_contract::{Event, Outbox, Passed};
+use polymq_contract::{Counters, Event, Outbox, Passed};
 
 use crate::{
     jid::Jid,
@@ -36,10 +36,13 @@ pub(crate) enum Word {
     Roster(Element, u64),
 }
 
+/// Bytes that may wait for a session before stanzas of others to it are dropped.
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The sessions of everybody.
-#[derive(Default)]
 pub(crate) struct Directory {
     inner: Mutex<Inner>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -70,13 +73,36 @@ struct Resource {
     has_mailbox: bool,
 }
 
-/// Says a word to the session behind an outbox.
-pub(crate) fn tell(outbox: &Outbox, word: Word) {
+/// Says a word to the session behind an outbox. False for a stanza that is dropped, and counted,
+/// because too much waits there already.
+pub(crate) fn tell(counters: &Counters, outbox: &Outbox, word: Word) -> bool {
+    let is_full = outbox.bytes() >= WAITING_BYTES_MAX;
     let bytes = match &word {
+        Word::Stanza(_) | Word::Roster(..) if is_full => {
+            counters.not_kept.add(1);
+            return false;
+        }
+        // A session that does not hear what it must know cannot go on.
+        Word::Mailbox(_) | Word::Replaced if is_full => {
+            outbox.evict();
+            return false;
+        }
         Word::Stanza(stanza) | Word::Roster(stanza, _) => weight(stanza),
         Word::Mailbox(_) | Word::Replaced | Word::Resume(_) => 0,
     };
     outbox.push(Event::Passed(Passed { word: Arc::new(word), bytes }));
+    true
+}
+
+/// How a stanza fared that was passed to one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PassedTo {
+    /// It is on its way.
+    Passed,
+    /// The resource does not read what waits for it already.
+    Full,
+    /// There is no such resource.
+    Nobody,
 }
 
 fn weight(element: &Element) -> usize {
@@ -93,12 +119,17 @@ fn weight(element: &Element) -> usize {
 }
 
 impl Directory {
+    /// Nobody is there yet.
+    pub(crate) fn new(counters: &Arc<Counters>) -> Self {
+        Self { inner: Mutex::default(), counters: Arc::clone(counters) }
+    }
+
     /// Enters a resource; whoever had it before is told to go.
     pub(crate) fn enter(&self, user: &str, resource: &str, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
         let resources = &mut inner.users.entry(user.to_owned()).or_default().resources;
         if let Some(at) = resources.iter().position(|other| other.name == resource) {
-            tell(&resources.remove(at).outbox, Word::Replaced);
+            tell(&self.counters, &resources.remove(at).outbox, Word::Replaced);
         }
         resources.push(Resource {
             name: resource.to_owned(),
@@ -110,7 +141,7 @@ impl Directory {
             wants_roster: false,
             has_mailbox: false,
         });
-        inner.elect(user);
+        inner.elect(user, &self.counters);
     }
 
     /// Removes a resource, if it still belongs to this connection.
@@ -123,7 +154,7 @@ impl Directory {
         if entry.resources.is_empty() {
             inner.users.remove(user);
         } else {
-            inner.elect(user);
+            inner.elect(user, &self.counters);
         }
     }
 
@@ -139,7 +170,7 @@ impl Directory {
             found.since = order;
         }
         found.presence = presence;
-        inner.elect(user);
+        inner.elect(user, &self.counters);
     }
 
     /// The available resources of a user, with their presence.
@@ -169,12 +200,14 @@ impl Directory {
         }
     }
 
-    /// Passes a stanza to one resource; false when it is not there.
-    pub(crate) fn pass_to(&self, user: &str, resource: &str, stanza: Element) -> bool {
+    /// Passes a stanza to one resource.
+    pub(crate) fn pass_to(&self, user: &str, resource: &str, stanza: Element) -> PassedTo {
         let mut inner = self.inner.lock();
-        let Some(found) = inner.resource(user, resource) else { return false };
-        tell(&found.outbox, Word::Stanza(stanza));
-        true
+        let Some(found) = inner.resource(user, resource) else { return PassedTo::Nobody };
+        match tell(&self.counters, &found.outbox, Word::Stanza(stanza)) {
+            true => PassedTo::Passed,
+            false => PassedTo::Full,
+        }
     }
 
     /// Passes a stanza to the available resources of a user, other than `but`; returns how many.
@@ -207,7 +240,7 @@ impl Directory {
         let resources = inner.users.get(user).map(|user| user.resources.as_slice());
         let mut count: usize = 0;
         for resource in resources.unwrap_or_default().iter().filter(|r| wants(r)) {
-            tell(&resource.outbox, Word::Stanza(stanza.clone()));
+            tell(&self.counters, &resource.outbox, Word::Stanza(stanza.clone()));
             count = count.saturating_add(1);
         }
         count
@@ -227,7 +260,7 @@ impl Directory {
         let version = roster.version;
         for push in pushes {
             for resource in entry.resources.iter().filter(|r| r.wants_roster) {
-                tell(&resource.outbox, Word::Roster(push.clone(), version));
+                tell(&self.counters, &resource.outbox, Word::Roster(push.clone(), version));
             }
         }
         Some(result)
@@ -280,7 +313,7 @@ impl Inner {
 
     /// Gives the mailbox to the available resource with the highest priority that is not negative;
     /// among equals, to the one that came last.
-    fn elect(&mut self, user: &str) {
+    fn elect(&mut self, user: &str, counters: &Counters) {
         let Some(entry) = self.users.get_mut(user) else { return };
         let listening = entry.resources.iter().filter(|r| r.presence.is_some() && r.priority >= 0);
         let best = listening.max_by_key(|r| (r.priority, r.since)).map(|r| r.name.clone());
@@ -290,7 +323,7 @@ impl Inner {
                 let is_best = best.as_ref() == Some(&resource.name);
                 if is_best == wins && resource.has_mailbox != wins {
                     resource.has_mailbox = wins;
-                    tell(&resource.outbox, Word::Mailbox(wins));
+                    tell(counters, &resource.outbox, Word::Mailbox(wins));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polymq_contract::Outbox;
+use polymq_contract::{Counters, Outbox};
 
 use super::{Word, tell};
 use crate::{
@@ -42,9 +42,9 @@ impl Room {
     }
 
     /// Tells all of them something, each with `make` for the reader.
-    pub(crate) fn tell_all(&self, make: impl Fn(&Occupant) -> Element) {
+    pub(crate) fn tell_all(&self, counters: &Counters, make: impl Fn(&Occupant) -> Element) {
         for occupant in &self.occupants {
-            tell(&occupant.outbox, Word::Stanza(make(occupant)));
+            tell(counters, &occupant.outbox, Word::Stanza(make(occupant)));
         }
     }
 }

@@ -7,9 +7,26 @@ use crate::{
     xml::{Element, ns},
 };
 
-/// True for messages that are copied.
+/// What belongs to a conversation beside its text.
+const OF_CHATS: [&str; 4] = [
+    ns::RECEIPTS,
+    "http://jabber.org/protocol/chatstates",
+    "urn:xmpp:chat-markers:0",
+    "jabber:x:conference",
+];
+
+/// True for messages that are copied (XEP-0280, section 6.1).
 fn is_copied(stanza: &Element) -> bool {
-    let is_chat = stanza.get("type") == Some("chat");
+    let has_chat = || {
+        let of_chat = |child: &Element| OF_CHATS.contains(&&*child.ns);
+        stanza.find(ns::CLIENT, "body").is_some() || stanza.elements().any(of_chat)
+    };
+    let is_chat = match stanza.get("type").unwrap_or("normal") {
+        "chat" => true,
+        // Errors hold what they answer, when they say what that was.
+        "normal" | "error" => has_chat(),
+        _ => false,
+    };
     let is_private = stanza.find(ns::CARBONS, "private").is_some()
         || stanza.find(ns::HINTS, "no-copy").is_some();
     is_chat && !is_private

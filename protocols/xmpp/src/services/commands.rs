@@ -50,7 +50,7 @@ const BINDING: [Field; 3] = [
 ];
 
 /// Every command.
-pub(super) const COMMANDS: [Known; 9] = [
+pub(super) const COMMANDS: [Known; 8] = [
     Known {
         word: "declare",
         title: "Declare a queue",
@@ -81,7 +81,6 @@ pub(super) const COMMANDS: [Known; 9] = [
     Known { word: "list", title: "List queues", fields: &[] },
     Known { word: "pause", title: "Stop the deliveries of a queue", fields: &[QUEUE] },
     Known { word: "resume", title: "Let a queue deliver again", fields: &[QUEUE] },
-    Known { word: "retry", title: "Send dead letters back", fields: &[QUEUE] },
 ];
 
 impl Known {
@@ -126,10 +125,15 @@ impl Filled {
         self.0.get(name).and_then(|values| values.first()).cloned().unwrap_or_default()
     }
 
-    fn flag(&self, name: &str, default: bool) -> bool {
+    fn flag(&self, name: &str, default: bool) -> Result<bool, StanzaError> {
         match self.text(name).as_str() {
-            "" => default,
-            value => matches!(value, "true" | "1"),
+            "" => Ok(default),
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => {
+                let text = format!("the field `{name}` is `{other}`, and must be true or false");
+                Err(StanzaError::bad_request(text))
+            }
         }
     }
 
@@ -204,8 +208,15 @@ impl Session {
             (Place::Named(_, name), given) if given.is_empty() => name.clone(),
             (_, given) => given,
         };
-        if queue.is_empty() && known.word != "list" {
-            return Err(StanzaError::bad_request("the field `queue` is empty"));
+        for field in known.fields.iter().filter(|field| field.is_required) {
+            let is_given = match field.name {
+                "queue" => !queue.is_empty(),
+                other => !filled.text(other).is_empty(),
+            };
+            if !is_given {
+                let text = format!("the field `{}` is empty", field.name);
+                return Err(StanzaError::bad_request(text));
+            }
         }
         let make = order(known.word, queue, &filled)?;
         let (iq, known) = (iq.clone(), *known);
@@ -240,9 +251,9 @@ fn order(
                 request: RequestId(0),
                 queue,
                 passive: false,
-                durable: filled.flag("durable", true),
+                durable: filled.flag("durable", true)?,
                 exclusive: false,
-                auto_delete: filled.flag("auto-delete", false),
+                auto_delete: filled.flag("auto-delete", false)?,
                 arguments: filled.arguments()?,
             };
             Box::new(move |request| {
@@ -250,8 +261,8 @@ fn order(
             })
         }
         "delete" => {
-            let if_unused = filled.flag("if-unused", false);
-            let if_empty = filled.flag("if-empty", false);
+            let if_unused = filled.flag("if-unused", false)?;
+            let if_empty = filled.flag("if-empty", false)?;
             Box::new(move |request| Command::DeleteQueue { request, queue, if_unused, if_empty })
         }
         "purge" => Box::new(move |request| Command::PurgeQueue { request, queue }),
@@ -270,10 +281,7 @@ fn order(
             let paused = word == "pause";
             Box::new(move |request| Command::PauseQueue { request, queue, paused })
         }
-        _ => {
-            let text = "sending dead letters back is not available yet";
-            return Err(StanzaError::not_implemented(text));
-        }
+        other => return Err(StanzaError::not_implemented(format!("`{other}` does nothing"))),
     })
 }
 

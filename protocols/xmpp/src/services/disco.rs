@@ -14,6 +14,8 @@ use crate::{
 
 /// Items of one page.
 const PAGE_MAX: usize = 100;
+/// Topics that can be listed.
+const TOPICS_MAX: usize = 10_000;
 
 fn identity(category: &'static str, kind: &'static str, name: &str) -> Element {
     Element::new(ns::DISCO_INFO, "identity")
@@ -32,6 +34,32 @@ fn item(jid: String, node: Option<String>, name: Option<&str>) -> Element {
         .attr("jid", jid)
         .maybe_attr("node", node)
         .maybe_attr("name", name)
+}
+
+/// The page of sorted names that a request asks for, and what is said of it (XEP-0059).
+fn page<'n>(names: &'n [String], query: &Element) -> (&'n [String], Element) {
+    let set = query.find(ns::RSM, "set");
+    let text = |name| set.and_then(|set| set.content_of(ns::RSM, name));
+    let max = text("max").and_then(|max| max.parse().ok()).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let (from, to) = match (text("before"), text("after")) {
+        (Some(before), _) => {
+            let is_last = before.is_empty();
+            let to = names.partition_point(|name| is_last || *name < before);
+            (to.saturating_sub(max), to)
+        }
+        (None, Some(after)) => {
+            let from = names.partition_point(|name| *name <= after);
+            (from, from.saturating_add(max).min(names.len()))
+        }
+        (None, None) => (0, max.min(names.len())),
+    };
+    let shown = names.get(from..to).unwrap_or_default();
+    let mut said = Element::new(ns::RSM, "set");
+    if let (Some(first), Some(last)) = (shown.first(), shown.last()) {
+        let first = Element::new(ns::RSM, "first").attr("index", from.to_string()).text(first);
+        said = said.child(first).child(Element::new(ns::RSM, "last").text(last));
+    }
+    (shown, said.child(Element::new(ns::RSM, "count").text(names.len().to_string())))
 }
 
 impl Session {
@@ -92,7 +120,6 @@ impl Session {
                     "auto-create",
                     "create-nodes",
                     "delete-nodes",
-                    "config-node",
                 ];
                 let pubsub: Vec<String> = names.into_iter().map(pubsub).collect();
                 answer
@@ -104,7 +131,7 @@ impl Session {
             Place::Service(Service::Rooms) => answer
                 .child(identity("conference", "text", "Rooms"))
                 .children(features(base))
-                .children(features([ns::MUC])),
+                .children(features([ns::MUC, ns::RSM])),
             Place::Named(Service::Rooms, room) => answer
                 .child(identity("conference", "text", room))
                 .children(features(base))
@@ -176,25 +203,34 @@ impl Session {
                     self.shared.directory.rooms(|rooms| rooms.keys().cloned().collect());
                 rooms.sort();
                 let jid = |room: &String| domains.address(Service::Rooms, room).to_string();
-                let list =
-                    rooms.iter().take(PAGE_MAX).map(|room| item(jid(room), None, Some(room)));
-                Ok(Some(answer.children(list)))
+                let (shown, set) = page(&rooms, query);
+                let list = shown.iter().map(|room| item(jid(room), None, Some(room)));
+                Ok(Some(answer.children(list).child(set)))
             }
             (Place::Named(Service::Rooms, room), None) => {
                 let jid = domains.address(Service::Rooms, room);
-                let nicks = self.shared.directory.rooms(|rooms| {
+                let mut nicks = self.shared.directory.rooms(|rooms| {
                     let occupants = rooms.get(room).map(|room| room.occupants.as_slice());
-                    let nicks = occupants.unwrap_or_default().iter().take(PAGE_MAX);
-                    nicks.map(|o| jid.with_resource(o.nick.clone()).to_string()).collect::<Vec<_>>()
+                    let nicks = occupants.unwrap_or_default().iter().map(|o| o.nick.clone());
+                    nicks.collect::<Vec<_>>()
                 });
-                Ok(Some(answer.children(nicks.into_iter().map(|jid| item(jid, None, None)))))
+                nicks.sort();
+                let (shown, set) = page(&nicks, query);
+                let jid = |nick: &String| jid.with_resource(nick.clone()).to_string();
+                let list = shown.iter().map(|nick| item(jid(nick), None, None));
+                Ok(Some(answer.children(list).child(set)))
             }
             (Place::Service(Service::Queues), None) | (Place::Server, None) => {
+                let set = query.find(ns::RSM, "set");
+                if set.is_some_and(|set| set.find(ns::RSM, "before").is_some()) {
+                    let text = "queues are listed forwards";
+                    return Err(StanzaError::not_implemented(text));
+                }
                 self.list_queues(iq, query, turn);
                 Ok(None)
             }
             (Place::Service(Service::Topics), None) => {
-                self.list_topics(iq, turn);
+                self.list_topics(iq, query, turn);
                 Ok(None)
             }
             _ => Ok(Some(answer)),
@@ -235,19 +271,21 @@ impl Session {
     }
 
     /// Topics exist by being spoken of; those with a retained message can be listed.
-    fn list_topics(&mut self, iq: &Element, turn: &mut Turn<'_>) {
-        let iq = iq.clone();
+    fn list_topics(&mut self, iq: &Element, query: &Element, turn: &mut Turn<'_>) {
+        let (iq, query) = (iq.clone(), query.clone());
         self.ask(
             turn,
-            super::topics::recall("#".to_owned(), PAGE_MAX),
+            super::topics::recall("#".to_owned(), TOPICS_MAX),
             move |session, answer, turn| match answer {
                 Ok(Answer::Recalled(messages)) => {
                     let service = session.shared.domains.service(Service::Topics);
-                    let list = messages.iter().map(|message| {
-                        let node = crate::jid::resource_from_name(message.key());
-                        item(service.clone(), Some(node), None)
-                    });
-                    let query = Element::new(ns::DISCO_ITEMS, "query").children(list);
+                    let nodes = messages.iter().map(|m| crate::jid::resource_from_name(m.key()));
+                    let mut nodes: Vec<String> = nodes.collect();
+                    nodes.sort();
+                    let (shown, set) = page(&nodes, &query);
+                    let node = |node: &String| item(service.clone(), Some(node.clone()), None);
+                    let list = shown.iter().map(node);
+                    let query = Element::new(ns::DISCO_ITEMS, "query").children(list).child(set);
                     session.send_result(&iq, Some(query), turn);
                 }
                 Ok(_) => session.send_result(&iq, None, turn),

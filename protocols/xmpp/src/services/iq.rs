@@ -1,7 +1,7 @@
 //! Which stanza goes to which service, and requests.
 
 use crate::{
-    directory::user_of,
+    directory::{PassedTo, user_of},
     error::{StanzaError, StreamError},
     jid::{Jid, Place, Service},
     session::{Session, Turn},
@@ -124,6 +124,12 @@ impl Session {
                 _ => self.on_server(&iq, &payload, route, turn),
             },
             Place::Server => self.on_server(&iq, &payload, route, turn),
+            Place::Named(Service::Rooms, room) if !route.to.is_bare() => {
+                self.on_occupant_iq(&iq, &payload, route, room)
+            }
+            Place::Named(Service::Rooms, room) if payload.is(ns::MUC_OWNER, "query") => {
+                self.on_room_owner(&iq, &payload, route, room)
+            }
             Place::Service(service) | Place::Named(service, _) => match (&*payload.ns, service) {
                 (ns::PUBSUB | ns::PUBSUB_OWNER, Service::Topics) => {
                     return self.on_pubsub(iq, &payload, route, turn);
@@ -148,13 +154,21 @@ impl Session {
 
     /// A request or an answer from one client to another.
     fn pass_iq(&mut self, iq: Element, route: &Route, turn: &mut Turn<'_>) {
+        if let Place::Named(Service::Rooms, room) = &route.place {
+            // An answer that nobody waits for any more is dropped.
+            self.pass_in_room(&iq, route, room).ok();
+            return;
+        }
         let domain = self.shared.domains.base().to_owned();
         let user = user_of(&route.to, &domain).filter(|_| !self.is_component());
-        let is_passed = user.is_some_and(|user| {
-            self.shared.directory.pass_to(&user, &route.to.resource, iq.clone())
-        });
-        if !is_passed {
-            self.send_error(&iq, &StanzaError::unavailable(), turn);
+        let passed =
+            user.map(|user| self.shared.directory.pass_to(&user, &route.to.resource, iq.clone()));
+        match passed {
+            Some(PassedTo::Passed) => {}
+            Some(PassedTo::Full) => self.send_error(&iq, &StanzaError::too_much(), turn),
+            Some(PassedTo::Nobody) | None => {
+                self.send_error(&iq, &StanzaError::unavailable(), turn);
+            }
         }
     }
 

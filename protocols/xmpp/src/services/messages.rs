@@ -86,6 +86,7 @@ impl Session {
         let resource = (!route.to.is_bare()).then_some(route.to.resource.as_str());
         let passed = match (stanza.get("type").unwrap_or_default(), resource) {
             ("error", Some(resource)) => {
+                carbons::sent(&self.shared, &self.user, &self.jid, stanza);
                 directory.pass_to(&user, resource, stanza.clone());
                 return Ok(Handled::Now);
             }
@@ -93,14 +94,19 @@ impl Session {
             ("groupchat", _) => return Err(StanzaError::unavailable()),
             // RFC 6121, section 8.5.2.1.1: news is for everybody who is there, and does not wait.
             ("headline", Some(resource)) if directory.has_resource(&user, resource) => {
-                usize::from(directory.pass_to(&user, resource, stanza.clone()))
+                // What a receiver does not read is dropped and counted there.
+                directory.pass_to(&user, resource, stanza.clone());
+                1
             }
             ("headline", _) => directory.pass_to_listening(&user, stanza),
             (_, resource) if is_signal(stanza) => {
                 carbons::sent(&self.shared, &self.user, &self.jid, stanza);
                 let named = resource.filter(|name| directory.has_resource(&user, name));
                 match named {
-                    Some(name) => usize::from(directory.pass_to(&user, name, stanza.clone())),
+                    Some(name) => {
+                        directory.pass_to(&user, name, stanza.clone());
+                        1
+                    }
                     None => directory.pass_to_active(&user, stanza),
                 }
             }

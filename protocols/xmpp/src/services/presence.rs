@@ -22,7 +22,8 @@ pub(super) fn presence(kind: Option<&'static str>, from: &Jid) -> Element {
 impl Session {
     pub(super) fn on_presence(&mut self, stanza: &Element, route: &Route, turn: &mut Turn<'_>) {
         let kind = stanza.get("type");
-        if kind == Some("error") {
+        let is_room = matches!(route.place, Place::Named(Service::Rooms, _));
+        if kind == Some("error") && !is_room {
             return;
         }
         if stanza.get("to").is_none() {

@@ -1,6 +1,6 @@
 //! Rooms (XEP-0045): a room is a topic, and being in it a subscription that ends with the stream.
 
-use polymq_contract::{Answer, BindQueue, Command, Consume, DeclareQueue, Refusal};
+use polymq_contract::{Answer, BindQueue, Command, Consume, Counters, DeclareQueue, Refusal};
 use polymq_model::{RequestId, address::TOPIC_EXCHANGE};
 
 use super::{
@@ -22,7 +22,10 @@ use crate::{
 /// Messages on their way to an occupant.
 const PREFETCH: u32 = 1000;
 
-/// The namespace of conditions that the sender of a message has not to know.
+/// The type of the form of a room.
+const ROOM_CONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+
+/// Codes of statuses.
 const SELF: &str = "110";
 const NOT_ANONYMOUS: &str = "100";
 const CREATED: &str = "201";
@@ -44,6 +47,7 @@ impl Session {
                 }
             }
             Some("unavailable") => self.leave_room(&route.from, room, turn),
+            Some("error") if is_gone(stanza) => self.leave_room(&route.from, room, turn),
             Some(_) => {}
         }
     }
@@ -69,9 +73,10 @@ impl Session {
         }
         if self.is_in_room(&route.from, room) {
             // A new nickname, or a new presence (XEP-0045, sections 7.6 and 7.7).
+            let counters = &self.shared.counters;
             self.shared.directory.rooms(|rooms| {
                 let there = rooms.get_mut(room);
-                there.map(|room| change(room, &jid, &route.from, nick, stanza))
+                there.map(|room| change(room, &jid, &route.from, nick, stanza, counters))
             });
             return Ok(());
         }
@@ -142,6 +147,7 @@ impl Session {
         let jid = self.shared.domains.address(Service::Rooms, &name);
         let nick = stanza.get("to").and_then(Jid::parse).map(|to| to.resource).unwrap_or_default();
         let outbox = self.outbox.clone();
+        let counters = &self.shared.counters;
         let entered = self.shared.directory.rooms(|rooms| {
             let is_new = !rooms.contains_key(&name);
             let room = rooms.entry(name.clone()).or_default();
@@ -152,7 +158,7 @@ impl Session {
             let me = Occupant { nick, jid: who.clone(), outbox, presence: stanza.clone() };
             let of_others: Vec<_> =
                 room.occupants.iter().map(|other| presence(&jid, other, &me, false, &[])).collect();
-            room.tell_all(|other| presence(&jid, &me, other, false, &[]));
+            room.tell_all(counters, |other| presence(&jid, &me, other, false, &[]));
             let mut codes = vec![NOT_ANONYMOUS, SELF];
             codes.extend(is_new.then_some(CREATED));
             let own = presence(&jid, &me, &me, false, &codes);
@@ -193,12 +199,13 @@ impl Session {
     /// Leaves a room; everybody is told.
     pub(super) fn leave_room(&mut self, who: &Jid, name: &str, turn: &mut Turn<'_>) {
         let jid = self.shared.domains.address(Service::Rooms, name);
+        let counters = &self.shared.counters;
         self.shared.directory.rooms(|rooms| {
             let Some(room) = rooms.get_mut(name) else { return };
             let at = room.occupants.iter().position(|occupant| occupant.jid == *who);
             let Some(me) = at.map(|at| room.occupants.remove(at)) else { return };
-            tell(&me.outbox, Word::Stanza(presence(&jid, &me, &me, true, &[SELF])));
-            room.tell_all(|other| presence(&jid, &me, other, true, &[]));
+            tell(counters, &me.outbox, Word::Stanza(presence(&jid, &me, &me, true, &[SELF])));
+            room.tell_all(counters, |other| presence(&jid, &me, other, true, &[]));
             if room.occupants.is_empty() {
                 rooms.remove(name);
             }
@@ -221,6 +228,11 @@ impl Session {
         turn: &mut Turn<'_>,
     ) -> Result<Handled, StanzaError> {
         if stanza.get("type") == Some("error") {
+            if is_gone(stanza) {
+                self.leave_room(&route.from, name, turn);
+            } else if !route.to.is_bare() {
+                self.pass_in_room(stanza, route, name).ok();
+            }
             return Ok(Handled::Now);
         }
         let jid = self.shared.domains.address(Service::Rooms, name);
@@ -231,7 +243,7 @@ impl Session {
         let nick = nick.ok_or_else(not_in)?;
         let from = jid.with_resource(nick).to_string();
         if !route.to.is_bare() {
-            return self.on_private(stanza, route, name, &from);
+            return self.pass_in_room(stanza, route, name).map(|()| Handled::Now);
         }
         if stanza.get("type") != Some("groupchat") {
             let text = "messages to a room have the type `groupchat`";
@@ -251,41 +263,119 @@ impl Session {
         Ok(self.publish_stanza(stanza, draft, to, None, turn))
     }
 
-    /// A message from one occupant to another (XEP-0045, section 7.5).
-    fn on_private(
+    /// Passes a stanza from one occupant to another (XEP-0045, sections 7.5 and 17.4).
+    pub(super) fn pass_in_room(
         &self,
         stanza: &Element,
         route: &Route,
         name: &str,
-        from: &str,
-    ) -> Result<Handled, StanzaError> {
-        let mut passed = stanza.clone();
-        passed.set("from", from);
-        let is_there = self.shared.directory.rooms(|rooms| {
+    ) -> Result<(), StanzaError> {
+        let jid = self.shared.domains.address(Service::Rooms, name);
+        let counters = &self.shared.counters;
+        self.shared.directory.rooms(|rooms| {
             let room = rooms.get(name);
-            let Some(occupant) = room.and_then(|room| room.by_nick(&route.to.resource)) else {
-                return false;
-            };
+            let not_in = || StanzaError::new("cancel", "not-acceptable", "only occupants may");
+            let nick = room.and_then(|room| room.nick_of(&route.from)).ok_or_else(not_in)?;
+            let missing = || StanzaError::not_found("there is no such occupant");
+            let occupant = room.and_then(|room| room.by_nick(&route.to.resource));
+            let occupant = occupant.ok_or_else(missing)?;
+            let mut passed = stanza.clone();
+            passed.set("from", jid.with_resource(nick.to_owned()).to_string());
             passed.set("to", occupant.jid.to_string());
-            tell(&occupant.outbox, Word::Stanza(passed));
-            true
+            match tell(counters, &occupant.outbox, Word::Stanza(passed)) {
+                true => Ok(()),
+                false => Err(StanzaError::too_much()),
+            }
+        })
+    }
+
+    /// A request to one occupant, or about oneself (XEP-0410): true when the answer comes later.
+    pub(super) fn on_occupant_iq(
+        &self,
+        iq: &Element,
+        payload: &Element,
+        route: &Route,
+        name: &str,
+    ) -> Result<Option<Element>, StanzaError> {
+        let is_own = self.shared.directory.rooms(|rooms| {
+            let room = rooms.get(name);
+            room.and_then(|room| room.nick_of(&route.from)) == Some(route.to.resource.as_str())
         });
-        match is_there {
-            true => Ok(Handled::Now),
-            false => Err(StanzaError::not_found("there is no such occupant")),
+        if is_own && payload.is(ns::PING, "ping") {
+            return Ok(Some(super::iq::empty()));
+        }
+        self.pass_in_room(iq, route, name).map(|()| None)
+    }
+
+    /// The form of a room, which has nothing to be filled in (XEP-0045, section 10.1).
+    pub(super) fn on_room_owner(
+        &self,
+        iq: &Element,
+        query: &Element,
+        route: &Route,
+        name: &str,
+    ) -> Result<Option<Element>, StanzaError> {
+        if !self.is_in_room(&route.from, name) {
+            return Err(StanzaError::new("auth", "forbidden", "only occupants may"));
+        }
+        if iq.get("type") == Some("get") {
+            let kind = Element::new(ns::DATA_FORMS, "value").text(ROOM_CONFIG);
+            let kind = Element::new(ns::DATA_FORMS, "field")
+                .attr("var", "FORM_TYPE")
+                .attr("type", "hidden")
+                .child(kind);
+            let form = Element::new(ns::DATA_FORMS, "x").attr("type", "form").child(kind);
+            return Ok(Some(Element::new(ns::MUC_OWNER, "query").child(form)));
+        }
+        let Some(form) = query.find(ns::DATA_FORMS, "x") else {
+            return Err(StanzaError::not_implemented("rooms end with their last occupant"));
+        };
+        let mut named = form.elements().filter_map(|field| field.get("var"));
+        match named.find(|name| *name != "FORM_TYPE") {
+            Some(field) => {
+                let text = format!("rooms have no setting `{field}`");
+                Err(StanzaError::new("modify", "not-acceptable", text))
+            }
+            None => Ok(Some(super::iq::empty())),
         }
     }
 }
 
+/// True for an error that says that its sender is not there any more (XEP-0045, section 7.14).
+fn is_gone(stanza: &Element) -> bool {
+    let error = stanza.find(ns::CLIENT, "error");
+    error.is_some_and(|error| {
+        error.elements().any(|condition| {
+            condition.ns == ns::STANZA_ERRORS
+                && matches!(
+                    &*condition.name,
+                    "gone"
+                        | "item-not-found"
+                        | "recipient-unavailable"
+                        | "redirect"
+                        | "remote-server-not-found"
+                        | "remote-server-timeout"
+                )
+        })
+    })
+}
+
 /// Gives an occupant another nickname or presence.
-fn change(room: &mut Room, jid: &Jid, who: &Jid, nick: &str, stanza: &Element) {
+fn change(
+    room: &mut Room,
+    jid: &Jid,
+    who: &Jid,
+    nick: &str,
+    stanza: &Element,
+    counters: &Counters,
+) {
     let Some(at) = room.occupants.iter().position(|occupant| occupant.jid == *who) else { return };
     let mut me = room.occupants.remove(at);
     if me.nick != nick {
         let mut gone = presence(jid, &me, &me, true, &[NEW_NICK, SELF]);
         name_new(&mut gone, nick);
-        tell(&me.outbox, Word::Stanza(gone));
-        room.tell_all(|other| {
+        tell(counters, &me.outbox, Word::Stanza(gone));
+        room.tell_all(counters, |other| {
             let mut gone = presence(jid, &me, other, true, &[NEW_NICK]);
             name_new(&mut gone, nick);
             gone
@@ -293,8 +383,8 @@ fn change(room: &mut Room, jid: &Jid, who: &Jid, nick: &str, stanza: &Element) {
         me.nick = nick.to_owned();
     }
     me.presence = stanza.clone();
-    room.tell_all(|other| presence(jid, &me, other, false, &[]));
-    tell(&me.outbox, Word::Stanza(presence(jid, &me, &me, false, &[SELF])));
+    room.tell_all(counters, |other| presence(jid, &me, other, false, &[]));
+    tell(counters, &me.outbox, Word::Stanza(presence(jid, &me, &me, false, &[SELF])));
     room.occupants.push(me);
 }
 

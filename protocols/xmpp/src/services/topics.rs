@@ -64,7 +64,10 @@ impl Session {
         };
         let done = match (&*action.name, is_set) {
             ("publish", true) => return self.on_publish_item(&iq, payload, action, route, turn),
-            ("retract", true) => return self.on_retract(&iq, action, route, turn),
+            ("retract", true) => match self.on_retract(&iq, action, route, turn) {
+                Ok(()) => return Handled::Later,
+                Err(error) => Err(error),
+            },
             ("subscribe", true) => self.on_subscribe(&iq, action, route, turn),
             ("unsubscribe", true) => self.on_unsubscribe(&iq, action, route, turn),
             ("items", false) => self.on_items(&iq, action, route, turn),
@@ -85,7 +88,13 @@ impl Session {
             ("configure" | "default", _) => {
                 Err(StanzaError::not_implemented("nodes have no configuration of their own"))
             }
-            ("delete" | "purge", true) => self.on_delete_node(&iq, action, route, turn),
+            ("delete" | "purge", true) => match key_of(action, route) {
+                Ok(key) => {
+                    self.take_away(iq, None, &key, &route.clone(), turn);
+                    return Handled::Later;
+                }
+                Err(error) => Err(error),
+            },
             _ => Err(StanzaError::not_implemented("").of_pubsub("unsupported")),
         };
         if let Err(error) = done {
@@ -146,42 +155,63 @@ impl Session {
         }
     }
 
-    /// Takes the last value of a topic away: an empty message that is to be kept.
+    /// Takes the item of a node away, when it is the one that is named.
     fn on_retract(
         &mut self,
         iq: &Element,
         retract: &Element,
         route: &Route,
         turn: &mut Turn<'_>,
-    ) -> Handled {
+    ) -> Result<(), StanzaError> {
+        let key = key_of(retract, route)?;
         let id = retract.elements().find_map(|item| item.get("id")).map(str::to_owned);
-        let draft = key_of(retract, route).and_then(|key| {
-            let stanza = Element::new(ns::CLIENT, "message").maybe_attr("id", id);
-            Ok((key, self.draft(stanza, &route.from.to_string(), Some(route))?))
+        let Some(id) = id else {
+            let text = "the request names no item";
+            return Err(StanzaError::bad_request(text).of_pubsub("item-required"));
+        };
+        let (iq, route, number) = (iq.clone(), route.clone(), self.current());
+        self.ask(turn, recall(key.clone(), 1), move |session, answer, turn| {
+            session.set_current(number);
+            let error = match answer {
+                Ok(Answer::Recalled(messages)) => {
+                    let shown = Shown::default();
+                    let is_it = |message| {
+                        session.rendered(message, Form::Item, &shown).id.as_deref() == Some(&*id)
+                    };
+                    if messages.iter().any(is_it) {
+                        return session.take_away(iq, Some(id), &key, &route, turn);
+                    }
+                    StanzaError::not_found("there is no such item")
+                }
+                Ok(_) => StanzaError::not_found("there is no such item"),
+                Err(refusal) => StanzaError::from(refusal),
+            };
+            session.send_error(&iq, &error, turn);
+            session.stanza_done(number, turn);
         });
-        match draft {
-            Ok((key, draft)) => {
-                let answer = Kind::Iq(super::iq::empty());
-                let to = (TOPIC_EXCHANGE, key.as_str());
-                self.publish(draft.retained(), to, (iq.clone(), answer), turn);
-                Handled::Later
-            }
-            Err(error) => {
-                self.send_error(iq, &error, turn);
-                Handled::Now
-            }
-        }
+        Ok(())
     }
 
-    fn on_delete_node(
+    /// Takes the last value of a topic away: an empty message that is to be kept.
+    fn take_away(
         &mut self,
-        iq: &Element,
-        delete: &Element,
+        iq: Element,
+        id: Option<String>,
+        key: &str,
         route: &Route,
         turn: &mut Turn<'_>,
-    ) -> Result<(), StanzaError> {
-        self.on_retract(iq, delete, route, turn);
-        Ok(())
+    ) {
+        let stanza = Element::new(ns::CLIENT, "message").maybe_attr("id", id);
+        match self.draft(stanza, &route.from.to_string(), Some(route)) {
+            Ok(draft) => {
+                let answer = Kind::Iq(super::iq::empty());
+                self.publish(draft.retained(), (TOPIC_EXCHANGE, key), (iq, answer), turn);
+            }
+            Err(error) => {
+                self.send_error(&iq, &error, turn);
+                self.stanza_done(self.current(), turn);
+            }
+        }
     }
 
     /// The subscriber of a request, who must be the one who asks.
@@ -385,11 +415,23 @@ impl Session {
             let text = "items are those of one node, not of a pattern";
             return Err(StanzaError::bad_request(text));
         }
+        let named = items.elements().filter(|child| child.name == "item");
+        let named: Vec<String> = named.filter_map(|item| Some(item.get("id")?.into())).collect();
         let iq = iq.clone();
         self.ask(turn, recall(key.clone(), 1), move |session, answer, turn| match answer {
             Ok(Answer::Recalled(messages)) => {
-                let list = messages.iter().map(|message| {
-                    let rendered = session.rendered(message, Form::Item, &Shown::default());
+                let rendered = messages
+                    .iter()
+                    .map(|message| session.rendered(message, Form::Item, &Shown::default()));
+                let is_named = |id: &Option<String>| {
+                    named.is_empty() || id.as_ref().is_some_and(|id| named.contains(id))
+                };
+                let found: Vec<_> = rendered.filter(|item| is_named(&item.id)).collect();
+                if found.is_empty() && !named.is_empty() {
+                    let error = StanzaError::not_found("there is no such item");
+                    return session.send_error(&iq, &error, turn);
+                }
+                let list = found.into_iter().map(|rendered| {
                     Element::new(ns::PUBSUB, "item")
                         .maybe_attr("id", rendered.id)
                         .maybe_attr("publisher", rendered.from)

@@ -9,11 +9,17 @@ use crate::{
     xml::{Element, ns},
 };
 
+/// Messages on their way to a resource that are not settled.
+const PREFETCH: u32 = 1000;
+
 impl Session {
     /// An element between the login and the binding.
     pub(super) fn on_before_bind(&mut self, element: Element, turn: &mut Turn<'_>) {
         if element.is(ns::SM, "resume") {
             return self.on_resume_request(&element, turn);
+        }
+        if element.is(ns::SM, "enable") {
+            return self.put_sm_failure("unexpected-request", turn);
         }
         let bind = element.find(ns::BIND, "bind");
         if element.is(ns::CLIENT, "iq") && element.get("type") == Some("set") {
@@ -42,7 +48,9 @@ impl Session {
         let key = mailbox_key(&self.jid.to_string());
         let consumer = self.next_consumer();
         self.consumers.insert(consumer, Source::Resource);
-        let consume = consume_of(key, consumer, true);
+        // Everything that a client may leave unacknowledged stays below what ends its stream.
+        let tag = self.jid.to_string();
+        let consume = Consume { prefetch: PREFETCH, tag, ..consume_of(key, consumer, false) };
         self.ask_and_wait(
             turn,
             |request| Command::Consume(Box::new(Consume { request, ..consume })),

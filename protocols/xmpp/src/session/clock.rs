@@ -15,6 +15,9 @@ use crate::{
 /// How long a component's server may take to answer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a client that has logged in may take to bind a resource.
+const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The clocks of a stream.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -25,6 +28,8 @@ pub(super) struct Clock {
     is_asked: bool,
     /// When a stream without a socket ends.
     ends_at: Option<Instant>,
+    /// When a client that has logged in must have bound a resource.
+    bind_by: Option<Instant>,
     /// When a component opens its stream, or gives up opening it.
     starts_at: Option<Instant>,
 }
@@ -37,6 +42,7 @@ impl Clock {
             heard: now.instant,
             is_asked: false,
             ends_at: None,
+            bind_by: None,
             starts_at: is_component.then_some(now.instant),
         }
     }
@@ -52,6 +58,11 @@ impl Clock {
         self.last
     }
 
+    /// The client has logged in, and has some time to bind a resource.
+    pub(super) fn logged_in(&mut self, now: Now) {
+        self.bind_by = now.instant.checked_add(BIND_TIMEOUT);
+    }
+
     /// The stream ends at this time, or not any more.
     pub(super) fn end_at(&mut self, at: Option<Instant>) {
         self.ends_at = at;
@@ -61,7 +72,8 @@ impl Clock {
         match phase {
             Phase::Closed => None,
             Phase::Opening | Phase::Negotiating => {
-                self.starts_at.map(|at| Timeout { at, reason: "handshake" })
+                let start = self.starts_at.map(|at| Timeout { at, reason: "handshake" });
+                start.or_else(|| self.bind_by.map(|at| Timeout { at, reason: "bind" }))
             }
             Phase::Bound if is_detached => {
                 self.ends_at.map(|at| Timeout { at, reason: "resumption" })
@@ -87,6 +99,10 @@ impl Session {
         }
         match self.phase {
             Phase::Closed => {}
+            Phase::Opening | Phase::Negotiating if self.clock.bind_by.is_some() => {
+                let text = "no resource was bound";
+                self.fail(StreamError::new("connection-timeout", text), turn);
+            }
             Phase::Opening | Phase::Negotiating if self.is_open => {
                 let text = "the server does not answer the handshake";
                 self.fail(StreamError::new("connection-timeout", text), turn);

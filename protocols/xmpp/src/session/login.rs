@@ -219,6 +219,7 @@ impl Session {
         self.jid = Jid::of_user(&user, self.shared.domains.base());
         self.user = user;
         turn.effects.logged_in = true;
+        self.clock.logged_in(turn.now);
         // RFC 6120, section 6.4.6: a new stream begins.
         self.is_open = false;
         self.restart();

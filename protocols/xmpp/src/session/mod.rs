@@ -204,7 +204,10 @@ impl Session {
     }
 
     fn must_wait(&self, turn: &Turn<'_>) -> bool {
-        self.asks.must_wait() || turn.effects.start_tls || turn.effects.resume.is_some()
+        self.asks.must_wait()
+            || self.sm.is_resuming()
+            || turn.effects.start_tls
+            || turn.effects.resume.is_some()
     }
 
     /// Ends the stream because of something the other side did wrong, or we cannot do.

@@ -93,6 +93,27 @@ impl StreamManagement {
         self.is_enabled
     }
 
+    /// True while a new socket is there and the stream does not go on over it yet.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.has_gained
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.has_gained && self.received.is_empty()
+    }
+
+    /// XEP-0198, section 4.
+    fn counts_too_much(&self, count: u32) -> StreamError {
+        let unacked = u32::try_from(self.unacked.len()).unwrap_or(u32::MAX);
+        let sent = self.acked.wrapping_add(unacked);
+        let text = format!("{count} stanzas are acknowledged, and {sent} were sent");
+        let special = Element::new(ns::SM, "handled-count-too-high")
+            .attr("h", count.to_string())
+            .attr("send-count", sent.to_string());
+        let error = StreamError::new("undefined-condition", text);
+        StreamError { special: Some(Box::new(special)), ..error }
+    }
+
     fn is_over(&self) -> bool {
         self.unacked.len() > UNACKED_MAX || self.unacked_bytes > UNACKED_BYTES_MAX
     }
@@ -128,11 +149,10 @@ impl Session {
         match &*element.name {
             "enable" => self.on_enable(element, turn),
             "r" if self.sm.is_enabled => {
-                if self.sm.received.is_empty() {
-                    return self.put_ack(turn);
-                }
-                let count = u64::try_from(self.sm.received.len()).unwrap_or(0);
-                self.sm.wanted = Some(self.sm.first.wrapping_add(count));
+                self.put_ack(turn);
+                // What is not safe yet is told once it is.
+                let due = u64::try_from(self.sm.received.len()).unwrap_or(0);
+                self.sm.wanted = (due > 0).then_some(self.sm.first.wrapping_add(due));
             }
             "a" if self.sm.is_enabled => match number(element) {
                 Some(count) => self.on_ack(count, turn),
@@ -163,7 +183,7 @@ impl Session {
         self.put_raw(&enabled, turn);
     }
 
-    fn put_sm_failure(&mut self, condition: &'static str, turn: &mut Turn<'_>) {
+    pub(super) fn put_sm_failure(&mut self, condition: &'static str, turn: &mut Turn<'_>) {
         let failed =
             Element::new(ns::SM, "failed").child(Element::new(ns::STANZA_ERRORS, condition));
         self.put_raw(&failed, turn);
@@ -184,6 +204,7 @@ impl Session {
         if self.sm.wanted.is_some_and(|wanted| self.sm.first >= wanted) {
             self.put_ack(turn);
         }
+        self.go_on(turn);
     }
 
     fn on_ack(&mut self, count: u32, turn: &mut Turn<'_>) {
@@ -192,7 +213,7 @@ impl Session {
                 settled.into_iter().for_each(|s| settle_as(s, Outcome::Accepted, turn));
                 self.ask_for_ack(turn);
             }
-            None => self.fail(counts_too_much(count), turn),
+            None => self.fail(self.sm.counts_too_much(count), turn),
         }
     }
 
@@ -220,7 +241,7 @@ impl Session {
             return self.put_sm_failure("item-not-found", turn);
         };
         // The word comes before the socket, so the stream knows what to send on it.
-        tell(&outbox, Word::Resume(count));
+        tell(&self.shared.counters, &outbox, Word::Resume(count));
         turn.effects.resume = Some(key);
     }
 
@@ -232,6 +253,10 @@ impl Session {
     pub(super) fn lose_socket(&mut self, now: Now) -> bool {
         if self.phase != Phase::Bound || !self.sm.is_resumable() {
             return false;
+        }
+        if std::mem::take(&mut self.sm.has_gained) {
+            // The socket that was to go on is gone before it did.
+            self.sm.resumed_at = None;
         }
         self.is_detached = true;
         self.sm.is_asked = true;
@@ -252,15 +277,15 @@ impl Session {
         self.go_on(turn);
     }
 
-    /// Goes on over a new socket, once it is there and it is known what the client has seen
-    /// (XEP-0198, section 5).
+    /// Goes on over a new socket, once it is there, it is known what the client has seen, and what
+    /// the client had sent is counted: it sends again what it is not told of (XEP-0198, section 5).
     fn go_on(&mut self, turn: &mut Turn<'_>) {
-        let Some(count) = self.sm.resumed_at.filter(|_| self.sm.has_gained) else { return };
+        let Some(count) = self.sm.resumed_at.filter(|_| self.sm.may_go_on()) else { return };
         self.sm.resumed_at = None;
         self.sm.has_gained = false;
         let seen = self.sm.ack(count);
         self.is_detached = false;
-        let Some(settled) = seen else { return self.fail(counts_too_much(count), turn) };
+        let Some(settled) = seen else { return self.fail(self.sm.counts_too_much(count), turn) };
         settled.into_iter().for_each(|s| settle_as(s, Outcome::Accepted, turn));
         self.clock.end_at(None);
         self.clock.heard(turn.now);
@@ -290,12 +315,6 @@ impl Session {
             }
         }
     }
-}
-
-/// XEP-0198, section 4.
-fn counts_too_much(count: u32) -> StreamError {
-    let text = format!("{count} stanzas are acknowledged, which is more than were sent");
-    StreamError::new("undefined-condition", text)
 }
 
 /// The key of a stream, which nobody but its user can ask for.

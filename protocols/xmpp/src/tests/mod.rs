@@ -3,6 +3,7 @@
 mod component;
 mod framing;
 mod queues;
+mod services;
 mod sessions;
 mod streams;
 

@@ -4,6 +4,7 @@ use polymq_contract::{ProtocolSession, PublishOutcome};
 use polymq_model::{Durability, PublisherId};
 
 use super::{queues::consume, *};
+use crate::directory::{Word, tell};
 
 const SM: &str = "urn:xmpp:sm:3";
 
@@ -22,7 +23,8 @@ fn stanza_counts_once_its_message_is_durable() {
     world.say("<message to='a@topics.d'><body>1</body></message>");
     world.say("<message to='a@topics.d'><body>2</body></message>");
     assert_eq!(world.effects.commands.len(), 2);
-    assert_eq!(world.say(&format!("<r xmlns='{SM}'/>")), "", "nothing is safe yet");
+    let said = world.say(&format!("<r xmlns='{SM}'/>"));
+    assert_eq!(said, format!("<a xmlns='{SM}' h='0'/>"), "nothing is safe yet");
     assert_eq!(confirm(&mut world, 2, 2, PublishOutcome::Routed(Durability::Sync)), "");
     let said = confirm(&mut world, 1, 1, PublishOutcome::Routed(Durability::Sync));
     assert_eq!(said, format!("<a xmlns='{SM}' h='2'/>"));
@@ -65,6 +67,8 @@ fn acknowledgement_settles_deliveries() {
     assert_eq!((settled.deliveries.first, settled.deliveries.last), (1, 2));
     let said = world.say(&format!("<a xmlns='{SM}' h='9'/>"));
     assert!(said.contains("<undefined-condition") && world.is_closed(), "{said}");
+    let counts = format!("<handled-count-too-high xmlns='{SM}' h='9' send-count='3'/>");
+    assert!(said.contains(&counts), "{said}");
 }
 
 #[test] // XEP-0198, section 5.
@@ -163,8 +167,10 @@ fn other_resources_see_what_one_sends() {
     assert!(said.contains("<sent xmlns='urn:xmpp:carbons:2'>") && said.contains("hi"), "{said}");
     let private = "<private xmlns='urn:xmpp:carbons:2'/>";
     desk.say(&format!("<message type='chat' to='v@d'><body>x</body>{private}</message>"));
-    desk.say("<message to='v@d'><body>normal</body></message>");
+    desk.say("<message to='v@d'><x xmlns='y'/></message>");
     assert_eq!(phone.hear(), "");
+    desk.say("<message to='v@d'><body>normal</body></message>");
+    assert!(phone.hear().contains("normal"));
 }
 
 #[test] // RFC 6121, section 8.5.3: between clients.
@@ -200,4 +206,66 @@ fn mailbox_belongs_to_the_resource_that_listens_best() {
     low.effects.commands.clear();
     low.hear();
     assert!(consumes(&low), "who says -1 wants no messages");
+}
+
+#[test] // XEP-0198, section 5: what is not counted comes again.
+fn stream_goes_on_once_everything_that_has_come_is_counted() {
+    let mut world = World::bound();
+    enable(&mut world);
+    world.say("<message to='a@topics.d'><body>1</body></message>");
+    assert!(world.session.on_socket_lost(world.now()));
+    let counters = Arc::clone(&world.session.shared.counters);
+    tell(&counters, &world.outbox, Word::Resume(0));
+    assert_eq!(world.hear(), "");
+    let now = world.now();
+    world.session.on_socket_gained(now, &mut world.effects);
+    assert_eq!(world.said(), "", "the message is not safe yet");
+    let early = "<iq type='get' id='p' to='d'><ping xmlns='urn:xmpp:ping'/></iq>";
+    assert_eq!(world.say(early), "", "nothing is read before");
+    let said = confirm(&mut world, 1, 1, PublishOutcome::Routed(Durability::Sync));
+    let (resumed, answer) = (said.find("<resumed"), said.find("id='p'"));
+    assert!(said.contains("h='1'") && resumed.is_some() && resumed < answer, "{said}");
+}
+
+#[test] // RFC 6121, section 8.5.3: what a resource does not take is for the others.
+fn message_for_a_resource_comes_back_when_its_stream_ends() {
+    let mut world = World::bound();
+    enable(&mut world);
+    let resource = ConsumerId(1);
+    assert!(world.deliver(resource, 1, "x").contains("<message"));
+    assert!(world.effects.commands.is_empty(), "nothing is settled when it is written");
+    assert!(world.session.on_socket_lost(world.now()));
+    world.pass(301_000);
+    let is_returned = |command: &Command| {
+        matches!(command, Command::Settle(s)
+            if s.outcome == polymq_contract::Outcome::Failed && s.consumer == resource)
+    };
+    assert!(world.effects.commands.iter().any(is_returned), "{:?}", world.effects.commands);
+}
+
+#[test] // XEP-0198, section 3.
+fn stream_management_begins_after_binding() {
+    let mut world = World::with(&Xmpp::new(settings()), peer());
+    world.log_in("u");
+    let said = enable(&mut world);
+    assert!(said.contains("<failed") && said.contains("<unexpected-request"), "{said}");
+    assert!(!world.is_closed());
+    let said = world.pass(31_000);
+    assert!(said.contains("<connection-timeout") && world.is_closed(), "{said}");
+}
+
+#[test]
+fn receiver_who_does_not_read_costs_a_bounded_amount() {
+    let xmpp = Xmpp::new(settings());
+    let victim = World::bound_at(&xmpp, "v", "r");
+    let mut flood = World::bound_at(&xmpp, "u", "r");
+    let text = "x".repeat(15_000);
+    for _ in 0..2000 {
+        flood.say(&format!("<presence to='v@d/r'><status>{text}</status></presence>"));
+        flood.say(&format!("<message type='headline' to='v@d/r'><body>{text}</body></message>"));
+    }
+    assert!(victim.outbox.bytes() < 17 * 1024 * 1024, "{}", victim.outbox.bytes());
+    assert!(xmpp.shared.counters.not_kept.value() > 2000);
+    let said = flood.say("<iq type='get' id='1' to='v@d/r'><x xmlns='y'/></iq>");
+    assert!(said.contains("<resource-constraint") && said.contains("type='wait'"), "{said}");
 }

@@ -177,7 +177,7 @@ fn resource_is_made_when_none_is_named_and_a_refusal_is_told() {
     let Command::Consume(consume) = command else { panic!("{command:?}") };
     // A name that is no local part is written in hexadecimal.
 
-    assert!(consume.queue.starts_with("xmpp-mailbox-~552078@d/") && consume.no_ack);
+    assert!(consume.queue.starts_with("xmpp-mailbox-~552078@d/") && !consume.no_ack);
     let said = world.answer(consume.request, refused(RefusalKind::Limit));
     assert!(said.contains("<resource-constraint"), "{said}");
     assert!(!world.is_closed());

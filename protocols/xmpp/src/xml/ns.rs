@@ -42,6 +42,7 @@ namespaces! {
     PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner";
     PUBSUB_ERRORS = "http://jabber.org/protocol/pubsub#errors";
     MUC = "http://jabber.org/protocol/muc";
+    MUC_OWNER = "http://jabber.org/protocol/muc#owner";
     MUC_USER = "http://jabber.org/protocol/muc#user";
     COMMANDS = "http://jabber.org/protocol/commands";
     DATA_FORMS = "jabber:x:data";
