@@ -77,6 +77,8 @@ pub(crate) struct BrokerConnection {
     rights: u64,
     chance: Chance,
     run: Run,
+    /// Runs of the transaction that is being committed.
+    laid_aside: Vec<Run>,
     channels: Channels,
     parked: Parked,
     ended: Vec<Ended>,
@@ -144,6 +146,7 @@ impl BrokerConnection {
             rights,
             chance,
             run: Run::default(),
+            laid_aside: Vec::new(),
             channels: Channels::default(),
             parked: Parked::default(),
             ended: Vec::new(),
