@@ -249,10 +249,13 @@ impl Core {
     }
 }
 
+/// A queue, and the places of the routes that lead to it, with what matched there.
+type Share<'a> = (&'a Arc<Queue>, Vec<(usize, &'a Matched)>);
+
 /// Puts messages of several routes, for which room is kept, into their queues; what each route came
 /// to. Each queue is locked once, so that what it gets is adjacent there.
 pub(crate) fn push_together(runs: &[(&[Target], Marked<'_>)], now_ms: u64) -> Vec<Handed> {
-    let mut queues: Vec<(&Arc<Queue>, Vec<(usize, &Matched)>)> = Vec::new();
+    let mut queues: Vec<Share<'_>> = Vec::new();
     let mut places = HashMap::new();
     for (index, (targets, _)) in runs.iter().enumerate() {
         for target in *targets {

@@ -235,6 +235,9 @@ impl BrokerConnection {
         answer: Result<Answer, Refusal>,
         batch: Option<ShardBatch>,
     ) {
+        if let Err(refusal) = &answer {
+            self.core.counters.add_refusals(refusal.kind, 1);
+        }
         let event = Event::Answered { request, answer: Box::new(answer) };
         let durable = self.core.committer.durable();
         let batch = batch.max(self.answered_up_to).filter(|batch| *batch > durable);

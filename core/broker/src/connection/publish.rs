@@ -307,6 +307,9 @@ impl BrokerConnection {
             self.run.messages = Vec::new();
         }
         self.tally.direct += handed.direct;
+        if handed.refused > 0 {
+            self.core.counters.add_refusals(RefusalKind::Full, handed.refused as u64);
+        }
         route.count((count - handed.refused.min(count)) as u64);
         // What is refused stands at the end.
         let taken = count.saturating_sub(handed.refused);
@@ -410,6 +413,7 @@ impl BrokerConnection {
     pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
+        self.core.counters.add_refusals(refusal.kind, 1);
         self.outbox.push(Event::PublishRefused {
             publisher: publish.publisher,
             number: publish.number,

@@ -6,7 +6,7 @@ use polymq_store::Durability;
 
 use super::{
     arguments::{Arguments, fraction_of, invalid},
-    rules::{Rules, Wishes, later},
+    rules::{Rules, Wishes, check_available, later},
 };
 use crate::declare::Difference;
 
@@ -127,6 +127,7 @@ impl QueueSettings {
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
     /// for one whose being ignored could lose or reorder messages.
     pub(crate) fn parse(table: Table, default: Durability) -> Result<Self, Refusal> {
+        check_available(&table)?;
         let arguments = Arguments::new(&table, "x-");
         let is_quorum = match arguments.text("queue-type")? {
             None | Some("classic") => false,
