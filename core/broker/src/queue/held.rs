@@ -1,5 +1,5 @@
-//! What the store remembers of a message that is held: when it is due, and what it has died of if it
-//! is a dead letter that nobody has taken.
+//! What the store remembers of a message that is held: when it is due, and what it has died of if
+//! it is a dead letter that nobody has taken.
 //!
 //! Both are one number for the store: the reason is in the highest byte of the time. So an engine
 //! keeps what it has always kept, and what was stored without reasons has none.
