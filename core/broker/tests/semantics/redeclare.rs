@@ -133,3 +133,37 @@ fn changed_arguments_are_what_a_queue_was_declared_with_also_after_a_restart() {
     let old = try_declare(&mut client, "q", &declared, |_| ());
     assert_eq!(kind_of(old), RefusalKind::Conflict);
 }
+
+#[test]
+fn numbers_and_flags_compare_by_value_with_text_and_text_as_it_is() {
+    let world = World::new();
+    let mut client = world.connect();
+    let all = every_argument();
+    client.queue_with("q", &all);
+    let as_text: Vec<_> = all
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Value::I32(number) => text(&number.to_string()),
+                Value::F64(number) => text(&number.to_string()),
+                Value::Bool(flag) => text(&flag.to_string()),
+                other => other.clone(),
+            };
+            (*name, value)
+        })
+        .collect();
+    client.queue_with("q", &as_text);
+    let tenths = |number| Value::Decimal { scale: 1, unscaled: number };
+    let others = [("x-delayed-retry-factor", 15), ("x-delayed-retry-jitter", 5)];
+    for (name, number) in others {
+        let mut again = all.clone();
+        again.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, v)| *v = tenths(number));
+        client.queue_with("q", &again);
+    }
+    let key = |key: &str| {
+        [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(key))]
+    };
+    client.queue_with("other", &key("7"));
+    let refusal = try_declare(&mut client, "other", &key("07"), |_| ()).expect_err("another key");
+    assert_eq!(refusal.kind, RefusalKind::Conflict);
+}
