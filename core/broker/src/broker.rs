@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal};
-use polymq_model::{ConnectionId, Now, QueueName, VhostName};
+use polymq_contract::{Broker, Connection, Outbox, Peer, Refusal, RefusalKind};
+use polymq_model::{ConnectionId, Limits, Now, QueueName, VhostName};
 use polymq_store::{Committer, Opened, ShardBatch, Store, StoreError};
 
 use crate::{
@@ -110,6 +110,12 @@ impl BrokerHandle {
         self.0.set_alarm(reason.map(Arc::from));
     }
 
+    /// Other limits for connections, subscriptions, sessions and waiting publishes from now on.
+    /// What is there already stays.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.0.limits_now.store(limits);
+    }
+
     /// The alarm that stands, if one does.
     pub fn alarm(&self) -> Option<Arc<str>> {
         self.0.alarm.read().clone()
@@ -182,13 +188,34 @@ impl BrokerHandle {
     }
 }
 
-impl Broker for BrokerHandle {
-    fn connect(
+impl BrokerHandle {
+    /// As [`Broker::connect`], for somebody who has logged in before by
+    /// [`log_in`](Self::log_in). Whether it may still be let in is asked again.
+    ///
+    /// Errors: those of connecting; kind `LoginFailed` for one who is banned, and for a token that
+    /// is over.
+    pub fn connect_as(
         &self,
         protocol: &'static str,
         peer: &Arc<Peer>,
         outbox: &Arc<Outbox>,
+        who: &Principal,
     ) -> Result<Box<dyn Connection>, Refusal> {
+        if who.grant.as_ref().is_some_and(|grant| !self.0.is_current(grant)) {
+            return Err(Refusal::new(RefusalKind::LoginFailed, "the token is over"));
+        }
+        let who = self.0.admit(who.user.clone(), who.grant.clone(), peer)?;
+        let connection = self.open(protocol, peer, outbox)?;
+        connection.become_known(who)?;
+        Ok(Box::new(connection))
+    }
+
+    fn open(
+        &self,
+        protocol: &'static str,
+        peer: &Arc<Peer>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<BrokerConnection, Refusal> {
         self.0.check_connection_count()?;
         if let Some(address) = peer.address {
             self.0.bans.check_address(address.ip(), self.0.clock_ms())?;
@@ -216,8 +243,18 @@ impl Broker for BrokerHandle {
         };
         self.0.connections.lock().insert(id, record);
         add(&self.0.counters.protocol(protocol).connections_opened, 1);
-        let connection =
-            BrokerConnection::new(self.0.clone(), facts, protocol, peer.clone(), outbox.clone());
-        Ok(Box::new(connection))
+        let core = self.0.clone();
+        Ok(BrokerConnection::new(core, facts, protocol, peer.clone(), outbox.clone()))
+    }
+}
+
+impl Broker for BrokerHandle {
+    fn connect(
+        &self,
+        protocol: &'static str,
+        peer: &Arc<Peer>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Box<dyn Connection>, Refusal> {
+        Ok(Box::new(self.open(protocol, peer, outbox)?))
     }
 }

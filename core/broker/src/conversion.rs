@@ -50,11 +50,12 @@ fn target_of(protocol: &str, version: &str) -> Option<Target> {
     TARGETS.into_iter().find(|(known, _)| *known == name).map(|(_, target)| target)
 }
 
-/// Fields that do not arrive as they were sent, in a few words.
+/// Fields whose values do not arrive as they were sent, in a few words.
 pub(crate) fn summary(message: &Message, target: Target, now_ms: u64) -> String {
     let mut by_outcome: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for line in carry::explain(message, target, now_ms) {
-        if line.outcome != "kept" {
+        // What has another name or place arrives all the same.
+        if !matches!(line.outcome, "kept" | "renamed" | "carried") {
             by_outcome.entry(line.outcome).or_default().push(line.field);
         }
     }

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use polymq_contract::{Event, Outbox, Peer, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
@@ -60,7 +61,10 @@ pub(crate) struct Core {
     me: Weak<Core>,
     pub(crate) committer: Arc<Committer>,
     pub(crate) formats: Formats,
+    /// What sizes of queues and buffers were made of.
     pub(crate) limits: Arc<Limits>,
+    /// The limits of what comes from now on.
+    pub(crate) limits_now: ArcSwap<Limits>,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) entropy: Entropy,
     /// Seeds of all that is chosen at random, except names.
@@ -140,6 +144,7 @@ impl Core {
             me: me.clone(),
             committer: parts.committer,
             formats: parts.formats,
+            limits_now: ArcSwap::new(Arc::clone(&parts.limits)),
             limits: parts.limits,
             authenticator: parts.authenticator,
             entropy: parts.entropy,

@@ -9,6 +9,8 @@ use crate::{
     BrokerHandle,
     access::Principal,
     chance::Chance,
+    conversion,
+    core::Core,
     queue::Queue,
     routing::{Routing, Target, Watch},
     topology::{Binding, Destination, Exchange, ExchangeKind, unmet_header},
@@ -21,7 +23,8 @@ const BINDINGS_MAX: usize = 200;
 /// A step on the way of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// `permission`, `exchange`, `binding`, `alternate`, `queue`, `subscriber` or `route`.
+    /// `permission`, `exchange`, `binding`, `alternate`, `queue`, `conversion`, `subscriber` or
+    /// `route`.
     pub kind: &'static str,
     /// What it is about.
     pub object: String,
@@ -87,13 +90,13 @@ impl BrokerHandle {
                 return Ok(explained);
             }
         }
-        explained.follow(&vhost, message, &Chance::new(now.unix_ms));
+        explained.follow(&self.0, &vhost, message, now.unix_ms);
         Ok(explained)
     }
 }
 
 impl Explained {
-    fn follow(&mut self, vhost: &Vhost, message: &Message, chance: &Chance) {
+    fn follow(&mut self, core: &Core, vhost: &Vhost, message: &Message, now_ms: u64) {
         let topology = vhost.topology.load();
         let keys: Vec<&str> = std::iter::once(message.key())
             .chain(message.extra_keys().iter().map(|key| &**key))
@@ -102,13 +105,16 @@ impl Explained {
         let publisher = polymq_model::ClientNumber(0);
         let routing = Routing { topology: &topology, publisher, message: Some(message) };
         let exchange = message.exchange();
-        let route = routing.route_watched(chance, exchange, keys.iter().copied(), &mut watch);
+        let chance = Chance::new(now_ms);
+        let route = routing.route_watched(&chance, exchange, keys.iter().copied(), &mut watch);
         watch.finish();
         self.steps.append(&mut watch.steps);
         for target in &route.targets {
             match target {
                 Target::Queue(queue, _) => {
-                    self.steps.push(admission(queue, message));
+                    let mut step = admission(queue, message);
+                    step.children = conversions(core, queue, message, now_ms);
+                    self.steps.push(step);
                     self.queues.push(queue.name.as_str().to_owned());
                 }
                 Target::Direct(endpoint, _) => {
@@ -123,6 +129,23 @@ impl Explained {
             self.steps.push(Step::new("route", message.key(), "unroutable", "nobody_takes_it"));
         }
     }
+}
+
+/// What the message loses on its way to those who read a queue, by their protocols.
+fn conversions(core: &Core, queue: &Queue, message: &Message, now_ms: u64) -> Vec<Step> {
+    let step = |(label, target): (String, Option<_>)| {
+        let Some(target) = target else {
+            return Step::new("conversion", &label, "converted", "not_known_in_detail");
+        };
+        let told = conversion::summary(message, target, now_ms);
+        let (outcome, code) = match told.as_str() {
+            "" => ("kept", "nothing_changes"),
+            told if told.contains("dropped") => ("converted", "fields_are_dropped"),
+            _ => ("converted", "fields_change"),
+        };
+        Step::new("conversion", &label, outcome, code).with("fields", told)
+    };
+    core.readers_of(queue).into_iter().map(step).collect()
 }
 
 /// What a queue would do with the message.

@@ -98,7 +98,7 @@ impl Core {
 
     /// Errors: kind `Limit` when there are too many connections or the broker stops.
     pub(crate) fn check_connection_count(&self) -> Result<(), Refusal> {
-        let max = self.limits.connections_max;
+        let max = self.limits_now.load().connections_max;
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Refusal::new(RefusalKind::Limit, "the broker is stopping"));
         }

@@ -172,7 +172,7 @@ fn login(
 }
 
 /// The first line of a file.
-fn secret(file: &Path) -> Result<String, Failure> {
+pub(crate) fn secret(file: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

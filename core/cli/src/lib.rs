@@ -6,26 +6,38 @@
 
 mod api;
 mod arguments;
+mod bench;
 mod commands;
 mod context;
 mod destination;
 mod failure;
 mod messages;
 mod output;
+mod progress;
 mod resource;
 mod sse;
 
 use std::{io::Write, process::ExitCode};
 
-pub use arguments::Command;
+pub use arguments::{Command, ConfigCommand};
 use failure::Failure;
+pub use output::{Format, Output};
 
 /// Runs a command; what goes wrong is told on standard error.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not found, 5 denied, 6 the
 /// broker cannot be reached.
 pub fn run(command: Command, program: &mut clap::Command) -> ExitCode {
-    match commands::run(command, program) {
+    told(commands::run(command, program))
+}
+
+/// Runs a command on the configuration of a broker that runs, as [`run`] does.
+pub fn run_config(command: ConfigCommand) -> ExitCode {
+    told(commands::run_config(command))
+}
+
+fn told(done: Result<ExitCode, Failure>) -> ExitCode {
+    match done {
         Ok(code) => code,
         // Whoever reads our output has seen enough.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -34,6 +46,62 @@ pub fn run(command: Command, program: &mut clap::Command) -> ExitCode {
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "polymq: {failure}");
             failure.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser, Subcommand};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: Whole,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Whole {
+        #[command(subcommand)]
+        Config(Box<ConfigCommand>),
+        #[command(flatten)]
+        Other(Box<Command>),
+    }
+
+    fn is_read(line: &str) -> bool {
+        Program::try_parse_from(["polymq"].into_iter().chain(line.split(' '))).is_ok()
+    }
+
+    #[test]
+    fn the_grammar_is_sound_and_reads_what_is_documented() {
+        <Program as clap::CommandFactory>::command().debug_assert();
+        for line in [
+            "top --every 1 -n 3 --sort name -o json",
+            "drain --yes",
+            "reload -o jsonl",
+            "bench mix --proto mqtt --clients 2 --size 64 --duration 1 --rate 100 -o csv",
+            "topic ls sensors.7",
+            "topic forget a.b --yes",
+            "limit set connections_max=5 --of-user ann --dry-run",
+            "listener ls -o csv",
+            "token create ann --scope read:*/* --expires-at 2030-01-31T12:00:00Z",
+            "token delete ann 7 --yes",
+            "ban create b --address 10.0.0.1",
+            "config show listeners.amqp -o json",
+            "config origin",
+            "defs diff file.json",
+            "health --check cert:30d",
+            "health --check port:5672",
+            "binding delete id --yes",
+            "context ls -o json",
+            "man --all-to /tmp",
+        ] {
+            assert!(is_read(line), "{line}");
+        }
+        for line in ["ban create b", "health --check cert:30", "bench mix --size 1", "limit set"] {
+            assert!(!is_read(line), "{line}");
         }
     }
 }

@@ -8,9 +8,11 @@ use std::{
 
 use serde_json::Value;
 
+use crate::arguments::Common;
+
 /// How a reading command answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Format {
+pub enum Format {
     /// Columns for people.
     #[default]
     Table,
@@ -38,7 +40,7 @@ impl FromStr for Format {
 
 /// What is written, and how.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Output {
+pub struct Output {
     pub(crate) format: Format,
     /// Dotted names of the fields to show; empty for those a command shows by itself.
     pub(crate) columns: Vec<String>,
@@ -46,8 +48,24 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// What the flags of a command say.
+    pub(crate) fn of(common: &Common) -> Self {
+        Self {
+            format: common.output,
+            columns: common.columns.clone(),
+            has_headers: !common.no_headers,
+        }
+    }
+
+    /// Tables and documents in a format, with everything that the command shows.
+    pub fn new(format: Format) -> Self {
+        Self { format, columns: Vec::new(), has_headers: true }
+    }
+
     /// Writes a list.
-    pub(crate) fn rows(&self, rows: &[Value], usual: &[&str]) -> io::Result<()> {
+    ///
+    /// Errors: when standard output takes no more.
+    pub fn rows(&self, rows: &[Value], usual: &[&str]) -> io::Result<()> {
         let columns = self.columns_or(usual);
         self.write(&mut io::stdout().lock(), rows, &columns)
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{Api, Call},
-    arguments::{Change, Common, Ls, Made, Sure},
+    arguments::{Change, Common, Ls, Made, Removed, Sure},
     context::Target,
     failure::Failure,
     output::Output,
@@ -20,17 +20,23 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(common: &Common) -> Result<Self, Failure> {
-        let output = Output {
-            format: common.output,
-            columns: common.columns.clone(),
-            has_headers: !common.no_headers,
-        };
+        let output = Output::of(common);
         Ok(Self { api: Api::new(Target::find(common)?, common.show_request)?, output })
     }
 
     /// Lists what is at a path.
     pub(crate) fn list(&self, path: &str, ls: &Ls, columns: &[&str]) -> Result<(), Failure> {
-        let mut query = Vec::new();
+        self.list_with(path, Vec::new(), ls, columns)
+    }
+
+    /// The same, with something of its own in the query.
+    pub(crate) fn list_with(
+        &self,
+        path: &str,
+        mut query: Vec<(&str, String)>,
+        ls: &Ls,
+        columns: &[&str],
+    ) -> Result<(), Failure> {
         query.extend(ls.filter.clone().map(|filter| ("filter", filter)));
         query.extend(ls.sort.clone().map(|sort| ("sort", sort)));
         let rows = self.api.list(path, &query, ls.limit)?;
@@ -63,6 +69,11 @@ impl Session {
             Err(failure) if change.idempotent && failure.is_gone_or_there() => say("unchanged"),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Deletes what is at a path, once somebody has confirmed it by its name.
+    pub(crate) fn remove(&self, path: &str, removed: &Removed) -> Result<(), Failure> {
+        self.delete(path, &[], removed.change, Some((&removed.name, removed.sure)))
     }
 
     /// Deletes what is at a path, once somebody has confirmed it.

@@ -194,6 +194,11 @@ impl EventBatch {
         self.events.is_empty()
     }
 
+    /// The events in order, to be changed in place. An event must weigh what it did.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Event> {
+        self.events.iter_mut()
+    }
+
     /// Puts an event at the end; for tests of sessions.
     pub fn push(&mut self, event: Event) {
         self.events.push_back(event);

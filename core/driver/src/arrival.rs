@@ -37,14 +37,18 @@ pub(crate) struct Arrival {
 
 impl Arrival {
     pub(crate) fn new(ticket: Ticket) -> Self {
-        let deadline = clock::now().instant + ticket.gate.limits.login_timeout;
+        let deadline = clock::now().instant + ticket.limits.login_timeout;
         Self { ticket, timer: Timer::default(), deadline }
     }
 
     /// Counts and logs an arrival that came to nothing.
     pub(crate) fn fail(&self, ending: &Ending) {
         self.ticket.gate.counters.ended(ending);
-        tracing::debug!(cause = ending.word(), "a connection ended before it had a session");
+        tracing::debug!(
+            event = "stranger_ended",
+            cause = ending.word(),
+            "a connection ended before it had a session"
+        );
     }
 
     /// Runs a step until the deadline of the login or the stop of the server.
@@ -94,9 +98,9 @@ impl Arrival {
     ) where
         S: Socket + Send + 'static,
     {
-        let gate = Arc::clone(&self.ticket.gate);
         let mut input = Input::default();
-        let mut detection = Detection { speakers, bytes_max: gate.limits.login_frame_bytes_max };
+        let bytes_max = self.ticket.limits.login_frame_bytes_max;
+        let mut detection = Detection { speakers, bytes_max };
         let found = self
             .bounded(poll_fn(|cx| detection.poll(&mut socket, &mut input, cx)))
             .await
@@ -149,7 +153,12 @@ impl Arrival {
             }
         };
         gate.counters.ended(&ending);
-        tracing::debug!(cause = ending.word(), protocol = protocol.name(), "a connection ended");
+        tracing::debug!(
+            event = "connection_ended",
+            cause = ending.word(),
+            protocol = protocol.name(),
+            "a connection ended"
+        );
         let (socket, out) = link.end(&ending);
         let Some(mut socket) = socket else { return };
         if socket.parts(&ending, gate.is_draining()) {
@@ -169,12 +178,13 @@ impl Arrival {
         S: Socket + Send + 'static,
     {
         let gate = Arc::clone(&self.ticket.gate);
-        let outbox = Arc::new(Outbox::new(gate.limits.outbox_bytes_max));
+        let limits = Arc::clone(&self.ticket.limits);
+        let outbox = Arc::new(Outbox::new(limits.outbox_bytes_max));
         let peer = Arc::new(peer);
         let now = clock::now();
         let made = catch_unwind(AssertUnwindSafe(|| {
             let connection = gate.broker.connect(protocol.name(), &peer, &outbox)?;
-            let mut session = protocol.session(&peer, &gate.limits, now);
+            let mut session = protocol.session(&peer, &limits, now);
             session.on_open(&outbox);
             Ok((connection, session))
         }));
@@ -195,6 +205,7 @@ impl Arrival {
             connection,
             outbox,
             gate,
+            limits,
             input,
             timer: std::mem::take(&mut self.timer),
             login_deadline: self.deadline,

@@ -64,3 +64,10 @@ pub(crate) fn end_point_hash(der: &[u8]) -> Vec<u8> {
     };
     digest::digest(algorithm, der).as_ref().to_vec()
 }
+
+/// When a certificate ends, in seconds since 1970; 0 for one that ended before (RFC 5280, section
+/// 4.1.2.5).
+pub(crate) fn not_after(der: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0))
+}

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use polymq_model::Limits;
 
 /// Addresses whose rate is known at a time.
@@ -24,14 +24,33 @@ pub struct Door(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    per_address_max: Option<usize>,
+    bounds: RwLock<Bounds>,
     open: Mutex<HashMap<IpAddr, usize>>,
+    rates: Mutex<HashMap<IpAddr, Instant>>,
+    rate: Mutex<Option<Instant>>,
+}
+
+/// What is allowed, which may change.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    per_address_max: Option<usize>,
     /// Between two connections of an address, in the long run.
     interval_per_address: Option<Duration>,
-    rates: Mutex<HashMap<IpAddr, Instant>>,
     /// The same between any two.
     interval: Option<Duration>,
-    rate: Mutex<Option<Instant>>,
+}
+
+impl Bounds {
+    fn new(limits: &Limits) -> Self {
+        let interval = |per_second: Option<u32>| {
+            per_second.filter(|rate| *rate > 0).map(|rate| Duration::from_secs(1) / rate)
+        };
+        Self {
+            per_address_max: limits.connections_per_address_max,
+            interval_per_address: interval(limits.connection_rate_per_address_max),
+            interval: interval(limits.connection_rate_max),
+        }
+    }
 }
 
 /// A connection that counts as one of its address until this is dropped.
@@ -44,23 +63,27 @@ pub struct Entered {
 impl Door {
     /// A door with these limits, through which nobody has come.
     pub fn new(limits: &Limits) -> Self {
-        let interval = |per_second: Option<u32>| {
-            per_second.filter(|rate| *rate > 0).map(|rate| Duration::from_secs(1) / rate)
-        };
         Self(Arc::new(Inner {
-            per_address_max: limits.connections_per_address_max,
+            bounds: RwLock::new(Bounds::new(limits)),
             open: Mutex::default(),
-            interval_per_address: interval(limits.connection_rate_per_address_max),
             rates: Mutex::default(),
-            interval: interval(limits.connection_rate_max),
             rate: Mutex::default(),
         }))
+    }
+
+    /// Other bounds from now on. Who came while an address was not bounded is not counted.
+    pub fn set(&self, limits: &Limits) {
+        *self.0.bounds.write() = Bounds::new(limits);
+    }
+
+    fn bounds(&self) -> Bounds {
+        *self.0.bounds.read()
     }
 
     /// Lets a connection in; `None` when its address has as many as it may.
     pub fn enter(&self, from: Option<IpAddr>) -> Option<Entered> {
         let door = self.clone();
-        let (Some(max), Some(from)) = (self.0.per_address_max, from) else {
+        let (Some(max), Some(from)) = (self.bounds().per_address_max, from) else {
             return Some(Entered { door, source: None });
         };
         let source = source_of(from);
@@ -75,7 +98,7 @@ impl Door {
 
     /// False when an address opens connections faster than it may.
     pub fn admits(&self, from: IpAddr, now: Instant) -> bool {
-        let Some(interval) = self.0.interval_per_address else { return true };
+        let Some(interval) = self.bounds().interval_per_address else { return true };
         let mut rates = self.0.rates.lock();
         if rates.len() >= RATES_MAX {
             rates.retain(|_, next| *next > now);
@@ -95,7 +118,7 @@ impl Door {
 
     /// How long a connection waits before it is served, because all together come too fast.
     pub fn delay(&self, now: Instant) -> Duration {
-        let Some(interval) = self.0.interval else { return Duration::ZERO };
+        let Some(interval) = self.bounds().interval else { return Duration::ZERO };
         let mut next = self.0.rate.lock();
         let after = next.unwrap_or(now).max(now) + interval;
         *next = Some(after);

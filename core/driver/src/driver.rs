@@ -15,7 +15,7 @@ use crate::{
     counters::DriverCounters,
     gate::Gate,
     incoming::Incoming,
-    listener::Listener,
+    listener::{Accepting, Listener},
     outgoing::{self, Outgoing},
     socket::Adopted,
     websocket::{Form, WebSocket},
@@ -52,11 +52,16 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Serves one more listener from now on.
+    /// Serves one more listener from now on, until it is told to stop or the driver is.
     ///
     /// Errors: the runtime does not take the socket.
-    pub fn serve(&self, listener: Listener) -> std::io::Result<()> {
+    pub fn serve(&self, listener: Listener) -> std::io::Result<Accepting> {
         listener.serve(&self.gate)
+    }
+
+    /// Other limits for connections that come from now on; those that are there keep theirs.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.gate.set_limits(limits);
     }
 
     /// Serves a stream that somebody else has accepted, as an upgraded HTTP connection. It counts
@@ -94,7 +99,7 @@ impl Driver {
             false => Transport::Stream,
         };
         tokio::spawn(async move {
-            let socket = Box::new(WebSocket::new(incoming, form, &ticket.gate.limits));
+            let socket = Box::new(WebSocket::new(incoming, form, &ticket.limits));
             let speakers = Speakers { protocols: vec![protocol], guest: None };
             Arrival::new(ticket).serve(socket, &speakers, peer, None).await
         });
@@ -108,7 +113,7 @@ impl Driver {
     /// False when the next connection would be one too many, or nobody is let in any more.
     pub fn has_room(&self) -> bool {
         let open = usize::try_from(self.gate.counters.open()).unwrap_or(usize::MAX);
-        open < self.gate.limits.connections_max && !self.gate.is_draining()
+        open < self.gate.limits().connections_max && !self.gate.is_draining()
     }
 
     /// The counters, for metrics.

@@ -10,6 +10,7 @@ use std::{
     task::Waker,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -31,7 +32,8 @@ const CUT: u8 = 2;
 /// Shared by the driver, its listeners and its connections.
 pub(crate) struct Gate {
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) limits: Arc<Limits>,
+    /// For connections that come from now on.
+    limits: ArcSwap<Limits>,
     pub(crate) counters: Arc<DriverCounters>,
     pub(crate) handshakes: Handshakes,
     pub(crate) pacer: Pacer,
@@ -53,7 +55,7 @@ impl Gate {
         Self {
             broker,
             door: Door::new(&limits),
-            limits,
+            limits: ArcSwap::new(limits),
             counters: Arc::default(),
             handshakes: Handshakes::default(),
             pacer: Pacer::default(),
@@ -65,6 +67,16 @@ impl Gate {
             listeners: Mutex::default(),
             closing: Notify::new(),
         }
+    }
+
+    /// The limits of a connection that comes now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
+        self.door.set(&limits);
+        self.limits.store(limits);
     }
 
     /// True when nobody new is let in and who has not logged in goes.
@@ -96,9 +108,11 @@ impl Gate {
     /// Lets a connection in; `None` when there are too many, from this address or at all.
     pub(crate) fn enter(self: &Arc<Self>, from: Option<IpAddr>) -> Option<Ticket> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut ticket = Ticket { gate: Arc::clone(self), id, entered: None };
+        let limits = self.limits();
         let open = self.counters.opened();
-        if usize::try_from(open).is_ok_and(|open| open <= self.limits.connections_max) {
+        let has_room = usize::try_from(open).is_ok_and(|open| open <= limits.connections_max);
+        let mut ticket = Ticket { gate: Arc::clone(self), limits, id, entered: None };
+        if has_room {
             ticket.entered = self.door.enter(from);
         }
         if ticket.entered.is_none() {
@@ -112,6 +126,8 @@ impl Gate {
 /// An open connection: counted until it is dropped.
 pub(crate) struct Ticket {
     pub(crate) gate: Arc<Gate>,
+    /// Its limits, which stay what they are.
+    pub(crate) limits: Arc<Limits>,
     id: u64,
     entered: Option<Entered>,
 }

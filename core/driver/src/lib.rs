@@ -38,7 +38,7 @@ pub use counters::{CounterValues, DriverCounters};
 pub use door::{Door, Entered, source_of};
 pub use driver::Driver;
 pub use incoming::{Guest, Incoming};
-pub use listener::{Bind, Listener, ListenerError, ListenerSpec};
+pub use listener::{Accepting, Bind, Listener, ListenerError, ListenerSpec, listen};
 pub use outgoing::Outgoing;
 pub use tls::{ClientCertificates, HttpsStream, Tls, TlsError, server_config};
 pub use websocket::{Form, read_frames};

@@ -15,7 +15,7 @@ use std::{
 use polymq_contract::{
     Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, Peer, ProtocolSession,
 };
-use polymq_model::Now;
+use polymq_model::{Limits, Now};
 
 use line::Line;
 
@@ -43,6 +43,7 @@ pub(crate) struct Link<S> {
     connection: Box<dyn Connection>,
     outbox: Arc<Outbox>,
     gate: Arc<Gate>,
+    limits: Arc<Limits>,
     peer: Arc<Peer>,
     start_tls: Option<Arc<Tls>>,
     /// Under which it may get another socket.
@@ -84,6 +85,7 @@ pub(crate) struct Parts<S> {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) limits: Arc<Limits>,
     /// The first bytes, read to tell the protocol.
     pub(crate) input: Input,
     pub(crate) timer: Timer,
@@ -106,6 +108,7 @@ impl<S: Socket + Send + 'static> Link<S> {
             connection: parts.connection,
             outbox: parts.outbox,
             gate: parts.gate,
+            limits: parts.limits,
             input: parts.input,
             batch: EventBatch::default(),
             effects: Effects::default(),
@@ -274,7 +277,7 @@ impl<S: Socket + Send + 'static> Link<S> {
         let bytes_max = if self.effects.logged_in {
             usize::MAX
         } else {
-            self.gate.limits.login_bytes_max.saturating_sub(self.login_bytes)
+            self.limits.login_bytes_max.saturating_sub(self.login_bytes)
         };
         if bytes_max == 0 {
             return Break(Ending::LoginBytes);
@@ -404,11 +407,11 @@ impl<S: Socket + Send + 'static> Link<S> {
     /// True when the peer asks on without reading the answers. Acknowledgements have none: a peer
     /// that writes them before it reads on must not wait for a broker that waits for it.
     fn is_ignored(&self) -> bool {
-        self.is_full() && self.unread >= self.gate.limits.output_bytes_max
+        self.is_full() && self.unread >= self.limits.output_bytes_max
     }
 
     fn is_full(&self) -> bool {
-        self.effects.out.len() >= self.gate.limits.output_bytes_max
+        self.effects.out.len() >= self.limits.output_bytes_max
     }
 
     /// Parts from session and broker. What the peer is still to see comes back with the socket.
@@ -432,10 +435,18 @@ impl<S: Socket + Send + 'static> Link<S> {
         panicked |=
             catch_unwind(AssertUnwindSafe(|| self.connection.disconnect(cause, now))).is_err();
         if panicked {
-            tracing::error!("a session or the broker panicked; its connection is closed");
+            tracing::error!(
+                event = "session_panicked",
+                "a session or the broker panicked; its connection is closed"
+            );
         }
         if let Ending::Session(Close { cause, detail }) = ending {
-            tracing::debug!(cause, detail, "the session closed its connection");
+            tracing::debug!(
+                event = "session_closed",
+                cause,
+                detail,
+                "the session closed its connection"
+            );
         }
         let socket = match self.line {
             Line::Socket(socket) => Some(socket),

@@ -15,6 +15,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::{
     io::ReadBuf,
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::AbortHandle,
 };
 
 use polymq_contract::{Peer, Protocol, Transport};
@@ -100,6 +101,32 @@ pub struct Listener {
     bound: Bind,
 }
 
+/// A listener that takes connections until it is told to stop, or its driver is.
+#[derive(Debug)]
+pub struct Accepting(AbortHandle);
+
+impl Accepting {
+    /// Whoever is accepted by this task.
+    pub fn of(task: AbortHandle) -> Self {
+        Self(task)
+    }
+
+    /// Accepts nobody any more; connections that are there go on. The port is free a moment later,
+    /// unless somebody else holds the socket, too.
+    pub fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+/// The file of a Unix socket, which goes with its listener.
+struct Placed(PathBuf);
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A listener while it is served.
 struct Served {
     spec: ListenerSpec,
@@ -124,6 +151,25 @@ impl Listener {
         }
     }
 
+    /// The same, on a TCP socket that listens already.
+    ///
+    /// Errors: the socket has no address.
+    pub fn over(spec: ListenerSpec, socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let bound = Bind::Tcp(socket.local_addr()?);
+        Ok(Self { spec, guest: None, socket: BoundSocket::Tcp(socket), bound })
+    }
+
+    /// A second hand on the socket, with which it stays open; `None` for a Unix socket.
+    ///
+    /// Errors: the system gives no more files.
+    pub fn socket(&self) -> io::Result<Option<std::net::TcpListener>> {
+        match &self.socket {
+            BoundSocket::Tcp(socket) => socket.try_clone().map(Some),
+            BoundSocket::Unix(_) => Ok(None),
+        }
+    }
+
     /// The same, with somebody who serves connections that no session does, if the port is shared.
     pub fn with_guest(mut self, guest: Arc<dyn Guest>) -> Self {
         self.guest = self.spec.is_shared.then_some(guest);
@@ -143,7 +189,7 @@ impl Listener {
         }
     }
 
-    pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<()> {
+    pub(crate) fn serve(self, gate: &Arc<Gate>) -> io::Result<Accepting> {
         let gate = Arc::clone(gate);
         let speakers = Speakers { protocols: self.spec.protocols.clone(), guest: self.guest };
         let served = Arc::new(Served { spec: self.spec, speakers });
@@ -155,26 +201,39 @@ impl Listener {
             }
             BoundSocket::Unix(socket) => {
                 let socket = UnixListener::from_std(socket)?;
+                let placed = match &served.spec.bind {
+                    Bind::Unix(path) => Some(Placed(path.clone())),
+                    Bind::Tcp(_) => None,
+                };
                 tokio::spawn(async move {
+                    let _placed = placed;
                     accept_unix(&socket, &served, &gate).await;
-                    if let Bind::Unix(path) = &served.spec.bind {
-                        let _ = std::fs::remove_file(path);
-                    }
                 })
             }
         };
-        accepting.listeners.lock().push(task);
-        Ok(())
+        let handle = Accepting(task.abort_handle());
+        let mut listeners = accepting.listeners.lock();
+        listeners.retain(|task| !task.is_finished());
+        listeners.push(task);
+        Ok(handle)
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<(BoundSocket, Bind)> {
+/// Listens on an address, with room for many connections that nobody has accepted yet. The socket
+/// does not block.
+///
+/// Errors: the address cannot be taken.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let socket = std::net::TcpListener::from(socket);
+    Ok(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(BoundSocket, Bind)> {
+    let socket = listen(address)?;
     let bound = socket.local_addr()?;
     Ok((BoundSocket::Tcp(socket), Bind::Tcp(bound)))
 }
@@ -287,7 +346,7 @@ where
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 gate.counters.accept_failed();
-                tracing::warn!(%error, "cannot accept connections, trying again");
+                tracing::warn!(event = "accept_failed", %error, "trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

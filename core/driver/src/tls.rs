@@ -18,7 +18,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use polymq_contract::{ChannelBindings, TlsPeer};
 
 use crate::{
-    certificate::{CertificateField, end_point_hash},
+    certificate::{CertificateField, end_point_hash, not_after},
     ending::Ending,
     said,
     socket::Direct,
@@ -42,6 +42,8 @@ struct Settings {
     user_field: Option<CertificateField>,
     /// What `tls-server-end-point` is; empty when it is not known.
     end_point: Arc<[u8]>,
+    /// When the first certificate of the chain to end ends, in seconds since 1970.
+    expires_unix_secs: Option<u64>,
 }
 
 /// Whether clients show certificates.
@@ -125,15 +127,25 @@ impl Tls {
     /// TLS with these settings. `user_field` names the part of a client certificate that is its
     /// user, if any.
     pub fn new(config: Arc<ServerConfig>, user_field: Option<CertificateField>) -> Self {
-        Self(RwLock::new(Settings { config, user_field, end_point: Arc::default() }))
+        let (end_point, expires_unix_secs) = (Arc::default(), None);
+        Self(RwLock::new(Settings { config, user_field, end_point, expires_unix_secs }))
     }
 
-    /// The same, with the certificate that logins may be tied to: the first of a PEM text.
-    pub fn with_end_point(mut self, certificates_pem: &[u8]) -> Self {
-        let first = CertificateDer::pem_slice_iter(certificates_pem).find_map(Result::ok);
-        let end_point = first.map(|der| end_point_hash(&der)).unwrap_or_default();
-        self.0.get_mut().end_point = end_point.into();
+    /// The same, with its certificates: the first of a PEM text is the one that logins may be tied
+    /// to, and the first that ends counts for all.
+    pub fn with_certificates(mut self, certificates_pem: &[u8]) -> Self {
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(certificates_pem).filter_map(Result::ok).collect();
+        let settings = self.0.get_mut();
+        settings.end_point =
+            chain.first().map(|der| end_point_hash(der)).unwrap_or_default().into();
+        settings.expires_unix_secs = chain.iter().filter_map(|der| not_after(der)).min();
         self
+    }
+
+    /// When its certificates end, in seconds since 1970; `None` when it is not known.
+    pub fn expires_unix_secs(&self) -> Option<u64> {
+        self.0.read().expires_unix_secs
     }
 
     /// Uses the settings of another for all handshakes from now on; connections that stand keep

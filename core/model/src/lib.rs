@@ -20,6 +20,7 @@ pub mod persistent;
 pub mod properties;
 mod sha256;
 pub mod topic;
+mod trace_context;
 pub mod value;
 
 pub use durability::{BadDurability, DURABILITY, Durability};
@@ -31,6 +32,7 @@ pub use names::{BadName, ExchangeName, QueueName, UserName, VhostName};
 pub use persistent::PersistentMap;
 pub use properties::{Ident, Properties};
 pub use sha256::sha256;
+pub use trace_context::TraceContext;
 pub use value::{Table, Value};
 
 /// Property tests replay: one seed, unless `PROPTEST_RNG_SEED` in the environment asks for another.

@@ -10,6 +10,7 @@ use crate::{
     durability::Durability,
     format::{Format, FormatId, Formats},
     properties::Properties,
+    trace_context::TraceContext,
 };
 
 /// Bodies up to this size are copied into the message; longer ones stay slices of the read buffer.
@@ -299,13 +300,41 @@ impl Message {
         self.copy_to(self.exchange(), self.key(), deadline_ms, self.retain())
     }
 
+    /// The trace that it belongs to, if its publisher says so.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::find(self.native_props())
+    }
+
+    /// A copy that was sent in another span of its trace.
+    pub fn in_span(&self, context: &TraceContext, span_id: [u8; 8]) -> Self {
+        let props = context.replaced(self.native_props(), span_id);
+        let (key, retain) = (self.key(), self.retain());
+        let message = self.copy_with(&props, self.exchange(), key, self.deadline_ms(), retain);
+        let mut message = message.with_extra_keys(self.extra_keys().to_vec());
+        if let Some(annotations) = self.annotations() {
+            message.annotate(annotations.clone());
+        }
+        message
+    }
+
     /// A copy without annotations and extra keys.
     fn copy_to(&self, exchange: &str, key: &str, deadline_ms: u64, retain: bool) -> Self {
+        self.copy_with(self.native_props(), exchange, key, deadline_ms, retain)
+    }
+
+    fn copy_with(
+        &self,
+        props: &[u8],
+        exchange: &str,
+        key: &str,
+        deadline_ms: u64,
+        retain: bool,
+    ) -> Self {
         let message = NewMessage {
             format: self.format(),
             exchange,
             key,
-            props: self.native_props(),
+            props,
             body: match self.large_body() {
                 Some(bytes) => Body::Shared(bytes.clone()),
                 None => Body::Slice(self.body()),

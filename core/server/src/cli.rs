@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use polymq_cli::Format;
 
 use crate::config::{
     ENV_PREFIX, Ports, Sources,
@@ -24,12 +25,17 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Check a configuration, and print every value and where it comes from.
     Check(CheckArgs),
-    /// Tell about configuration.
+    /// Look for what keeps a broker on this machine from running well, and say what to do.
+    Doctor(DoctorArgs),
+    /// Tell about configuration, also of a broker that runs.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Look at the store, check it, move what it holds. The broker must not run.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Copy the store while the broker runs, check such a copy, put one back.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     #[command(flatten)]
     Client(Box<polymq_cli::Command>),
 }
@@ -74,6 +80,45 @@ pub(crate) enum StorageCommand {
     },
 }
 
+/// What to do with backups of the store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Copy the store and the configuration into a new folder. The broker may run: the copy holds
+    /// everything that was confirmed before, and always opens. Segments of a file store are hard
+    /// links where the disk is the same, so copy the folder elsewhere afterwards.
+    Create {
+        /// A folder that does not exist yet
+        dir: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Read all of a backup and check every checksum; exit code 1 when it is damaged.
+    Verify {
+        /// A folder that `create` has made
+        dir: PathBuf,
+    },
+    /// Check a backup, and put its store into the data directory. The broker must not run.
+    Restore {
+        /// A folder that `create` has made
+        dir: PathBuf,
+        /// Take the place of a store that is there, which is kept under another name
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+impl BackupCommand {
+    /// Where the configuration of the store comes from.
+    pub(crate) fn sources(&self) -> Sources {
+        match self {
+            Self::Create { store, .. } | Self::Restore { store, .. } => store.sources(),
+            Self::Verify { .. } => sources(None, &[]),
+        }
+    }
+}
+
 /// Which store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
@@ -97,8 +142,14 @@ impl StorageCommand {
         | Self::Export { store, .. }
         | Self::Import { store, .. }
         | Self::Migrate { store, .. }) = self;
-        let mut sources = sources(store.config.clone(), &store.settings);
-        push_data_dir(&mut sources, store.data_dir.as_deref());
+        store.sources()
+    }
+}
+
+impl StoreArgs {
+    fn sources(&self) -> Sources {
+        let mut sources = sources(self.config.clone(), &self.settings);
+        push_data_dir(&mut sources, self.data_dir.as_deref());
         sources
     }
 }
@@ -120,14 +171,15 @@ fn push_data_dir(sources: &mut Sources, data_dir: Option<&str>) {
 pub(crate) enum ConfigCommand {
     /// Print a file with every key, its default and what it means.
     Docs,
+    #[command(flatten)]
+    Running(Box<polymq_cli::ConfigCommand>),
 }
 
 /// Flags of `polymq server`.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Where everything that must survive is kept [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -155,20 +207,55 @@ pub(crate) struct ServerArgs {
 /// Flags of `polymq check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
-    #[arg(conflicts_with = "config")]
-    file: Option<PathBuf>,
-    /// The same, as `polymq server` has it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Set a key, such as limits.connections=1000
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// table, json, jsonl or csv
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// Flags of `polymq doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where the broker keeps its data [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Set a key, such as limits.connections=1000
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// A warning makes the exit code 1, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// table, json, jsonl or csv
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// A configuration file, with or without the name of the flag.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Configuration file [default: /etc/polymq/polymq.toml when it exists]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> Option<PathBuf> {
+        self.file.clone().or_else(|| self.config.clone())
+    }
 }
 
 impl ServerArgs {
     pub(crate) fn sources(&self) -> Sources {
-        let mut sources = sources(self.config.clone(), &self.settings);
+        let mut sources = sources(self.file.path(), &self.settings);
         push_data_dir(&mut sources, self.data_dir.as_deref());
         sources.ports = match (self.port, self.port_offset) {
             (Some(_), _) => Ports::Free,
@@ -181,7 +268,15 @@ impl ServerArgs {
 
 impl CheckArgs {
     pub(crate) fn sources(&self) -> Sources {
-        sources(self.file.clone().or_else(|| self.config.clone()), &self.settings)
+        sources(self.file.path(), &self.settings)
+    }
+}
+
+impl DoctorArgs {
+    pub(crate) fn sources(&self) -> Sources {
+        let mut sources = sources(self.file.path(), &self.settings);
+        push_data_dir(&mut sources, self.data_dir.as_deref());
+        sources
     }
 }
 
@@ -220,6 +315,15 @@ mod tests {
         let sources = server(&["--set", "limits.connections=1", "--data-dir", "/x"]).sources();
         let flags: Vec<_> = sources.flags.iter().map(|(setting, _)| setting.as_str()).collect();
         assert_eq!(flags, ["limits.connections=1", "server.data_dir=/x"]);
+    }
+
+    #[test]
+    fn the_file_is_named_with_or_without_a_flag() {
+        for arguments in [&["x.toml"][..], &["--config", "x.toml"]] {
+            assert_eq!(server(arguments).sources().file, Some(PathBuf::from("x.toml")));
+        }
+        let both = ["polymq", "server", "x.toml", "--config", "x.toml"];
+        assert!(Cli::try_parse_from(both).is_err());
     }
 
     #[test]

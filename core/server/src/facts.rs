@@ -23,7 +23,9 @@ pub(crate) struct FactSources {
 
 impl FactSources {
     pub(crate) fn read(&self) -> Facts {
-        let (problem, recovered_percent) = match self.store.health() {
+        let health = self.store.health();
+        let store_is_full = health == Health::NearFull;
+        let (problem, recovered_percent) = match health {
             Health::Ok | Health::NearFull => (None, 100),
             Health::Recovering(percent) => (None, percent),
             Health::ReadOnly(reason) | Health::Failed(reason) => (Some(reason), 100),
@@ -39,6 +41,7 @@ impl FactSources {
         });
         Facts {
             store_problem: problem.or(failed).or_else(silence),
+            store_is_full,
             recovered_percent,
             store_damaged_ranges: damage.ranges,
             store_damaged_messages: damage.messages,

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     alarm::{Alarms, Measured},
     config::DiskSlow,
+    ports::Ports,
     process,
     service::Service,
     slow_store::{self, Silence, SilenceLog},
@@ -27,6 +28,7 @@ use crate::{
 /// What nobody waits for is written after this time at the latest.
 const WRITE_AFTER: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(100);
+const DAY: Duration = Duration::from_secs(86_400);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// The present.
@@ -127,6 +129,15 @@ async fn take_samples(broker: BrokerHandle) {
         if let Err(error) = taken {
             tracing::error!(event = "sampling_failed", %error);
         }
+    }
+}
+
+/// Says each day which certificates end soon.
+pub(crate) async fn look_at_certificates(ports: Arc<Ports>) {
+    let mut rounds = interval(DAY);
+    loop {
+        rounds.tick().await;
+        ports.warn_of_certificates();
     }
 }
 

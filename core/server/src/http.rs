@@ -5,15 +5,15 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{Configuration, OpenPort, SharedPhase, Watched, WebSockets};
+use polymq_http::{Configuration, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
 use crate::{
     alarm::Marks,
-    banner::Bound,
     config::Config,
     facts, live_log,
+    ports::Ports,
     protocols::Protocols,
     server::{self, Mode},
     store,
@@ -26,7 +26,7 @@ pub(crate) fn watched(
     (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
-    bound: &[Bound],
+    ports: &Arc<Ports>,
 ) -> Arc<Watched> {
     let sources = facts::FactSources {
         store: Arc::clone(store),
@@ -36,22 +36,19 @@ pub(crate) fn watched(
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
+    let (ports, stop) = (Arc::clone(ports), Arc::clone(&mode.stop));
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
         protocols,
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
-        listeners: bound.iter().map(open_port).collect(),
+        listeners: Box::new(move || ports.open_ports()),
+        drain: Box::new(move || stop.notify_one()),
         configuration,
         log: live_log::shared(),
         facts: Box::new(move || sources.read()),
     })
-}
-
-fn open_port(bound: &Bound) -> OpenPort {
-    let protocol = bound.protocol.to_string();
-    OpenPort { protocol, address: bound.address, has_tls: bound.has_tls }
 }
 
 /// Settings of the HTTP server.
@@ -64,6 +61,7 @@ pub(crate) fn settings(
         path_prefix: config.http.path_prefix.clone(),
         cors_origins: config.http.cors_origins.clone(),
         connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
+        login_idle: config.http.login_idle,
         limits,
         entropy: Arc::new(server::fill_with_randomness),
         web_sockets: Some(WebSockets {

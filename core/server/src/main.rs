@@ -11,6 +11,7 @@ mod banner;
 mod cli;
 mod config;
 mod data_dir;
+mod doctor;
 mod facts;
 mod first_admin;
 mod housekeeping;
@@ -19,6 +20,8 @@ mod limits;
 mod live_log;
 mod log_lines;
 mod logging;
+#[cfg(feature = "otel")]
+mod otel;
 mod ports;
 mod process;
 mod protocols;
@@ -32,9 +35,10 @@ mod store;
 mod tls;
 mod xmpp;
 
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{io::Write, process::ExitCode, sync::Arc, time::Instant};
 
 use clap::{CommandFactory, Parser};
+use polymq_cli::{Format, Output};
 
 use crate::{
     cli::{CheckArgs, Cli, Command, ConfigCommand, ServerArgs},
@@ -49,10 +53,13 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Server(args) => serve(&args, started),
         Command::Check(args) => check(&args),
+        Command::Doctor(args) => doctor::run(&args.sources(), args.output, args.strict),
         Command::Config(ConfigCommand::Docs) => say(&config::reference()),
+        Command::Config(ConfigCommand::Running(command)) => Ok(polymq_cli::run_config(*command)),
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
             .and_then(|loaded| storage::run(&loaded.config, &command)),
+        Command::Backup(command) => storage::backup::run(&command),
         Command::Client(command) => Ok(polymq_cli::run(*command, &mut Cli::command())),
     };
     logging::flush();
@@ -81,6 +88,7 @@ fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
         print_ports: args.print_ports,
         is_standby: args.standby,
         started,
+        stop: Arc::default(),
     };
     server::run(&loaded, mode)
 }
@@ -89,6 +97,18 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(&args.sources())?;
     tls::load(&loaded.config.tls)?;
     store::check(&loaded.config)?;
+    if args.output != Format::Table {
+        let row = |row: &(String, String, String)| {
+            let (key, value, origin) = row;
+            serde_json::json!({ "key": key, "value": value, "origin": origin })
+        };
+        let rows: Vec<_> = loaded.effective.iter().map(row).collect();
+        Output::new(args.output).rows(&rows, &["key", "value", "origin"])?;
+        for warning in &loaded.warnings {
+            writeln!(std::io::stderr(), "warning: {warning}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let width = loaded.effective.iter().map(|(key, value, _)| key.len() + value.len()).max();
     let width = width.unwrap_or(0).min(60) + 3;
     let mut text = String::new();

@@ -1,28 +1,74 @@
-//! The addresses that the server listens on.
+//! The addresses that the server listens on, which may become others while it runs.
 
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context;
-use polymq_driver::{Bind, Listener, ListenerSpec, Tls};
-use polymq_http::{Audience, HttpListener};
-use polymq_model::VhostName;
+use anyhow::{Context, bail};
+use parking_lot::Mutex;
+use polymq_driver::{Accepting, Bind, Driver, Listener, ListenerSpec, Tls};
+use polymq_http::{Audience, Certificate, Http, HttpListener, OpenPort};
+use polymq_model::{Limits, VhostName};
 
 use crate::{
     banner::Bound,
-    config::{Config, Endpoint, EndpointProtocol},
+    config::{self, Config, Endpoint, EndpointProtocol},
     protocols::Protocols,
 };
 
+type Certificates = BTreeMap<String, Arc<Tls>>;
+
 /// Every address is taken before anything else starts, so that a port in use costs nothing.
-#[derive(Default)]
 pub(crate) struct Ports {
-    pub(crate) clients: Vec<Listener>,
-    pub(crate) http: Vec<HttpListener>,
-    pub(crate) bound: Vec<Bound>,
+    protocols: Arc<Protocols>,
+    /// Who serves what comes, once somebody does.
+    doors: OnceLock<Doors>,
+    open: Mutex<Open>,
+}
+
+struct Doors {
+    driver: Driver,
+    http: Http,
+}
+
+#[derive(Default)]
+struct Open {
+    ports: Vec<Port>,
+    certificates: Certificates,
+    /// How long before its end somebody should know of a certificate.
+    warnings: BTreeMap<String, Duration>,
+    is_closed: bool,
+}
+
+/// An address that is listened on.
+struct Port {
+    endpoint: Endpoint,
+    asked: SocketAddr,
+    socket: TcpListener,
+    accepting: Option<Accepting>,
+}
+
+impl Port {
+    fn is_http(&self) -> bool {
+        matches!(self.endpoint.protocol, EndpointProtocol::Http | EndpointProtocol::Metrics)
+    }
+
+    /// Where it listens, with the port that the system chose.
+    fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap_or(self.asked)
+    }
+
+    fn bound(&self) -> Bound {
+        Bound {
+            name: self.endpoint.name.clone(),
+            protocol: self.endpoint.protocol,
+            address: self.address(),
+            has_tls: self.endpoint.tls.is_some(),
+        }
+    }
 }
 
 impl Ports {
@@ -31,58 +77,241 @@ impl Ports {
     /// Errors: one that cannot be taken.
     pub(crate) fn bind(
         config: &Config,
-        protocols: &Protocols,
-        certificates: &BTreeMap<String, Arc<Tls>>,
-    ) -> anyhow::Result<Self> {
-        let mut ports = Self::default();
-        for endpoint in &config.endpoints {
-            let named =
-                |name: &Option<String>| name.as_ref().and_then(|n| certificates.get(n)).cloned();
-            let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
-            for &asked in &endpoint.addresses {
-                let has_tls = tls.is_some();
-                let spoken = protocols.of(endpoint.protocol);
-                let address = match spoken.is_empty() {
-                    false => {
-                        let listener = Listener::bind(ListenerSpec {
-                            name: endpoint.name.as_str().into(),
-                            protocols: spoken,
-                            is_shared: endpoint.protocol == EndpointProtocol::Auto,
-                            bind: Bind::Tcp(asked),
-                            tls: tls.clone(),
-                            start_tls: start_tls.clone(),
-                            vhost: VhostName::new(&endpoint.vhost)?,
-                        })?;
-                        let address = listener.local_addr().unwrap_or(asked);
-                        ports.clients.push(listener);
-                        address
-                    }
-                    true => {
-                        let audience = match endpoint.protocol {
-                            EndpointProtocol::Metrics => Audience::Everybody,
-                            _ => Audience::Loopback,
-                        };
-                        ports.bind_http(asked, (endpoint, audience, tls.clone()))?
-                    }
-                };
-                let (name, protocol) = (endpoint.name.clone(), endpoint.protocol);
-                ports.bound.push(Bound { name, protocol, address, has_tls });
-            }
+        protocols: Arc<Protocols>,
+        certificates: Certificates,
+    ) -> anyhow::Result<Arc<Self>> {
+        let ports = Self { protocols, doors: OnceLock::new(), open: Mutex::default() };
+        {
+            let mut open = ports.open.lock();
+            open.certificates = certificates;
+            open.warnings = warnings(&config.tls);
+            let taken = taken(&[], &config.endpoints)?;
+            open.ports = taken.into_iter().map(|(port, _)| port).collect();
         }
-        Ok(ports)
+        Ok(Arc::new(ports))
     }
 
-    fn bind_http(
-        &mut self,
-        asked: SocketAddr,
-        (endpoint, audience, tls): (&Endpoint, Audience, Option<Arc<Tls>>),
-    ) -> anyhow::Result<SocketAddr> {
-        let socket = TcpListener::bind(asked)
-            .with_context(|| format!("the HTTP listener cannot listen on {asked}"))?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        let (name, vhost) = (endpoint.name.as_str().into(), VhostName::new(&endpoint.vhost)?);
-        self.http.push(HttpListener { name, socket, audience, tls, vhost });
-        Ok(address)
+    /// Serves pages of HTTP; clients have to wait for [`let_in`](Self::let_in).
+    ///
+    /// Errors: the runtime does not take a socket.
+    pub(crate) fn serve_pages(&self, driver: &Driver, http: &Http) -> anyhow::Result<()> {
+        // A second call would come from a second server, which a process does not have.
+        let _ = self.doors.set(Doors { driver: driver.clone(), http: http.clone() });
+        self.serve_those(Port::is_http)
     }
+
+    /// Serves clients.
+    ///
+    /// Errors: the runtime does not take a socket.
+    pub(crate) fn let_in(&self) -> anyhow::Result<()> {
+        self.serve_those(|port| !port.is_http())
+    }
+
+    fn serve_those(&self, which: impl Fn(&Port) -> bool) -> anyhow::Result<()> {
+        let open = &mut *self.open.lock();
+        for port in open.ports.iter_mut().filter(|port| which(port)) {
+            port.accepting = Some(self.serve(port, &open.certificates)?);
+        }
+        Ok(())
+    }
+
+    fn serve(&self, port: &Port, certificates: &Certificates) -> anyhow::Result<Accepting> {
+        let doors = self.doors.get().context("nobody serves yet")?;
+        let endpoint = &port.endpoint;
+        let named =
+            |name: &Option<String>| name.as_ref().and_then(|n| certificates.get(n)).cloned();
+        let (tls, start_tls) = (named(&endpoint.tls), named(&endpoint.starttls));
+        let (name, vhost) = (Arc::from(endpoint.name.as_str()), VhostName::new(&endpoint.vhost)?);
+        let socket = port.socket.try_clone().context("the system gives no more files")?;
+        if port.is_http() {
+            let audience = match endpoint.protocol {
+                EndpointProtocol::Metrics => Audience::Everybody,
+                _ => Audience::Loopback,
+            };
+            return Ok(doors.http.serve(HttpListener { name, socket, audience, tls, vhost })?);
+        }
+        let spec = ListenerSpec {
+            name,
+            protocols: self.protocols.of(endpoint.protocol),
+            is_shared: endpoint.protocol == EndpointProtocol::Auto,
+            bind: Bind::Tcp(port.asked),
+            tls,
+            start_tls,
+            vhost,
+        };
+        let listener = Listener::over(spec, socket)?.with_guest(Arc::new(doors.http.clone()));
+        Ok(doors.driver.serve(listener)?)
+    }
+
+    /// Listens where another configuration says, with other certificates. A listener that stays
+    /// what it is is not touched, one that becomes another keeps its socket, and connections go
+    /// on wherever they came from.
+    ///
+    /// Errors: an address that cannot be taken; then nothing has changed.
+    pub(crate) fn change(&self, config: &Config, certificates: Certificates) -> anyhow::Result<()> {
+        let open = &mut *self.open.lock();
+        if open.is_closed {
+            bail!("the server stops");
+        }
+        let mut sockets = Vec::new();
+        for port in &open.ports {
+            sockets.push((port.endpoint.name.clone(), port.asked, port.socket.try_clone()?));
+        }
+        let fresh = taken(&sockets, &config.endpoints)?;
+        open.warnings = warnings(&config.tls);
+        let held = std::mem::take(&mut open.certificates);
+        open.certificates = certificates
+            .into_iter()
+            .map(|(name, new)| match held.get(&name) {
+                // Listeners and connections hold on to this one.
+                Some(held) => {
+                    held.replace(&new);
+                    (name, Arc::clone(held))
+                }
+                None => (name, new),
+            })
+            .collect();
+        let mut old: Vec<Option<Port>> =
+            std::mem::take(&mut open.ports).into_iter().map(Some).collect();
+        for (mut port, from) in fresh {
+            let before = from.and_then(|index| old.get_mut(index)).and_then(Option::take);
+            let is_same = before.as_ref().is_some_and(|before| is_same(before, &port));
+            match before {
+                Some(before) if is_same => {
+                    open.ports.push(Port { endpoint: port.endpoint, ..before })
+                }
+                before => {
+                    match self.serve(&port, &open.certificates) {
+                        Ok(accepting) => port.accepting = Some(accepting),
+                        Err(error) => {
+                            let (name, error) = (&port.endpoint.name, format!("{error:#}"));
+                            tracing::error!(event = "listener_failed", name, error);
+                        }
+                    }
+                    stop(before);
+                    open.ports.push(port);
+                }
+            }
+        }
+        old.into_iter().for_each(stop);
+        Ok(())
+    }
+
+    /// Other limits for connections and requests that come from now on.
+    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
+        if let Some(doors) = self.doors.get() {
+            doors.driver.set_limits(Arc::clone(&limits));
+            doors.http.set_limits(limits);
+        }
+    }
+
+    /// The ports, for people.
+    pub(crate) fn bound(&self) -> Vec<Bound> {
+        self.open.lock().ports.iter().map(Port::bound).collect()
+    }
+
+    /// The ports, for pages of HTTP.
+    pub(crate) fn open_ports(&self) -> Vec<OpenPort> {
+        let open = self.open.lock();
+        let shown = |port: &Port| {
+            let endpoint = &port.endpoint;
+            let certificate = endpoint.tls.as_ref().or(endpoint.starttls.as_ref());
+            OpenPort {
+                protocol: endpoint.protocol.to_string(),
+                address: port.address(),
+                name: endpoint.name.clone(),
+                has_tls: endpoint.tls.is_some(),
+                certificate: certificate.and_then(|name| open.certificate(name)),
+            }
+        };
+        open.ports.iter().map(shown).collect()
+    }
+
+    /// Logs which certificates end soon.
+    pub(crate) fn warn_of_certificates(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let open = self.open.lock();
+        for Certificate { name, expires_unix_secs, warning_secs } in
+            open.certificates.keys().filter_map(|name| open.certificate(name))
+        {
+            let left = expires_unix_secs.saturating_sub(now);
+            if left <= warning_secs {
+                let (days, advice) = (left / 86_400, "renew it, and reload the configuration");
+                tracing::warn!(event = "certificate_ends", name, days, advice);
+            }
+        }
+    }
+
+    /// Frees every address. Whoever serves on it is told by others.
+    pub(crate) fn close(&self) {
+        let mut open = self.open.lock();
+        open.is_closed = true;
+        open.ports.clear();
+    }
+}
+
+impl Open {
+    fn certificate(&self, name: &str) -> Option<Certificate> {
+        Some(Certificate {
+            name: name.to_owned(),
+            expires_unix_secs: self.certificates.get(name)?.expires_unix_secs()?,
+            warning_secs: self.warnings.get(name).map_or(0, Duration::as_secs),
+        })
+    }
+}
+
+fn warnings(tls: &BTreeMap<String, config::Tls>) -> BTreeMap<String, Duration> {
+    tls.iter().map(|(name, tls)| (name.clone(), tls.expiry_warning)).collect()
+}
+
+/// True when nothing about a port has changed. Its other addresses are ports of their own.
+fn is_same(before: &Port, after: &Port) -> bool {
+    let alone = |endpoint: &Endpoint| Endpoint { addresses: Vec::new(), ..endpoint.clone() };
+    before.accepting.is_some() && alone(&before.endpoint) == alone(&after.endpoint)
+}
+
+fn stop(port: Option<Port>) {
+    if let Some(accepting) = port.and_then(|port| port.accepting) {
+        accepting.stop();
+    }
+}
+
+/// Ports for all endpoints, each with the number of the socket that it takes over: one of the same
+/// listener, or else of the same address.
+///
+/// Errors: a new address that cannot be taken.
+fn taken(
+    sockets: &[(String, SocketAddr, TcpListener)],
+    endpoints: &[Endpoint],
+) -> anyhow::Result<Vec<(Port, Option<usize>)>> {
+    let mut is_used = vec![false; sockets.len()];
+    let all = || endpoints.iter().flat_map(|e| e.addresses.iter().map(move |asked| (e, *asked)));
+    let mut found: Vec<Option<usize>> = Vec::new();
+    // First those who keep their own, so that nobody else takes it.
+    for (endpoint, asked) in all() {
+        let own = sockets.iter().zip(&is_used).position(|((name, address, _), is_used)| {
+            !is_used && *name == endpoint.name && *address == asked
+        });
+        own.into_iter().for_each(|index| is_used[index] = true);
+        found.push(own);
+    }
+    let mut ports = Vec::new();
+    for ((endpoint, asked), own) in all().zip(found) {
+        let index = own.or_else(|| {
+            sockets.iter().zip(&is_used).position(|((_, address, _), is_used)| {
+                !is_used && *address == asked && asked.port() != 0
+            })
+        });
+        let socket = match index {
+            Some(index) => {
+                is_used[index] = true;
+                sockets[index].2.try_clone()?
+            }
+            None => polymq_driver::listen(asked).with_context(|| {
+                format!("listener `{}` cannot listen on {asked}", endpoint.name)
+            })?,
+        };
+        ports.push((Port { endpoint: endpoint.clone(), asked, socket, accepting: None }, index));
+    }
+    Ok(ports)
 }

@@ -54,6 +54,19 @@ impl Protocols {
         }
     }
 
+    /// The same, with spans for a collector, if one is configured.
+    ///
+    /// Errors: those of the tracer.
+    #[cfg(feature = "otel")]
+    pub(crate) fn traced(self, config: &Config) -> anyhow::Result<Self> {
+        let started = crate::otel::Tracer::start(&config.tracing, &config.server.name)?;
+        let Some(tracer) = started else { return Ok(self) };
+        let Self { amqp, mqtt, stomp, xmpp, json } = self;
+        let [amqp, mqtt, stomp, xmpp, json] =
+            [amqp, mqtt, stomp, xmpp, json].map(|protocol| tracer.wrap(protocol));
+        Ok(Self { amqp, mqtt, stomp, xmpp, json })
+    }
+
     pub(crate) fn formats(&self) -> Formats {
         Formats::new(self.all().iter().flat_map(|protocol| protocol.formats()))
     }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
+use polymq_broker::BrokerHandle;
 use polymq_driver::Tls;
 use polymq_http::{ConfigChange, ConfigValue, Configuration};
 
@@ -13,26 +14,61 @@ use crate::{
     alarm::Marks,
     auth::{Logins, Policy},
     config::{Config, Loaded, Mistakes, Sources},
-    logging, server, tls,
+    limits::limits,
+    logging,
+    ports::Ports,
+    server, tls,
 };
 
-/// Keys that are applied. Of a certificate only if it existed at the start: listeners hold on to
-/// those.
+/// Keys that are applied at once, or to connections that come from now on.
 const APPLIED: &[&str] = &[
+    "amqp.frame_size",
+    "amqp.heartbeat",
     "auth.anonymous_user",
+    "auth.login_timeout",
     "auth.mechanisms",
     "auth.plain_without_tls",
+    "http.web_socket_ping",
+    "limits.channels_per_connection",
+    "limits.connection_rate",
+    "limits.connection_rate_per_address",
+    "limits.connections",
+    "limits.connections_per_address",
     "limits.disk_free.low",
     "limits.disk_free.resume",
+    "limits.login_size",
     "limits.memory_high",
+    "limits.message_size",
+    "limits.prefetch_max",
+    "limits.publish_block_timeout",
     "logging.level",
+    "mqtt.keep_alive_max",
+    "mqtt.receive_max",
+    "mqtt.refused_publish_wait",
+    "mqtt.session_expiry_max",
+    "mqtt.session_messages_max",
+    "mqtt.subscriptions_max",
+    "mqtt.topic_alias_max",
+    "server.default_address",
+    "stomp.header_size",
+    "stomp.headers_max",
+    "stomp.subscriptions_max",
+    "stomp.transactions_max",
 ];
+/// Tables of which every key is applied, also those that are new or gone.
+const APPLIED_TABLES: &[&str] = &["auth.oauth2.", "listeners.", "tls."];
+
+/// True when a reload applies a key, false when it waits for a restart.
+fn is_applied(key: &str) -> bool {
+    APPLIED.contains(&key) || APPLIED_TABLES.iter().any(|table| key.starts_with(table))
+}
 
 /// What a reload needs, and what the server runs with.
 pub(crate) struct Reload {
     pub(crate) sources: Sources,
     pub(crate) is_dev: bool,
-    pub(crate) certificates: BTreeMap<String, Arc<Tls>>,
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) broker: BrokerHandle,
     pub(crate) logins: Arc<Logins>,
     pub(crate) marks: Arc<Marks>,
     /// Key, value and origin of everything that holds.
@@ -44,6 +80,7 @@ pub(crate) struct Reload {
 /// A configuration that has been read and is good, and what in it differs.
 struct Looked {
     config: Config,
+    effective: Vec<(String, String, String)>,
     certificates: BTreeMap<String, Arc<Tls>>,
     policy: Policy,
     warnings: Vec<String>,
@@ -59,25 +96,26 @@ impl Reload {
         // Held to the end, so that two who ask at a time do not mix.
         let mut running = self.running.lock();
         let looked = self.look(&running)?;
-        let Looked { config, certificates, policy, warnings, changed } = looked;
+        let Looked { config, effective, certificates, policy, warnings, changed } = looked;
+        let provider = self.logins.provider(&config.auth_oauth)?;
+        for vhost in server::vhosts(&config)? {
+            self.broker.create_vhost(vhost);
+        }
+        self.ports.change(&config, certificates)?;
         logging::set_level(&config.logging.level)?;
         self.logins.set_policy(policy);
+        self.logins.set_provider(provider);
         self.marks.set(config.limits.memory_high, &config.disk_free);
-        for (name, held) in &self.certificates {
-            if let Some(new) = certificates.get(name) {
-                held.replace(new);
-            }
-        }
+        let limits = Arc::new(limits(&config));
+        self.broker.set_limits(Arc::clone(&limits));
+        self.ports.set_limits(limits);
+        self.ports.warn_of_certificates();
         for warning in warnings {
             tracing::warn!(event = "configuration_warning", "{warning}");
         }
         *self.waiting.lock() =
             changed.iter().filter(|change| !change.is_applied).cloned().collect();
-        for change in changed.iter().filter(|change| change.is_applied) {
-            if let Some(held) = running.iter_mut().find(|(key, _, _)| *key == change.key) {
-                *held = (change.key.clone(), change.to.clone(), change.origin.clone());
-            }
-        }
+        *running = holding(&running, effective, &changed);
         Ok(changed)
     }
 
@@ -87,8 +125,8 @@ impl Reload {
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
         server::check_anonymous(&config, |user| self.logins.knows(user))?;
-        let changed = difference(running, &effective, &|key| self.is_applied(key));
-        Ok(Looked { config, certificates, policy, warnings, changed })
+        let changed = difference(running, &effective, &is_applied);
+        Ok(Looked { config, effective, certificates, policy, warnings, changed })
     }
 
     /// As [`run`](Self::run), with the outcome in the log.
@@ -116,14 +154,23 @@ impl Reload {
             }
         }
     }
+}
 
-    fn is_applied(&self, key: &str) -> bool {
-        let certificate = key.strip_prefix("tls.").and_then(|rest| rest.rsplit_once('.'));
-        match certificate {
-            Some((name, _)) => self.certificates.contains_key(name),
-            None => APPLIED.contains(&key),
-        }
-    }
+/// What holds once what can be applied is applied: the new values, but the old ones of keys that
+/// wait for a restart.
+fn holding(
+    old: &[(String, String, String)],
+    new: Vec<(String, String, String)>,
+    changed: &[ConfigChange],
+) -> Vec<(String, String, String)> {
+    let waits = |key: &str| changed.iter().any(|change| change.key == key && !change.is_applied);
+    let before = |key: &str| old.iter().find(|(held, _, _)| held == key).cloned();
+    let kept =
+        new.into_iter().filter_map(|new| if waits(&new.0) { before(&new.0) } else { Some(new) });
+    let mut held: Vec<_> = kept.collect();
+    let gone = changed.iter().filter(|change| change.origin.is_empty() && !change.is_applied);
+    held.extend(gone.filter_map(|change| before(&change.key)));
+    held
 }
 
 impl Configuration for Reload {
@@ -135,7 +182,7 @@ impl Configuration for Reload {
                 key: key.clone(),
                 value: value.clone(),
                 origin: origin.clone(),
-                is_reloadable: self.is_applied(key),
+                is_reloadable: is_applied(key),
                 waiting: waits.map(|change| (change.to.clone(), change.origin.clone())),
             }
         };
@@ -180,7 +227,7 @@ fn difference(
         from: from.clone(),
         to: String::new(),
         origin: String::new(),
-        is_applied: false,
+        is_applied: is_applied(key),
     });
     let other = new.iter().filter_map(|(key, (to, origin))| {
         let from = old.get(key).map(|(from, _)| from.as_str()).unwrap_or_default();
@@ -189,7 +236,7 @@ fn difference(
             from: from.to_owned(),
             to: to.clone(),
             origin: origin.clone(),
-            is_applied: old.contains_key(key) && is_applied(key),
+            is_applied: is_applied(key),
         })
     });
     other.chain(gone).collect()
@@ -223,10 +270,20 @@ mod tests {
             [
                 row("logging.level", "info", "debug", true),
                 row("server.name", "a", "b", false),
-                row("tls.y.key_file", "", "k", false),
-                row("tls.x.key_file", "k", "", false),
+                row("tls.y.key_file", "", "k", true),
+                row("tls.x.key_file", "k", "", true),
             ]
         );
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_keeps_its_old_value() {
+        let old = all(&[("a.x", "1"), ("a.y", "1"), ("a.gone", "1"), ("b.gone", "1")]);
+        let new = all(&[("a.x", "2"), ("a.y", "2"), ("b.new", "2")]);
+        let applied = |key: &str| key == "a.x" || key.starts_with("b.");
+        let changed = difference(&old, &new, &applied);
+        let held = holding(&old, new, &changed);
+        assert_eq!(held, all(&[("a.x", "2"), ("a.y", "1"), ("b.new", "2"), ("a.gone", "1")]));
     }
 
     #[test]

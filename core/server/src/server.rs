@@ -12,12 +12,15 @@ use std::{
 use anyhow::Context;
 use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Parts};
-use polymq_driver::{Driver, Listener, Outgoing};
+use polymq_driver::{Driver, Outgoing};
 use polymq_http::{Http, Phase, SharedPhase};
 use polymq_log::EXIT_CODE_STORE_FAILED;
 use polymq_model::{Limits, UserName, VhostName};
 use polymq_store::{Committer, Opened, ShardId, Store};
-use tokio::{runtime::Runtime, sync::oneshot};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, oneshot},
+};
 
 use crate::{
     accounts,
@@ -56,6 +59,8 @@ pub(crate) struct Mode {
     /// Wait until no other broker has the store.
     pub(crate) is_standby: bool,
     pub(crate) started: Instant,
+    /// Told by an administrator when the server is to stop.
+    pub(crate) stop: Arc<Notify>,
 }
 
 /// Runs the server until it is told to stop.
@@ -95,6 +100,7 @@ pub(crate) fn run(loaded: &Loaded, mode: Mode) -> anyhow::Result<ExitCode> {
                         service.ready();
                     }
                 },
+                () = mode.stop.notified() => break,
                 () = running.store_is_lost() => return Ok(Some(running)),
             }
         }
@@ -112,6 +118,7 @@ struct Running {
     broker: BrokerHandle,
     driver: Driver,
     http: Http,
+    ports: Arc<Ports>,
     phase: Arc<SharedPhase>,
     /// Answers when the store is lost, which is after this time of silence.
     lost: Option<oneshot::Receiver<Duration>>,
@@ -125,8 +132,10 @@ impl Running {
         let config = &loaded.config;
         let data_dir = store::data_dir(config);
         let protocols = Protocols::new(config);
-        let certificates = tls::load(&config.tls)?;
-        let mut ports = Ports::bind(config, &protocols, &certificates)?;
+        #[cfg(feature = "otel")]
+        let protocols = protocols.traced(config)?;
+        let protocols = Arc::new(protocols);
+        let ports = Ports::bind(config, Arc::clone(&protocols), tls::load(&config.tls)?)?;
         let components = xmpp::components(config)?;
         let logins = Arc::new(Logins::start(policy(config, mode.is_dev)?, &config.auth_oauth)?);
         let OpenStore { store, opened } = match ours {
@@ -146,21 +155,22 @@ impl Running {
         let reload = Arc::new(Reload {
             sources: mode.sources.clone(),
             is_dev: mode.is_dev,
-            certificates,
+            ports: Arc::clone(&ports),
+            broker: broker.clone(),
             logins: Arc::clone(&logins),
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
             waiting: Mutex::default(),
         });
         let of_server = (mode, Arc::clone(&reload) as _);
-        let watched = http::watched(config, of_server, brokers, &store, states, &ports.bound);
+        let watched = http::watched(config, of_server, brokers, &store, states, &ports);
         let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
-        http.serve(std::mem::take(&mut ports.http))?;
+        ports.serve_pages(&driver, &http)?;
         let audit = audit_file(config, data_dir.as_deref())?;
         if let Some(audit) = &audit {
             broker.set_audit(audit.sink());
         }
-        let mut running = Self { broker, driver, http, phase, lost: None, audit, reload };
+        let mut running = Self { broker, driver, http, ports, phase, lost: None, audit, reload };
 
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
@@ -175,21 +185,20 @@ impl Running {
             disk_slow: config.disk_slow.clone(),
         };
         running.lost = Some(housekeeping::start(&running.broker, watched, mode.started));
-        running.let_in(ports.clients, components)?;
+        running.let_in(components)?;
         let vhost = config.server.default_vhost.as_str();
         let first = admin.as_ref().filter(|admin| admin.is_made).map(|admin| {
             let folder = data_dir.as_deref().map(Path::to_string_lossy);
-            banner::first_start(admin, &ports.bound, vhost, folder.as_deref())
+            banner::first_start(admin, &running.ports.bound(), vhost, folder.as_deref())
         });
-        announce(mode, &ports.bound, &store::place(config), first.as_deref());
+        announce(mode, &running.ports.bound(), &store::place(config), first.as_deref());
         Ok(running)
     }
 
     /// Opens the doors for clients.
-    fn let_in(&self, ports: Vec<Listener>, components: Vec<Outgoing>) -> anyhow::Result<()> {
-        for listener in ports {
-            self.driver.serve(listener.with_guest(Arc::new(self.http.clone())))?;
-        }
+    fn let_in(&self, components: Vec<Outgoing>) -> anyhow::Result<()> {
+        self.ports.let_in()?;
+        tokio::spawn(housekeeping::look_at_certificates(Arc::clone(&self.ports)));
         for component in components {
             self.driver.keep(component);
         }
@@ -244,6 +253,7 @@ impl Running {
     fn give_up(&self, runtime: Runtime) -> ! {
         tracing::error!(event = "store_lost", "connections are closed, and the process ends");
         self.phase.enter(Phase::Draining);
+        self.ports.close();
         self.broker.announce_stop("the store does not answer");
         runtime.block_on(async {
             tokio::join!(self.driver.shutdown(LOST_TIMEOUT), self.http.shutdown(LOST_TIMEOUT))
@@ -257,6 +267,7 @@ impl Running {
     async fn stop(self, drain_timeout: Duration, signals: &mut Signals) -> anyhow::Result<()> {
         tracing::info!(event = "stopping", drain_timeout_ms = millis(drain_timeout));
         self.phase.enter(Phase::Draining);
+        self.ports.close();
         self.driver.stop_accepting();
         self.broker.announce_stop("the server stops");
         tokio::select! {
@@ -354,7 +365,7 @@ pub(crate) fn check_anonymous(
 }
 
 /// Virtual hosts that exist because the configuration names them.
-fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
+pub(crate) fn vhosts(config: &Config) -> anyhow::Result<BTreeSet<VhostName>> {
     let of_listeners = config.endpoints.iter().map(|endpoint| &endpoint.vhost);
     let names = of_listeners.chain([&config.server.default_vhost]);
     names.map(|name| VhostName::new(name).context("a vhost of the configuration")).collect()

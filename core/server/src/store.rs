@@ -50,6 +50,15 @@ pub(crate) fn disk(config: &Config) -> Option<PathBuf> {
     }
 }
 
+/// The folder or file of this machine in which everything is kept, when there is one.
+pub(crate) fn path(config: &Config) -> Option<PathBuf> {
+    match config.storage.backend {
+        Backend::File => Some(config.server.data_dir.join(&config.storage_file.path)),
+        Backend::Sqlite => Some(sqlite_file(config)),
+        Backend::Memory | Backend::Postgres => None,
+    }
+}
+
 /// Where messages are kept, for people.
 pub(crate) fn place(config: &Config) -> String {
     match config.storage.backend {
@@ -155,8 +164,7 @@ fn prepared(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Arc::new(store.with_context(started)?)
         }
         Backend::Sqlite => {
-            let path = sqlite_file(config);
-            let store = SqlStore::sqlite(SqliteConfig { path }, end_process);
+            let store = SqlStore::sqlite(SqliteConfig::new(sqlite_file(config)), end_process);
             Arc::new(store.with_context(started)?)
         }
         Backend::Postgres => {

@@ -41,7 +41,7 @@ fn load_one(tls: &config::Tls) -> anyhow::Result<Arc<Tls>> {
         CertificateUser::Uri => CertificateField::Uri,
     };
     let tls = Tls::new(server_config(&certificates, &key, clients)?, Some(field));
-    Ok(Arc::new(tls.with_end_point(&certificates)))
+    Ok(Arc::new(tls.with_certificates(&certificates)))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

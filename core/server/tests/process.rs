@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "process/command_line.rs"]
+mod command_line;
 #[path = "process/https.rs"]
 mod https;
 #[path = "process/management.rs"]
@@ -28,6 +30,9 @@ mod shared_port;
 mod sql_store;
 #[path = "process/tokens.rs"]
 mod tokens;
+#[cfg(feature = "otel")]
+#[path = "process/traces.rs"]
+mod traces;
 #[path = "process/web_socket.rs"]
 mod web_socket;
 

@@ -72,6 +72,11 @@ fn expect(socket: &mut TcpStream, len: usize, first: u8) -> Vec<u8> {
 /// A session that subscribes to `t` at quality of service 1 and is away, with messages waiting.
 fn fill(data: &Path) {
     let broker = Broker::start(data, &[]);
+    fill_through(&broker);
+    broker.stop();
+}
+
+fn fill_through(broker: &Broker) {
     let mut subscriber = broker.connect(b's');
     subscriber.write_all(b"\x82\x06\x00\x01\x00\x01t\x01").unwrap();
     expect(&mut subscriber, 5, 0x90);
@@ -83,7 +88,6 @@ fn fill(data: &Path) {
         publisher.write_all(&[0x32, 7, 0, 1, b't', high, low, high, low]).unwrap();
         expect(&mut publisher, 4, 0x40);
     }
-    broker.stop();
 }
 
 /// The session comes back and is sent everything, in order.
@@ -105,6 +109,19 @@ fn drain_with(data: &Path, extra: &[&str]) {
 fn storage(arguments: &[&str], data: &Path) -> Output {
     let mut command = Command::new(PROGRAM);
     command.arg("storage").args(arguments).arg("--data-dir").arg(data).output().unwrap()
+}
+
+fn backup(arguments: &[&str], data: &Path, extra: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.arg("backup").args(arguments).arg("--data-dir").arg(data).args(extra).output().unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
 }
 
 #[track_caller]
@@ -237,4 +254,103 @@ fn a_migration_that_makes_no_sense_is_refused() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains(told), "{errors}");
     }
+}
+
+#[test]
+fn a_backup_of_a_running_broker_is_checked_and_restored() {
+    for extra in [&[][..], &["--set", "storage.backend=sqlite"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let folder = dir.path().join("backup");
+        let folder = folder.to_str().unwrap();
+        let broker = Broker::start(&from, extra);
+        fill_through(&broker);
+        said(&backup(&["create", folder], &from, extra));
+        assert!(refused(&backup(&["create", folder], &from, extra)).contains("is there already"));
+        assert!(refused(&backup(&["restore", folder], &from, extra)).contains("in use"));
+        broker.stop();
+        let verify = || Command::new(PROGRAM).args(["backup", "verify", folder]).output().unwrap();
+        let told = said(&verify());
+        assert!(told.contains("is sound") && told.contains(" 120 messages"), "{told}");
+        said(&backup(&["restore", folder], &to, extra));
+        drain_with(&to, extra);
+        assert!(refused(&backup(&["restore", folder], &to, extra)).contains("--replace"));
+        let told = said(&backup(&["restore", folder, "--replace"], &to, extra));
+        assert!(told.contains(".before-"), "{told}");
+        drain_with(&to, extra);
+        // What was backed up, and the backup, are as they were.
+        said(&verify());
+        drain_with(&from, extra);
+        assert_only_for_the_owner(Path::new(folder));
+    }
+}
+
+fn assert_only_for_the_owner(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert!(mode == 0o600 || mode == 0o700, "{}: {mode:o}", entry.path().display());
+        if entry.path().is_dir() {
+            assert_only_for_the_owner(&entry.path());
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_is_damaged_is_not_restored() {
+    for extra in [&[][..], &["--set", "storage.backend=sqlite"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let folder = dir.path().join("backup");
+        let broker = Broker::start(&from, extra);
+        fill_through(&broker);
+        broker.stop();
+        let config = dir.path().join("polymq.toml");
+        std::fs::write(&config, "[limits]\nconnections = 77\n").unwrap();
+        let path = folder.to_str().unwrap();
+        let create = ["create", path, "--config", config.to_str().unwrap()];
+        said(&backup(&create, &from, extra));
+        let kept = std::fs::read_to_string(folder.join("polymq.toml")).unwrap();
+        assert!(kept.contains("connections = 77"), "{kept}");
+        let store = match extra {
+            [] => {
+                let mut logs = std::fs::read_dir(folder.join("store/wal")).unwrap().flatten();
+                logs.next().unwrap().path()
+            }
+            _ => folder.join("polymq.db"),
+        };
+        let mut bytes = std::fs::read(&store).unwrap();
+        bytes[4096 + 80] ^= 1;
+        std::fs::write(&store, bytes).unwrap();
+        let verify = Command::new(PROGRAM).args(["backup", "verify", path]).output().unwrap();
+        assert!(refused(&verify).contains("damaged"), "{verify:?}");
+        assert!(refused(&backup(&["restore", path], &to, extra)).contains("nothing was written"));
+        let left: Vec<_> = std::fs::read_dir(&to).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn a_backup_that_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, folder) = (dir.path().join("data"), dir.path().join("backup"));
+    let create = |backend: &str| {
+        let setting = format!("storage.backend={backend}");
+        refused(&backup(&["create", folder.to_str().unwrap()], &data, &["--set", &setting]))
+    };
+    assert!(create("postgres").contains("pg_dump"));
+    assert!(create("memory").contains("keeps nothing"));
+    assert!(create("file").contains("there is no store"));
+    fill(&data);
+    let inside = data.join("store/backup");
+    let output = backup(&["create", inside.to_str().unwrap()], &data, &[]);
+    assert!(refused(&output).contains("inside of the store"));
+    assert!(!inside.exists() && !folder.exists());
+    said(&backup(&["create", folder.to_str().unwrap()], &data, &[]));
+    let other = ["--set", "storage.backend=sqlite"];
+    let to = dir.path().join("to");
+    let output = backup(&["restore", folder.to_str().unwrap()], &to, &other);
+    assert!(refused(&output).contains("polymq storage migrate"));
+    let none = backup(&["restore", data.to_str().unwrap()], &to, &[]);
+    assert!(refused(&none).contains("is no backup"));
 }

@@ -13,6 +13,7 @@ mod error;
 mod ids;
 mod port;
 pub mod record;
+mod reserve;
 pub mod state;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -26,4 +27,5 @@ pub use port::{
     Batch, Capabilities, Close, CursorState, Damage, Health, Live, MessageRef, Opened, OpenedLog,
     Outcome, Page, ReadLimit, Reply, Store, StoredMessage, wait,
 };
+pub use reserve::{FULL_FOR, RESERVE_BYTES, Room, may_be_refused, take_reserve};
 pub use state::{Held, Hold};

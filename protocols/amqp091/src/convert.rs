@@ -54,7 +54,7 @@ pub(crate) fn decode(message: &Message) -> Properties {
     props.app_id = native.app_id.map(text);
     let headers = native.headers.and_then(|headers| table::decode(headers, DECODE_BOUNDS).ok());
     from_table_headers(headers.unwrap_or_default(), &mut props, &mut |field, outcome| {
-        tracing::debug!(field, outcome = outcome.label(), "field dropped");
+        tracing::debug!(event = "field_dropped", field, outcome = outcome.label(), "field dropped");
     });
     event_from_prefixed_names(&mut props);
     props.qos = props.qos.max(message.qos());

@@ -360,8 +360,8 @@ impl Session {
         effects: &mut Effects,
     ) {
         self.connection.shared.counters.faults.add(1);
-        tracing::debug!(channel = number, code = exception.code.number(), text = %exception.text,
-            "amqp exception");
+        let (code, text) = (exception.code.number(), &exception.text);
+        tracing::debug!(event = "protocol_error", number, code, %text, "amqp exception");
         let mut context = Context { connection: &mut self.connection, now, effects };
         if number != 0 && !exception.code.is_hard() {
             if let Some(channel) = self.channels.find(number) {

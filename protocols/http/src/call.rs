@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -21,7 +21,8 @@ use crate::{
     clock, json,
     origin::Origin,
     problem::Problem,
-    socket::Socket,
+    sessions,
+    socket::{Shown, Socket},
 };
 
 /// In paths, this stands for the virtual host `/`, because proxies decode `%2F`.
@@ -39,6 +40,7 @@ pub(crate) struct Call {
     pub(crate) socket: Arc<Socket>,
     pub(crate) headers: HeaderMap,
     pub(crate) origin: Origin,
+    method: Method,
     operation: &'static Operation,
     path: Vec<(String, String)>,
     query: Vec<(String, String)>,
@@ -68,6 +70,7 @@ impl Call {
             socket,
             headers: parts.headers,
             origin,
+            method: parts.method,
             operation,
             path,
             query,
@@ -161,14 +164,50 @@ impl Call {
     ///
     /// Errors: nobody is shown, or the login is refused.
     pub(crate) async fn client_in(&self, vhost: &str) -> Result<Arc<Client>, Problem> {
-        self.socket.client(&self.site, &self.headers, Some(vhost)).await
+        self.socket.client_of(&self.site, &self.shown()?, Some(vhost)).await
     }
 
     /// The client of whoever asks, in no virtual host.
     ///
     /// Errors: nobody is shown, or the login is refused.
     pub(crate) async fn identity(&self) -> Result<Arc<Client>, Problem> {
-        self.socket.client(&self.site, &self.headers, None).await
+        self.socket.client_of(&self.site, &self.shown()?, None).await
+    }
+
+    /// A client that nobody shares, in the virtual host of the path. `changes` says whether the
+    /// request changes something although it is a GET.
+    ///
+    /// Errors: as for [`client`](Self::client).
+    pub(crate) async fn own_client(&self, changes: bool) -> Result<Client, Problem> {
+        let shown = self.shown()?;
+        if let (Shown::Session(id, _), true) = (&shown, changes) {
+            sessions::check_csrf(id, &Method::POST, &self.headers)?;
+        }
+        self.socket.connect_shown(&self.site, &shown, Some(self.vhost())).await
+    }
+
+    /// Errors: the request shows nobody, or a session that is over.
+    pub(crate) fn require_login(&self) -> Result<(), Problem> {
+        self.shown().map(drop)
+    }
+
+    /// True when the request shows nothing but the cookie of a session.
+    pub(crate) fn is_by_cookie(&self) -> bool {
+        !self.headers.contains_key(header::AUTHORIZATION)
+            && sessions::id_of(&self.headers).is_some()
+    }
+
+    /// What the request shows of whoever sends it: a header, or the cookie of a session.
+    ///
+    /// Errors: it shows nothing; the session is over, or changes something without its token.
+    fn shown(&self) -> Result<Shown, Problem> {
+        if !self.is_by_cookie() {
+            return Shown::of(&self.headers, &self.socket.peer);
+        }
+        let id = sessions::id_of(&self.headers).ok_or_else(Problem::login_required)?;
+        let who = self.site.sessions.find(&id, &self.site.watched.broker)?;
+        sessions::check_csrf(&id, &self.method, &self.headers)?;
+        Ok(Shown::Session(id, who))
     }
 
     /// The content type without its parameters, in lower case.

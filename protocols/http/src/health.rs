@@ -1,9 +1,11 @@
 //! Whether the process lives, has started, and takes messages.
 
+use std::collections::BTreeMap;
+
 use polymq_broker::BrokerHandle;
 use serde_json::{Value, json};
 
-use crate::{Phase, Watched};
+use crate::{Phase, Watched, clock};
 
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,13 +86,39 @@ pub(crate) fn ready(watched: &Watched) -> Report {
         Check::new("store", facts.store_problem),
         Check::new("alarms", alarm(&watched.broker)),
     ]);
-    match facts.store_damaged_ranges {
+    let report = match facts.store_is_full {
+        true => {
+            report.degraded("room", "the disk is full: messages are refused until there is room")
+        }
+        false => report,
+    };
+    let report = match facts.store_damaged_ranges {
         0 => report,
         ranges => {
             let messages = facts.store_damaged_messages;
             report.degraded("damage", &format!("{messages} stored messages at {ranges} places"))
         }
+    };
+    match ending(watched, clock::now().unix_ms / 1000) {
+        Some(reason) => report.degraded("certificates", &reason),
+        None => report,
     }
+}
+
+/// Which certificates of listeners end soon, or have ended, and when.
+pub(crate) fn ending(watched: &Watched, now_secs: u64) -> Option<String> {
+    let certificates: BTreeMap<_, _> = (watched.listeners)()
+        .into_iter()
+        .filter_map(|port| port.certificate)
+        .filter(|one| one.expires_unix_secs <= now_secs.saturating_add(one.warning_secs))
+        .map(|one| (one.name, one.expires_unix_secs))
+        .collect();
+    let told = certificates.iter().map(|(name, ends)| match ends.checked_sub(now_secs) {
+        None | Some(0) => format!("`{name}` has ended"),
+        Some(secs) => format!("`{name}` ends in {} hours", secs / 3600),
+    });
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 fn alarm(broker: &BrokerHandle) -> Option<String> {

@@ -30,6 +30,7 @@ mod rabbitmq;
 mod raw;
 mod schema;
 mod serve;
+mod sessions;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -45,10 +46,11 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use polymq_broker::BrokerHandle;
 use polymq_contract::{Conversions, Protocol};
 use polymq_driver::DriverCounters;
-use polymq_model::{Message, json_form::HTTP};
+use polymq_model::{Limits, Message, json_form::HTTP};
 
 pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
 pub use serve::{Audience, Http, HttpListener};
@@ -96,6 +98,8 @@ impl SharedPhase {
 pub struct Facts {
     /// Why the store does not work.
     pub store_problem: Option<String>,
+    /// There is no room for messages, which are refused; what makes room is still written.
+    pub store_is_full: bool,
     /// Places at which stored messages were found damaged since the start.
     pub store_damaged_ranges: u64,
     /// Messages at them that nobody had acknowledged.
@@ -154,8 +158,23 @@ pub struct OpenPort {
     pub protocol: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its name in the configuration.
+    pub name: String,
     /// It speaks TLS from the first byte.
     pub has_tls: bool,
+    /// The certificate of clients that speak TLS, from the first byte or later.
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its name in the configuration.
+    pub name: String,
+    /// When it ends, in seconds since 1970.
+    pub expires_unix_secs: u64,
+    /// How long before that somebody should know.
+    pub warning_secs: u64,
 }
 
 /// What the pages show.
@@ -170,8 +189,10 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
-    /// The open ports.
-    pub listeners: Vec<OpenPort>,
+    /// The open ports at present.
+    pub listeners: Box<dyn Fn() -> Vec<OpenPort> + Send + Sync>,
+    /// Begins the end of the process, as a signal does.
+    pub drain: Box<dyn Fn() + Send + Sync>,
     /// What the server is configured with.
     pub configuration: Arc<dyn Configuration>,
     /// The last lines of its log.
@@ -188,6 +209,8 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    limits: ArcSwap<Limits>,
+    sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
     conversions: Conversions,
 }
@@ -202,9 +225,16 @@ impl Site {
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            limits: ArcSwap::new(Arc::clone(&settings.limits)),
+            sessions: sessions::Sessions::new(settings.login_idle),
             conversions: Conversions::default(),
             settings,
         }
+    }
+
+    /// The limits of what comes now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
     }
 
     /// Counts a message that a client of HTTP is given.

@@ -4,7 +4,7 @@
 mod objects;
 mod rabbitmq;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use polymq_broker::{PROTOCOLS, QueueView};
 
@@ -72,6 +72,7 @@ fn ours(site: &Site, facts: &Facts, queues: &[QueueView]) -> String {
     connections(&mut text, site);
     store(&mut text, facts);
     resources(&mut text, facts);
+    certificates(&mut text, watched);
     text.finish()
 }
 
@@ -178,9 +179,24 @@ fn connections(text: &mut Exposition, site: &Site) {
     text.family("sockets_closed_total", Counter, "Connections ended, by cause.", values);
 }
 
+fn certificates(text: &mut Exposition, watched: &Watched) {
+    // Several addresses of one listener have one certificate.
+    let ends: BTreeMap<_, _> = (watched.listeners)()
+        .into_iter()
+        .filter_map(|port| Some((port.name, port.certificate?.expires_unix_secs)))
+        .collect();
+    let rows: Vec<_> =
+        ends.iter().map(|(name, ends)| ([("listener", name.as_str())], *ends)).collect();
+    let values = rows.iter().map(|(labels, ends)| (&labels[..], *ends));
+    let help = "When the certificate of a listener ends, in seconds since 1970.";
+    text.family("tls_certificate_expiry_seconds", Gauge, help, values);
+}
+
 fn store(text: &mut Exposition, facts: &Facts) {
     let works = u8::from(facts.store_problem.is_none());
     text.single("store_up", Gauge, "1 while the store takes writes.", works);
+    let help = "1 while messages are refused because the disk is full.";
+    text.single("store_full", Gauge, help, u8::from(facts.store_is_full));
     let help = "How much of the recovery is done.";
     text.single("store_recovered_percent", Gauge, help, facts.recovered_percent);
     if let Some(bytes) = facts.store_disk_bytes {

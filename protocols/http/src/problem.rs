@@ -102,6 +102,12 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "login_failed", text).challenge()
     }
 
+    /// Without the header at which a browser asks for a password by itself.
+    pub(crate) fn without_challenge(mut self) -> Self {
+        self.0.headers.retain(|(name, _)| name != header::WWW_AUTHENTICATE);
+        self
+    }
+
     fn challenge(self) -> Self {
         self.header(header::WWW_AUTHENTICATE, "Basic realm=\"PolyMQ\", charset=\"UTF-8\"")
     }

@@ -18,7 +18,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use polymq_contract::{Peer, Transport};
-use polymq_driver::{Door, Entered, Tls};
+use polymq_driver::{Accepting, Door, Entered, Tls};
 use polymq_model::{Limits, VhostName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -67,6 +67,14 @@ pub struct HttpListener {
     pub tls: Option<Arc<Tls>>,
     /// Virtual host of the listener.
     pub vhost: VhostName,
+}
+
+/// A listener without its socket, which closes when nobody accepts there any more.
+struct Entrance {
+    name: Arc<str>,
+    audience: Audience,
+    tls: Option<Arc<Tls>>,
+    vhost: VhostName,
 }
 
 /// The HTTP server. Cloning shares it.
@@ -154,16 +162,26 @@ impl Http {
         Self { site, router }
     }
 
-    /// Serves listeners from now on. Needs a tokio runtime with I/O and time.
+    /// Serves a listener from now on. Needs a tokio runtime with I/O and time.
     ///
-    /// Errors: the runtime does not take a socket.
-    pub fn serve(&self, listeners: Vec<HttpListener>) -> std::io::Result<()> {
-        for listener in listeners {
-            let socket = listener.socket.try_clone()?;
-            let socket = TcpListener::from_std(socket)?;
-            tokio::spawn(accept(self.clone(), socket, Arc::new(listener)));
-        }
-        Ok(())
+    /// Errors: the runtime does not take the socket.
+    pub fn serve(&self, listener: HttpListener) -> std::io::Result<Accepting> {
+        let HttpListener { name, socket, audience, tls, vhost } = listener;
+        let socket = TcpListener::from_std(socket)?;
+        let entrance = Arc::new(Entrance { name, audience, tls, vhost });
+        let task = tokio::spawn(accept(self.clone(), socket, entrance));
+        Ok(Accepting::of(task.abort_handle()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// Other limits for connections and requests that come from now on.
+    pub fn set_limits(&self, limits: Arc<Limits>) {
+        self.site.traffic.door.set(&limits);
+        self.site.limits.store(limits);
     }
 
     /// Serves a connection that somebody else has accepted and found to speak HTTP. When there are
@@ -201,7 +219,7 @@ impl Http {
     }
 }
 
-async fn accept(http: Http, socket: TcpListener, listener: Arc<HttpListener>) {
+async fn accept(http: Http, socket: TcpListener, listener: Arc<Entrance>) {
     loop {
         // Waiting here leaves further connections in the system's backlog.
         let room = Arc::clone(&http.site.traffic.room);
@@ -233,7 +251,7 @@ async fn accept(http: Http, socket: TcpListener, listener: Arc<HttpListener>) {
     }
 }
 
-async fn arrived(http: Http, socket: TcpStream, address: SocketAddr, listener: &HttpListener) {
+async fn arrived(http: Http, socket: TcpStream, address: SocketAddr, listener: &Entrance) {
     // Fails only on a socket that is broken already, which the first read finds out.
     let _ = socket.set_nodelay(true);
     let mut peer = Peer {

@@ -1,6 +1,6 @@
 //! How the operator wants it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use polymq_model::Limits;
 
@@ -18,6 +18,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// Connections at a time, over all listeners.
     pub connections_max: usize,
+    /// A session of a web page that is not used for so long is over.
+    pub login_idle: Duration,
     /// Bounds on messages and logins.
     pub limits: Arc<Limits>,
     /// Fills a buffer with random bytes, for what must not be guessed.

@@ -15,6 +15,7 @@ use std::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::http::{HeaderValue, Version, header::AUTHORIZATION};
 use parking_lot::Mutex;
+use polymq_broker::Principal;
 use polymq_contract::{Login, Peer, Refusal, RefusalKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -40,10 +41,46 @@ pub(crate) struct Socket {
     clients: Mutex<Vec<Kept>>,
 }
 
+/// What a request shows of whoever sends it.
+#[derive(Clone)]
+pub(crate) enum Shown {
+    /// `Authorization`.
+    Header(HeaderValue),
+    /// A client certificate that names a user.
+    Certificate,
+    /// The id of a session that has been found.
+    Session(String, Principal),
+}
+
+impl Shown {
+    /// What a request shows beside cookies.
+    ///
+    /// Errors: nothing.
+    pub(crate) fn of(headers: &HeaderMap, peer: &Peer) -> Result<Self, Problem> {
+        match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
+            (Some(value), _) => Ok(Self::Header(value.clone())),
+            (None, Some(_)) => Ok(Self::Certificate),
+            (None, None) => Err(Problem::login_required()),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header(one), Self::Header(other)) => {
+                identity::is_same(one.as_bytes(), other.as_bytes())
+            }
+            (Self::Session(one, _), Self::Session(other, _)) => {
+                identity::is_same(one.as_bytes(), other.as_bytes())
+            }
+            (Self::Certificate, Self::Certificate) => true,
+            (Self::Header(_) | Self::Certificate | Self::Session(..), _) => false,
+        }
+    }
+}
+
 /// A client that stays logged in for the next request.
 struct Kept {
-    /// `None` for the user of the connection's certificate.
-    authorization: Option<HeaderValue>,
+    shown: Shown,
     vhost: Option<String>,
     client: Arc<Client>,
 }
@@ -63,17 +100,27 @@ impl Socket {
         headers: &HeaderMap,
         vhost: Option<&str>,
     ) -> Result<Arc<Client>, Problem> {
-        let authorization = headers.get(AUTHORIZATION);
-        if let Some(client) = self.kept(authorization, vhost) {
+        self.client_of(site, &Shown::of(headers, &self.peer)?, vhost).await
+    }
+
+    /// As [`client`](Self::client), of what a request shows.
+    ///
+    /// Errors: the login is wrong, or the user may not enter the virtual host.
+    pub(crate) async fn client_of(
+        &self,
+        site: &Site,
+        shown: &Shown,
+        vhost: Option<&str>,
+    ) -> Result<Arc<Client>, Problem> {
+        if let Some(client) = self.kept(shown, vhost) {
             return Ok(client);
         }
-        let login = identity::of(headers, &self.peer)?;
-        let client = Arc::new(self.connect(site, login, vhost).await?);
+        let client = Arc::new(self.connect_shown(site, shown, vhost).await?);
         let vhost = vhost.map(str::to_owned);
-        let kept = Kept { authorization: authorization.cloned(), vhost, client: client.clone() };
+        let kept = Kept { shown: shown.clone(), vhost, client: client.clone() };
         let mut clients = self.clients.lock();
         // Requests that share one connection may have logged in at the same time.
-        clients.retain(|other| !other.is_for(authorization, kept.vhost.as_deref()));
+        clients.retain(|other| !other.is_for(shown, kept.vhost.as_deref()));
         let first_idle = clients.iter().position(|other| Arc::strong_count(&other.client) == 1);
         let evicted =
             (clients.len() >= CLIENTS_MAX).then(|| clients.remove(first_idle.unwrap_or_default()));
@@ -81,6 +128,33 @@ impl Socket {
         drop(clients);
         drop(evicted);
         Ok(client)
+    }
+
+    /// A client of its own of what a request shows.
+    ///
+    /// Errors: as for [`Socket::client_of`].
+    pub(crate) async fn connect_shown(
+        &self,
+        site: &Site,
+        shown: &Shown,
+        vhost: Option<&str>,
+    ) -> Result<Client, Problem> {
+        let who = match shown {
+            Shown::Header(value) => {
+                let login = identity::login(Some(value))?;
+                return self.connect(site, login, vhost).await;
+            }
+            Shown::Certificate => {
+                let login = Login::Certificate { identity: String::new() };
+                return self.connect(site, login, vhost).await;
+            }
+            Shown::Session(_, who) => who,
+        };
+        let bytes_max = site.settings.limits.outbox_bytes_max;
+        let vhost = vhost.map(str::to_owned);
+        let broker = &site.watched.broker;
+        let connected = Client::connect_as(broker, &self.peer, who, vhost, bytes_max).await;
+        connected.map_err(|refusal| not_connected(&refusal))
     }
 
     /// A client of its own, which goes with whoever holds it.
@@ -93,9 +167,9 @@ impl Socket {
         vhost: Option<&str>,
     ) -> Result<Client, Problem> {
         let vhost = vhost.map(str::to_owned);
-        let bytes_max = site.settings.limits.outbox_bytes_max;
+        let bytes_max = site.limits().outbox_bytes_max;
         let connected = Client::connect(&site.watched.broker, &self.peer, login, vhost, bytes_max);
-        match tokio::time::timeout(site.settings.limits.login_timeout, connected).await {
+        match tokio::time::timeout(site.limits().login_timeout, connected).await {
             Ok(connected) => connected.map_err(|refusal| not_connected(&refusal)),
             Err(_) => {
                 let text = "logins take too long at the moment";
@@ -113,13 +187,9 @@ impl Socket {
         drop(gone);
     }
 
-    fn kept(
-        &self,
-        authorization: Option<&HeaderValue>,
-        vhost: Option<&str>,
-    ) -> Option<Arc<Client>> {
+    fn kept(&self, shown: &Shown, vhost: Option<&str>) -> Option<Arc<Client>> {
         let mut clients = self.clients.lock();
-        let place = clients.iter().position(|kept| kept.is_for(authorization, vhost))?;
+        let place = clients.iter().position(|kept| kept.is_for(shown, vhost))?;
         let client = Arc::clone(&clients.get(place)?.client);
         if client.ended().is_none() {
             return Some(client);
@@ -132,13 +202,8 @@ impl Socket {
 }
 
 impl Kept {
-    fn is_for(&self, authorization: Option<&HeaderValue>, vhost: Option<&str>) -> bool {
-        self.vhost.as_deref() == vhost
-            && match (&self.authorization, authorization) {
-                (Some(own), Some(shown)) => identity::is_same(own.as_bytes(), shown.as_bytes()),
-                (None, None) => true,
-                _ => false,
-            }
+    fn is_for(&self, shown: &Shown, vhost: Option<&str>) -> bool {
+        self.vhost.as_deref() == vhost && self.shown.is(shown)
     }
 }
 

@@ -277,7 +277,8 @@ impl Session {
     /// Ends the connection because of something the client did wrong.
     fn fail(&mut self, fault: Fault, effects: &mut Effects) {
         self.shared.counters.faults.add(1);
-        tracing::debug!(reason = fault.reason.0, text = %fault.text, "mqtt fault");
+        let Fault { reason, text, .. } = &fault;
+        tracing::debug!(event = "protocol_error", reason = reason.0, %text, "mqtt fault");
         match self.phase {
             Phase::Fresh | Phase::Closed => self.close("protocol_error", &fault.text, effects),
             Phase::Connecting(_) => {

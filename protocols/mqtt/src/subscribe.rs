@@ -40,7 +40,12 @@ impl Session {
                 }
                 Err(Unfit::Fault(fault)) => return Err(fault),
                 Err(Unfit::Refused(reason, text)) => {
-                    tracing::debug!(filter = filter.filter, text, "subscription refused");
+                    tracing::debug!(
+                        event = "subscription_refused",
+                        filter = filter.filter,
+                        text,
+                        "subscription refused"
+                    );
                     collecting.settle_at_once(reason);
                 }
             }
@@ -94,7 +99,11 @@ impl Session {
             {
                 self.subscriptions.remove(filter);
             }
-            tracing::debug!(text = refusal.text, "subscription refused");
+            tracing::debug!(
+                event = "subscription_refused",
+                text = refusal.text,
+                "subscription refused"
+            );
         }
         self.finish_subscribe(effects);
     }

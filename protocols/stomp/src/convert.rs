@@ -49,7 +49,7 @@ fn decode(message: &Message) -> Properties {
     let until = expires_ms.map(|at: u64| at.saturating_sub(message.arrived_ms()));
     props.ttl_ms = [props.ttl_ms, until].into_iter().flatten().min();
     from_text_headers(headers, &mut props, &mut |field, outcome| {
-        tracing::debug!(field, outcome = outcome.label(), "field dropped");
+        tracing::debug!(event = "field_dropped", field, outcome = outcome.label(), "field dropped");
     });
     if props.text.is_none() && is_text_encoding(props.content_encoding.as_deref()) {
         props.text = Some(true);

@@ -180,7 +180,8 @@ impl Session {
             return;
         }
         self.shared.counters.faults.add(1);
-        tracing::debug!(message = failure.message, detail = %failure.detail, "stomp error");
+        let (text, detail) = (failure.message, &failure.detail);
+        tracing::debug!(event = "protocol_error", text, %detail, "stomp error");
         self.receipts.put(&mut effects.out);
         let error = Error {
             version: self.version,

@@ -1,6 +1,8 @@
 //! Room that is given up when the disk is full, so that what makes room can still be written:
 //! acknowledgements, the first file of a start, flushes.
 
+use polymq_store::{Room, take_reserve};
+
 use crate::{
     core::Home,
     error::{Failure, io_at},
@@ -9,36 +11,38 @@ use crate::{
 /// Its file in the data directory.
 pub(crate) const BALLAST: &str = "ballast";
 
-/// Takes the room, when there is plenty: twice as much must fit.
+impl Room for Home {
+    type Failure = Failure;
+
+    fn is_taken(&self) -> bool {
+        self.disk.open(BALLAST).is_ok()
+    }
+
+    fn take(&self, bytes: u64) -> Result<bool, Failure> {
+        let doing = "taking ballast";
+        let file = self.disk.create(BALLAST).map_err(io_at(doing));
+        match file.and_then(|file| file.allocate(bytes).map_err(io_at(doing))) {
+            Ok(()) => Ok(true),
+            Err(Failure::Fatal(why)) => Err(Failure::Fatal(why)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn give_up(&self) -> bool {
+        self.disk.remove(BALLAST).is_ok()
+    }
+}
+
+/// Takes the room, when there is plenty.
 ///
 /// Errors: only those after which nothing can be written any more.
 pub(crate) fn take(home: &Home) -> Result<(), Failure> {
-    let bytes = home.config.ballast_bytes;
-    if bytes == 0 || home.disk.open(BALLAST).is_ok() {
-        return Ok(());
-    }
-    let reserve = |bytes| {
-        let file = home.disk.create(BALLAST).map_err(io_at("taking ballast"))?;
-        file.allocate(bytes).map_err(io_at("taking ballast"))
-    };
-    // The second time leaves as much free as it takes.
-    for bytes in [bytes * 2, bytes] {
-        let _ = home.disk.remove(BALLAST);
-        match reserve(bytes) {
-            Ok(()) => {}
-            Err(Failure::Fatal(why)) => return Err(Failure::Fatal(why)),
-            Err(_) => {
-                let _ = home.disk.remove(BALLAST);
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
+    take_reserve(home, home.config.ballast_bytes).map(|_| ())
 }
 
 /// Gives the room back; false when there is none.
 pub(crate) fn release(home: &Home) -> bool {
-    let is_released = home.disk.remove(BALLAST).is_ok();
+    let is_released = home.give_up();
     if is_released {
         tracing::warn!(event = "ballast_released", "the disk is full: the reserve is given up");
     }

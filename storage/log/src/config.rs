@@ -1,5 +1,7 @@
 //! Sizes of the log.
 
+use polymq_store::RESERVE_BYTES;
+
 /// Sizes of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct LogConfig {
@@ -48,7 +50,7 @@ impl Default for LogConfig {
             garbage_bytes: 64 * MIB,
             alike_segments: 8,
             step_bytes: 256 * 1024,
-            ballast_bytes: 64 * MIB,
+            ballast_bytes: RESERVE_BYTES,
             is_read_at_start: false,
             scrub_secs: 7 * 24 * 3600,
             scrub_bytes_per_sec: 8 * MIB,

@@ -6,8 +6,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Durability, Epoch, Opened, OwnerId, ShardBatch,
-    record::{Checks, Record, Records, crc32c},
+    Batch, Durability, Epoch, Opened, OwnerId, ShardBatch, may_be_refused, record::crc32c,
     state::Admission,
 };
 
@@ -268,11 +267,11 @@ impl LogCore {
         flusher.write_manifest()
     }
 
-    /// What holds no message makes room sooner or later, so the reserve is for that.
+    /// What makes room sooner or later may use up the reserve.
     fn write_or_make_room(&mut self, batch: &Batch, wanted: Durability) -> Result<(), Failure> {
         match self.write(batch, wanted) {
             Err(Failure::Full(_))
-                if !has_messages(&batch.payload) && ballast::release(&self.home) =>
+                if !may_be_refused(&batch.payload) && ballast::release(&self.home) =>
             {
                 self.write(batch, wanted)
             }
@@ -440,12 +439,6 @@ impl LogCore {
     pub(crate) fn last_batch(&self) -> ShardBatch {
         self.shared.lock().state.last_batch()
     }
-}
-
-fn has_messages(payload: &[u8]) -> bool {
-    let is_message =
-        |record: &Record<'_>| matches!(record, Record::Publish(_) | Record::PublishSame { .. });
-    Records::new(payload, Checks::LengthsOnly).flatten().any(|(_, _, record)| is_message(&record))
 }
 
 fn file_header(home: &Home, head: &Head, prev_wal_seq: u64, prev_crc: u32) -> [u8; HEADER] {

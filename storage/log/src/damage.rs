@@ -51,7 +51,10 @@ impl Damages {
                 match quarantine::keep_range(disk, &range.file, range.offset, bytes, &why) {
                     Ok(kept) => Some(kept),
                     Err(failure) => {
-                        tracing::warn!(%failure, "damaged bytes stay only where they are");
+                        tracing::warn!(
+                            event = "damage_not_copied", %failure,
+                            "damaged bytes stay only where they are"
+                        );
                         None
                     }
                 }

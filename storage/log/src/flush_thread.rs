@@ -94,7 +94,7 @@ fn run(flusher: &Mutex<Flusher>, status: &Status, wakes: &Receiver<()>, progress
                     return;
                 }
                 Err(failure) => {
-                    tracing::error!(%failure, "flushing the log failed");
+                    tracing::error!(event = "flush_failed", %failure, "flushing the log failed");
                     break;
                 }
             }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod backup;
 mod ballast;
 mod clock;
 mod config;
@@ -49,6 +50,7 @@ mod writer;
 pub mod sim;
 
 pub use crate::{
+    backup::{BackedUp, back_up},
     clock::{Clock, SystemClock},
     config::LogConfig,
     disk::{Disk, DiskFile, Lock, RealDisk},

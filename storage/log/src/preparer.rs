@@ -87,7 +87,10 @@ fn logged(result: Result<Prepared, Failure>) -> Option<Prepared> {
     match result {
         Ok(prepared) => Some(prepared),
         Err(failure) => {
-            tracing::warn!(%failure, "no log file could be prepared");
+            tracing::warn!(
+                event = "log_file_not_prepared", %failure,
+                "no log file could be prepared"
+            );
             None
         }
     }

@@ -14,9 +14,9 @@ use std::{
 use parking_lot::Mutex;
 
 use polymq_store::{
-    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, Health, Live, LogId,
-    MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId, Store,
-    StoreError,
+    Batch, Capabilities, Close, CursorId, CursorState, Damage, Durability, FULL_FOR, Health, Live,
+    LogId, MessageRef, Opened, Outcome, OwnerId, Page, ReadLimit, Reply, Seq, ShardBatch, ShardId,
+    Store, StoreError,
 };
 
 use crate::{
@@ -88,6 +88,7 @@ impl LogStore {
     ) -> io::Result<Self> {
         let status = Arc::new(Status {
             health: Mutex::new(Health::Ok),
+            full_at: Mutex::new(None),
             shared: Mutex::new(None),
             on_fatal: Mutex::new(Some(Box::new(on_fatal))),
         });
@@ -146,7 +147,7 @@ fn serve_reads(reads: &Receiver<Read>, status: &Status) {
         // A panic of whoever asked must not stop the reads of the others.
         let served = catch_unwind(AssertUnwindSafe(|| serve(read, shared.as_deref())));
         if served.is_err() {
-            tracing::error!("the answer to a read panicked");
+            tracing::error!(event = "read_callback_panicked", "the answer to a read panicked");
         }
     }
 }
@@ -221,7 +222,12 @@ impl Store for LogStore {
     }
 
     fn health(&self) -> Health {
-        self.status.health.lock().clone()
+        let health = self.status.health.lock().clone();
+        let full_at = *self.status.full_at.lock();
+        match health {
+            Health::Ok if full_at.is_some_and(|at| at.elapsed() < FULL_FOR) => Health::NearFull,
+            health => health,
+        }
     }
 
     fn live(&self) -> Option<Live> {

@@ -85,6 +85,11 @@ fn keep_aside(home: &Home, path: &str) -> Result<(), Failure> {
     let flat = path.replace('/', "-");
     let free = |name: &String| !taken.contains(name);
     let name = (0..=taken.len()).map(|n| format!("{flat}.{n}")).find(free).unwrap_or(flat);
-    tracing::warn!(file = path, kept_as = name, "unknown file moved to quarantine");
+    tracing::warn!(
+        event = "unknown_file",
+        file = path,
+        kept_as = name,
+        "unknown file moved to quarantine"
+    );
     home.disk.rename(path, &format!("{QUARANTINE_DIR}/{name}")).map_err(io_at(doing))
 }

@@ -36,6 +36,8 @@ pub(crate) enum Command {
 /// What other threads see of the writer.
 pub(crate) struct Status {
     pub(crate) health: Mutex<Health>,
+    /// When a batch was refused for want of room.
+    pub(crate) full_at: Mutex<Option<Instant>>,
     /// Present while the store is open.
     pub(crate) shared: Mutex<Option<Arc<Mutex<Shared>>>>,
     pub(crate) on_fatal: Mutex<Option<OnFatal>>,
@@ -52,7 +54,10 @@ impl Status {
         *self.health.lock() = Health::Failed(why.to_owned());
         let on_fatal = self.on_fatal.lock().take();
         if let Some(on_fatal) = on_fatal {
-            tracing::error!(%why, "the store failed; the next start decides what was kept");
+            tracing::error!(
+                event = "store_ended", %why,
+                "the store failed; the next start decides what was kept"
+            );
             on_fatal(why);
         }
     }
@@ -203,7 +208,10 @@ impl Writer {
         let health = match result {
             Ok(()) if is_stuck => Health::NearFull,
             Ok(()) | Err(Failure::Fenced) => Health::Ok,
-            Err(Failure::Full(_)) => Health::NearFull,
+            Err(Failure::Full(_)) => {
+                *self.status.full_at.lock() = Some(Instant::now());
+                Health::NearFull
+            }
             Err(failure @ Failure::ReadOnly(_)) => Health::ReadOnly(failure.to_string()),
             Err(failure) => Health::Failed(failure.to_string()),
         };

@@ -38,7 +38,7 @@ fn main() {
     let store = if place.starts_with("postgres") {
         SqlStore::postgres(PostgresConfig::new(&place, None, LEASE, 2).unwrap(), on_fatal).unwrap()
     } else {
-        SqlStore::sqlite(SqliteConfig { path: place.into() }, on_fatal).unwrap()
+        SqlStore::sqlite(SqliteConfig::new(place), on_fatal).unwrap()
     };
     let store = Arc::new(store);
     let me = OwnerId(u128::from(std::process::id()) << 64 | u128::from(nanos()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use polymq_store::{
-    CursorState, Epoch, Hold, LogId, MessageRef, OpenedLog, OwnerId, Page, ReadLimit, Seq,
+    CursorState, Epoch, Health, Hold, LogId, MessageRef, OpenedLog, OwnerId, Page, ReadLimit, Seq,
     ShardBatch, ShardId, StoredMessage,
 };
 
@@ -66,6 +66,18 @@ pub(crate) trait Database: Send + 'static {
     /// Removes some rows of `log` from `from` upwards and below `below`; answers where to go on,
     /// `None` when all are gone.
     async fn sweep(&mut self, log: LogId, from: i64, below: i64) -> Result<Option<i64>, Failure>;
+    /// Why not everything is taken that could be written; `None` when all is.
+    fn shortage(&self) -> Option<Health> {
+        None
+    }
+    /// In which time it has something to tidy up; `None` when it has not.
+    fn tidies_in(&self) -> Option<Duration> {
+        None
+    }
+    /// Does a bounded piece of that.
+    async fn tidy(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Gives ownership back and disconnects. Nothing depends on its success.
     async fn close(&mut self, epoch: Epoch);
     /// A reader of the same tables.

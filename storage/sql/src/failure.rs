@@ -11,6 +11,9 @@ pub(crate) enum Failure {
     /// The database takes no writes; nothing was written.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
+    /// A write was refused and nothing was written; why is for the disk to say.
+    #[error("{0}")]
+    NotWritten(String),
     /// Rolled back for a reason that passes: the same may be sent again.
     #[error("the database rolled back: {0}")]
     Again(String),
@@ -55,7 +58,7 @@ impl From<Failure> for StoreError {
             Failure::Held(by) => Self::Held(by.into()),
             Failure::Fenced => Self::Fenced,
             Failure::Closed => Self::Closed,
-            Failure::Fatal(what) => Self::Fatal(what.into()),
+            Failure::NotWritten(what) | Failure::Fatal(what) => Self::Fatal(what.into()),
         }
     }
 }

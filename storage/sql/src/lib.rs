@@ -29,6 +29,6 @@ mod writer;
 
 pub use crate::{
     postgres::{BadUrl, PostgresConfig},
-    sqlite::SqliteConfig,
+    sqlite::{Examined, SqliteConfig, back_up_sqlite, examine_sqlite},
     store::SqlStore,
 };

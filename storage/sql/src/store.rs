@@ -88,6 +88,7 @@ impl SqlStore {
             is_behind: false,
             renewed: Instant::now(),
             swept: None,
+            sweeps_after: None,
         };
         // Each thread makes its own runtime: sockets stay where they were opened.
         let writer_runtime = runtime()?;
@@ -123,7 +124,7 @@ impl SqlStore {
     }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 

@@ -7,7 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 use polymq_store::{
-    Batch, Epoch, Health, LogId, Opened, Outcome, OwnerId, Reply, ShardBatch, ShardId, StoreError,
+    Batch, Epoch, FULL_FOR, Health, LogId, Opened, Outcome, OwnerId, Reply, ShardBatch, ShardId,
+    StoreError,
 };
 use tokio::{
     sync::{
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
 struct Condition {
     /// Why nothing can be written now, and whether that may pass.
     problem: Option<Health>,
+    /// When something was refused for want of room.
+    full_at: Option<Instant>,
     /// After this nobody knows who the owner is.
     trusted_until: Option<Instant>,
 }
@@ -63,12 +66,17 @@ impl Shared {
             None if condition.trusted_until.is_some_and(|until| until < Instant::now()) => {
                 Health::Failed("the database does not answer".to_owned())
             }
+            None if condition.full_at.is_some_and(|at| at.elapsed() < FULL_FOR) => Health::NearFull,
             None => Health::Ok,
         }
     }
 
     fn set_problem(&self, problem: Option<Health>) {
-        self.condition.lock().problem = problem;
+        let mut condition = self.condition.lock();
+        if problem == Some(Health::NearFull) {
+            condition.full_at = Some(Instant::now());
+        }
+        condition.problem = problem;
     }
 
     fn trust_until(&self, until: Option<Instant>) {
@@ -94,6 +102,8 @@ pub(crate) struct Writer<D: Database> {
     pub(crate) renewed: Instant,
     /// Where the sweep of which log goes on.
     pub(crate) swept: Option<(LogId, i64)>,
+    /// When it goes on after a failure.
+    pub(crate) sweeps_after: Option<Instant>,
 }
 
 impl<D: Database> Writer<D> {
@@ -153,6 +163,7 @@ impl<D: Database> Writer<D> {
         self.ended = None;
         self.is_behind = false;
         self.swept = None;
+        self.sweeps_after = None;
         self.renewed_at(sent);
         let Loaded { logs, opened, metas } = self.database.load().await?;
         let opened = Opened {
@@ -194,7 +205,7 @@ impl<D: Database> Writer<D> {
                     if let Some(logs) = self.shared.logs.lock().as_mut() {
                         logs.apply(&changes, &removed);
                     }
-                    self.shared.set_problem(None);
+                    self.shared.set_problem(self.database.shortage());
                     self.renewed_at(sent);
                     return Ok(());
                 }
@@ -346,7 +357,7 @@ impl<D: Database> Writer<D> {
             Failure::Full(_) => Some(Health::NearFull),
             Failure::ReadOnly(why) => Some(Health::ReadOnly(why.clone())),
             Failure::Again(_) | Failure::Closed | Failure::Held(_) | Failure::Refused(_) => None,
-            Failure::Damaged(_) | Failure::Fenced | Failure::Fatal(_) => {
+            Failure::Damaged(_) | Failure::Fenced | Failure::NotWritten(_) | Failure::Fatal(_) => {
                 tracing::error!(event = "store_ended", why = %failure);
                 self.ended = Some(failure.clone());
                 Some(Health::Failed(failure.to_string()))
@@ -374,10 +385,16 @@ impl<D: Database> Writer<D> {
     fn time_to_rest(&self) -> Option<Duration> {
         let guard = self.shared.logs.lock();
         let logs = guard.as_ref().filter(|_| self.ended.is_none())?;
-        if !logs.garbage.is_empty() && self.database.is_connected() {
-            return Some(Duration::ZERO);
-        }
-        Some(self.renewed_every()?.saturating_sub(self.renewed.elapsed()))
+        let has_garbage = !logs.garbage.is_empty() && self.database.is_connected();
+        let sweep = has_garbage.then(|| self.sweeps_in());
+        let renewal =
+            self.renewed_every().map(|every| every.saturating_sub(self.renewed.elapsed()));
+        [sweep, renewal, self.database.tidies_in()].into_iter().flatten().min()
+    }
+
+    fn sweeps_in(&self) -> Duration {
+        let after = self.sweeps_after.map(|at| at.saturating_duration_since(Instant::now()));
+        after.unwrap_or_default()
     }
 
     fn renewed_every(&self) -> Option<Duration> {
@@ -394,8 +411,24 @@ impl<D: Database> Writer<D> {
             let guard = self.shared.logs.lock();
             guard.as_ref().and_then(|logs| logs.garbage.first_key_value().map(|(l, b)| (*l, *b)))
         };
-        if let Some((log, below)) = first {
-            self.sweep(log, below).await;
+        match first.filter(|_| self.database.is_connected() && self.sweeps_in().is_zero()) {
+            Some((log, below)) => self.sweep(log, below).await,
+            None => self.tidy().await,
+        }
+    }
+
+    /// Has the database tidy up when it wants to.
+    async fn tidy(&mut self) {
+        if !self.database.tidies_in().is_some_and(|time| time.is_zero()) {
+            return;
+        }
+        let was_short = self.database.shortage().is_some();
+        match self.database.tidy().await {
+            Ok(()) if was_short => self.shared.set_problem(self.database.shortage()),
+            Ok(()) => {}
+            Err(failure) => {
+                self.failed(failure);
+            }
         }
     }
 
@@ -409,7 +442,7 @@ impl<D: Database> Writer<D> {
         match renewed {
             Ok(()) => {
                 self.renewed_at(sent);
-                self.shared.set_problem(None);
+                self.shared.set_problem(self.database.shortage());
             }
             Err(failure) => {
                 // The next attempt is due as if this one had succeeded; trust is not prolonged.
@@ -430,7 +463,7 @@ impl<D: Database> Writer<D> {
                 }
             }
             Err(Failure::Again(_) | Failure::Full(_) | Failure::ReadOnly(_)) => {
-                sleep(BACKOFF_MAX).await;
+                self.sweeps_after = Some(Instant::now() + BACKOFF_MAX);
             }
             Err(failure) => {
                 self.failed(failure);

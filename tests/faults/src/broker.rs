@@ -143,6 +143,15 @@ impl Home {
         Ok(command.output()?)
     }
 
+    /// Runs `polymq backup` with these words on the data, to its end.
+    ///
+    /// Errors: when there is no program to start.
+    pub fn backup(&self, words: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program()?);
+        command.arg("backup").args(words).arg("--data-dir").arg(self.data()).args(&self.flags);
+        Ok(command.output()?)
+    }
+
     /// Starts a broker and waits for its ready line.
     ///
     /// Errors: with the end of its log when it ends or hangs instead.

@@ -29,11 +29,27 @@ impl Injection {
     ///
     /// Errors: when there is no strace, or it may not do that.
     pub fn into(home: &Home, broker: &Broker, calls: &str, how: &str) -> Result<Self> {
+        Self::into_files(home, broker, calls, how, &[])
+    }
+
+    /// As [`Injection::into`], where only calls about these files of the data directory misbehave.
+    ///
+    /// Errors: when there is no strace, or it may not do that.
+    pub fn into_files(
+        home: &Home,
+        broker: &Broker,
+        calls: &str,
+        how: &str,
+        files: &[&str],
+    ) -> Result<Self> {
+        let files = files.iter().map(|file| home.data().join(file));
+        let files = files.flat_map(|file| ["-P".into(), file.into_os_string()]);
         let log = home.file("strace.err");
         let child = Command::new("strace")
             .args(["-f", "-o"])
             .arg(home.file("strace.log"))
             .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{how}")])
+            .args(files)
             .args(["-p", &broker.pid().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -53,10 +69,10 @@ impl Injection {
 }
 
 /// The words that start a tracer, which starts the broker and ends it as a thread enters its call
-/// number `when` of these calls. `files` of the store are what the calls are about, `*` in them for
-/// any number; none for all files.
+/// number `when` of these calls. `files` of the data directory are what the calls are about, `*` in
+/// them for any number; none for all files.
 pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String> {
-    let (log, store) = (home.file("strace.log"), home.data().join("store"));
+    let (log, data) = (home.file("strace.log"), home.data());
     let inject = format!("inject={calls}:signal=KILL:when={when}");
     let (log, trace) = (log.to_string_lossy(), format!("trace={calls}"));
     let mut words: Vec<_> =
@@ -65,7 +81,7 @@ pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String
         // Numbers grow, and a run does not get further than this.
         let numbers = if file.contains('*') { 1..3000 } else { 1..2 };
         for number in numbers {
-            let path = store.join(file.replace('*', &number.to_string()));
+            let path = data.join(file.replace('*', &number.to_string()));
             words.extend(["-P".to_owned(), path.to_string_lossy().into_owned()]);
         }
     }

@@ -39,19 +39,31 @@ fn await_health(home: &Home, broker: &Broker, is_good: bool) -> (String, Duratio
 
 #[test]
 fn k13_a_read_only_disk_stops_publishers_and_loses_nothing() {
-    let home = Home::new().unwrap();
-    let run = Run::new(0x6B3D_0000, 200);
-    let broker = home.start().unwrap();
-    run.open(&broker).unwrap();
     // Files that are open for writing keep a disk from being remounted, so each call says what it
     // would say then.
-    let calls = "pwritev,fallocate,ftruncate,rename,unlink";
+    read_only("K13", 0x6B3D_0000, &[], "pwritev,fallocate,ftruncate,rename,unlink", &[]);
+}
+
+#[test]
+fn k13_with_sqlite() {
+    // It writes by the call that also wakes threads up, so it matters to which file.
+    let files = ["polymq.db", "polymq.db-wal", "polymq.db-shm", "polymq.db.probe"];
+    let flags = ["--set", "storage.backend=sqlite"];
+    read_only("K13 with SQLite", 0x6B3D_0002, &flags, "write,pwrite64,ftruncate", &files);
+}
+
+fn read_only(case: &str, number: u64, flags: &[&str], calls: &str, files: &[&str]) {
+    let mut home = Home::new().unwrap();
+    home.always(flags);
+    let run = Run::new(number, 200);
+    let broker = home.start().unwrap();
+    run.open(&broker).unwrap();
     let mut skipped = None;
     let broker = run.under_load(|| {
         thread::sleep(Duration::from_millis(300));
         // A transaction that cannot be kept is refused by closing its connection.
         run.stage.down();
-        let injection = match Injection::into(&home, &broker, calls, "error=EROFS") {
+        let injection = match Injection::into_files(&home, &broker, calls, "error=EROFS", files) {
             Ok(injection) => injection,
             Err(error) => {
                 skipped = Some(error.to_string());
@@ -80,7 +92,7 @@ fn k13_a_read_only_disk_stops_publishers_and_loses_nothing() {
         drop(injection);
         let (_, back) = await_health(&home, &broker, true);
         say(&format!(
-            "K13: told after {} ms, {before} publishes refused, well {} ms after",
+            "{case}: told after {} ms, {before} publishes refused, well {} ms after",
             after.as_millis(),
             back.as_millis()
         ));
@@ -89,18 +101,28 @@ fn k13_a_read_only_disk_stops_publishers_and_loses_nothing() {
         broker
     });
     if let Some(reason) = skipped {
-        return skip("K13", &reason);
+        return skip(case, &reason);
     }
-    let found = run.finish("K13", broker, home).unwrap();
+    let found = run.finish(case, broker, home).unwrap();
     assert!(found.counted.confirmed > 100, "hardly any load: {found}");
 }
 
 #[test]
 fn k13_a_file_system_that_aborts_is_served_from_again_after_its_repair() {
-    let Ok(disk) = Disk::new(400) else { return skip("K13 abort", "no disk can be mounted") };
+    aborts("K13 abort", 0x6B3D_0001, &[]);
+}
+
+#[test]
+fn k13_with_sqlite_on_a_file_system_that_aborts() {
+    aborts("K13 abort with SQLite", 0x6B3D_0003, &["--set", "storage.backend=sqlite"]);
+}
+
+fn aborts(case: &str, number: u64, flags: &[&str]) {
+    let Ok(disk) = Disk::new(400) else { return skip(case, "no disk can be mounted") };
     let mut home = Home::with_data(disk.path().join("data")).unwrap();
     home.always(&NO_MARKS);
-    let run = Run::new(0x6B3D_0001, 200);
+    home.always(flags);
+    let run = Run::new(number, 200);
     let mut broker = home.start().unwrap();
     run.open(&broker).unwrap();
     let broker = run.under_load(|| {
@@ -112,7 +134,7 @@ fn k13_a_file_system_that_aborts_is_served_from_again_after_its_repair() {
             Some(status) => assert_eq!(status.code(), Some(STORE_FAILED), "{}", home.log()),
             None => assert!(await_health(&home, &broker, false).0.contains("read-only")),
         }
-        say(&format!("K13 abort: the process {end:?}"));
+        say(&format!("{case}: the process {end:?}"));
         run.stage.down();
         broker.kill();
         disk.repair().unwrap();
@@ -121,7 +143,7 @@ fn k13_a_file_system_that_aborts_is_served_from_again_after_its_repair() {
         thread::sleep(Duration::from_millis(300));
         broker
     });
-    run.finish("K13 abort", broker, home).unwrap();
+    run.finish(case, broker, home).unwrap();
 }
 
 #[test]

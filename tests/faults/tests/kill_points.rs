@@ -3,6 +3,8 @@
 //! `strace` sends SIGKILL when a thread enters its n-th call of a kind, so that this call is not
 //! done and the one before it is: a kill at the sync is one after the write, a kill at the confirm
 //! one after the sync.
+#![expect(clippy::unwrap_used, reason = "a case that goes wrong ends the test")]
+
 use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, time::Duration};
 
 use polymq_faults::{
@@ -14,7 +16,8 @@ use polymq_faults::{
 };
 
 /// Small files, so that flushes and merges come often.
-const FLAGS: [&str; 2] = ["--set", "storage.file.segment_size=1MiB"];
+const SMALL: [&str; 2] = ["--set", "storage.file.segment_size=1MiB"];
+const SQLITE: [&str; 2] = ["--set", "storage.backend=sqlite"];
 /// A point that is not reached for this long is left out.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -37,12 +40,12 @@ const fn point(
     Point { name, calls, files, when }
 }
 
-const WAL: &[&str] = &["wal/*.wal"];
-const SEGMENT: &[&str] = &["seg/*.seg"];
-const BASE: &[&str] = &["base/*.base"];
-const MANIFEST: &[&str] = &["MANIFEST-*.tmp"];
-const CURRENT: &[&str] = &["CURRENT.tmp"];
-const FOLDERS: &[&str] = &["", "wal", "seg", "base"];
+const WAL: &[&str] = &["store/wal/*.wal"];
+const SEGMENT: &[&str] = &["store/seg/*.seg"];
+const BASE: &[&str] = &["store/base/*.base"];
+const MANIFEST: &[&str] = &["store/MANIFEST-*.tmp"];
+const CURRENT: &[&str] = &["store/CURRENT.tmp"];
+const FOLDERS: &[&str] = &["store/", "store/wal", "store/seg", "store/base"];
 const SYNC: &str = "fdatasync,fsync";
 
 const POINTS: [Point; 17] = [
@@ -65,15 +68,35 @@ const POINTS: [Point; 17] = [
     point("base file deleted", "unlink", BASE, &[1, 2]),
 ];
 
+const SQLITE_LOG: &[&str] = &["polymq.db-wal"];
+const SQLITE_FILE: &[&str] = &["polymq.db"];
+
+const POINTS_OF_SQLITE: [Point; 5] = [
+    point("write to the write-ahead file", "write,pwrite64", SQLITE_LOG, &[7, 60, 333]),
+    point("sync of the write-ahead file", SYNC, SQLITE_LOG, &[3, 20, 77]),
+    point("confirm", "sendto,writev,sendmsg,write", &[], &[40, 177, 400]),
+    point("write of a checkpoint", "write,pwrite64", SQLITE_FILE, &[1, 9, 200]),
+    point("sync of a checkpoint", SYNC, SQLITE_FILE, &[1, 2]),
+];
+
 #[test]
 fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
+    kill_at_each("K3", 0x6B33_0000, &SMALL, &POINTS);
+}
+
+#[test]
+fn k03_with_sqlite() {
+    kill_at_each("K3 with SQLite", 0x6B33_0001, &SQLITE, &POINTS_OF_SQLITE);
+}
+
+fn kill_at_each(case: &str, number: u64, flags: &[&str], points: &[Point]) {
     if !has("strace") {
-        return skip("K3", "there is no strace");
+        return skip(case, "there is no strace");
     }
     let rounds = setting("POLYMQ_ROUNDS", 1);
     let mut home = Home::new().unwrap();
-    home.always(&FLAGS);
-    let run = Run::new(0x6B33_0000, 1500);
+    home.always(flags);
+    let run = Run::new(number, 1500);
     let mut broker = home.start().unwrap();
     run.open(&broker).unwrap();
     let mut hits = BTreeMap::new();
@@ -81,7 +104,7 @@ fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
         run.stage.down();
         broker.kill();
         let sweep =
-            POINTS.iter().flat_map(|point| point.when.iter().map(move |when| (point, *when)));
+            points.iter().flat_map(|point| point.when.iter().map(move |when| (point, *when)));
         for (point, when) in (0..rounds).flat_map(|_| sweep.clone()) {
             let words = killer(&home, point.calls, point.files, when);
             home.wrap(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -109,9 +132,9 @@ fn k03_a_kill_at_each_point_of_writing_loses_nothing() {
     });
     let total: u32 = hits.values().sum();
     for (name, hit) in &hits {
-        say(&format!("K3: {hit} kills at: {name}"));
+        say(&format!("{case}: {hit} kills at: {name}"));
     }
-    let found = run.finish("K3", broker, home).unwrap();
-    say(&format!("K3: {total} kills at {} points; {found}", hits.len()));
+    let found = run.finish(case, broker, home).unwrap();
+    say(&format!("{case}: {total} kills at {} points; {found}", hits.len()));
     assert!(hits.values().all(|hit| *hit > 0), "a point was never reached: {hits:?}");
 }

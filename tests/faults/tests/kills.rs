@@ -59,10 +59,20 @@ fn kill_under_load(case: &str, kills: u64, flags: &[&str]) {
 
 #[test]
 fn k02_broker_that_is_killed_during_recovery_makes_progress() {
-    let kills = setting("POLYMQ_KILLS", 30);
+    kill_during_recovery("K2", setting("POLYMQ_KILLS", 30), &[]);
+}
+
+#[test]
+fn k02_with_sqlite() {
+    let flags = ["--set", "storage.backend=sqlite"];
+    kill_during_recovery("K2 with SQLite", setting("POLYMQ_KILLS", 30), &flags);
+}
+
+fn kill_during_recovery(case: &str, kills: u64, flags: &[&str]) {
     let mut run = Run::new(0x6B32_0000, 100).limited(2000);
     run.plan.ack_loss_max_ns = 0;
-    let home = Home::new().unwrap();
+    let mut home = Home::new().unwrap();
+    home.always(flags);
     let broker = home.start().unwrap();
     run.open(&broker).unwrap();
     run.publish();
@@ -79,8 +89,8 @@ fn k02_broker_that_is_killed_during_recovery_makes_progress() {
     run.stage.up(broker.ports);
     run.drain();
     drop(broker);
-    let found = judge("K2", &run.stage, &run.plan, home);
-    say(&format!("K2: {kills} kills during recovery, then ready after {started} ms"));
+    let found = judge(case, &run.stage, &run.plan, home);
+    say(&format!("{case}: {kills} kills during recovery, then ready after {started} ms"));
     assert_eq!(found.counted.confirmed, 10_000);
 }
 

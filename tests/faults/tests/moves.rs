@@ -80,7 +80,7 @@ const POINTS: [(&str, &str, &[&str]); 3] = [
     ("before the sync", "fdatasync", WAL),
     ("after both", "sendto,writev,sendmsg,write", &[]),
 ];
-const WAL: &[&str] = &["wal/*.wal"];
+const WAL: &[&str] = &["store/wal/*.wal"];
 /// A point that is not reached for this long is left out.
 const POINT_PATIENCE: Duration = Duration::from_millis(1500);
 

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,15 @@ use polymq_faults::{
 
 /// Publishes that are on their way at a time.
 const WINDOW: u64 = 1000;
+const SQLITE: [&str; 2] = ["--set", "storage.backend=sqlite"];
+/// The log takes little, whatever is in it, and most of the messages are in segments.
+const SMALL: [&str; 2] = ["--set", "storage.file.segment_size=1MiB"];
+
+fn home_with(flags: &[&str]) -> Home {
+    let mut home = Home::new().unwrap();
+    home.always(flags);
+    home
+}
 
 /// Fills a queue with bodies of 128 bytes that begin with their numbers, all confirmed.
 fn fill(client: &mut Amqp, queue: &str, count: u64) {
@@ -65,8 +75,10 @@ struct Cage(PathBuf);
 
 impl Cage {
     fn new(bytes: u64) -> Option<Self> {
-        let path =
-            PathBuf::from(format!("/sys/fs/cgroup/memory/polymq-faults-{}", std::process::id()));
+        static CAGES: AtomicU32 = AtomicU32::new(0);
+        let number = CAGES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("polymq-faults-{}-{number}", std::process::id());
+        let path = PathBuf::from("/sys/fs/cgroup/memory").join(name);
         fs::create_dir(&path).ok()?;
         let cage = Self(path);
         fs::write(cage.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
@@ -87,8 +99,16 @@ impl Drop for Cage {
 
 #[test]
 fn k22_a_deep_backlog_takes_no_memory_and_no_time_to_start() {
-    let count = setting("POLYMQ_BACKLOG", 1_000_000);
-    let home = Home::new().unwrap();
+    deep_backlog("K22", setting("POLYMQ_BACKLOG", 1_000_000), &[]);
+}
+
+#[test]
+fn k22_with_sqlite() {
+    deep_backlog("K22 with SQLite", setting("POLYMQ_BACKLOG", 200_000), &SQLITE);
+}
+
+fn deep_backlog(case: &str, count: u64, flags: &[&str]) {
+    let home = home_with(flags);
     let cage = Cage::new(256 << 20);
     if cage.is_none() {
         say("K22: no memory limit can be set here; resident memory is measured alone");
@@ -115,7 +135,7 @@ fn k22_a_deep_backlog_takes_no_memory_and_no_time_to_start() {
     let drained = started.elapsed();
     let rate = |took: Duration| count as f64 / took.as_secs_f64() / 1000.0;
     say(&format!(
-        "K22: {count} messages; memory {} MiB empty, {} MiB full; {} MiB on disk for {} MiB; \
+        "{case}: {count} messages; memory {} MiB empty, {} MiB full; {} MiB on disk for {} MiB; \
          start {} ms; filled at {:.0}k, drained at {:.0}k a second by a client of this test",
         empty >> 10,
         full >> 10,
@@ -133,9 +153,18 @@ fn k22_a_deep_backlog_takes_no_memory_and_no_time_to_start() {
 
 #[test]
 fn k21_few_file_descriptors_make_strangers_wait_and_nobody_else() {
-    let mut home = Home::new().unwrap();
+    few_descriptors("K21", &[]);
+}
+
+#[test]
+fn k21_with_sqlite() {
+    few_descriptors("K21 with SQLite", &SQLITE);
+}
+
+fn few_descriptors(case: &str, flags: &[&str]) {
+    let mut home = home_with(flags);
     if !has("prlimit") {
-        return skip("K21", "there is no prlimit");
+        return skip(case, "there is no prlimit");
     }
     home.wrap(&["prlimit", "--nofile=256"]);
     let broker = home.start().unwrap();
@@ -158,15 +187,24 @@ fn k21_few_file_descriptors_make_strangers_wait_and_nobody_else() {
         }
     };
     assert_eq!(newcomer.declare("q999").unwrap(), 1);
-    say(&format!("K21: a newcomer is served {} ms after the crowd", waited.elapsed().as_millis()));
+    let waited = waited.elapsed().as_millis();
+    say(&format!("{case}: a newcomer is served {waited} ms after the crowd"));
 }
 
 #[test]
 fn k23_one_message_that_stays_pins_nothing_but_itself() {
+    pinned("K23", setting("POLYMQ_PINNED_MIB", 1024), &[]);
+}
+
+#[test]
+fn k23_with_sqlite() {
+    pinned("K23 with SQLite", setting("POLYMQ_PINNED_MIB", 512), &SQLITE);
+}
+
+fn pinned(case: &str, mib: u64, flags: &[&str]) {
     const BODY: usize = 64 << 10;
     const TOGETHER: u64 = 64;
-    let mib = setting("POLYMQ_PINNED_MIB", 1024);
-    let home = Home::new().unwrap();
+    let home = home_with(flags);
     let broker = home.start().unwrap();
     let mut pinning = Amqp::open(broker.ports.amqp).unwrap();
     pinning.declare("q").unwrap();
@@ -198,7 +236,7 @@ fn k23_one_message_that_stays_pins_nothing_but_itself() {
         }
         most = most.max(bytes_below(&home.data()));
     }
-    say(&format!("K23: one message of {mib} MiB stays; at most {} MiB on disk", most >> 20));
+    say(&format!("{case}: one message of {mib} MiB stays; at most {} MiB on disk", most >> 20));
     // Log files: two that wait, the one that is written, the next one; the reserve; a base file.
     assert!(most < 400 << 20, "{most} bytes on disk");
     broker.kill();
@@ -213,10 +251,16 @@ fn k23_one_message_that_stays_pins_nothing_but_itself() {
 
 #[test]
 fn k24_idle_empty_queues_take_little_disk_and_little_time() {
-    let queues = setting("POLYMQ_QUEUES", 5_000);
-    let mut home = Home::new().unwrap();
-    // What the log takes, whatever is in it, is less than what is measured.
-    home.always(&["--set", "storage.file.segment_size=1MiB"]);
+    idle_queues("K24", setting("POLYMQ_QUEUES", 5_000), &SMALL);
+}
+
+#[test]
+fn k24_with_sqlite() {
+    idle_queues("K24 with SQLite", setting("POLYMQ_QUEUES", 2_000), &SQLITE);
+}
+
+fn idle_queues(case: &str, queues: u64, flags: &[&str]) {
+    let home = home_with(flags);
     let broker = home.start().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
     client.confirm_select().unwrap();
@@ -233,18 +277,25 @@ fn k24_idle_empty_queues_take_little_disk_and_little_time() {
     let broker = home.start().unwrap();
     let ready = broker.ready_after;
     let each = bytes_below(&home.data()).saturating_sub(before) / queues;
-    say(&format!("K24: {queues} queues, {each} bytes each, start {} ms", ready.as_millis()));
+    say(&format!("{case}: {queues} queues, {each} bytes each, start {} ms", ready.as_millis()));
     assert!(each < 4096, "{each} bytes for an empty queue");
     assert!(ready < Duration::from_secs(3), "{ready:?}");
 }
 
 #[test]
 fn k25_acknowledgements_in_any_order_survive_a_kill() {
+    acks_in_any_order("K25", &SMALL);
+}
+
+#[test]
+fn k25_with_sqlite() {
+    acks_in_any_order("K25 with SQLite", &SQLITE);
+}
+
+fn acks_in_any_order(case: &str, flags: &[&str]) {
     let count = setting("POLYMQ_ACKS", 50_000);
     let mut random = Random::new(setting("POLYMQ_SEED", 25));
-    let mut home = Home::new().unwrap();
-    // So that most of the messages are in segments, and their acknowledgements in a bitmap.
-    home.always(&["--set", "storage.file.segment_size=1MiB"]);
+    let home = home_with(flags);
     let broker = home.start().unwrap();
     let empty = broker.resident_kib().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
@@ -285,8 +336,8 @@ fn k25_acknowledgements_in_any_order_survive_a_kill() {
         assert_eq!(u64::from_be_bytes(*delivery.body.first_chunk().unwrap()), number);
     }
     say(&format!(
-        "K25: {count} messages, half acknowledged in random order, the rest in order; base files \
-         {base} bytes; memory {} MiB empty, {} MiB with all of them on their way; start {} ms",
+        "{case}: {count} messages, half acknowledged in random order, the rest in order; \
+         base files {base} bytes; memory {} MiB empty, {} MiB with all on their way; start {} ms",
         empty >> 10,
         full >> 10,
         ready.as_millis()
@@ -297,7 +348,16 @@ fn k25_acknowledgements_in_any_order_survive_a_kill() {
 
 #[test]
 fn k26_a_poison_message_ends_as_a_dead_letter() {
-    let home = Home::new().unwrap();
+    poisoned("K26", &[]);
+}
+
+#[test]
+fn k26_with_sqlite() {
+    poisoned("K26 with SQLite", &SQLITE);
+}
+
+fn poisoned(case: &str, flags: &[&str]) {
+    let home = home_with(flags);
     let broker = home.start().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
     client.declare("dead").unwrap();
@@ -323,7 +383,7 @@ fn k26_a_poison_message_ends_as_a_dead_letter() {
         client.send(&Method::new((60, 90)).u64(delivery.tag).u8(1).frame(1)).unwrap();
         assert!(tries < 100, "the message goes round for ever");
     }
-    say(&format!("K26: dead after {tries} deliveries"));
+    say(&format!("{case}: dead after {tries} deliveries"));
     assert_eq!(tries, 6);
     let mut other = Amqp::open(broker.ports.amqp).unwrap();
     assert_eq!(other.declare("dead").unwrap(), 1);

@@ -3,7 +3,7 @@
 use crate::{project::TextFile, shape::Finding};
 
 /// Folders above the crates that have a README of one screen.
-const FOLDERS: [&str; 5] = ["config", "core", "protocols", "storage", "tests"];
+const FOLDERS: [&str; 6] = ["config", "core", "docs", "protocols", "storage", "tests"];
 
 /// Beginnings of paths that exist on somebody's machine only.
 const PRIVATE_PATHS: [&str; 4] =

@@ -6,6 +6,7 @@
 
 pub mod arrows;
 pub mod documents;
+pub mod events;
 pub mod exceptions;
 pub mod project;
 mod rust_text;

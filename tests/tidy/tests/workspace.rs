@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use polymq_tidy::{
-    arrows, documents,
+    arrows, documents, events,
     exceptions::{self, against},
     project::{TextFile, text_files},
     shape::{self, Finding},
@@ -43,6 +43,11 @@ fn crates_forbid_unsafe_code() {
 #[test]
 fn folders_explain_themselves() {
     check(exceptions::WITHOUT_README, documents::folders_without_readme);
+}
+
+#[test]
+fn the_log_says_what_the_documents_explain() {
+    check(&[], events::wrong_events);
 }
 
 #[test]

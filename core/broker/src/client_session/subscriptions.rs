@@ -132,7 +132,7 @@ impl Core {
         count: usize,
         existed: bool,
     ) -> Result<(), Refusal> {
-        let max = self.limits.subscriptions_max;
+        let max = self.limits_now.load().subscriptions_max;
         if !existed && count >= max {
             let text = format!("a client has at most {max} subscriptions");
             return Err(Refusal::new(RefusalKind::Limit, text));
@@ -169,7 +169,7 @@ impl Core {
     ) -> Result<Arc<Queue>, Refusal> {
         let name = session_queue_name(&session.client_id)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
-        let settings = QueueSettings::of_client(durable, &self.limits, self.durability);
+        let settings = QueueSettings::of_client(durable, &self.limits_now.load(), self.durability);
         let (queue, _) = self.create_queue(vhost, name, settings)?;
         Ok(queue)
     }

@@ -31,6 +31,15 @@ impl Identity {
 }
 
 impl BrokerConnection {
+    /// Whoever uses the connection has logged in before it was made.
+    ///
+    /// Errors: kind `LoginFailed` when the connection is somebody else already.
+    pub(crate) fn become_known(&self, who: Principal) -> Result<(), Refusal> {
+        let who = self.identity.become_known(who)?;
+        self.core.know_user(self.id, &who);
+        Ok(())
+    }
+
     pub(super) fn authenticate(&mut self, request: RequestId, login: Login) {
         let (core, identity) = (self.core.clone(), self.identity.clone());
         let (outbox, protocol, peer) = (self.outbox.clone(), self.protocol, self.peer.clone());

@@ -117,7 +117,7 @@ impl BrokerConnection {
         if self.parked.waiting.is_empty() {
             return;
         }
-        let patience = self.core.limits.publish_block_timeout;
+        let patience = self.core.limits_now.load().publish_block_timeout;
         let channel = self.channels.current();
         while let Some(first) = self.parked.waiting.front() {
             let is_blocked = self.is_blocked();
@@ -161,7 +161,7 @@ impl BrokerConnection {
     }
 
     fn blocked_too_long(&self) -> Refusal {
-        let secs = self.core.limits.publish_block_timeout.as_secs();
+        let secs = self.core.limits_now.load().publish_block_timeout.as_secs();
         let why = self.vhost.as_ref().and_then(|vhost| vhost.tenancy.blocked_reason());
         let why = self.core.alarm.read().clone().or(why).unwrap_or_else(|| Arc::from("blocked"));
         Refusal::new(RefusalKind::Full, format!("the publish was blocked for {secs} s: {why}"))

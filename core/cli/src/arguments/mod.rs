@@ -1,16 +1,27 @@
 //! The grammar of the command line.
 
+mod access;
+mod bench;
 mod objects;
+mod server;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use objects::{
-    BindingCommand, ConnCommand, ContextCommand, DefsCommand, DlqCommand, ExchangeCommand,
-    JobCommand, PermCommand, PolicyCommand, QueueCommand, ScheduledCommand, UserCommand,
-    VhostCommand,
+pub use server::ConfigCommand;
+pub(crate) use {
+    access::{
+        BanCommand, LimitCommand, PermCommand, PolicyCommand, TokenCommand, UserCommand,
+        VhostCommand, Whose,
+    },
+    bench::{Bench, BenchProtocol, Load},
+    objects::{
+        BindingCommand, ChannelCommand, ConnCommand, DlqCommand, ExchangeCommand, JobCommand,
+        Named, QueueCommand, Removed, ScheduledCommand, TopicCommand,
+    },
+    server::{ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace},
 };
 
 use crate::{destination::Destination, output::Format};
@@ -101,6 +112,20 @@ pub enum Command {
     Alarms(Bare),
     /// What administrators have changed.
     Audit(Bare),
+    /// Watch totals and the busiest queues.
+    Top(Top),
+    /// What the broker has logged.
+    Logs(Logs),
+    /// Follow messages through the broker: received, routed, delivered, settled.
+    Trace(Trace),
+    /// Have the broker read its configuration again; what changes is printed.
+    Reload(Bare),
+    /// Have the broker take nobody in any more, tell its clients, and end.
+    Drain(Drain),
+    /// Open ports.
+    Listener(Group<ListenerCommand>),
+    /// Put load on a broker and say how fast it is, over AMQP 0-9-1 or MQTT.
+    Bench(Bench),
     /// Publish a message.
     Pub(Publish),
     /// Receive messages.
@@ -125,6 +150,10 @@ pub enum Command {
     Job(Group<JobCommand>),
     /// Connections.
     Conn(Group<ConnCommand>),
+    /// Channels of AMQP connections.
+    Channel(Group<ChannelCommand>),
+    /// Topics and their last values.
+    Topic(Group<TopicCommand>),
     /// Consumers.
     Consumer(Group<ListCommand>),
     /// Virtual hosts.
@@ -136,6 +165,12 @@ pub enum Command {
     Perm(Group<PermCommand>),
     /// Policies.
     Policy(Group<PolicyCommand>),
+    /// API tokens.
+    Token(Group<TokenCommand>),
+    /// Bounds of virtual hosts and users.
+    Limit(Group<LimitCommand>),
+    /// Who is kept out.
+    Ban(Group<BanCommand>),
     /// Everything but messages, as one document.
     Defs(Group<DefsCommand>),
     /// Brokers by name, with what is needed to get in.
@@ -146,9 +181,12 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Print a manual page, in the language of man.
-    #[command(hide = true)]
-    Man,
+    /// Print the manual page, in the language of man.
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        all_to: Option<PathBuf>,
+    },
 }
 
 /// A command with nothing of its own.
@@ -168,7 +206,7 @@ pub struct Group<C: Subcommand> {
 }
 
 /// Which question about health.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Check {
     /// The process answers.
     Live,
@@ -176,13 +214,50 @@ pub(crate) enum Check {
     Startup,
     /// Messages are taken.
     Ready,
+    /// Nothing keeps publishers waiting.
+    Alarms,
+    /// No certificate ends within so many hours.
+    Certificates(u64),
+    /// A listener has this port.
+    Port(u16),
+}
+
+impl FromStr for Check {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hours = |time: &str| -> Option<u64> {
+            let unit = time.chars().last()?;
+            let number: u64 = time.strip_suffix(unit)?.parse().ok()?;
+            match unit {
+                'd' => number.checked_mul(24),
+                'h' => Some(number),
+                _ => None,
+            }
+        };
+        let known = match text.split_once(':') {
+            None => match text {
+                "live" => Some(Self::Live),
+                "startup" => Some(Self::Startup),
+                "ready" => Some(Self::Ready),
+                "alarms" => Some(Self::Alarms),
+                "cert" => Some(Self::Certificates(30 * 24)),
+                _ => None,
+            },
+            Some(("cert", time)) => hours(time).map(Self::Certificates),
+            Some(("port", port)) => port.parse().ok().map(Self::Port),
+            Some(_) => None,
+        };
+        let expected = "expected live, startup, ready, alarms, cert:30d or port:5672";
+        known.ok_or_else(|| expected.to_owned())
+    }
 }
 
 /// Flags of `polymq health`.
 #[derive(Debug, Args)]
 pub struct Health {
-    /// What to ask
-    #[arg(long, value_enum, default_value = "ready")]
+    /// live, startup, ready, alarms, cert:30d or port:5672; the last three need a login
+    #[arg(long, value_name = "CHECK", default_value = "ready")]
     pub(crate) check: Check,
     #[command(flatten)]
     pub(crate) common: Common,
@@ -327,6 +402,7 @@ pub enum ListCommand {
 
 /// Which of them.
 #[derive(Debug, Default, Args)]
+#[group(skip)]
 pub struct Ls {
     /// Only those of which this is true, as "name LIKE 'a%' AND messages.ready > 0"
     #[arg(long, value_name = "CONDITION")]

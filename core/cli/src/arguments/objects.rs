@@ -1,11 +1,27 @@
-//! The commands on each kind of object.
+//! The commands on what messages pass: queues, exchanges, connections.
 
-use std::path::PathBuf;
-
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{Change, Ls, Made, Sure, Work};
 use crate::destination::Destination;
+
+/// Something by its name, or by its id where a list shows ids.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Its name, or its id
+    pub(crate) name: String,
+}
+
+/// Something that goes, once somebody is sure.
+#[derive(Debug, Args)]
+pub struct Removed {
+    /// Its name, or its id
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) change: Change,
+    #[command(flatten)]
+    pub(crate) sure: Sure,
+}
 
 /// Commands on queues.
 #[derive(Debug, Subcommand)]
@@ -13,10 +29,7 @@ pub enum QueueCommand {
     /// List queues.
     Ls(Ls),
     /// Show a queue.
-    Show {
-        /// Its name
-        name: String,
-    },
+    Show(Named),
     /// Declare a queue.
     Create {
         /// Its name
@@ -106,25 +119,21 @@ pub enum QueueCommand {
         work: Work,
     },
     /// Deliver nothing for a while.
-    Pause {
-        /// Its name
-        name: String,
-    },
+    Pause(Named),
     /// Go on delivering.
-    Resume {
+    Resume(Named),
+    /// Who holds which messages without having acknowledged them.
+    Unacked {
         /// Its name
         name: String,
+        /// As many at most
+        #[arg(long, default_value_t = 100)]
+        limit: u64,
     },
     /// Who consumes from it.
-    Consumers {
-        /// Its name
-        name: String,
-    },
+    Consumers(Named),
     /// What feeds it.
-    Bindings {
-        /// Its name
-        name: String,
-    },
+    Bindings(Named),
 }
 
 /// Commands on exchanges.
@@ -133,10 +142,7 @@ pub enum ExchangeCommand {
     /// List exchanges.
     Ls(Ls),
     /// Show an exchange.
-    Show {
-        /// Its name
-        name: String,
-    },
+    Show(Named),
     /// Declare an exchange.
     Create {
         /// Its name
@@ -191,12 +197,7 @@ pub enum BindingCommand {
         dry_run: bool,
     },
     /// Remove a binding.
-    Delete {
-        /// Its id, as `binding ls` shows it
-        id: String,
-        #[command(flatten)]
-        change: Change,
-    },
+    Delete(Removed),
 }
 
 /// Commands on delayed messages.
@@ -212,14 +213,7 @@ pub enum ScheduledCommand {
         due_at: String,
     },
     /// Take one back.
-    Cancel {
-        /// Its id
-        id: String,
-        #[command(flatten)]
-        change: Change,
-        #[command(flatten)]
-        sure: Sure,
-    },
+    Cancel(Removed),
 }
 
 /// Commands on dead letters.
@@ -245,20 +239,11 @@ pub enum JobCommand {
     /// List the last jobs.
     Ls(Ls),
     /// Show a job.
-    Show {
-        /// Its id
-        id: String,
-    },
+    Show(Named),
     /// Follow a job to its end.
-    Watch {
-        /// Its id
-        id: String,
-    },
+    Watch(Named),
     /// End a job between two batches.
-    Cancel {
-        /// Its id
-        id: String,
-    },
+    Cancel(Named),
 }
 
 /// Commands on connections.
@@ -267,10 +252,7 @@ pub enum ConnCommand {
     /// List connections.
     Ls(Ls),
     /// Show a connection and its channels.
-    Show {
-        /// Its id
-        id: String,
-    },
+    Show(Named),
     /// Close a connection.
     Close {
         /// Its id
@@ -283,193 +265,25 @@ pub enum ConnCommand {
     },
 }
 
-/// Commands on virtual hosts.
+/// Commands on channels.
 #[derive(Debug, Subcommand)]
-pub enum VhostCommand {
-    /// List virtual hosts.
+pub enum ChannelCommand {
+    /// List channels of AMQP connections.
     Ls(Ls),
-    /// Show a virtual host.
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Make a virtual host.
-    Create {
-        /// Its name
-        name: String,
-        /// What it is for
-        #[arg(long)]
-        description: Option<String>,
-        /// It cannot be deleted until this is taken back
-        #[arg(long)]
-        protected: bool,
-        #[command(flatten)]
-        change: Change,
-    },
-    /// Delete a virtual host and everything in it.
-    Delete {
-        /// Its name
-        name: String,
-        #[command(flatten)]
-        change: Change,
-        #[command(flatten)]
-        sure: Sure,
-    },
 }
 
-/// Commands on users.
+/// Commands on topics and their last values.
 #[derive(Debug, Subcommand)]
-pub enum UserCommand {
-    /// List users.
-    Ls(Ls),
-    /// Show a user.
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Make a user, or change it.
-    Create {
-        /// Its name
-        name: String,
-        /// administrator, monitoring, policymaker, management, impersonator
-        #[arg(long, value_delimiter = ',')]
-        tags: Vec<String>,
-        /// File with its password; without one the user cannot log in with a password
-        #[arg(long, value_name = "FILE")]
-        new_password_file: Option<PathBuf>,
+pub enum TopicCommand {
+    /// List one level of the tree of topics.
+    Ls {
+        /// The level above, as sensors.7; the top of the tree without it
+        prefix: Option<String>,
         #[command(flatten)]
-        change: Change,
+        ls: Ls,
     },
-    /// Delete a user.
-    Delete {
-        /// Its name
-        name: String,
-        #[command(flatten)]
-        change: Change,
-        #[command(flatten)]
-        sure: Sure,
-    },
-}
-
-/// Commands on permissions.
-#[derive(Debug, Subcommand)]
-pub enum PermCommand {
-    /// What a user may do in the virtual host.
-    Show {
-        /// The user
-        name: String,
-    },
-    /// Set what a user may do in the virtual host: three regular expressions.
-    Set {
-        /// The user
-        name: String,
-        /// Names that it may declare and delete
-        configure: String,
-        /// Names that it may publish to
-        write: String,
-        /// Names that it may consume from
-        read: String,
-        /// Check everything and change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Take the permissions of a user in the virtual host back.
-    Delete {
-        /// The user
-        name: String,
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-/// Commands on policies.
-#[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
-    /// List policies.
-    Ls(Ls),
-    /// Show a policy and what it matches.
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Set a policy.
-    Set {
-        /// Its name
-        name: String,
-        /// Regular expression on names
-        pattern: String,
-        /// What it says, as JSON
-        definition: String,
-        /// queues, exchanges, all, ...
-        #[arg(long)]
-        apply_to: Option<String>,
-        /// The highest wins
-        #[arg(long)]
-        priority: Option<i64>,
-        /// Check everything and change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Delete a policy.
-    Delete {
-        /// Its name
-        name: String,
-        #[command(flatten)]
-        change: Change,
-    },
-}
-
-/// Commands on definitions.
-#[derive(Debug, Subcommand)]
-pub enum DefsCommand {
-    /// Write everything but messages to a file, as RabbitMQ does.
-    Export {
-        /// The file, or - for standard output
-        #[arg(default_value = "-")]
-        file: String,
-    },
-    /// Read an export, of RabbitMQ too; all of it or nothing. What is there stays.
-    Import {
-        /// The file, or - for standard input
-        file: String,
-    },
-}
-
-/// Commands on contexts.
-#[derive(Debug, Subcommand)]
-pub enum ContextCommand {
-    /// List contexts; the current one is marked.
-    Ls,
-    /// Add a context, or change it.
-    Add {
-        /// Its name
-        name: String,
-        /// Where the HTTP listener of the broker is
-        url: String,
-        /// Log in as this user
-        #[arg(long)]
-        user: Option<String>,
-        /// File with the password
-        #[arg(long, value_name = "FILE")]
-        password_file: Option<PathBuf>,
-        /// File with an API token
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file"])]
-        token_file: Option<PathBuf>,
-        /// Virtual host
-        #[arg(long)]
-        vhost: Option<String>,
-        /// PEM file with the authorities to trust for https
-        #[arg(long, value_name = "FILE")]
-        ca_file: Option<PathBuf>,
-    },
-    /// Make a context the current one.
-    Use {
-        /// Its name
-        name: String,
-    },
-    /// Forget a context.
-    Rm {
-        /// Its name
-        name: String,
-    },
+    /// Show the last value of a topic.
+    Retained(Named),
+    /// Forget the last value of a topic.
+    Forget(Removed),
 }

@@ -1,11 +1,15 @@
 //! From a command to its calls.
 
+mod access;
 mod contexts;
+mod live;
 mod objects;
 mod queues;
+mod server;
 
 use std::{
     io::{Read, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,13 +17,17 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use self::{
+    access::{ban, limit, permission, policy, token, user, vhost},
     contexts::context,
-    objects::{binding, connection, exchange, permission, policy, scheduled, user, vhost},
+    objects::{binding, channel, connection, exchange, scheduled, topic},
     queues::{dead_letters, job, queue},
 };
 use crate::{
     api::Call,
-    arguments::{Change, Check, Command, Convert, DefsCommand, ListCommand, Ls, Route},
+    arguments::{
+        Change, Check, Command, ConfigCommand, Convert, ListCommand, ListenerCommand, Ls, Route,
+    },
+    bench,
     destination::Destination,
     failure::Failure,
     messages,
@@ -36,6 +44,8 @@ const BINDING_COLUMNS: &[&str] =
 const CONSUMER_COLUMNS: &[&str] =
     &["queue", "tag", "protocol", "user", "prefetch", "unacked", "active"];
 
+const LISTENER_COLUMNS: &[&str] = &["name", "protocol", "address", "tls", "certificate_expires_at"];
+
 const PLAIN: Change = Change { dry_run: false, idempotent: false };
 
 fn dry(dry_run: bool) -> Change {
@@ -45,7 +55,7 @@ fn dry(dry_run: bool) -> Change {
 pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitCode, Failure> {
     let done = match command {
         Command::Status(bare) => status(&Session::new(&bare.common)?),
-        Command::Health(health) => return check(&Session::new(&health.common)?, health.check),
+        Command::Health(health) => return check(&Session::new(&health.common)?, &health.check),
         Command::Alarms(bare) => Session::new(&bare.common)?.list(
             "alarms",
             &Ls::default(),
@@ -56,6 +66,16 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
             &Ls::default(),
             &["at", "user", "from", "action", "object"],
         ),
+        Command::Top(wanted) => live::top(&Session::new(&wanted.common)?, &wanted),
+        Command::Logs(wanted) => live::logs(&Session::new(&wanted.common)?, &wanted),
+        Command::Trace(wanted) => live::trace(&Session::new(&wanted.common)?, &wanted),
+        Command::Reload(bare) => server::reload(&Session::new(&bare.common)?),
+        Command::Drain(wanted) => server::drain(&Session::new(&wanted.common)?, &wanted),
+        Command::Listener(group) => {
+            let ListenerCommand::Ls(ls) = group.command;
+            Session::new(&group.common)?.list("listeners", &ls, LISTENER_COLUMNS)
+        }
+        Command::Bench(wanted) => bench::run(&wanted),
         Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),
         Command::Sub(wanted) => messages::subscribe(&Session::new(&wanted.common)?, &wanted),
         Command::Req(wanted) => messages::request(&Session::new(&wanted.common)?, &wanted),
@@ -68,6 +88,8 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         Command::Dlq(group) => dead_letters(&Session::new(&group.common)?, group.command),
         Command::Job(group) => job(&Session::new(&group.common)?, group.command),
         Command::Conn(group) => connection(&Session::new(&group.common)?, group.command),
+        Command::Channel(group) => channel(&Session::new(&group.common)?, &group.command),
+        Command::Topic(group) => topic(&Session::new(&group.common)?, group.command),
         Command::Consumer(group) => {
             let ListCommand::Ls(ls) = group.command;
             Session::new(&group.common)?.list("consumers", &ls, CONSUMER_COLUMNS)
@@ -76,21 +98,38 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         Command::User(group) => user(&Session::new(&group.common)?, group.command),
         Command::Perm(group) => permission(&Session::new(&group.common)?, group.command),
         Command::Policy(group) => policy(&Session::new(&group.common)?, group.command),
-        Command::Defs(group) => definitions(&Session::new(&group.common)?, group.command),
+        Command::Token(group) => token(&Session::new(&group.common)?, group.command),
+        Command::Limit(group) => limit(&Session::new(&group.common)?, group.command),
+        Command::Ban(group) => ban(&Session::new(&group.common)?, group.command),
+        Command::Defs(group) => {
+            let session = Session::new(&group.common)?;
+            return server::definitions(&session, group.command);
+        }
         Command::Context(command) => context(command),
         Command::Completion { shell } => {
             let name = program.get_name().to_owned();
             clap_complete::generate(shell, program, name, &mut std::io::stdout());
             Ok(())
         }
-        Command::Man => manual(program),
+        Command::Man { all_to } => manual(program, all_to.as_deref()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn manual(program: &mut clap::Command) -> Done {
+/// Runs a command on the configuration of a broker that runs.
+pub(crate) fn run_config(command: ConfigCommand) -> Result<ExitCode, Failure> {
+    server::config(command)
+}
+
+fn manual(program: &mut clap::Command, all_to: Option<&Path>) -> Done {
     program.build();
-    Ok(clap_mangen::Man::new(program.clone()).render(&mut std::io::stdout())?)
+    match all_to {
+        None => Ok(clap_mangen::Man::new(program.clone()).render(&mut std::io::stdout())?),
+        Some(folder) => {
+            let written = clap_mangen::generate_to(program.clone(), folder);
+            Ok(written.with_context(|| folder.display().to_string())?)
+        }
+    }
 }
 
 fn status(session: &Session) -> Done {
@@ -102,13 +141,18 @@ fn status(session: &Session) -> Done {
     Ok(session.output.document(&server)?)
 }
 
-fn check(session: &Session, check: Check) -> Result<ExitCode, Failure> {
+fn check(session: &Session, check: &Check) -> Result<ExitCode, Failure> {
     let path = match check {
-        Check::Live => "/health/live",
-        Check::Startup => "/health/startup",
-        Check::Ready => "/health/ready",
+        Check::Live => "/health/live".to_owned(),
+        Check::Startup => "/health/startup".to_owned(),
+        Check::Ready => "/health/ready".to_owned(),
+        Check::Alarms => "/api/health/checks/alarms".to_owned(),
+        Check::Certificates(hours) => {
+            format!("/api/health/checks/certificate-expiration/{hours}/hours")
+        }
+        Check::Port(port) => format!("/api/health/checks/port-listener/{port}"),
     };
-    match session.api.call(&Call::new("GET", path)) {
+    match session.api.call(&Call::new("GET", &path)) {
         Ok(answer) => {
             session.output.document(&answer)?;
             Ok(ExitCode::SUCCESS)
@@ -182,25 +226,5 @@ fn convert(session: &Session, wanted: &Convert) -> Done {
     match answer.get("lines").and_then(Value::as_array) {
         Some(rows) => Ok(session.output.rows(rows, columns)?),
         None => Ok(session.output.document(&answer)?),
-    }
-}
-
-/// The path of definitions, which have the form of RabbitMQ.
-const DEFINITIONS: &str = "/api/definitions";
-
-fn definitions(session: &Session, command: DefsCommand) -> Done {
-    match command {
-        DefsCommand::Export { file } => {
-            let all = session.api.call(&Call::new("GET", DEFINITIONS))?;
-            let text = format!("{all:#}\n");
-            if file == "-" {
-                return Ok(std::io::stdout().write_all(text.as_bytes())?);
-            }
-            Ok(std::fs::write(&file, text).with_context(|| file.clone())?)
-        }
-        DefsCommand::Import { file } => {
-            let all = read_json(&file)?;
-            session.change(&Call::new("POST", DEFINITIONS).json(&all), PLAIN)
-        }
     }
 }

@@ -1,16 +1,14 @@
-//! Everything that is not a queue.
+//! What messages pass beside queues: exchanges, bindings, connections, topics.
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{BINDING_COLUMNS, Done, PLAIN, dry};
 use crate::{
-    api::{Api, Call, segment, vhost_segment},
+    api::{Call, segment},
     arguments::{
-        BindingCommand, ConnCommand, ExchangeCommand, PermCommand, PolicyCommand, ScheduledCommand,
-        UserCommand, VhostCommand,
+        BindingCommand, ChannelCommand, ConnCommand, ExchangeCommand, Named, ScheduledCommand,
+        TopicCommand,
     },
-    failure::Failure,
     resource::{Session, made, typed},
 };
 
@@ -24,7 +22,7 @@ pub(super) fn exchange(session: &Session, command: ExchangeCommand) -> Done {
             let columns = &["name", "type", "durable", "auto_delete", "internal", "policy"];
             session.list(&session.api.in_vhost("exchanges"), &ls, columns)
         }
-        ExchangeCommand::Show { name } => session.show(&of(&name)),
+        ExchangeCommand::Show(Named { name }) => session.show(&of(&name)),
         ExchangeCommand::Create { name, kind, internal, made: wanted, change } => {
             let mut body = made(&wanted)?;
             body.insert("type".to_owned(), json!(kind));
@@ -52,8 +50,8 @@ pub(super) fn binding(session: &Session, command: BindingCommand) -> Done {
             });
             session.change(&Call::new("POST", &all).json(&body), dry(dry_run))
         }
-        BindingCommand::Delete { id, change } => {
-            session.delete(&format!("{all}/{}", segment(&id)), &[], change, None)
+        BindingCommand::Delete(removed) => {
+            session.remove(&format!("{all}/{}", segment(&removed.name)), &removed)
         }
     }
 }
@@ -69,9 +67,7 @@ pub(super) fn scheduled(session: &Session, command: ScheduledCommand) -> Done {
             let body = json!({ "due_at": due_at });
             session.change(&Call::new("PATCH", &of(&id)).json(&body), PLAIN)
         }
-        ScheduledCommand::Cancel { id, change, sure } => {
-            session.delete(&of(&id), &[], change, Some((&id, sure)))
-        }
+        ScheduledCommand::Cancel(removed) => session.remove(&of(&removed.name), &removed),
     }
 }
 
@@ -82,7 +78,7 @@ pub(super) fn connection(session: &Session, command: ConnCommand) -> Done {
             let columns = &["id", "name", "protocol", "user", "vhost", "state", "channels"];
             session.list("connections", &ls, columns)
         }
-        ConnCommand::Show { id } => session.show(&of(&id)),
+        ConnCommand::Show(Named { name }) => session.show(&of(&name)),
         ConnCommand::Close { id, reason, change } => {
             let query: Vec<_> = reason.into_iter().map(|reason| ("reason", reason)).collect();
             session.delete(&of(&id), &query, change, None)
@@ -90,82 +86,39 @@ pub(super) fn connection(session: &Session, command: ConnCommand) -> Done {
     }
 }
 
-pub(super) fn vhost(session: &Session, command: VhostCommand) -> Done {
-    let of = |name: &str| format!("vhosts/{}", vhost_segment(name));
-    match command {
-        VhostCommand::Ls(ls) => {
-            session.list("vhosts", &ls, &["name", "description", "connections", "queues"])
-        }
-        VhostCommand::Show { name } => session.show(&of(&name)),
-        VhostCommand::Create { name, description, protected, change } => {
-            let mut body = json!({ "protected_from_deletion": protected });
-            if let Some(description) = description {
-                body["description"] = json!(description);
-            }
-            session.put(&of(&name), &body, change)
-        }
-        VhostCommand::Delete { name, change, sure } => {
-            session.delete(&of(&name), &[], change, Some((&name, sure)))
-        }
+pub(super) fn channel(session: &Session, command: &ChannelCommand) -> Done {
+    let ChannelCommand::Ls(ls) = command;
+    let mut channels = Vec::new();
+    for connection in session.api.list("connections", &[], None)? {
+        let Some(id) = connection.get("id").and_then(Value::as_str) else { continue };
+        // One that has gone meanwhile has no channels either.
+        let Ok(shown) =
+            session.api.call(&Call::new("GET", &format!("connections/{}", segment(id))))
+        else {
+            continue;
+        };
+        let list = shown.get("channel_list").and_then(Value::as_array);
+        channels.extend(list.into_iter().flatten().map(|channel| {
+            let mut channel = channel.clone();
+            channel["connection"] = json!(id);
+            channel["user"] = connection.get("user").cloned().unwrap_or_default();
+            channel
+        }));
     }
+    channels.truncate(ls.limit.unwrap_or(usize::MAX));
+    let columns = &["connection", "user", "number", "prefetch", "consumers", "unacked"];
+    Ok(session.output.rows(&channels, columns)?)
 }
 
-pub(super) fn user(session: &Session, command: UserCommand) -> Done {
-    let of = |name: &str| format!("users/{}", segment(name));
+pub(super) fn topic(session: &Session, command: TopicCommand) -> Done {
+    let retained = |key: &str| session.api.in_vhost(&format!("retained/{}", segment(key)));
     match command {
-        UserCommand::Ls(ls) => session.list("users", &ls, &["name", "tags", "loopback_only"]),
-        UserCommand::Show { name } => session.show(&of(&name)),
-        UserCommand::Create { name, tags, new_password_file, change } => {
-            let mut body = json!({ "tags": tags });
-            if let Some(file) = new_password_file {
-                let text =
-                    std::fs::read_to_string(&file).with_context(|| file.display().to_string());
-                body["password"] = json!(text?.lines().next().unwrap_or_default());
-            }
-            session.put(&of(&name), &body, change)
+        TopicCommand::Ls { prefix, ls } => {
+            let query: Vec<_> = prefix.into_iter().map(|prefix| ("prefix", prefix)).collect();
+            let columns = &["name", "topic", "retained", "below"];
+            session.list_with(&session.api.in_vhost("topics"), query, &ls, columns)
         }
-        UserCommand::Delete { name, change, sure } => {
-            session.delete(&of(&name), &[], change, Some((&name, sure)))
-        }
-    }
-}
-
-pub(super) fn permission(session: &Session, command: PermCommand) -> Done {
-    let of = |api: &Api, name: &str| {
-        format!("users/{}/permissions/{}", segment(name), vhost_segment(api.vhost()))
-    };
-    match command {
-        PermCommand::Show { name } => session.show(&of(&session.api, &name)),
-        PermCommand::Set { name, configure, write, read, dry_run } => {
-            let body = json!({ "configure": configure, "write": write, "read": read });
-            session.put(&of(&session.api, &name), &body, dry(dry_run))
-        }
-        PermCommand::Delete { name, change } => {
-            session.delete(&of(&session.api, &name), &[], change, None)
-        }
-    }
-}
-
-pub(super) fn policy(session: &Session, command: PolicyCommand) -> Done {
-    let of = |name: &str| session.api.in_vhost(&format!("policies/{}", segment(name)));
-    match command {
-        PolicyCommand::Ls(ls) => {
-            let columns = &["name", "pattern", "apply_to", "priority", "definition"];
-            session.list(&session.api.in_vhost("policies"), &ls, columns)
-        }
-        PolicyCommand::Show { name } => session.show(&of(&name)),
-        PolicyCommand::Set { name, pattern, definition, apply_to, priority, dry_run } => {
-            let definition: Value = serde_json::from_str(&definition)
-                .map_err(|error| Failure::Usage(format!("the definition is not JSON: {error}")))?;
-            let mut body = json!({ "pattern": pattern, "definition": definition });
-            if let Some(apply_to) = apply_to {
-                body["apply_to"] = json!(apply_to);
-            }
-            if let Some(priority) = priority {
-                body["priority"] = json!(priority);
-            }
-            session.put(&of(&name), &body, dry(dry_run))
-        }
-        PolicyCommand::Delete { name, change } => session.delete(&of(&name), &[], change, None),
+        TopicCommand::Retained(Named { name }) => session.show(&retained(&name)),
+        TopicCommand::Forget(removed) => session.remove(&retained(&removed.name), &removed),
     }
 }

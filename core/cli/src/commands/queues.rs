@@ -1,7 +1,7 @@
 //! Queues, the messages in them, and work on messages.
 
 use std::{
-    io::{BufRead, BufReader, IsTerminal, Write},
+    io::{BufRead, BufReader},
     thread,
     time::Duration,
 };
@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN};
 use crate::{
     api::{Call, segment},
-    arguments::{DlqCommand, JobCommand, Ls, QueueCommand, Selection, Work},
+    arguments::{DlqCommand, JobCommand, Ls, Named, QueueCommand, Selection, Work},
     destination::Destination,
     failure::Failure,
+    progress::Bar,
     resource::{Session, confirm, made, say},
 };
 
@@ -38,7 +39,7 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
     let of = |name: &str| session.api.in_vhost(&format!("queues/{}", segment(name)));
     match command {
         QueueCommand::Ls(ls) => session.list(&session.api.in_vhost("queues"), &ls, QUEUE_COLUMNS),
-        QueueCommand::Show { name } => session.show(&of(&name)),
+        QueueCommand::Show(Named { name }) => session.show(&of(&name)),
         QueueCommand::Create { name, made: wanted, change } => {
             session.put(&of(&name), &Value::Object(made(&wanted)?), change)
         }
@@ -78,16 +79,25 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
         QueueCommand::Retry { name, via_exchange, work } => {
             retry(session, &of(&name), via_exchange, work)
         }
-        QueueCommand::Pause { name } => {
+        QueueCommand::Pause(Named { name }) => {
             session.change(&Call::new("PUT", &format!("{}/pause", of(&name))), PLAIN)
         }
-        QueueCommand::Resume { name } => {
+        QueueCommand::Resume(Named { name }) => {
             session.change(&Call::new("DELETE", &format!("{}/pause", of(&name))), PLAIN)
         }
-        QueueCommand::Consumers { name } => {
+        QueueCommand::Unacked { name, limit } => {
+            let query = [("limit", limit.to_string())];
+            let path = format!("{}/messages", of(&name));
+            let page = session.api.call(&Call::new("GET", &path).query(&query))?;
+            let rows = page.get("items").and_then(Value::as_array).into_iter().flatten();
+            let is_held = |row: &&Value| row.get("state") == Some(&json!("unacked"));
+            let rows: Vec<_> = rows.filter(is_held).cloned().collect();
+            Ok(session.output.rows(&rows, MESSAGE_COLUMNS)?)
+        }
+        QueueCommand::Consumers(Named { name }) => {
             session.list(&format!("{}/consumers", of(&name)), &Ls::default(), CONSUMER_COLUMNS)
         }
-        QueueCommand::Bindings { name } => {
+        QueueCommand::Bindings(Named { name }) => {
             session.list(&format!("{}/bindings", of(&name)), &Ls::default(), BINDING_COLUMNS)
         }
     }
@@ -151,25 +161,20 @@ fn begin(session: &Session, path: &str, work: Work, mut body: Value) -> Done {
     }
 }
 
+/// Follows a job to its end, with a bar for whoever sits before a terminal.
 fn watch(session: &Session, id: &str) -> Done {
     let path = format!("jobs/{}", segment(id));
-    let is_terminal = std::io::stderr().is_terminal();
+    let mut bar = Bar::new();
     loop {
         let job = session.api.call(&Call::new("GET", &path))?;
         let state = job.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
         let number = |at: &str| job.pointer(at).and_then(Value::as_u64);
-        if is_terminal {
-            let done = number("/progress/done").unwrap_or(0);
-            let total = number("/progress/total").map_or_else(String::new, |n| format!(" of {n}"));
-            write!(std::io::stderr(), "\r\x1b[K{state}: {done}{total}")?;
-        }
+        bar.show(&state, number("/progress/done").unwrap_or(0), number("/progress/total"))?;
         if matches!(state.as_str(), "queued" | "running") {
             thread::sleep(JOB_PAUSE);
             continue;
         }
-        if is_terminal {
-            writeln!(std::io::stderr())?;
-        }
+        bar.end()?;
         session.output.document(&job)?;
         return match state.as_str() {
             "done" => Ok(()),
@@ -193,10 +198,10 @@ pub(super) fn dead_letters(session: &Session, command: DlqCommand) -> Done {
 pub(super) fn job(session: &Session, command: JobCommand) -> Done {
     match command {
         JobCommand::Ls(ls) => session.list("jobs", &ls, JOB_COLUMNS),
-        JobCommand::Show { id } => session.show(&format!("jobs/{}", segment(&id))),
-        JobCommand::Watch { id } => watch(session, &id),
-        JobCommand::Cancel { id } => {
-            session.delete(&format!("jobs/{}", segment(&id)), &[], PLAIN, None)
+        JobCommand::Show(Named { name }) => session.show(&format!("jobs/{}", segment(&name))),
+        JobCommand::Watch(Named { name }) => watch(session, &name),
+        JobCommand::Cancel(Named { name }) => {
+            session.delete(&format!("jobs/{}", segment(&name)), &[], PLAIN, None)
         }
     }
 }

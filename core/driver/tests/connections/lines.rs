@@ -19,7 +19,7 @@ fn serve(house: &House, authority: &Authority) -> std::net::SocketAddr {
     let server = authority.server();
     let (certificate, key) = (server.certificate.as_bytes(), server.key.as_bytes());
     let config = server_config(certificate, key, ClientCertificates::Ignored);
-    let tls = Tls::new(config.expect("settings"), None).with_end_point(certificate);
+    let tls = Tls::new(config.expect("settings"), None).with_certificates(certificate);
     let listener = listener_with(any_port(), None, Some(Arc::new(tls)));
     let address = listener.local_addr().expect("a TCP address");
     house.driver.serve(listener).expect("a runtime");

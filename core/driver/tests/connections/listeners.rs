@@ -141,3 +141,56 @@ async fn clients_are_served_over_a_unix_socket_that_a_dead_server_left_behind() 
         drop(std::os::unix::net::UnixListener::bind(&path));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_stops_keeps_its_clients_and_its_socket_can_serve_anew() {
+    let house = House::new();
+    let first = listener(any_port(), None);
+    let address = first.local_addr().expect("a TCP address");
+    let socket = first.socket().expect("a file").expect("a TCP socket");
+    let accepting = house.driver.serve(first).expect("a runtime");
+    let mut early = Client::new(TcpStream::connect(address).await.expect("a connection"));
+    early.log_in().await;
+
+    accepting.stop();
+    let spec = ListenerSpec {
+        name: "second".into(),
+        protocols: protocols(),
+        is_shared: false,
+        bind: Bind::Tcp(address),
+        tls: None,
+        start_tls: None,
+        vhost: VhostName::new("/").expect("a name"),
+    };
+    let second = Listener::over(spec, socket).expect("an address");
+    let accepting = house.driver.serve(second).expect("a runtime");
+    let mut late = Client::new(TcpStream::connect(address).await.expect("a connection"));
+    late.log_in().await;
+    for client in [&mut early, &mut late] {
+        client.send("ask four\n").await;
+        client.expect("answer 4").await;
+    }
+
+    accepting.stop();
+    // The task that accepts drops its socket in its own time.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    early.send("ask four\n").await;
+    early.expect("answer 4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_limits_are_those_of_connections_that_come_later() {
+    let house = House::new();
+    let address = tcp(&house).await;
+    let mut early = Client::new(TcpStream::connect(address).await.expect("a connection"));
+    early.log_in().await;
+    house.driver.set_limits(Limits { connections_max: 1, ..Limits::default() }.into());
+    let mut late = Client::new(TcpStream::connect(address).await.expect("a connection"));
+    late.expect_end().await;
+    early.send("ask four\n").await;
+    early.expect("answer 4").await;
+    house.driver.set_limits(Limits::default().into());
+    Client::new(TcpStream::connect(address).await.expect("a connection")).log_in().await;
+}

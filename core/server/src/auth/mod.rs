@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
     TOKEN_PREFIX, UserRecord,
@@ -71,7 +71,7 @@ struct Inner {
     verified: VerifiedLogins,
     failures: LoginFailures,
     /// Whose signed tokens are taken.
-    provider: Option<Provider>,
+    provider: ArcSwapOption<Provider>,
     process_key: [u8; 32],
 }
 
@@ -127,7 +127,7 @@ impl Logins {
     pub(crate) fn start(policy: Policy, oauth: &AuthOauth) -> anyhow::Result<Self> {
         let process_key = random()?;
         let inner = Inner {
-            provider: Provider::start(oauth)?,
+            provider: ArcSwapOption::new(Provider::start(oauth)?.map(Arc::new)),
             verified: VerifiedLogins::new(&process_key),
             failures: LoginFailures::new(policy.failures_per_minute, policy.failures_per_address),
             policy: ArcSwap::from_pointee(policy),
@@ -143,6 +143,22 @@ impl Logins {
     /// stays as it was.
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.inner.policy.store(Arc::new(policy));
+    }
+
+    /// The identity provider as these settings say. One that is the same stays.
+    ///
+    /// Errors: when its keys or authorities cannot be read.
+    pub(crate) fn provider(&self, oauth: &AuthOauth) -> anyhow::Result<Option<Arc<Provider>>> {
+        let held = self.inner.provider.load_full();
+        match held.filter(|held| held.is_for(oauth)) {
+            Some(held) => Ok(Some(held)),
+            None => Ok(Provider::start(oauth)?.map(Arc::new)),
+        }
+    }
+
+    /// Takes the tokens of another identity provider from now on, or of none.
+    pub(crate) fn set_provider(&self, provider: Option<Arc<Provider>>) {
+        self.inner.provider.store(provider);
     }
 
     /// Tells where users are found. Until then nobody exists.
@@ -253,12 +269,12 @@ impl Inner {
 
     fn is_token(&self, text: &[u8]) -> bool {
         let is_ours = text.starts_with(TOKEN_PREFIX.as_bytes());
-        is_ours || (self.provider.is_some() && Provider::is_token(text))
+        is_ours || (self.provider.load().is_some() && Provider::is_token(text))
     }
 
     /// A token in place of a password; the user that comes with it is empty or the token's.
     fn token(&self, attempt: Attempt, text: &[u8]) -> Result<LoginStep, Refusal> {
-        let found = match &self.provider {
+        let found = match &*self.provider.load() {
             Some(provider) if !text.starts_with(TOKEN_PREFIX.as_bytes()) => provider.check(text),
             Some(_) | None => {
                 let found = self.directory.get().and_then(|directory| directory.token(text));

@@ -27,7 +27,8 @@ pub(crate) use self::{
     reference::reference,
     section::{
         Amqp, Auth, AuthOauth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server,
-        Stomp, Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Xmpp,
+        Stomp, Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Tracing,
+        Xmpp,
     },
     source::ENV_PREFIX,
 };
@@ -65,6 +66,7 @@ pub(crate) struct Config {
     pub(crate) components: BTreeMap<String, Component>,
     pub(crate) http: Http,
     pub(crate) logging: Logging,
+    pub(crate) tracing: Tracing,
 }
 
 /// Where values come from, weakest first.
@@ -78,6 +80,16 @@ pub(crate) struct Sources {
     pub(crate) flags: Vec<(String, String)>,
     /// What the listeners' ports become.
     pub(crate) ports: Ports,
+}
+
+impl Sources {
+    /// The file as it is now, when there is one.
+    ///
+    /// Errors: when it cannot be read.
+    pub(crate) fn file_text(&self) -> Result<Option<String>, Mistakes> {
+        let text = read_file(self.file.as_deref())?.text;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
 }
 
 /// A change of all ports at once.
@@ -174,6 +186,7 @@ impl Config {
             components,
             http: Http::read(source, "http"),
             logging: Logging::read(source, "logging"),
+            tracing: Tracing::read(source, "tracing"),
         }
     }
 
@@ -209,6 +222,7 @@ impl Config {
             source.note_at("amqp.frame_size", "`amqp.frame_size` is out of range".to_owned(), help);
         }
         self.check_xmpp(source);
+        self.check_tracing(source);
         let prefix = &self.http.path_prefix;
         if !prefix.is_empty() && (!prefix.starts_with('/') || prefix.ends_with('/')) {
             let help = Some("write it as \"/polymq\"".to_owned());
@@ -236,6 +250,23 @@ impl Config {
         }
         listener::check_addresses(source, &self.endpoints);
         listener::check_tls(source, &self.endpoints, &self.tls);
+    }
+
+    fn check_tracing(&self, source: &mut Source) {
+        let (endpoint, key) = (self.tracing.endpoint.as_str(), "tracing.endpoint");
+        if !endpoint.is_empty() && !cfg!(feature = "otel") {
+            let help = Some("build it with `--features otel`".to_owned());
+            source.note_at(key, "this program was built without traces".to_owned(), help);
+        } else if !endpoint.is_empty()
+            && !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme))
+        {
+            let help = Some("write it as \"http://127.0.0.1:4318\"".to_owned());
+            source.note_at(key, format!("`{endpoint}` is no URL of HTTP"), help);
+        }
+        if self.tracing.one_in == 0 {
+            let help = Some("use 1 for all of them".to_owned());
+            source.note_at("tracing.one_in", "`tracing.one_in` is 0".to_owned(), help);
+        }
     }
 
     fn check_xmpp(&self, source: &mut Source) {

@@ -144,6 +144,8 @@ section! {
         client_auth: ClientAuth = "none",
         /// Part of a client certificate that names its user: "cn", "dns", "email" or "uri".
         client_user: CertificateUser = "cn",
+        /// How long before its end the log, `/health/ready` and `polymq doctor` speak of it.
+        expiry_warning: Duration = "30d",
     }
 }
 
@@ -346,6 +348,8 @@ section! {
         web_socket_ping: Duration = "30s",
         /// Connections of all HTTP listeners together.
         connections: u32 = "4_096",
+        /// A web page that has logged in by a cookie and is silent for so long must do it again.
+        login_idle: Duration = "8h",
     }
 }
 
@@ -359,6 +363,18 @@ section! {
         /// What administrators change, one line of JSON each: a file below the data directory, or
         /// an absolute path; empty for none. At 16 MiB it is renamed, with ".1" behind its name.
         audit_file: PathBuf = "audit.jsonl",
+    }
+}
+
+section! {
+    /// Spans for a collector of OpenTelemetry, in a program that is built with the feature `otel`.
+    /// They continue traces that publishers have begun (`traceparent`) and sampled.
+    Tracing at "tracing" {
+        /// Where the collector takes OTLP over HTTP, such as "http://127.0.0.1:4318"; empty for no
+        /// spans.
+        endpoint: String = "",
+        /// Of so many sampled traces one is kept, all of it.
+        one_in: u32 = "1",
     }
 }
 
@@ -384,6 +400,7 @@ pub(crate) static SECTIONS: &[Section] = &[
     Component::SECTION,
     Http::SECTION,
     Logging::SECTION,
+    Tracing::SECTION,
 ];
 
 /// Keys of releases to come, so that they are told apart from typing mistakes.
@@ -397,7 +414,6 @@ pub(crate) static PLANNED: &[&str] = &[
     "mqtt.queue_missing",
     "http.trusted_proxies",
     "http.definitions_size",
-    "http.login_idle",
     "http.webhook_targets",
     "http.console",
     "logging.output",

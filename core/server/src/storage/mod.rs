@@ -1,6 +1,7 @@
 //! `polymq storage`: look at a store, check it, and move what it holds elsewhere. The broker must
 //! not run on it meanwhile; every engine sees to that.
 
+pub(crate) mod backup;
 mod export;
 mod progress;
 mod repair;

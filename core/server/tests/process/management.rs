@@ -1,27 +1,36 @@
 //! The command line against a broker that runs: messages are looked at and moved over `/api/v1`.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::{Value, json};
 
 use super::{PROGRAM, Server};
 
-/// A command of the administrator, which must succeed.
-fn polymq(server: &Server, data: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(PROGRAM)
-        .args(arguments)
+/// A command of the administrator.
+pub(super) fn run(server: &Server, data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments);
+    command
         .env("POLYMQ_URL", format!("http://127.0.0.1:{}", server.ports["http"]))
         .env("POLYMQ_USER", "admin")
         .env("POLYMQ_PASSWORD_FILE", data.join("initial-admin-password"))
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// A command of the administrator, which must succeed.
+pub(super) fn polymq(server: &Server, data: &Path, arguments: &[&str]) -> String {
+    let output = run(server, data, arguments);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {told}");
     assert!(!told.contains("ended early"), "{arguments:?}: {told}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn told(server: &Server, data: &Path, arguments: &[&str]) -> Value {
+pub(super) fn told(server: &Server, data: &Path, arguments: &[&str]) -> Value {
     let text = polymq(server, data, &[arguments, &["-o", "json"]].concat());
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?}: {text}"))
 }

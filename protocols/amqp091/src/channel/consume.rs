@@ -292,7 +292,11 @@ impl Channel {
         if shown.fits(arrival.message, context.connection) {
             return Some(shown);
         }
-        tracing::debug!(channel = self.number, "properties larger than frame_max: not delivered");
+        tracing::debug!(
+            event = "delivery_too_large",
+            channel = self.number,
+            "properties larger than frame_max: not delivered"
+        );
         if arrival.number != 0 {
             context.effects.commands.push(Command::Settle(polymq_contract::Settlement {
                 consumer,

@@ -19,7 +19,7 @@ use polymq_contract::{
     Answer, Broker, CancelReason, Command, Consume, Delivery, DeliveryRange, Login, Outbox,
     Outcome, Peer, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
 };
-use polymq_model::{ConsumerId, Message, RequestId, UserName, delay::Delay};
+use polymq_model::{ConnectionId, ConsumerId, Message, RequestId, UserName, delay::Delay};
 
 use line::{Line, Waiting};
 use waiters::Waits;
@@ -78,6 +78,31 @@ impl Client {
         let Answer::Authenticated { .. } = answer else {
             return Err(Refusal::new(RefusalKind::LoginFailed, "the login takes several steps"));
         };
+        Self::open(broker, line, id, vhost).await
+    }
+
+    /// As [`connect`](Self::connect), for somebody who has logged in before.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn connect_as(
+        broker: &BrokerHandle,
+        peer: &Arc<Peer>,
+        who: &Principal,
+        vhost: Option<String>,
+        outbox_bytes_max: usize,
+    ) -> Result<Self, Refusal> {
+        let outbox = Arc::new(Outbox::new(outbox_bytes_max));
+        let connection = broker.connect_as("http", peer, &outbox, who)?;
+        let id = connection.id();
+        Self::open(broker, Line::new(connection, outbox), id, vhost).await
+    }
+
+    async fn open(
+        broker: &BrokerHandle,
+        line: Line,
+        id: ConnectionId,
+        vhost: Option<String>,
+    ) -> Result<Self, Refusal> {
         if vhost.is_some() {
             line.ask(|request| Command::OpenVhost { request, vhost }).await?;
         }

@@ -1,13 +1,14 @@
 //! Checks for whoever watches the server. What is well is 200, what is not is 503 with a reason.
 
 use axum::http::StatusCode;
+use polymq_model::carry::rfc3339_from_ms;
 use serde_json::{Value, json};
 
 use super::{
     call::Call,
     wire::{self, Failure, Outcome},
 };
-use crate::Phase;
+use crate::{Phase, clock};
 
 fn well() -> Outcome {
     wire::ok(&json!({ "status": "ok" }))
@@ -66,8 +67,7 @@ pub(super) fn ready(call: &Call) -> Outcome {
 
 /// There is room for more connections.
 pub(super) fn connections(call: &Call) -> Outcome {
-    let (open, max) =
-        (call.broker().connection_refs().len(), call.site.settings.limits.connections_max);
+    let (open, max) = (call.broker().connection_refs().len(), call.site.limits().connections_max);
     let shown = json!({ "current": open, "limit": max });
     if open < max {
         return wire::ok(&json!({ "status": "ok", "current": open, "limit": max }));
@@ -81,7 +81,7 @@ pub(super) fn connections(call: &Call) -> Outcome {
 pub(super) fn port(call: &Call) -> Outcome {
     let port: u16 = call.path("port").parse().map_err(|_| Failure::bad("Invalid port"))?;
     let ports: Vec<u16> =
-        call.site.watched.listeners.iter().map(|listener| listener.address.port()).collect();
+        (call.site.watched.listeners)().iter().map(|listener| listener.address.port()).collect();
     if ports.contains(&port) {
         return wire::ok(&json!({ "status": "ok", "port": port }));
     }
@@ -106,7 +106,7 @@ fn aliases(protocol: &str, has_tls: bool) -> &'static [&'static str] {
 
 /// Every one of these protocols, divided by commas, has a listener.
 pub(super) fn protocols(call: &Call) -> Outcome {
-    let listeners = &call.site.watched.listeners;
+    let listeners = (call.site.watched.listeners)();
     let has = |wanted: &str| {
         let names = |l: &crate::OpenPort| aliases(&l.protocol, l.has_tls);
         listeners.iter().any(|listener| names(listener).contains(&wanted))
@@ -129,22 +129,45 @@ pub(super) fn protocols(call: &Call) -> Outcome {
 
 /// Seconds of the units that may be asked with.
 const UNITS: [(&str, u64); 5] = [
+    ("hour", 3600),
     ("day", 86_400),
     ("week", 604_800),
     ("month", 2_592_000),
     ("year", 31_536_000),
-    ("hour", 3600),
 ];
 
-/// No certificate of a listener runs out within this time. When that would be is not known here, so
-/// a server with TLS does not say that all is well.
+/// No certificate of a listener ends within this time.
 pub(super) fn certificates(call: &Call) -> Outcome {
-    let wrong = || Failure::bad("Invalid expiration unit");
-    let unit = call.path("unit").trim_end_matches('s');
-    UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-    call.path("within").parse::<u64>().map_err(|_| Failure::bad("Invalid expiration value"))?;
-    match call.site.watched.listeners.iter().any(|listener| listener.has_tls) {
-        false => well(),
-        true => failed(json!({ "reason": "when certificates expire is not known yet" })),
+    let unit = call.path("unit");
+    let known = UNITS.iter().find(|(name, _)| *name == unit.trim_end_matches('s'));
+    let (_, secs) = known.ok_or_else(|| Failure::bad("Invalid expiration unit"))?;
+    let within = call.path("within").parse::<u64>();
+    let within = within.map_err(|_| Failure::bad("Invalid expiration value"))?;
+    let until = (clock::now().unix_ms / 1000).saturating_add(within.saturating_mul(*secs));
+    let ports = (call.site.watched.listeners)();
+    let expired: Vec<Value> = ports
+        .iter()
+        .filter_map(|port| Some((port, port.certificate.as_ref()?)))
+        .filter(|(_, certificate)| certificate.expires_unix_secs <= until)
+        .map(|(port, certificate)| {
+            json!({
+                "node": call.site.watched.name,
+                "protocol": port.protocol,
+                "interface": port.address.ip().to_string(),
+                "port": port.address.port().to_string(),
+                "name": certificate.name,
+                "certfile_expires_on": [time_of(certificate.expires_unix_secs)],
+            })
+        })
+        .collect();
+    if expired.is_empty() {
+        return well();
     }
+    let unit = unit.trim_end_matches('s');
+    let reason = format!("Certificates expiring within {within} {unit}(s)");
+    failed(json!({ "reason": reason, "expired": expired }))
+}
+
+fn time_of(unix_secs: u64) -> String {
+    rfc3339_from_ms(i64::try_from(unix_secs.saturating_mul(1000)).unwrap_or(i64::MAX))
 }

@@ -102,7 +102,7 @@ pub(super) async fn publish(call: Call) -> Outcome {
     let sender = Sender { user: client.user().as_str(), impersonator: client.is_impersonator() };
     let body = Body::Shared(body.into());
     let new = NewJsonMessage { exchange: &exchange, key: &key, properties, body, sender };
-    let limits = &call.site.settings.limits;
+    let limits = &call.site.limits();
     let (message, delay) = new
         .build(clock::now().unix_ms, limits, &mut Vec::new())
         .map_err(|bad| Failure::bad(bad.to_string()))?;

@@ -50,7 +50,7 @@ fn object(call: &Call) -> Value {
     let watched = &call.site.watched;
     let facts = (watched.facts)();
     let sockets = watched.driver.values().open;
-    let limits = &call.site.settings.limits;
+    let limits = &call.site.limits();
     let memory = facts.memory_resident_bytes.unwrap_or_default();
     let mut shown = json!({
         "name": watched.name,

@@ -38,7 +38,7 @@ pub(super) fn exchange_types() -> Value {
 /// The listeners, as the overview shows them.
 fn listeners(call: &Call) -> Value {
     let node = &call.site.watched.name;
-    let listeners = call.site.watched.listeners.iter().map(|listener| {
+    let listeners = (call.site.watched.listeners)().into_iter().map(|listener| {
         json!({
             "node": node,
             "protocol": listener.protocol,

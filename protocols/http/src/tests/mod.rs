@@ -12,6 +12,7 @@ mod rabbitmq;
 mod receiving;
 mod resources;
 mod roles;
+mod session;
 mod subscribing;
 mod tracing;
 
@@ -77,6 +78,23 @@ fn broker() -> BrokerHandle {
     broker
 }
 
+/// A listener with a certificate that ends in the year 2100, and one in clear text.
+fn listeners() -> Vec<OpenPort> {
+    let certificate = Certificate {
+        name: "public".to_owned(),
+        expires_unix_secs: 4_102_444_800,
+        warning_secs: 30 * 86_400,
+    };
+    let port = |name: &str, port: u16, certificate: Option<Certificate>| OpenPort {
+        protocol: "amqp".to_owned(),
+        address: (Ipv4Addr::LOCALHOST, port).into(),
+        name: name.to_owned(),
+        has_tls: certificate.is_some(),
+        certificate,
+    };
+    vec![port("amqp", 5672, None), port("amqps", 5671, Some(certificate))]
+}
+
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
         Self::start_with(audience, |_| ()).await
@@ -87,7 +105,8 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
-            listeners: Vec::new(),
+            listeners: Box::new(listeners),
+            drain: Box::new(|| {}),
             name: "test".to_owned(),
             broker: broker.clone(),
             protocols: Vec::new(),
@@ -111,6 +130,7 @@ impl World {
             path_prefix: String::new(),
             cors_origins: vec!["https://app.example".to_owned()],
             connections_max: 64,
+            login_idle: Duration::from_secs(600),
             limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
             entropy: Arc::new(|bytes| bytes.fill(7)),
         };
@@ -118,8 +138,13 @@ impl World {
         let (name, vhost) = ("http".into(), VhostName::new("/").unwrap());
         let listener = HttpListener { name, socket, audience, tls: None, vhost };
         let http = Http::new(watched, settings);
-        http.serve(vec![listener]).unwrap();
+        http.serve(listener).unwrap();
         Self { phase, broker, http, port }
+    }
+
+    /// What the pages of this server show.
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.http.site().watched)
     }
 
     /// Sends bytes and reads until the server closes.
@@ -244,7 +269,8 @@ impl Browser {
     pub(super) async fn send(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\n");
         let own = [("Authorization", self.authorization.as_str())];
-        for (name, value) in own.iter().chain(headers) {
+        let own = own.iter().filter(|(_, value)| !value.is_empty());
+        for (name, value) in own.chain(headers) {
             head += &format!("{name}: {value}\r\n");
         }
         head += &format!("Content-Length: {}\r\n\r\n", body.len());

@@ -196,3 +196,25 @@ async fn what_has_begun_is_finished_when_the_server_stops() {
     let (status, _) = world.get("/health/live").await;
     assert_eq!(status, 200);
 }
+
+#[tokio::test]
+async fn metrics_and_the_list_of_listeners_tell_when_certificates_end() {
+    let world = World::start(Audience::Everybody).await;
+    let (_, text) = world.get("/metrics?prefix=polymq").await;
+    let line = "polymq_tls_certificate_expiry_seconds{listener=\"amqps\"} 4102444800";
+    assert!(text.contains(line), "{text}");
+    assert!(!text.contains("expiry_seconds{listener=\"amqp\"}"), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_soon_is_told_and_keeps_nobody_out() {
+    let world = World::start(Audience::Everybody).await;
+    let watched = world.watched();
+    let ends = 4_102_444_800;
+    assert_eq!(health::ending(&watched, ends - 31 * 86_400), None);
+    let soon = health::ending(&watched, ends - 30 * 86_400).unwrap();
+    assert_eq!(soon, "`public` ends in 720 hours");
+    assert_eq!(health::ending(&watched, ends).unwrap(), "`public` has ended");
+    let (status, text) = world.get("/health/ready").await;
+    assert_eq!((status, text.contains("certificates")), (200, false), "{text}");
+}

@@ -51,6 +51,9 @@ async fn each_route_needs_what_it_says_and_nothing_without_a_login() {
         for (method, operation) in methods.as_object().unwrap() {
             let line = format!("{} {}", method.to_uppercase(), filled(path));
             let permission = operation["x-permission"].as_str().unwrap();
+            if permission.starts_with("none") {
+                continue;
+            }
             anonymous(&world, &line).await;
             let Some(allowed) = may(permission) else { continue };
             for (user, _) in ROLES {

@@ -166,3 +166,20 @@ async fn refused_publishes_are_followed_as_well() {
     assert_eq!(names(&steps), ["received", "refused"]);
     assert!(steps[1]["detail"].as_str().unwrap().contains("refused"), "{steps:?}");
 }
+
+#[tokio::test]
+async fn explaining_a_route_tells_what_readers_of_a_queue_will_get() {
+    let (world, mut client) = world().await;
+    let mut reader = world.client("u").await;
+    reader.send("GET /api/v1/vhosts/~/subscribe?queue=q&ack=auto", &[], b"").await;
+    assert_eq!(reader.head().await, 200);
+    let asked = json!({ "message": { "exchange": "", "routing_key": "q", "payload": "x" } });
+    let told = client.post("/api/v1/vhosts/~/routing:explain", &asked).await.json();
+    let queue = told["steps"].as_array().unwrap().iter().find(|step| step["kind"] == "queue");
+    let conversion = &queue.unwrap()["children"][0];
+    assert_eq!(
+        (&conversion["kind"], &conversion["object"], &conversion["outcome"]),
+        (&json!("conversion"), &json!("http"), &json!("kept")),
+        "{told:#}"
+    );
+}

@@ -170,7 +170,7 @@ async fn written(call: &Call, message: IncomingMessage, now_ms: u64) -> Result<M
         body: MessageBody::Slice(&body),
         sender: Sender { user: client.user().as_str(), impersonator: client.is_impersonator() },
     };
-    let built = new.build(now_ms, &call.site.settings.limits, &mut Vec::new());
+    let built = new.build(now_ms, &call.site.limits(), &mut Vec::new());
     built.map(|(message, _)| message).map_err(|bad| problem_of(bad).below("/message"))
 }
 

@@ -238,7 +238,7 @@ fn blocked(alarm: &str) -> Problem {
 }
 
 async fn message_body(call: &mut Call) -> Result<bytes::Bytes, Problem> {
-    let max = call.site.settings.limits.message_bytes_max;
+    let max = call.site.limits().message_bytes_max;
     call.bytes(max).await.map_err(|problem| match problem.code() {
         "body_too_large" => {
             let text = format!("the message has more than {max} bytes");
@@ -259,7 +259,7 @@ fn outgoing(
     let user = client.user().as_str();
     let sender = Sender { user, impersonator: client.is_impersonator() };
     let new = NewJsonMessage { exchange, key, properties, body, sender };
-    let limits = &call.site.settings.limits;
+    let limits = &call.site.limits();
     let (message, delay) = new.build(clock::now().unix_ms, limits, &mut Vec::new())?;
     Ok(Outgoing { message, delay, mandatory: call_is_mandatory(call) })
 }

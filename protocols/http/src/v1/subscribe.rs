@@ -20,7 +20,6 @@ use crate::{
     call::Call,
     client::Client,
     feed::{EventId, Feed},
-    identity,
     origin::Origin,
     problem::Problem,
 };
@@ -123,15 +122,15 @@ struct Kept {
 }
 
 pub(super) async fn subscribe(call: Call) -> Result<Response<Body>, Problem> {
-    let login = identity::of(&call.headers, &call.socket.peer)?;
+    call.require_login()?;
     let source = source(&call)?;
     let last_seen = match call.headers.get(LAST_EVENT_ID) {
         None => None,
         Some(id) => Some(event_id(id)?),
     };
     // Of its own, so that nobody else's events wait behind those of a slow reader.
-    let client = call.socket.connect(&call.site, login, Some(call.vhost())).await?;
-    let client = Arc::new(client);
+    let takes = matches!(source, Source::Queue(_));
+    let client = Arc::new(call.own_client(takes).await?);
     let place = OF_MESSAGES.enter(client.user())?;
     let (queue, window, prefetch) = match &source {
         Source::Queue(queue) => (queue.clone(), 0, PREFETCH),
@@ -197,7 +196,7 @@ fn source(call: &Call) -> Result<Source, Problem> {
         }
         (None, Some(exchange), pattern) => {
             let pattern = pattern.unwrap_or_default().to_owned();
-            if let Err(error) = valid_key(&pattern, &call.site.settings.limits) {
+            if let Err(error) = valid_key(&pattern, &call.site.limits()) {
                 return Err(Problem::bad("bad_name", error.to_string()).at("pattern"));
             }
             let exchange = if exchange == "amq.default" { "" } else { exchange };

@@ -186,7 +186,7 @@ fn decode(message: &Message) -> Properties {
     put(Field::XmppType, kind.to_owned());
     put(Field::Lang, stanza.lang().unwrap_or_default().to_owned());
     from_table_headers(headers, &mut props, &mut |field, outcome| {
-        tracing::debug!(field, outcome = outcome.label(), "field dropped");
+        tracing::debug!(event = "field_dropped", field, outcome = outcome.label(), "field dropped");
     });
     event_from_prefixed_names(&mut props);
     props.qos = props.qos.max(message.qos());

@@ -213,7 +213,8 @@ impl Session {
             return;
         }
         self.shared.counters.faults.add(1);
-        tracing::debug!(condition = error.condition, text = %error.text, "xmpp fault");
+        let (condition, text) = (error.condition, &error.text);
+        tracing::debug!(event = "protocol_error", condition, %text, "xmpp fault");
         self.put_header(turn);
         self.put_raw(&error.element(), turn);
         self.close_stream(error.condition, &error.text, turn);

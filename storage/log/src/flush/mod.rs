@@ -224,7 +224,10 @@ impl Flusher {
                 }
                 let suspects = copying.suspects();
                 if matches!(failure, Failure::Damaged(_)) && !suspects.is_empty() {
-                    tracing::error!(%failure, "damaged segments stay as they are");
+                    tracing::error!(
+                        event = "segments_not_mended", %failure,
+                        "damaged segments stay as they are"
+                    );
                     self.unreadable.extend(suspects);
                     return Ok(Job::Idle);
                 }
@@ -260,7 +263,10 @@ impl Flusher {
         // It is tried again every second, and the reason rarely changes.
         let why = failure.to_string();
         if self.last_failure.as_ref() != Some(&why) {
-            tracing::error!(%failure, "old files stay, because flushing or merging failed");
+            tracing::error!(
+                event = "flush_failed", %failure,
+                "old files stay, because flushing or merging failed"
+            );
             self.last_failure = Some(why);
         }
         self.is_resting = true;
@@ -328,7 +334,10 @@ impl Flusher {
             && let Err(error) = self.home.disk.remove(&name)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = name, %error, "an old file stays until the next start");
+            tracing::warn!(
+                event = "old_file_stays", file = name, %error,
+                "an old file stays until the next start"
+            );
         }
         if names.is_empty() { Job::Idle } else { Job::Deleting(names) }
     }
@@ -369,7 +378,10 @@ pub(crate) fn settle_sizes(shared: &Mutex<Shared>) {
                 }
             }
             Err(failure) => {
-                tracing::error!(%failure, log = id.0, "the bytes of this log are an estimate");
+                tracing::error!(
+                    event = "size_estimated", %failure, log = id.0,
+                    "the bytes of this log are an estimate"
+                );
             }
         }
     }

@@ -158,7 +158,7 @@ fn adopt_segments(home: &Home, shared: &mut Shared) -> Result<(), Failure> {
     Ok(())
 }
 
-fn load_base(
+pub(crate) fn load_base(
     home: &Home,
     manifest: &Manifest,
     base: &BaseFile,
@@ -363,7 +363,10 @@ fn prev_wal_seq(file: &Scanned) -> u64 {
 }
 
 /// The files of the log in order, and those whose header is not valid.
-fn log_files(home: &Home, manifest: &Manifest) -> Result<(Vec<Scanned>, Vec<Scanned>), Failure> {
+pub(crate) fn log_files(
+    home: &Home,
+    manifest: &Manifest,
+) -> Result<(Vec<Scanned>, Vec<Scanned>), Failure> {
     let names = home.disk.list(WAL_DIR).map_err(io_at("listing the log"))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| file_seq(name, "wal")).collect();
     numbers.sort_unstable();

@@ -1,13 +1,13 @@
 //! SQLite: one file, one connection that writes, a few that read.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use polymq_store::{Epoch, LogId, OwnerId, ShardBatch, ShardId};
+use polymq_store::{
+    Epoch, Health, LogId, OwnerId, RESERVE_BYTES, ShardBatch, ShardId, may_be_refused,
+};
 use sqlx::{
     Connection, Row, SqliteConnection, raw_sql,
     sqlite::{
@@ -15,7 +15,6 @@ use sqlx::{
         SqliteSynchronous,
     },
 };
-use tokio::time::sleep;
 
 use crate::{
     changes::Changes,
@@ -24,45 +23,74 @@ use crate::{
     load, migrations,
 };
 
+mod backup;
+mod checkpoint;
 mod commit;
+mod lock;
 mod read;
+mod reserve;
 
+pub use backup::{Examined, back_up_sqlite, examine_sqlite};
+use checkpoint::Checkpoints;
+use lock::Lock;
 pub(crate) use read::SqliteReader;
+use reserve::{Reserve, explained};
 
-/// Pages of 4 KiB in the write-ahead file before SQLite moves them into the database: 16 MiB.
-const CHECKPOINT_PAGES: u32 = 4096;
 /// Pages that are given back at once: a bound on how long a batch waits behind it.
 const GIVE_BACK: &str = "PRAGMA incremental_vacuum(4096)";
+/// As many on a full disk: they go through the write-ahead file.
+const GIVE_BACK_LITTLE: &str = "PRAGMA incremental_vacuum(1024)";
+/// The write-ahead file is cut to this when it begins anew. One batch or a long read may have made
+/// it longer; a file that keeps its length syncs faster.
+const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+/// How often a reserve that was given up is asked for again.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// While there is more to give back; batches have their turn in between.
+const TIDY_SOON: Duration = Duration::from_millis(5);
 /// For a tool that has the file open; brokers keep each other out by the lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 2;
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where SQLite keeps everything.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
-    /// The file of the database, made when it is not there. Beside it stand `-wal`, `-shm` and
-    /// `.lock`.
+    /// The file of the database, made when it is not there. Beside it stand `-wal`, `-shm`,
+    /// `.lock` and `.reserve`.
     pub path: PathBuf,
+    /// Room in bytes that is kept for the time when the disk is full; 0 for none.
+    pub reserve_bytes: u64,
+}
+
+impl SqliteConfig {
+    /// This file, with the usual reserve.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), reserve_bytes: RESERVE_BYTES }
+    }
 }
 
 pub(crate) struct Sqlite {
     path: PathBuf,
+    reserve_bytes: u64,
     open: Option<Open>,
 }
 
 /// An open file.
 struct Open {
+    path: PathBuf,
     connection: SqliteConnection,
     shard: ShardId,
+    checkpoints: Checkpoints,
+    reserve: Reserve,
+    /// When to ask for the reserve, once it was given up.
+    tidies_at: Instant,
     /// Held until the file is closed.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Sqlite {
     pub(crate) fn new(config: SqliteConfig) -> Self {
-        Self { path: config.path, open: None }
+        let SqliteConfig { path, reserve_bytes } = config;
+        Self { path, reserve_bytes, open: None }
     }
 
     fn options(&self) -> SqliteConnectOptions {
@@ -75,7 +103,26 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("trusted_schema", "OFF")
             .pragma("cell_size_check", "ON")
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("journal_size_limit", WAL_BYTES_KEPT.to_string())
+            // Neither is another disk asked for room in the middle of a statement.
+            .pragma("temp_store", "MEMORY")
+    }
+
+    /// Connects, brings the tables up to date, and begins a new epoch.
+    async fn own(&self, shard: ShardId) -> Result<(SqliteConnection, Position), Failure> {
+        let refused = |error| cannot_open(&self.path, error);
+        let options = self.options();
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(refused)?;
+        let migrated = migrations::sqlite().run(&mut connection).await;
+        migrated.map_err(|error| migrations::failure(error, refused))?;
+        let taken = sqlx::query(
+            "INSERT INTO pmq_shard (shard, epoch, last_batch, next_log) VALUES (?1, 1, 0, 0)
+             ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, last_batch",
+        );
+        let row = taken.bind(shard.0).fetch_one(&mut connection).await;
+        let row = row.map_err(|error| explained(&self.path, failure(error)))?;
+        Ok((connection, position_in(&row)?))
     }
 
     fn file(&mut self) -> Result<&mut Open, Failure> {
@@ -88,20 +135,19 @@ impl Database for Sqlite {
 
     async fn open(&mut self, shard: ShardId, _me: OwnerId) -> Result<Position, Failure> {
         self.open = None;
-        let lock = locked_soon(&self.path).await?;
-        let options = self.options();
-        let connect = SqliteConnection::connect_with(&options);
-        let mut connection = connect.await.map_err(|error| cannot_open(&self.path, error))?;
-        let migrated = migrations::sqlite().run(&mut connection).await;
-        migrated
-            .map_err(|error| migrations::failure(error, |error| cannot_open(&self.path, error)))?;
-        let taken = sqlx::query(
-            "INSERT INTO pmq_shard (shard, epoch, last_batch, next_log) VALUES (?1, 1, 0, 0)
-             ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch, last_batch",
-        );
-        let row = taken.bind(shard.0).fetch_one(&mut connection).await.map_err(failure)?;
-        let position = position_in(&row)?;
-        self.open = Some(Open { connection, shard, _lock: lock });
+        let mut lock = Lock::take(&self.path).await?;
+        let mut reserve = Reserve::of(&self.path, self.reserve_bytes);
+        let owned = match self.own(shard).await {
+            Err(Failure::Full(_)) if reserve.release() => self.own(shard).await,
+            owned => owned,
+        };
+        let (connection, position) = owned?;
+        lock.sign(&self.path)?;
+        reserve.refill();
+        let (path, checkpoints) = (self.path.clone(), Checkpoints::default());
+        let tidies_at = Instant::now();
+        let open = Open { path, connection, shard, checkpoints, reserve, tidies_at, _lock: lock };
+        self.open = Some(open);
         Ok(position)
     }
 
@@ -129,7 +175,20 @@ impl Database for Sqlite {
 
     async fn commit(&mut self, epoch: Epoch, changes: &Changes<'_>) -> Result<Sent, Failure> {
         let open = self.file()?;
-        commit::commit(&mut open.connection, open.shard, epoch, changes).await
+        if open.reserve.is_given_up() && may_be_refused(changes.payload) {
+            open.reserve.refill();
+            if open.reserve.is_given_up() {
+                return Err(Failure::Full("what is left is kept for acknowledgements".to_owned()));
+            }
+        }
+        let sent = match open.commit(epoch, changes).await {
+            Err(Failure::Full(_)) if !may_be_refused(changes.payload) && open.reserve.release() => {
+                open.commit(epoch, changes).await
+            }
+            sent => sent,
+        }?;
+        open.checkpoint_when_due().await?;
+        Ok(sent)
     }
 
     async fn position(&mut self) -> Result<Position, Failure> {
@@ -148,29 +207,30 @@ impl Database for Sqlite {
     }
 
     async fn sweep(&mut self, log: LogId, from: i64, below: i64) -> Result<Option<i64>, Failure> {
-        let connection = &mut self.file()?.connection;
-        let doomed = sqlx::query(
-            "SELECT count(*), max(seq) FROM (SELECT seq FROM pmq_msg
-             WHERE log_id = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4)",
-        );
-        let doomed = doomed.bind(log.0).bind(from).bind(below).bind(SWEEP_ROWS);
-        let row = doomed.fetch_one(&mut *connection).await.map_err(failure)?;
-        let (count, last): (i64, Option<i64>) =
-            (row.try_get(0).map_err(failure)?, row.try_get(1).map_err(failure)?);
-        if let Some(last) = last {
-            let delete =
-                sqlx::query("DELETE FROM pmq_msg WHERE log_id = ?1 AND seq BETWEEN ?2 AND ?3");
-            let delete = delete.bind(log.0).bind(from).bind(last);
-            delete.execute(&mut *connection).await.map_err(failure)?;
-        }
-        // What was freed goes back to the file system, as much as one step frees.
-        raw_sql(GIVE_BACK).execute(&mut *connection).await.map_err(failure)?;
-        if let Some(last) = last.filter(|_| count >= SWEEP_ROWS) {
-            return Ok(Some(last.saturating_add(1)));
-        }
-        let done = sqlx::query("DELETE FROM pmq_garbage WHERE log_id = ?1 AND below = ?2");
-        done.bind(log.0).bind(below).execute(connection).await.map_err(failure)?;
-        Ok(None)
+        let open = self.file()?;
+        let swept = match open.sweep(log, from, below).await {
+            Err(Failure::Full(_)) if open.reserve.release() => open.sweep(log, from, below).await,
+            swept => swept,
+        }?;
+        open.checkpoint_when_due().await?;
+        Ok(swept)
+    }
+
+    fn shortage(&self) -> Option<Health> {
+        self.open.as_ref().filter(|open| open.reserve.is_given_up()).map(|_| Health::NearFull)
+    }
+
+    fn tidies_in(&self) -> Option<Duration> {
+        let open = self.open.as_ref().filter(|open| open.reserve.is_given_up())?;
+        Some(open.tidies_at.saturating_duration_since(Instant::now()))
+    }
+
+    async fn tidy(&mut self) -> Result<(), Failure> {
+        let open = self.file()?;
+        let has_more = open.give_back_little().await?;
+        open.reserve.refill();
+        open.tidies_at = Instant::now() + if has_more { TIDY_SOON } else { TIDY_EVERY };
+        Ok(())
     }
 
     async fn close(&mut self, _epoch: Epoch) {
@@ -188,53 +248,105 @@ impl Database for Sqlite {
     }
 }
 
+impl Open {
+    async fn commit(&mut self, epoch: Epoch, changes: &Changes<'_>) -> Result<Sent, Failure> {
+        let sent = commit::commit(&mut self.connection, self.shard, epoch, changes).await;
+        sent.map_err(|failure| explained(&self.path, failure))
+    }
+
+    async fn sweep(&mut self, log: LogId, from: i64, below: i64) -> Result<Option<i64>, Failure> {
+        let swept = sweep(&mut self.connection, log, from, below).await;
+        swept.map_err(|failure| explained(&self.path, failure))
+    }
+
+    async fn checkpoint_when_due(&mut self) -> Result<(), Failure> {
+        let moved = self.checkpoints.run_when_due(&mut self.connection).await;
+        match self.harmless(moved)? {
+            // What is moved makes room in the write-ahead file, so the reserve is for that too.
+            false if self.reserve.release() => {
+                let moved = self.checkpoints.run(&mut self.connection).await;
+                self.harmless(moved).map(|_| ())
+            }
+            true | false => Ok(()),
+        }
+    }
+
+    /// Gives pages that nothing uses back to a full disk, a few at a time; true when there are
+    /// more.
+    async fn give_back_little(&mut self) -> Result<bool, Failure> {
+        let before = self.free_pages().await?;
+        let given = raw_sql(GIVE_BACK_LITTLE).execute(&mut self.connection).await;
+        let given = given.map(|_| ()).map_err(failure);
+        // Only then does the file become shorter.
+        if self.harmless(given)? {
+            let moved = self.checkpoints.run(&mut self.connection).await;
+            self.harmless(moved)?;
+        }
+        let after = self.free_pages().await?;
+        Ok(after > 0 && after < before)
+    }
+
+    async fn free_pages(&mut self) -> Result<i64, Failure> {
+        let count = sqlx::query_scalar("PRAGMA freelist_count");
+        count.fetch_one(&mut self.connection).await.map_err(failure)
+    }
+
+    /// Whether something was done that can also be done later, when there is room.
+    fn harmless(&self, done: Result<(), Failure>) -> Result<bool, Failure> {
+        match done.map_err(|failure| explained(&self.path, failure)) {
+            Ok(()) => Ok(true),
+            Err(Failure::Full(_)) => Ok(false),
+            Err(Failure::ReadOnly(_) | Failure::Again(_)) => Ok(true),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+async fn sweep(
+    connection: &mut SqliteConnection,
+    log: LogId,
+    from: i64,
+    below: i64,
+) -> Result<Option<i64>, Failure> {
+    let doomed = sqlx::query(
+        "SELECT count(*), max(seq) FROM (SELECT seq FROM pmq_msg
+         WHERE log_id = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4)",
+    );
+    let doomed = doomed.bind(log.0).bind(from).bind(below).bind(SWEEP_ROWS);
+    let row = doomed.fetch_one(&mut *connection).await.map_err(failure)?;
+    let (count, last): (i64, Option<i64>) =
+        (row.try_get(0).map_err(failure)?, row.try_get(1).map_err(failure)?);
+    if let Some(last) = last {
+        let delete = sqlx::query("DELETE FROM pmq_msg WHERE log_id = ?1 AND seq BETWEEN ?2 AND ?3");
+        let delete = delete.bind(log.0).bind(from).bind(last);
+        delete.execute(&mut *connection).await.map_err(failure)?;
+    }
+    // What was freed goes back to the file system, as much as one step frees.
+    raw_sql(GIVE_BACK).execute(&mut *connection).await.map_err(failure)?;
+    if let Some(last) = last.filter(|_| count >= SWEEP_ROWS) {
+        return Ok(Some(last.saturating_add(1)));
+    }
+    let done = sqlx::query("DELETE FROM pmq_garbage WHERE log_id = ?1 AND below = ?2");
+    done.bind(log.0).bind(below).execute(connection).await.map_err(failure)?;
+    Ok(None)
+}
+
 fn position_in(row: &sqlx::sqlite::SqliteRow) -> Result<Position, Failure> {
     let epoch: i64 = row.try_get("epoch").map_err(failure)?;
     let last_batch: i64 = row.try_get("last_batch").map_err(failure)?;
     Ok(Position { epoch: Epoch(unsigned(epoch)), last_batch: ShardBatch(unsigned(last_batch)) })
 }
 
-/// Waits a moment for a process that is just ending.
-async fn locked_soon(path: &Path) -> Result<File, Failure> {
-    for _ in 0..LOCK_TRIES {
-        match locked(path) {
-            Err(Failure::Held(_)) => sleep(LOCK_PAUSE).await,
-            other => return other,
-        }
-    }
-    locked(path)
-}
-
-/// Takes the lock beside the file; it ends with the process.
-fn locked(path: &Path) -> Result<File, Failure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
-    let refused = |error: io::Error| {
-        Failure::Refused(format!("the lock file `{}` cannot be used: {error}", path.display()))
-    };
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = opened.map_err(refused)?;
-    match file.try_lock() {
-        Ok(()) => {
-            let owner = format!("process {}", std::process::id());
-            let written = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
-            written.map_err(refused)?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let owner = std::fs::read_to_string(&path).map_err(refused)?;
-            let owner = if owner.is_empty() { "another process" } else { owner.trim() };
-            Err(Failure::Held(owner.to_owned()))
-        }
-        Err(TryLockError::Error(error)) => Err(refused(error)),
-    }
+/// A file whose name is that of the database and something more.
+fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// A file that is no database of ours is left alone.
 fn cannot_open(path: &Path, error: sqlx::Error) -> Failure {
-    match failure(error) {
+    match explained(path, failure(error)) {
         Failure::Fatal(why) | Failure::Damaged(why) | Failure::Lost(why) => {
             Failure::Refused(format!("`{}`: {why}", path.display()))
         }
@@ -247,19 +359,28 @@ pub(crate) fn failure(error: sqlx::Error) -> Failure {
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const READONLY: u32 = 8;
+    const IO: u32 = 10;
     const CORRUPT: u32 = 11;
     const FULL: u32 = 13;
+    const CANNOT_OPEN: u32 = 14;
     const NOTADB: u32 = 26;
+    const IO_WRITE: u32 = IO | 3 << 8;
+    const IO_TRUNCATE: u32 = IO | 6 << 8;
+    const IO_SHM_OPEN: u32 = IO | 18 << 8;
+    const IO_SHM_SIZE: u32 = IO | 19 << 8;
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    // The low byte is the kind, the rest its detail.
-    let kind = code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xFF);
+    let code = code.and_then(|code| code.parse::<u32>().ok());
     let text = error.to_string();
-    match kind {
-        Some(BUSY | LOCKED) => Failure::Again(text),
-        Some(READONLY) => Failure::ReadOnly(text),
-        Some(FULL) => Failure::Full(text),
-        Some(CORRUPT | NOTADB) => Failure::Damaged(text),
-        // After a failed write or sync nobody knows what is on the disk.
-        Some(_) | None => Failure::Fatal(text),
+    // The low byte is the kind, the rest its detail.
+    match (code.map(|code| code & 0xFF), code) {
+        (Some(BUSY | LOCKED), _) => Failure::Again(text),
+        (Some(READONLY), _) => Failure::ReadOnly(text),
+        (Some(FULL), _) => Failure::Full(text),
+        (Some(CORRUPT | NOTADB), _) => Failure::Damaged(text),
+        (Some(CANNOT_OPEN), _) | (_, Some(IO_WRITE | IO_TRUNCATE | IO_SHM_OPEN | IO_SHM_SIZE)) => {
+            Failure::NotWritten(text)
+        }
+        // After a failed sync nobody knows what is on the disk.
+        (Some(_) | None, _) => Failure::Fatal(text),
     }
 }

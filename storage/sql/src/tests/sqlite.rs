@@ -22,7 +22,7 @@ impl OnDisk {
 
     fn store(&self) -> SqlStore {
         let path = self.0.path().join("polymq.db");
-        SqlStore::sqlite(SqliteConfig { path }, |_| {}).unwrap()
+        SqlStore::sqlite(SqliteConfig::new(path), |_| {}).unwrap()
     }
 }
 
@@ -53,10 +53,51 @@ fn file_that_is_no_database_is_refused_and_left_alone() {
 fn folder_that_is_not_there_is_named() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("none/polymq.db");
-    let store = SqlStore::sqlite(SqliteConfig { path }, |_| {}).unwrap();
+    let store = SqlStore::sqlite(SqliteConfig::new(path), |_| {}).unwrap();
     let refused = opened(&store, 1);
     let Err(StoreError::Refused(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("none/polymq.db"), "{why}");
+}
+
+#[test]
+fn copy_of_a_database_that_was_not_closed_is_refused_until_the_operator_agrees() {
+    let (disk, copy) = (OnDisk::new(), OnDisk::new());
+    let store = Arc::new(disk.store());
+    let committer = Committer::new(store.clone(), SHARD, &opened(&*store, 1).unwrap());
+    written(&committer, |w| w.log_create(LOG, "queue"));
+    let name = |of: &OnDisk, ending: &str| of.0.path().join(format!("polymq.db{ending}"));
+    for ending in ["", "-wal", ".lock"] {
+        std::fs::copy(name(&disk, ending), name(&copy, ending)).unwrap();
+    }
+    let refused = opened(&copy.store(), 2);
+    let Err(StoreError::Refused(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("polymq backup create"), "{why}");
+    std::fs::remove_file(name(&copy, ".lock")).unwrap();
+    assert_eq!(opened(&copy.store(), 2).unwrap().logs.len(), 1);
+    // What was closed is whole, wherever it is.
+    wait(|reply| committer.close(reply)).unwrap();
+    drop((committer, store));
+    std::fs::remove_file(name(&copy, "")).unwrap();
+    for ending in ["", ".lock"] {
+        std::fs::copy(name(&disk, ending), name(&copy, ending)).unwrap();
+    }
+    assert_eq!(opened(&copy.store(), 3).unwrap().logs.len(), 1);
+    assert_eq!(opened(&disk.store(), 3).unwrap().logs.len(), 1);
+}
+
+#[test]
+fn write_ahead_file_is_emptied_before_it_grows_long() {
+    let disk = OnDisk::new();
+    let store = Arc::new(disk.store());
+    let committer = Committer::new(store.clone(), SHARD, &opened(&*store, 1).unwrap());
+    written(&committer, |w| w.log_create(LOG, "queue"));
+    for seq in 0..100 {
+        written(&committer, |w| {
+            w.publish(LOG, Seq(seq), 0, 0, &[], &[7; 1024 * 1024]);
+        });
+    }
+    let bytes = std::fs::metadata(disk.0.path().join("polymq.db-wal")).unwrap().len();
+    assert!(bytes < 24 * 1024 * 1024, "{bytes}");
 }
 
 fn written(committer: &Committer, write: impl FnOnce(&mut BatchWriter<'_>)) {

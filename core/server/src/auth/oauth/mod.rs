@@ -60,6 +60,11 @@ impl Provider {
         Ok(Some(Self { settings: settings.clone(), keys, reread }))
     }
 
+    /// True when these are its settings.
+    pub(crate) fn is_for(&self, settings: &AuthOauth) -> bool {
+        self.settings == *settings
+    }
+
     /// True for what may be such a token.
     pub(crate) fn is_token(text: &[u8]) -> bool {
         text.starts_with(b"eyJ") && text.iter().filter(|byte| **byte == b'.').count() == 2

@@ -111,7 +111,7 @@ async fn explain(mut call: Call) -> Result<Json<Value>, Problem> {
         body: Body::Slice(&body),
         sender: Sender { user: who.user.as_str(), impersonator: who.impersonator },
     };
-    let limits = &call.site.settings.limits;
+    let limits = &call.site.limits();
     let (message, delay) = new.build(now.unix_ms, limits, &mut Vec::new()).map_err(bad)?;
     if delay.is_some() {
         steps.push(json!({

@@ -8,6 +8,7 @@ mod connections;
 mod consumers;
 mod dead_letters;
 mod definitions;
+mod drain;
 mod etag;
 mod events;
 mod exchanges;
@@ -23,6 +24,7 @@ mod queues;
 mod retained;
 mod route;
 mod scheduled;
+mod session;
 mod shown;
 mod stream;
 mod tokens;
@@ -45,6 +47,7 @@ pub(super) fn routes(api: Api) -> Api {
         consumers::routes,
         dead_letters::routes,
         definitions::routes,
+        drain::routes,
         events::routes,
         exchanges::routes,
         explain::routes,
@@ -56,6 +59,7 @@ pub(super) fn routes(api: Api) -> Api {
         queues::routes,
         retained::routes,
         scheduled::routes,
+        session::routes,
         tokens::routes,
         traces::routes,
         users::routes,

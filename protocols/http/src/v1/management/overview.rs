@@ -1,7 +1,7 @@
 //! The server as a whole: what it is, what it does, and how its store and its resources are.
 
 use axum::Json;
-use polymq_broker::{AuditEntry, PROTOCOLS, Role, Sample, Span};
+use polymq_broker::{AuditEntry, PROTOCOLS, Sample, Span};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -14,7 +14,7 @@ use crate::{
     Phase,
     api::{Api, Kind, Operation, Parameter},
     call::Call,
-    clock,
+    clock, health,
     problem::Problem,
 };
 
@@ -37,13 +37,6 @@ static OVERVIEW: Operation = Operation {
     summary: "Totals and samples of them for rates",
     permission: MONITORING,
     query: &[AGE, EVERY],
-    ..ROUTE
-};
-static SESSION: Operation = Operation {
-    path: "/session",
-    id: "showSession",
-    tag: "server",
-    summary: "Who asks, with tags and permissions",
     ..ROUTE
 };
 static STORAGE: Operation = Operation {
@@ -90,14 +83,13 @@ pub(super) fn routes(api: Api) -> Api {
         .route(&LISTENERS, listeners)
         .route(&AUDIT, audit)
         .route(&OVERVIEW, overview)
-        .route(&SESSION, session)
         .route(&STORAGE, storage)
         .route(&ALARMS, alarms)
 }
 
 async fn server(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
-    let (watched, limits) = (&call.site.watched, &call.site.settings.limits);
+    let (watched, limits) = (&call.site.watched, call.site.limits());
     let phase = match watched.phase.now() {
         Phase::Recovering => "recovering",
         Phase::Serving => "serving",
@@ -193,33 +185,6 @@ async fn overview(call: Call) -> Result<Json<Value>, Problem> {
     blocking(move || shown(&broker, Some(span))).await.map(Json)
 }
 
-async fn session(call: Call) -> Result<Json<Value>, Problem> {
-    let caller = Caller::anywhere(&call).await?;
-    let access = caller.broker().access();
-    let user = &caller.who.user;
-    let rights: Vec<Value> = access
-        .permissions()
-        .into_iter()
-        .filter(|(_, of, _)| of == user)
-        .map(|(vhost, _, record)| {
-            json!({
-                "vhost": vhost.as_str(), "configure": record.configure, "write": record.write,
-                "read": record.read,
-            })
-        })
-        .collect();
-    let roles = [Role::Management, Role::Policymaker, Role::Monitoring, Role::Administrator];
-    let roles: Vec<_> =
-        roles.into_iter().filter(|role| caller.has(*role)).map(Role::as_str).collect();
-    Ok(Json(json!({
-        "user": user.as_str(),
-        "tags": access.tags_of(&caller.who).names(),
-        "roles": roles,
-        "impersonator": caller.who.impersonator,
-        "permissions": rights,
-    })))
-}
-
 async fn storage(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
     Ok(Json(storage_of(&call.site.watched)))
@@ -285,12 +250,19 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
     if let Some(problem) = &facts.store_problem {
         add("store", "critical", problem.clone(), "look at the log and at the disk");
     }
+    if facts.store_is_full {
+        let text = "the disk is full: messages are refused".to_owned();
+        add("store_full", "critical", text, "make room; publishing resumes by itself");
+    }
     if facts.store_damaged_ranges > 0 {
         let text = format!(
             "{} stored messages at {} places cannot be read",
             facts.store_damaged_messages, facts.store_damaged_ranges
         );
         add("damage", "warning", text, "see `polymq storage repair`");
+    }
+    if let Some(text) = health::ending(watched, clock::now().unix_ms / 1000) {
+        add("certificates", "warning", text, "renew them, and reload the configuration");
     }
     for (resource, is_reached) in &facts.marks_reached {
         if *is_reached {
@@ -307,11 +279,16 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
 
 async fn listeners(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
-    let ports = call.site.watched.listeners.iter().map(|port| {
+    let ports = (call.site.watched.listeners)().into_iter().map(|port| {
+        let certificate = port.certificate.as_ref();
+        let ends = certificate.map_or(0, |one| one.expires_unix_secs.saturating_mul(1000));
         json!({
+            "name": port.name,
             "protocol": port.protocol,
             "address": port.address.to_string(),
             "tls": port.has_tls,
+            "certificate": certificate.map(|one| one.name.as_str()),
+            "certificate_expires_at": time(ends),
         })
     });
     let key = |port: &Value| port["address"].as_str().unwrap_or_default().to_owned();

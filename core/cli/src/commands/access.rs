@@ -1,0 +1,169 @@
+//! Who may do what: virtual hosts, users, rights, bounds.
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::{Done, dry};
+use crate::{
+    api::{Api, Call, segment, vhost_segment},
+    arguments::{
+        BanCommand, LimitCommand, Named, PermCommand, PolicyCommand, TokenCommand, UserCommand,
+        VhostCommand, Whose,
+    },
+    failure::Failure,
+    resource::{Session, typed},
+};
+
+pub(super) fn vhost(session: &Session, command: VhostCommand) -> Done {
+    let of = |name: &str| format!("vhosts/{}", vhost_segment(name));
+    match command {
+        VhostCommand::Ls(ls) => {
+            session.list("vhosts", &ls, &["name", "description", "connections", "queues"])
+        }
+        VhostCommand::Show(Named { name }) => session.show(&of(&name)),
+        VhostCommand::Create { name, description, protected, change } => {
+            let mut body = json!({ "protected_from_deletion": protected });
+            if let Some(description) = description {
+                body["description"] = json!(description);
+            }
+            session.put(&of(&name), &body, change)
+        }
+        VhostCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
+    }
+}
+
+pub(super) fn user(session: &Session, command: UserCommand) -> Done {
+    let of = |name: &str| format!("users/{}", segment(name));
+    match command {
+        UserCommand::Ls(ls) => session.list("users", &ls, &["name", "tags", "loopback_only"]),
+        UserCommand::Show(Named { name }) => session.show(&of(&name)),
+        UserCommand::Create { name, tags, new_password_file, change } => {
+            let mut body = json!({ "tags": tags });
+            if let Some(file) = new_password_file {
+                let text =
+                    std::fs::read_to_string(&file).with_context(|| file.display().to_string());
+                body["password"] = json!(text?.lines().next().unwrap_or_default());
+            }
+            session.put(&of(&name), &body, change)
+        }
+        UserCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
+    }
+}
+
+pub(super) fn permission(session: &Session, command: PermCommand) -> Done {
+    let of = |api: &Api, name: &str| {
+        format!("users/{}/permissions/{}", segment(name), vhost_segment(api.vhost()))
+    };
+    match command {
+        PermCommand::Show(Named { name }) => session.show(&of(&session.api, &name)),
+        PermCommand::Set { name, configure, write, read, dry_run } => {
+            let body = json!({ "configure": configure, "write": write, "read": read });
+            session.put(&of(&session.api, &name), &body, dry(dry_run))
+        }
+        PermCommand::Delete(removed) => session.remove(&of(&session.api, &removed.name), &removed),
+    }
+}
+
+pub(super) fn policy(session: &Session, command: PolicyCommand) -> Done {
+    let of = |name: &str| session.api.in_vhost(&format!("policies/{}", segment(name)));
+    match command {
+        PolicyCommand::Ls(ls) => {
+            let columns = &["name", "pattern", "apply_to", "priority", "definition"];
+            session.list(&session.api.in_vhost("policies"), &ls, columns)
+        }
+        PolicyCommand::Show(Named { name }) => session.show(&of(&name)),
+        PolicyCommand::Set { name, pattern, definition, apply_to, priority, dry_run } => {
+            let definition: Value = serde_json::from_str(&definition)
+                .map_err(|error| Failure::Usage(format!("the definition is not JSON: {error}")))?;
+            let mut body = json!({ "pattern": pattern, "definition": definition });
+            if let Some(apply_to) = apply_to {
+                body["apply_to"] = json!(apply_to);
+            }
+            if let Some(priority) = priority {
+                body["priority"] = json!(priority);
+            }
+            session.put(&of(&name), &body, dry(dry_run))
+        }
+        PolicyCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
+    }
+}
+
+pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
+    let of = |user: &str| format!("users/{}/tokens", segment(user));
+    match command {
+        TokenCommand::Ls { user, ls } => {
+            session.list(&of(&user), &ls, &["id", "name", "scopes", "created_at", "expires_at"])
+        }
+        TokenCommand::Create { user, name, scopes, expires_at } => {
+            let mut body = json!({});
+            if let Some(name) = name {
+                body["name"] = json!(name);
+            }
+            if !scopes.is_empty() {
+                body["scopes"] = json!(scopes);
+            }
+            if let Some(expires_at) = expires_at {
+                body["expires_at"] = json!(expires_at);
+            }
+            let made = session.api.call(&Call::new("POST", &of(&user)).json(&body))?;
+            Ok(session.output.document(&made)?)
+        }
+        TokenCommand::Delete { user, token } => {
+            session.remove(&format!("{}/{}", of(&user), segment(&token.name)), &token)
+        }
+    }
+}
+
+pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
+    let of = |whose: &Whose| match &whose.of_user {
+        Some(user) => format!("users/{}/limits", segment(user)),
+        None => session.api.in_vhost("limits"),
+    };
+    match command {
+        LimitCommand::Show(whose) => session.show(&of(&whose)),
+        LimitCommand::Set { bounds, whose, change } => {
+            let path = of(&whose);
+            let held = session.api.call(&Call::new("GET", &path))?;
+            let names: &[&str] = match whose.of_user {
+                Some(_) => &["connections_max", "channels_max"],
+                None => &["connections_max", "queues_max", "bytes_high"],
+            };
+            let mut body = json!({});
+            for name in names {
+                body[name] = held.get(name).cloned().unwrap_or_default();
+            }
+            for (name, value) in typed(&bounds)?.as_object().into_iter().flatten() {
+                if !names.contains(&name.as_str()) {
+                    let known = names.join(", ");
+                    return Err(Failure::Usage(format!("`{name}` is none of {known}")));
+                }
+                body[name] = value.clone();
+            }
+            session.put(&path, &body, change)
+        }
+        LimitCommand::Delete { whose, change } => session.delete(&of(&whose), &[], change, None),
+    }
+}
+
+pub(super) fn ban(session: &Session, command: BanCommand) -> Done {
+    let of = |id: &str| format!("bans/{}", segment(id));
+    match command {
+        BanCommand::Ls(ls) => {
+            session.list("bans", &ls, &["id", "user", "address", "client_id", "reason", "until"])
+        }
+        BanCommand::Show(Named { name }) => session.show(&of(&name)),
+        BanCommand::Create { id, banned_user, address, client_id, reason, until, change } => {
+            let named = [
+                ("user", banned_user),
+                ("address", address),
+                ("client_id", client_id),
+                ("reason", reason),
+                ("until", until),
+            ];
+            let said = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let body: Value = said.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            session.put(&of(&id), &body, change)
+        }
+        BanCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
+    }
+}

@@ -1,0 +1,188 @@
+//! What the command line shows of a broker that runs, and how it ends one.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{
+    PROGRAM, Server,
+    management::{polymq, run, told},
+};
+
+/// Every command that reads, with what is made for it before.
+const READING: [&str; 30] = [
+    "status",
+    "health",
+    "health --check alarms",
+    "alarms",
+    "audit",
+    "top -n 1",
+    "listener ls",
+    "queue ls",
+    "queue show q",
+    "queue peek q",
+    "queue unacked q",
+    "queue consumers q",
+    "queue bindings q",
+    "exchange ls",
+    "exchange show amq.topic",
+    "binding ls",
+    "scheduled ls",
+    "dlq ls",
+    "job ls",
+    "conn ls",
+    "channel ls",
+    "consumer ls",
+    "topic ls",
+    "vhost ls",
+    "user ls",
+    "perm show admin",
+    "policy ls",
+    "token ls admin",
+    "limit show",
+    "ban ls",
+];
+
+#[test]
+fn every_reading_command_answers_as_json_as_lines_and_as_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    polymq(&server, &data, &["queue", "create", "q"]);
+    polymq(&server, &data, &["pub", "queue:q", "x"]);
+    for line in READING {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        told(&server, &data, &arguments);
+        let lines = polymq(&server, &data, &[arguments.as_slice(), &["-o", "jsonl"]].concat());
+        let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+        assert!(lines.lines().all(is_json), "{line}: {lines}");
+        polymq(&server, &data, &[arguments.as_slice(), &["-o", "csv"]].concat());
+    }
+}
+
+#[test]
+fn bounds_tokens_bans_and_last_values_are_set_and_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let call = |line: &str| polymq(&server, &data, &line.split(' ').collect::<Vec<_>>());
+    call("limit set queues_max=7");
+    call("limit set connections_max=9");
+    let bounds = told(&server, &data, &["limit", "show"]);
+    assert_eq!((&bounds["queues_max"], &bounds["connections_max"]), (&json!(7), &json!(9)));
+    call("limit set channels_max=3 --of-user admin");
+    call("limit delete");
+    assert_eq!(told(&server, &data, &["limit", "show"])["queues_max"], Value::Null);
+
+    let token = told(&server, &data, &["token", "create", "admin", "--scope", "read:*/*"]);
+    assert!(token["token"].is_string(), "{token}");
+    let id = token["id"].as_str().unwrap();
+    call(&format!("token delete admin {id} --yes"));
+    assert_eq!(told(&server, &data, &["token", "ls", "admin"]), json!([]));
+
+    call("ban create b --address 10.1.2.3 --reason noise");
+    assert_eq!(told(&server, &data, &["ban", "show", "b"])["address"], "10.1.2.3");
+    call("ban delete b --yes");
+
+    call("pub topic:a.b hello --retain");
+    assert_eq!(told(&server, &data, &["topic", "retained", "a.b"])["payload"], "hello");
+    call("topic forget a.b --yes");
+    let gone = run(&server, &data, &["topic", "retained", "a.b"]);
+    assert_eq!(gone.status.code(), Some(4), "{gone:?}");
+}
+
+#[test]
+fn the_configuration_the_log_and_the_ways_of_messages_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &["--set", "limits.connections=77"]);
+    let shown = told(&server, &data, &["config", "show", "limits.connections"]);
+    assert_eq!(
+        (&shown[0]["value"], &shown[0]["origin"]),
+        (&json!("77"), &json!("flag --set limits.connections"))
+    );
+    told(&server, &data, &["config", "origin"]);
+    assert_eq!(told(&server, &data, &["config", "diff"]), json!([]));
+    assert_eq!(told(&server, &data, &["reload"]), json!([]));
+    let lines = polymq(&server, &data, &["logs", "--event", "ready", "-o", "jsonl"]);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    let export = dir.path().join("definitions.json");
+    polymq(&server, &data, &["defs", "export", export.to_str().unwrap()]);
+    let diff = told(&server, &data, &["defs", "diff", export.to_str().unwrap()]);
+    assert_eq!(diff, json!([]));
+
+    let mut trace = Command::new(PROGRAM)
+        .args(["trace", "-n", "1", "-o", "json"])
+        .env("POLYMQ_URL", format!("http://127.0.0.1:{}", server.ports["http"]))
+        .env("POLYMQ_USER", "admin")
+        .env("POLYMQ_PASSWORD_FILE", data.join("initial-admin-password"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    polymq(&server, &data, &["queue", "create", "q"]);
+    while trace.try_wait().unwrap().is_none() {
+        polymq(&server, &data, &["pub", "queue:q", "x"]);
+    }
+    let output = trace.wait_with_output().unwrap();
+    let step: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(step["event"].is_string() && step["message"].is_number(), "{step}");
+}
+
+#[test]
+fn a_broker_that_is_drained_ends_cleanly() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data, &[]);
+    let refused = run(&server, &data, &["drain"]);
+    assert_eq!(refused.status.code(), Some(2), "nobody is sure: {refused:?}");
+    let drained = run(&server, &data, &["drain", "--yes"]);
+    assert!(drained.status.success(), "{drained:?}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let gone = run(&server, &data, &["health"]);
+    assert_eq!(gone.status.code(), Some(6), "{gone:?}");
+}
+
+#[test]
+fn a_load_test_measures_over_amqp_and_mqtt() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let password = data.join("initial-admin-password");
+    for (load, proto, confirm) in [
+        ("mix", "amqp", true),
+        ("mix", "mqtt", false),
+        ("rtt", "mqtt", true),
+        ("rtt", "amqp", false),
+        ("pub", "amqp", true),
+        ("sub", "amqp", false),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["bench", load, "--proto", proto, "--duration", "1", "--rate", "2000"]);
+        command.args(["--user", "admin", "-o", "json", "--addr"]);
+        command.arg(format!("127.0.0.1:{}", server.ports[proto]));
+        command.arg("--password-file").arg(&password);
+        if confirm {
+            command.arg("--confirm");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{load} {proto}: {output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(told["messages"].as_u64().unwrap() > 0, "{load} {proto}: {told}");
+        assert_eq!(told["lost"], 0, "{load} {proto}: {told}");
+        assert_eq!(told["p99_ms"].is_number(), load != "pub", "{load} {proto}: {told}");
+    }
+    assert_eq!(told(&server, &data, &["queue", "ls"]), json!([]), "nothing is left behind");
+}
+
+#[test]
+fn the_doctor_has_advice_for_what_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("polymq.toml");
+    std::fs::write(&file, "[limits]\nconections = 1\n").unwrap();
+    let output = Command::new(PROGRAM).arg("doctor").arg(&file).args(["-o", "json"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told[0]["check"], "configuration");
+    assert!(told[0]["advice"].as_str().unwrap().contains("polymq check"), "{told}");
+}
