@@ -1,17 +1,27 @@
-# Two commands for newcomers: `make run` starts the broker, `make test` passes every test.
+# Two commands for newcomers: `make run` starts the broker, `make test` passes every test. `make deb`
+# packs it.
 
 # Runs one command between two lines that name it and say how long it took.
 STEP = @bash -c 'echo "==> $$*"; "$$@" || { code=$$?; \
 	echo "==> FAILED after $$SECONDS s: $$*" >&2; exit $$code; }; \
 	echo "==> $$SECONDS s: $$*"' step
 
-.PHONY: run build test
+.PHONY: run build test deb
 
 run:
 	cargo run --release --locked -p polymq-server -- server --dev
 
 build:
 	cargo build --release --locked -p polymq-server
+
+# The package for Debian, with what the program writes about itself; needs cargo-deb.
+deb: build
+	rm -rf target/packaging
+	mkdir -p target/packaging/man
+	target/release/polymq man --all-to target/packaging/man
+	for shell in bash zsh fish; do \
+		target/release/polymq completion $$shell > target/packaging/polymq.$$shell; done
+	cargo deb --no-build -p polymq-server
 
 # In the order in which a mistake is cheapest to learn of.
 test:

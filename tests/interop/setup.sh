@@ -34,10 +34,17 @@ setup_go() {
     (cd "$here/go" && go build -mod=readonly -o "$out/go/" ./cmd/...)
 }
 
+# Those of another version would stand beside the new ones.
+fetch_jars() {
+    rm -rf "$2"
+    mvn -q -B -Dstyle.color=never -f "$1" dependency:copy-dependencies \
+        -DincludeScope=runtime -DoutputDirectory="$2"
+}
+
 setup_java() {
-    mkdir -p "$out/java/classes" "$out/java/lib"
-    mvn -q -B -Dstyle.color=never -f "$here/java/pom.xml" dependency:copy-dependencies \
-        -DincludeScope=runtime -DoutputDirectory="$out/java/lib"
+    mkdir -p "$out/java/classes"
+    fetch_jars "$here/java/pom.xml" "$out/java/lib"
+    fetch_jars "$here/java/perf-test/pom.xml" "$out/java/perf-test"
     javac --release 17 -cp "$out/java/lib/*" -d "$out/java/classes" "$here"/java/*.java
 }
 

@@ -25,7 +25,7 @@ use crate::{
     mailbox::{DocumentKey, StoredDocument},
     management::{AuditSink, Audited, Parameters},
     queue::{Home, WindowBudget},
-    statistics::{ActivityCounters, Sampling},
+    statistics::{ActivityCounters, PastTraffic, Sampling},
     tenants::{Users, VhostRecord},
     tokens::Tokens,
     trace::Traces,
@@ -107,6 +107,7 @@ pub(crate) struct Core {
     pub(crate) sampling: Sampling,
     /// What was counted in virtual hosts that have gone.
     pub(crate) retired: ActivityCounters,
+    pub(crate) retired_traffic: PastTraffic,
     /// Connections that were told to go.
     pub(crate) leaving: AtomicUsize,
     next_connection: AtomicU64,
@@ -175,6 +176,7 @@ impl Core {
             parameters: Parameters::default(),
             sampling: Sampling::default(),
             retired: ActivityCounters::default(),
+            retired_traffic: PastTraffic::default(),
             leaving: AtomicUsize::new(0),
             next_connection: AtomicU64::new(1),
             next_client: AtomicU64::new(1),

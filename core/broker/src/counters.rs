@@ -83,13 +83,33 @@ counters! {
         queues_deleted,
         /// Wills published.
         wills_published,
+        /// Channels opened, of protocols that have them.
+        channels_opened,
+        /// Such channels that are gone.
+        channels_closed,
+        /// Publishes that asked for a confirm.
+        publishes_to_confirm,
     }
+}
+
+/// The upper bounds, in bytes, of the classes by which the sizes of bodies are counted; larger
+/// ones are a class of their own.
+pub const SIZE_BOUNDS: [usize; 8] =
+    [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000];
+/// How many classes there are.
+pub(crate) const SIZE_CLASSES: usize = SIZE_BOUNDS.len() + 1;
+
+/// The class of a body of so many bytes.
+#[inline]
+pub(crate) fn size_class(bytes: usize) -> usize {
+    SIZE_BOUNDS.iter().take_while(|bound| bytes > **bound).count()
 }
 
 /// All counters.
 #[derive(Debug, Default)]
 pub struct Counters {
     protocols: [ProtocolCounters; PROTOCOLS.len()],
+    sizes: [AtomicU64; SIZE_CLASSES],
     /// Counters of the whole broker.
     pub total: TotalCounters,
 }
@@ -98,6 +118,18 @@ impl Counters {
     /// The counters of a protocol.
     pub fn protocol(&self, name: &str) -> &ProtocolCounters {
         &self.protocols[protocol_index(name)]
+    }
+
+    /// Messages published by clients, by the class of the size of their bodies: one number for each
+    /// of [`SIZE_BOUNDS`], and one for those beyond.
+    pub fn sizes(&self) -> [u64; SIZE_CLASSES] {
+        std::array::from_fn(|class| self.sizes[class].load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add_sizes(&self, sizes: &[u32; SIZE_CLASSES]) {
+        for (counter, count) in self.sizes.iter().zip(sizes) {
+            add(counter, u64::from(*count));
+        }
     }
 
     pub(crate) fn at(&self, index: usize) -> &ProtocolCounters {
@@ -113,5 +145,16 @@ pub(crate) fn protocol_index(name: &str) -> usize {
 pub(crate) fn add(counter: &AtomicU64, count: u64) {
     if count > 0 {
         counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_in_the_class_whose_bound_it_reaches() {
+        let sizes = [0, 100, 101, 1_000, 100_000_000, 100_000_001];
+        assert_eq!(sizes.map(size_class), [0, 0, 1, 1, 7, 8]);
     }
 }

@@ -54,8 +54,9 @@ pub use bans::{Ban, BanTarget, BanView};
 pub use broker::{BrokerHandle, QueueView};
 pub use browse::{BROWSE_MESSAGES_MAX, Browse, BrowseFrom, Browsed, BrowsedMessage, MessageFields};
 pub use core::{Entropy, Parts};
-pub use counters::{Counters, PROTOCOLS, ProtocolCounters, TotalCounters};
+pub use counters::{Counters, PROTOCOLS, ProtocolCounters, SIZE_BOUNDS, TotalCounters};
 pub use dead_letters::{DeadLetterGroup, DeadLetters};
+pub use declare::QueueChange;
 pub use explain::{Explained, Step};
 pub use jobs::{
     JobPreview, JobRecord, JobSpec, JobState, JobStep, MoveTo, RefusedMessage, Via, Work,
@@ -70,10 +71,11 @@ pub use preview::PolicyMatches;
 pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
 pub use schedule::{ScheduledAt, ScheduledView};
-pub use statistics::{Activity, Sample, Span};
+pub use statistics::{Activity, Sample, Span, Summary};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
 pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
-    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueRef,
+    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueList,
+    QueueRef,
 };

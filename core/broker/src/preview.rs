@@ -134,6 +134,19 @@ impl BrokerHandle {
         Ok(found)
     }
 
+    /// Whether somebody may make a topic, in dot form, forget its last value.
+    ///
+    /// Errors: kind `Denied` without the right to write the topic.
+    pub fn check_forget_retained(
+        &self,
+        who: &Principal,
+        vhost: &VhostName,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let vhost = self.0.vhost(vhost.as_str())?;
+        self.0.check_may_publish(who, &vhost, TOPIC_EXCHANGE, std::iter::once(key))
+    }
+
     /// Forgets the last value of a topic, in dot form.
     ///
     /// Errors: kind `NotFound`; kind `Denied` without the right to write the topics.

@@ -16,9 +16,10 @@ use crate::{
     queue::Queue,
     retained::Retained,
     schedule::Schedule,
-    statistics::{ActivityCounters, Tiers},
+    statistics::{ActivityCounters, PastTraffic, Tiers},
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
+    view::QueueNames,
 };
 
 /// Where answers to a direct reply-to name go.
@@ -45,7 +46,9 @@ pub(crate) struct Vhost {
     pub(crate) schedule: Schedule,
     /// What is counted for no exchange and no queue, and what was counted for those that have gone.
     pub(crate) activity: ActivityCounters,
+    pub(crate) past_traffic: PastTraffic,
     pub(crate) history: Mutex<Tiers>,
+    pub(crate) queue_names: QueueNames,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -105,7 +108,9 @@ impl Vhost {
             tenancy: Tenancy::default(),
             schedule: Schedule::default(),
             activity: ActivityCounters::default(),
+            past_traffic: PastTraffic::default(),
             history: Mutex::default(),
+            queue_names: QueueNames::default(),
         }
     }
 

@@ -107,7 +107,9 @@ impl Core {
             writer.meta_delete(&definitions::key(&[kind::VHOST_LIMITS, name]));
             writer.meta_delete(&definitions::key(&[kind::VHOST, name]));
         });
-        self.retired.add(&vhost.sample().activity);
+        let sample = self.vhost_sample(vhost);
+        self.retired.add(&sample.activity);
+        self.retired_traffic.add(sample.bytes_in, sample.bytes_out);
         self.vhosts.write().remove(&vhost.name);
         tracing::info!(event = "vhost_deleted", vhost = name);
     }

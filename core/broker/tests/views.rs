@@ -5,6 +5,8 @@
 
 mod world;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use polymq_broker::{Activity, ConnectionRef, QueueDetails, Sample, Span};
 use polymq_contract::{Command, Consume, Event, Introduction, Outcome, Publish};
 use polymq_model::{PublisherId, RequestId, Value};
@@ -251,4 +253,56 @@ fn an_exclusive_consumer_is_named() {
     let consume = Consume { tag: "alone".to_owned(), exclusive: true, ..consume_of("q", 1, 0) };
     client.ask(|request: RequestId| Command::Consume(Box::new(Consume { request, ..consume })));
     assert_eq!(details(&world, "q").exclusive_consumer.as_deref(), Some("alone"));
+}
+
+#[test]
+fn queues_are_listed_by_name_as_they_come_and_go() {
+    let world = World::new();
+    let mut client = world.connect();
+    let names = |world: &World| -> Vec<String> {
+        let list = world.broker.queue_lists(Some("/")).unwrap().pop().unwrap();
+        assert!(list.names().iter().all(|name| list.queue(name).is_some()));
+        list.names().iter().map(|name| name.as_str().to_owned()).collect()
+    };
+    for queue in ["b", "c", "a"] {
+        client.queue(queue);
+    }
+    assert_eq!(names(&world), ["a", "b", "c"]);
+    let before = world.broker.queue_lists(Some("/")).unwrap().pop().unwrap();
+    client.ask(|request| Command::DeleteQueue {
+        request,
+        queue: "b".to_owned(),
+        if_unused: false,
+        if_empty: false,
+    });
+    client.queue("B");
+    assert_eq!(names(&world), ["B", "a", "c"]);
+    assert_eq!(before.names().len(), 3, "a list stays as it was");
+    let summary = world.broker.summary(|_| true);
+    assert_eq!((summary.queues, summary.is_part), (3, false));
+    let nothing = world.broker.summary(|_| false);
+    assert_eq!((nothing.queues, nothing.exchanges, nothing.is_part), (0, 0, true));
+}
+
+#[test]
+fn channels_and_sizes_are_counted() {
+    let world = World::new();
+    let mut client = world.connect();
+    introduce(&mut client, 10);
+    client.queue("q");
+    for channel in 1..=3 {
+        client.ask(|request| Command::OpenChannel { request, channel });
+    }
+    client.send(Command::CloseChannel { channel: 2 });
+    client.publish("", "q", &"x".repeat(101));
+    let counters = world.broker.counters();
+    let counts = || {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&counters.total.channels_opened), of(&counters.total.channels_closed))
+    };
+    assert_eq!(counts(), (3, 1));
+    assert_eq!(counters.sizes(), [0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(only_connection(&world).publisher_count(), 1);
+    client.disconnect();
+    assert_eq!(counts(), (3, 3));
 }

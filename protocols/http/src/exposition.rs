@@ -47,18 +47,34 @@ impl Exposition {
 
     /// A histogram; each bucket has its upper bound and the observations that fell into it alone.
     pub(crate) fn histogram(&mut self, name: &str, help: &str, buckets: &[(f64, u64)], sum: f64) {
+        let bound =
+            |bound: f64| if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+        let bounds: Vec<_> = buckets.iter().map(|(at, count)| (bound(*at), *count)).collect();
+        let mut texts: Vec<_> =
+            bounds.iter().map(|(text, count)| (text.as_str(), *count)).collect();
+        if !buckets.iter().any(|(bound, _)| bound.is_infinite()) {
+            texts.push(("+Inf", 0));
+        }
+        self.buckets(name, help, &[], &texts, sum);
+    }
+
+    /// The same with labels, and bounds as they are to be written; the last one is `+Inf`.
+    pub(crate) fn buckets(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        buckets: &[(&str, u64)],
+        sum: impl Display,
+    ) {
         self.head(name, "histogram", help);
         let mut count = 0;
         for (bound, observations) in buckets {
             count += observations;
-            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
-            self.line(name, "_bucket", &[("le", &bound)], count);
+            self.line(name, "_bucket", &[labels, &[("le", *bound)]].concat(), count);
         }
-        if !buckets.iter().any(|(bound, _)| bound.is_infinite()) {
-            self.line(name, "_bucket", &[("le", "+Inf")], count);
-        }
-        self.line(name, "_sum", &[], sum);
-        self.line(name, "_count", &[], count);
+        self.line(name, "_sum", labels, sum);
+        self.line(name, "_count", labels, count);
     }
 
     /// The text.

@@ -213,6 +213,8 @@ pub(crate) struct Site {
     sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
     conversions: Conversions,
+    /// The numbers of the process when somebody asked for them.
+    node_history: rabbitmq::NodeHistory,
 }
 
 impl Site {
@@ -228,6 +230,7 @@ impl Site {
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
             sessions: sessions::Sessions::new(settings.login_idle),
             conversions: Conversions::default(),
+            node_history: rabbitmq::NodeHistory::default(),
             settings,
         }
     }

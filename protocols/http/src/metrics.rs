@@ -6,7 +6,7 @@ mod rabbitmq;
 
 use std::collections::{BTreeMap, HashMap};
 
-use polymq_broker::{PROTOCOLS, QueueView};
+use polymq_broker::{PROTOCOLS, Summary};
 
 use crate::{
     Facts, Site, Watched,
@@ -47,18 +47,18 @@ pub(crate) fn page(site: &Site, prefix: Option<&str>) -> String {
     let watched = &*site.watched;
     let facts = (watched.facts)();
     // Both families tell of the queues, of which there may be many.
-    let queues = watched.broker.queues();
+    let summary = watched.broker.summary(|_| true);
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
-        text.push_str(&ours(site, &facts, &queues));
+        text.push_str(&ours(site, &facts, &summary));
     }
     if prefix.is_none_or(|prefix| prefix == "rabbitmq") {
-        text.push_str(&rabbitmq::page(watched, &facts, &queues));
+        text.push_str(&rabbitmq::page(watched, &facts, &summary));
     }
     text
 }
 
-fn ours(site: &Site, facts: &Facts, queues: &[QueueView]) -> String {
+fn ours(site: &Site, facts: &Facts, summary: &Summary) -> String {
     let watched = &*site.watched;
     let mut text = Exposition::new("polymq");
     let version = env!("CARGO_PKG_VERSION");
@@ -68,7 +68,7 @@ fn ours(site: &Site, facts: &Facts, queues: &[QueueView]) -> String {
     messages(&mut text, watched);
     protocols::write(&mut text, &watched.protocols, &site.conversions);
     logins(&mut text, watched);
-    state(&mut text, watched, queues);
+    state(&mut text, watched, summary);
     connections(&mut text, site);
     store(&mut text, facts);
     resources(&mut text, facts);
@@ -125,21 +125,17 @@ fn logins(text: &mut Exposition, watched: &Watched) {
     text.family("auth_attempts_total", Counter, "Logins, by result.", values);
 }
 
-fn state(text: &mut Exposition, watched: &Watched, queues: &[QueueView]) {
-    let sum = |number: fn(&polymq_broker::QueueCounts) -> u64| -> u64 {
-        queues.iter().map(|queue| number(&queue.counts)).sum()
-    };
-    let (ready, unsettled) = (sum(|counts| counts.ready), sum(|counts| counts.unsettled));
-    let consumers = sum(|counts| u64::from(counts.consumers));
-    text.single("queues", Gauge, "Queues.", queues.len());
-    text.single("consumers", Gauge, "Consumers of queues.", consumers);
+fn state(text: &mut Exposition, watched: &Watched, summary: &Summary) {
+    let (ready, unsettled) = (summary.sample.ready, summary.sample.unsettled);
+    text.single("queues", Gauge, "Queues.", summary.queues);
+    text.single("consumers", Gauge, "Consumers of queues.", summary.consumers);
     let states: [(&[_], u64); 2] =
         [(&[("state", "ready")], ready), (&[("state", "unacked")], unsettled)];
     text.family("queue_messages", Gauge, "Messages in queues.", states);
     let help = "Ready messages in memory; the others are on the disk alone.";
-    text.single("queue_messages_in_memory", Gauge, help, sum(|counts| counts.in_memory));
+    text.single("queue_messages_in_memory", Gauge, help, summary.in_memory);
     let help = "Bytes of the bodies of ready messages.";
-    text.single("queue_bytes", Gauge, help, sum(|counts| counts.bytes));
+    text.single("queue_bytes", Gauge, help, summary.bytes);
     let (sessions, retained) = watched.broker.session_counts();
     text.single("client_sessions", Gauge, "Sessions of MQTT clients.", sessions);
     text.single("retained_messages", Gauge, "Retained messages.", retained);

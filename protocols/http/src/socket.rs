@@ -150,7 +150,7 @@ impl Socket {
             }
             Shown::Session(_, who) => who,
         };
-        let bytes_max = site.settings.limits.outbox_bytes_max;
+        let bytes_max = site.limits().outbox_bytes_max;
         let vhost = vhost.map(str::to_owned);
         let broker = &site.watched.broker;
         let connected = Client::connect_as(broker, &self.peer, who, vhost, bytes_max).await;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// How long a start or a stop may take before the broker counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -197,6 +197,17 @@ fn program() -> Result<PathBuf> {
         bail!("there is no `{path}`: run `cargo build --release -p polymq-server`");
     }
     Ok(path)
+}
+
+/// Lets this process, and the broker it starts, open `files` files. False when it may not.
+pub fn allow_files(files: u64) -> bool {
+    let limits = getrlimit(Resource::Nofile);
+    let has = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
+    if has(limits.current) {
+        return true;
+    }
+    let maximum = if has(limits.maximum) { limits.maximum } else { Some(files) };
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).is_ok()
 }
 
 fn ready_line(child: &mut Child) -> Result<String> {

@@ -6,6 +6,8 @@
 mod floods;
 #[path = "abuse/guessing.rs"]
 mod guessing;
+#[path = "abuse/http.rs"]
+mod http;
 #[path = "abuse/lies.rs"]
 mod lies;
 #[path = "abuse/reader.rs"]

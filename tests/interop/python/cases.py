@@ -24,6 +24,13 @@ USER = os.environ.get("USER", "guest")
 PASS = os.environ.get("PASS", "guest")
 
 _registered = []
+_endings = []
+
+
+def at_end(function):
+    """Has something done after the last case: the process ends without running what is open."""
+    _endings.append(function)
+    return function
 
 
 def case(function):
@@ -99,6 +106,8 @@ def main():
             text = " ".join(str(error).split()) or type(error).__name__
             print(f"not ok {name}: {type(error).__name__}: {text}", flush=True)
             traceback.print_exc()
+    for function in _endings:
+        function()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if failures else 0)

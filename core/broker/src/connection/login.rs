@@ -7,7 +7,7 @@ use polymq_contract::{Answer, Command, Event, Login, Refusal, RefusalKind};
 use polymq_model::RequestId;
 
 use super::{BrokerConnection, not_open};
-use crate::{access::Principal, login::LoginStep, tenants::Seat};
+use crate::{access::Principal, counters::add, login::LoginStep, tenants::Seat};
 
 /// Who the connection is, set once by whichever thread finishes the login.
 #[derive(Default)]
@@ -116,12 +116,14 @@ impl BrokerConnection {
         };
         if opened.is_ok() {
             self.facts.open_channel(channel);
+            add(&self.core.counters.total.channels_opened, 1);
         }
         self.answer(request, opened.map(|()| Answer::Done), None);
     }
 
     pub(super) fn close_channel(&mut self, channel: u32) {
-        self.facts.close_channel(channel);
+        let closed = self.facts.close_channel(channel);
+        add(&self.core.counters.total.channels_closed, u64::from(closed));
         if let Some(seat) = &mut self.seat {
             seat.close_channel();
         }

@@ -33,7 +33,7 @@ use crate::{
     chance::Chance,
     client_session::ClientSession,
     core::Core,
-    counters::{add, protocol_index},
+    counters::{SIZE_CLASSES, add, protocol_index},
     login::Conversation,
     queue::{Group, Queue},
     statistics::Activity,
@@ -97,6 +97,7 @@ pub(crate) struct BrokerConnection {
 struct Tally {
     received: u64,
     received_bytes: u64,
+    sizes: [u32; SIZE_CLASSES],
     confirmed: u64,
     direct: u64,
     acknowledged: u64,
@@ -284,6 +285,10 @@ impl BrokerConnection {
         let counters = self.core.counters.at(self.protocol);
         add(&counters.messages_received, tally.received);
         add(&counters.bytes_received, tally.received_bytes);
+        if tally.received > 0 {
+            self.core.counters.add_sizes(&tally.sizes);
+            add(&self.core.counters.total.publishes_to_confirm, tally.asked);
+        }
         add(&counters.messages_confirmed, tally.confirmed);
         add(&counters.messages_delivered, tally.direct);
         add(&counters.messages_acknowledged, tally.acknowledged);
@@ -379,7 +384,13 @@ impl Connection for BrokerConnection {
             self.core.ends.lock().remove(&(at_ms, self.id));
         }
         self.add_tally();
+        if let Some(vhost) = &self.vhost {
+            let traffic = self.outbox.traffic().counts();
+            vhost.past_traffic.add(traffic.bytes_in, traffic.bytes_out);
+        }
         self.core.connections.lock().remove(&self.id);
+        let left_open = self.facts.channels_open() as u64;
+        add(&self.core.counters.total.channels_closed, left_open);
         self.core.collect_deliveries_of(&self.facts);
         add(&self.core.counters.at(self.protocol).connections_closed, 1);
     }

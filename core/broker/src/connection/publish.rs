@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     access::Write,
+    counters::size_class,
     queue::Room,
     routing::{Route, Routing, Target, check_publishable},
     vhost::Vhost,
@@ -80,8 +81,10 @@ impl BrokerConnection {
     }
 
     fn count_received(&mut self, publish: &Publish) {
+        let bytes = publish.message.body().len();
         self.tally.received += 1;
-        self.tally.received_bytes += publish.message.body().len() as u64;
+        self.tally.received_bytes += bytes as u64;
+        self.tally.sizes[size_class(bytes)] += 1;
     }
 
     /// Where a publish goes.

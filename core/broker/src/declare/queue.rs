@@ -41,7 +41,7 @@ impl Core {
         if let Some(existing) = vhost.topology.load().queue(name.as_str()) {
             existing.check_owner(connection)?;
             existing.check_exclusivity(declare.exclusive)?;
-            return match existing.settings.difference(&settings) {
+            return match existing.with_declared(|declared| declared.difference(&settings)) {
                 None => {
                     existing.touch(now.unix_ms);
                     Ok((existing.clone(), false, None))
@@ -79,7 +79,7 @@ impl Core {
             let home = self.home(vhost);
             let committer = self.committer.clone();
             let queue = Queue::new(name.clone(), settings, log, stored, committer, home);
-            topology.queues.insert(name, queue.clone());
+            topology.add_queue(queue.clone());
             add(&self.counters.total.queues_created, 1);
             Ok((queue, batch))
         })
@@ -127,7 +127,7 @@ impl Core {
             let home = self.home(vhost);
             let committer = self.committer.clone();
             let queue = Queue::new(name.clone(), settings, log, true, committer, home);
-            topology.queues.insert(name, queue.clone());
+            topology.add_queue(queue.clone());
             Ok(queue)
         })
     }
@@ -166,7 +166,7 @@ impl Core {
             let is_ours =
                 topology.queue(queue.name.as_str()).is_some_and(|kept| Arc::ptr_eq(kept, queue));
             if is_ours {
-                topology.queues.remove(queue.name.as_str());
+                topology.remove_queue(queue.name.as_str());
                 // What came in was counted by exchanges.
                 let left = Activity { published: 0, ..queue.sample(0).activity };
                 vhost.activity.add(&left);

@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::Refusal;
 use polymq_model::{Seq, VhostName};
 
-use super::{Ended, Position, Queue, QueueCounts, Rules, bytes_or_any, consumer::QueueConsumer};
+use super::{
+    Ended, Position, Queue, QueueCounts, QueueSettings, Rules, bytes_or_any,
+    consumer::QueueConsumer,
+};
 use crate::{
     definitions::{self, kind},
     statistics::Sample,
@@ -81,6 +84,20 @@ impl Queue {
         self.state.lock().paused = true;
     }
 
+    /// Asks about what the queue was declared with, or has been changed to since. What decides how
+    /// it works, apart from its rules, never changes and stands in `settings`.
+    pub(crate) fn with_declared<T>(&self, ask: impl FnOnce(&QueueSettings) -> T) -> T {
+        match &*self.changed.load() {
+            Some(changed) => ask(changed),
+            None => ask(&self.settings),
+        }
+    }
+
+    /// Takes other arguments for those that the queue was declared with.
+    pub(crate) fn redeclare(&self, settings: QueueSettings) {
+        self.changed.store(Some(Arc::new(settings)));
+    }
+
     /// Has other rules hold from now on, for what waits as well.
     pub(crate) fn set_rules(self: &Arc<Self>, rules: Rules, now_ms: u64) {
         let mut state = self.state.lock();
@@ -121,6 +138,14 @@ impl Queue {
         let state = self.state.lock();
         let (ready, unsettled, activity) = (state.ready_len(), state.unsettled, state.activity);
         Sample { at_ms, activity, ready, unsettled, ..Sample::default() }
+    }
+
+    /// Both of them, read at once.
+    pub(crate) fn sample_and_counts(&self) -> (Sample, QueueCounts) {
+        let state = self.state.lock();
+        let (counts, activity) = (state.counts(), state.activity);
+        let (ready, unsettled) = (counts.ready, counts.unsettled);
+        (Sample { activity, ready, unsettled, ..Sample::default() }, counts)
     }
 
     /// What is shown of the queue, read at once.

@@ -35,6 +35,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 use polymq_contract::{Delivery, Matched, Outbox, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName};
@@ -153,6 +154,8 @@ pub(crate) struct Queue {
     /// Its name.
     pub(crate) name: QueueName,
     pub(crate) settings: QueueSettings,
+    /// What somebody has made of it since.
+    changed: ArcSwapOption<QueueSettings>,
     pub(crate) log: LogId,
     /// True when the queue survives a restart: it is durable and not exclusive.
     stored: bool,
@@ -191,6 +194,7 @@ impl Queue {
         Arc::new(Self {
             name,
             settings,
+            changed: ArcSwapOption::empty(),
             log,
             stored,
             keeps,

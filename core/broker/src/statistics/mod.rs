@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 pub(crate) use ring::{Ring, Tiers};
 pub use ring::{Sample, Span};
 pub(crate) use sampler::Sampling;
+pub use sampler::Summary;
 
 macro_rules! activity {
     ($($(#[$doc:meta])* $field:ident,)*) => {
@@ -86,6 +87,25 @@ impl Activity {
     /// Messages that have left towards clients in any way.
     pub fn delivered_in_any_way(&self) -> u64 {
         self.delivered + self.delivered_no_ack + self.got + self.got_no_ack
+    }
+}
+
+/// Bytes of connections that have gone.
+#[derive(Debug, Default)]
+pub(crate) struct PastTraffic {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl PastTraffic {
+    pub(crate) fn add(&self, bytes_in: u64, bytes_out: u64) {
+        crate::counters::add(&self.bytes_in, bytes_in);
+        crate::counters::add(&self.bytes_out, bytes_out);
+    }
+
+    /// Bytes received and bytes sent.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) struct Ring {
 impl Ring {
     /// Adds a sample and keeps at most `kept` of them.
     pub(crate) fn push(&mut self, sample: Sample, kept: usize) {
-        match self.samples.back() {
+        let len = self.samples.len();
+        match self.samples.back_mut() {
             None if sample.is_nothing() => {
                 self.nothing_at_ms = sample.at_ms;
                 return;
@@ -64,6 +65,11 @@ impl Ring {
                 self.samples.push_back(nothing);
             }
             Some(last) if last.at_ms >= sample.at_ms => return,
+            // Most objects do not move, and should cost nothing more than this.
+            Some(last) if len == 1 && last.has_same_numbers(&sample) => {
+                last.at_ms = sample.at_ms;
+                return;
+            }
             Some(_) | None => {}
         }
         self.samples.push_back(sample);

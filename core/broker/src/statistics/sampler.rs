@@ -1,21 +1,26 @@
 //! Takes the samples, while somebody wants them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
-use polymq_model::Now;
+use polymq_model::{Now, VhostName};
 
 use super::{Activity, Sample, Span, Tiers, ring::SAMPLE_EVERY_MS};
 use crate::{BrokerHandle, core::Core, vhost::Vhost};
 
 /// How long samples are taken after the last question, in ms.
 const WATCHED_MS: u64 = 5 * 60 * 1000;
-/// Samples kept of a queue, an exchange, a channel or a connection: ten minutes.
+/// Samples kept of a queue, an exchange, a channel or a connection: ten minutes, or fewer while
+/// many of them move.
 const KEPT: usize = 121;
-/// The same while many of them move.
-const KEPT_OF_MANY: usize = 13;
-/// So many that move are many.
-const MANY: u64 = 1000;
+/// Samples kept of all of them together: about 16 MiB.
+const KEPT_OF_ALL: u64 = 121_000;
+
+/// Bytes received from and sent to the clients that are connected, by virtual host.
+type OpenTraffic = HashMap<VhostName, (u64, u64)>;
 
 /// When samples are taken, and those of the whole broker.
 #[derive(Debug, Default)]
@@ -61,23 +66,80 @@ impl BrokerHandle {
         self.0.forget_samples();
     }
 
+    /// Everything that there is in the virtual hosts that somebody sees. Looks at every queue once,
+    /// and holds the lock of one at a time.
+    pub fn summary(&self, mut sees: impl FnMut(&VhostName) -> bool) -> Summary {
+        let mut summary = Summary::default();
+        let traffic = self.0.open_traffic();
+        for vhost in self.0.all_vhosts() {
+            if sees(&vhost.name) {
+                vhost.add_to(&mut summary, &traffic);
+            } else {
+                summary.is_part = true;
+            }
+        }
+        if !summary.is_part {
+            summary.sample.add(&self.0.retired_sample());
+        }
+        summary
+    }
+
     /// What has happened in the whole broker, and samples of it.
     pub fn totals(&self, span: Option<Span>) -> (Sample, Vec<Sample>) {
-        let now = self.0.sample();
-        (now, self.0.sampling.totals.lock().pick(span))
+        (self.summary(|_| true).sample, self.recent_totals(span))
+    }
+
+    /// Samples of the whole broker, oldest first.
+    pub fn recent_totals(&self, span: Option<Span>) -> Vec<Sample> {
+        self.0.sampling.totals.lock().pick(span)
     }
 }
 
+/// What there is in the broker, or in some of its virtual hosts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// What has happened, and the messages in queues.
+    pub sample: Sample,
+    /// Queues.
+    pub queues: u64,
+    /// Exchanges, those that every virtual host has included.
+    pub exchanges: u64,
+    /// Consumers of queues.
+    pub consumers: u64,
+    /// Bytes of the bodies of ready messages.
+    pub bytes: u64,
+    /// Ready messages in memory.
+    pub in_memory: u64,
+    /// Virtual hosts were left out, so it is not the whole broker.
+    pub is_part: bool,
+}
+
 impl Core {
-    /// The numbers of the whole broker.
-    fn sample(&self) -> Sample {
-        let mut sum = Sample { activity: self.retired.read(), ..Sample::default() };
-        sum.activity.delivered_no_ack +=
-            self.counters.total.delivered_direct.load(Ordering::Relaxed);
-        for vhost in self.all_vhosts() {
-            sum.add(&vhost.sample());
+    /// What has happened that no virtual host counts any more, or ever has.
+    fn retired_sample(&self) -> Sample {
+        let mut activity = self.retired.read();
+        activity.delivered_no_ack += self.counters.total.delivered_direct.load(Ordering::Relaxed);
+        let (bytes_in, bytes_out) = self.retired_traffic.read();
+        Sample { activity, bytes_in, bytes_out, ..Sample::default() }
+    }
+
+    /// What has gone over the connections that are open.
+    fn open_traffic(&self) -> OpenTraffic {
+        let mut sums = OpenTraffic::new();
+        for record in self.connections.lock().values() {
+            let Some(vhost) = &record.vhost else { continue };
+            let counts = record.outbox.traffic().counts();
+            let sum = sums.entry(vhost.clone()).or_default();
+            *sum = (sum.0 + counts.bytes_in, sum.1 + counts.bytes_out);
         }
-        sum
+        sums
+    }
+
+    /// The numbers of a virtual host.
+    pub(crate) fn vhost_sample(&self, vhost: &Vhost) -> Sample {
+        let mut summary = Summary::default();
+        vhost.add_to(&mut summary, &self.open_traffic());
+        summary.sample
     }
 
     fn take_samples(&self, now_ms: u64) {
@@ -85,18 +147,15 @@ impl Core {
         if self.sampling.taken_ms.swap(now_ms, Ordering::Relaxed) >= now_ms {
             return;
         }
-        let is_many = self.sampling.moving.load(Ordering::Relaxed) > MANY;
-        let kept = if is_many { KEPT_OF_MANY } else { KEPT };
+        let kept = kept_of(self.sampling.moving.load(Ordering::Relaxed));
         let mut moving = 0;
-        let mut total =
-            Sample { at_ms: now_ms, activity: self.retired.read(), ..Sample::default() };
-        total.activity.delivered_no_ack +=
-            self.counters.total.delivered_direct.load(Ordering::Relaxed);
+        let mut total = Sample { at_ms: now_ms, ..self.retired_sample() };
         for connection in self.connection_facts() {
             moving += connection.take_sample(now_ms, kept);
         }
+        let traffic = self.open_traffic();
         for vhost in self.all_vhosts() {
-            let (sample, moved) = vhost.take_samples(now_ms, kept);
+            let (sample, moved) = vhost.take_samples(now_ms, kept, &traffic);
             moving += moved;
             total.add(&sample);
         }
@@ -111,6 +170,7 @@ impl Core {
         }
         for vhost in self.all_vhosts() {
             vhost.history.lock().clear();
+            vhost.queue_names.forget();
             let topology = vhost.topology.load_full();
             topology.queues.values().for_each(|queue| queue.history.lock().clear());
             topology.default_exchange.history.lock().clear();
@@ -118,6 +178,11 @@ impl Core {
             exchanges.for_each(|exchange| exchange.statistics.history.lock().clear());
         }
     }
+}
+
+/// Samples kept of one object while so many move.
+fn kept_of(moving: u64) -> usize {
+    usize::try_from(KEPT_OF_ALL / moving.max(1)).unwrap_or(KEPT).clamp(2, KEPT)
 }
 
 impl Sample {
@@ -132,14 +197,22 @@ impl Sample {
 
 impl Vhost {
     /// What clients have published through exchanges, and what else was counted here.
-    fn own_sample(&self, at_ms: u64) -> Sample {
+    fn own_sample(&self, at_ms: u64, traffic: &OpenTraffic) -> Sample {
         let mut activity = self.activity.read();
         let topology = self.topology.load_full();
         let exchanges = topology.exchanges.values().map(|exchange| &exchange.statistics);
         for exchange in exchanges.chain([&topology.default_exchange]) {
             activity += exchange.counters.read();
         }
-        Sample { at_ms, activity, ..Sample::default() }
+        let (bytes_in, bytes_out) = traffic.get(&self.name).copied().unwrap_or_default();
+        let (past_in, past_out) = self.past_traffic.read();
+        Sample {
+            at_ms,
+            activity,
+            bytes_in: bytes_in + past_in,
+            bytes_out: bytes_out + past_out,
+            ..Sample::default()
+        }
     }
 
     /// Adds what has left a queue. What came into it was counted by an exchange.
@@ -148,19 +221,25 @@ impl Vhost {
         sum.add(&Sample { activity, ..*queue });
     }
 
-    /// The numbers of the virtual host.
-    pub(crate) fn sample(&self) -> Sample {
-        let mut sum = self.own_sample(0);
-        for queue in self.topology.load_full().queues.values() {
-            Self::add_queue(&mut sum, &queue.sample(0));
+    fn add_to(&self, summary: &mut Summary, traffic: &OpenTraffic) {
+        summary.sample.add(&self.own_sample(0, traffic));
+        let topology = self.topology.load_full();
+        for queue in topology.queues.values() {
+            let (sample, counts) = queue.sample_and_counts();
+            Self::add_queue(&mut summary.sample, &sample);
+            summary.consumers += u64::from(counts.consumers);
+            summary.bytes += counts.bytes;
+            summary.in_memory += counts.in_memory;
         }
-        sum
+        summary.queues += topology.queues.len() as u64;
+        // The one without a name is none of the map's.
+        summary.exchanges += topology.exchanges.len() as u64 + 1;
     }
 
     /// Takes the samples of everything in here; returns that of the whole and how many objects
     /// move.
-    fn take_samples(&self, now_ms: u64, kept: usize) -> (Sample, u64) {
-        let mut sum = self.own_sample(now_ms);
+    fn take_samples(&self, now_ms: u64, kept: usize, traffic: &OpenTraffic) -> (Sample, u64) {
+        let mut sum = self.own_sample(now_ms, traffic);
         let mut moving = 0;
         let topology = self.topology.load_full();
         for queue in topology.queues.values() {

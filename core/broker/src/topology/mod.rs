@@ -42,6 +42,8 @@ pub(crate) struct Topology {
     pub(crate) version: u64,
     pub(crate) exchanges: PersistentMap<ExchangeName, Arc<Exchange>>,
     pub(crate) queues: PersistentMap<QueueName, Arc<Queue>>,
+    /// Grows with every queue that comes or goes; lists of another number are made again.
+    pub(crate) queue_changes: u64,
     /// Chooses for messages that come from no connection.
     pub(crate) chance: Arc<Chance>,
     /// Of the exchange without a name.
@@ -75,5 +77,15 @@ impl Topology {
 
     pub(crate) fn queue(&self, name: &str) -> Option<&Arc<Queue>> {
         self.queues.get(name)
+    }
+
+    pub(crate) fn add_queue(&mut self, queue: Arc<Queue>) {
+        self.queues.insert(queue.name.clone(), queue);
+        self.queue_changes += 1;
+    }
+
+    pub(crate) fn remove_queue(&mut self, name: &str) {
+        self.queues.remove(name);
+        self.queue_changes += 1;
     }
 }

@@ -99,11 +99,21 @@ impl ConnectionFacts {
         self.group(channel);
     }
 
-    pub(crate) fn close_channel(&self, channel: u32) {
+    /// False when it was not open.
+    pub(crate) fn close_channel(&self, channel: u32) -> bool {
         let mut channels = self.channels.lock();
-        if let Some(group) = channels.open.remove(&channel) {
-            channels.closed += group.activity.read();
-        }
+        let Some(group) = channels.open.remove(&channel) else { return false };
+        channels.closed += group.activity.read();
+        true
+    }
+
+    /// How many channels are open; none where a protocol has none.
+    pub(crate) fn channels_open(&self) -> usize {
+        if self.has_channels() { self.channels.lock().open.len() } else { 0 }
+    }
+
+    fn has_channels(&self) -> bool {
+        self.introduction.lock().channels_max > 0
     }
 
     /// Confirms are on their way to these publishers.
@@ -254,20 +264,21 @@ impl ConnectionRef {
 
     /// How many channels it has open.
     pub fn channel_count(&self) -> usize {
-        match self.has_channels() {
-            true => self.facts.channels.lock().open.len(),
-            false => 1,
-        }
+        if self.facts.has_channels() { self.facts.channels_open() } else { 1 }
     }
 
-    fn has_channels(&self) -> bool {
-        self.facts.introduction.lock().channels_max > 0
+    /// How many of them have published.
+    pub fn publisher_count(&self) -> usize {
+        let publishes = |group: &&Arc<Group>| group.activity.published.load(Ordering::Relaxed) > 0;
+        let channels = self.facts.channels.lock();
+        let count = channels.open.values().chain([&self.facts.own]).filter(publishes).count();
+        if self.facts.has_channels() { count } else { count.min(1) }
     }
 
     /// Its channels, by number.
     pub fn channels(&self, span: Option<Span>) -> Vec<ChannelView> {
         let groups: Vec<_> = self.facts.channels.lock().open.values().cloned().collect();
-        if self.has_channels() {
+        if self.facts.has_channels() {
             return groups.iter().map(|group| view_of(group, span)).collect();
         }
         // Without channels the groups only bound deliveries.
@@ -284,7 +295,7 @@ impl ConnectionRef {
 
     /// The number under which the channel of a consumer is shown.
     pub fn channel_number(&self, channel: u32) -> u32 {
-        if self.has_channels() { channel } else { 1 }
+        if self.facts.has_channels() { channel } else { 1 }
     }
 }
 

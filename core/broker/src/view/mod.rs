@@ -6,10 +6,13 @@
 
 mod connection;
 mod exchange;
+mod listing;
 mod queue;
 
 pub(crate) use connection::ConnectionFacts;
 pub use connection::{ChannelView, ConnectionRef};
 pub use exchange::{BindingView, ExchangeView};
+pub use listing::QueueList;
+pub(crate) use listing::QueueNames;
 pub(crate) use queue::Seen;
 pub use queue::{ConsumerView, QueueDetails, QueueRef};

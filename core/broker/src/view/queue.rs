@@ -92,6 +92,10 @@ pub struct ConsumerView {
 }
 
 impl QueueRef {
+    pub(super) fn new(vhost: Arc<Vhost>, queue: Arc<Queue>) -> Self {
+        Self { vhost, queue }
+    }
+
     /// Its virtual host.
     pub fn vhost(&self) -> &VhostName {
         &self.vhost.name
@@ -129,7 +133,7 @@ impl QueueRef {
             auto_delete: settings.auto_delete,
             of_session: settings.of_client,
             owner: settings.exclusive,
-            arguments: settings.arguments.clone(),
+            arguments: queue.with_declared(|declared| declared.arguments.clone()),
             policy_definition: self.policy_definition(&seen.policies),
             policies: seen.policies,
             counts: seen.counts,
@@ -139,8 +143,13 @@ impl QueueRef {
             active_ms: seen.active_ms,
             dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
             activity: seen.activity,
-            recent: queue.history.lock().pick(span),
+            recent: self.recent(span),
         }
+    }
+
+    /// Samples of a span, oldest first.
+    pub fn recent(&self, span: Option<Span>) -> Vec<Sample> {
+        self.queue.history.lock().pick(span)
     }
 
     fn policy_definition(&self, (user, operator): &(Option<String>, Option<String>)) -> Table {
@@ -186,7 +195,7 @@ impl BrokerHandle {
         span: Option<Span>,
     ) -> Result<(Sample, Vec<Sample>), Refusal> {
         let vhost = self.0.vhost(vhost)?;
-        let now = vhost.sample();
+        let now = self.0.vhost_sample(&vhost);
         let recent = vhost.history.lock().pick(span);
         Ok((now, recent))
     }

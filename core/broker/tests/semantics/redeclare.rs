@@ -110,3 +110,26 @@ fn what_a_policy_says_does_not_count_as_a_difference() {
     crate::set_policy(&world, &[("max-length", Value::I32(1))]);
     client.queue("q");
 }
+
+#[test]
+fn changed_arguments_are_what_a_queue_was_declared_with_also_after_a_restart() {
+    let world = World::new();
+    let mut client = world.connect();
+    let declared = vec![("x-max-length", Value::I32(5)), ("x-max-priority", Value::I32(3))];
+    client.queue_with("q", &declared);
+    let who = polymq_broker::Principal::of_user(polymq_model::UserName::new("guest").unwrap());
+    let root = polymq_model::VhostName::new("/").unwrap();
+    let change = [("x-max-length".to_owned(), Some(Value::I32(6)))];
+    world.broker.change_queue(&who, (&root, "q"), &change, false, world.now()).unwrap();
+    let changed = vec![("x-max-length", Value::I32(6)), ("x-max-priority", Value::I32(3))];
+    client.queue_with("q", &changed);
+    let fixed = [("x-max-priority".to_owned(), None)];
+    let refused = world.broker.change_queue(&who, (&root, "q"), &fixed, false, world.now());
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::Conflict);
+    drop(client);
+    let world = world.restart();
+    let mut client = world.connect();
+    client.queue_with("q", &changed);
+    let old = try_declare(&mut client, "q", &declared, |_| ());
+    assert_eq!(kind_of(old), RefusalKind::Conflict);
+}

@@ -132,6 +132,7 @@ pub(super) fn logs(session: &Session, wanted: &Logs) -> Done {
     for event in Events::new(stream) {
         let event = event.context("the stream broke off")?;
         match event.name.as_str() {
+            "end" => return Ok(()),
             "closing" => return Err(Failure::Partly("the broker stops".to_owned())),
             "gap" => say(&format!("some lines are missing: {}", event.data))?,
             _ => session.output.row(&parsed(&event.data), LOG_COLUMNS)?,

@@ -108,7 +108,8 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         Command::Context(command) => context(command),
         Command::Completion { shell } => {
             let name = program.get_name().to_owned();
-            clap_complete::generate(shell, program, name, &mut std::io::stdout());
+            let mut program = without_help(program.clone());
+            clap_complete::generate(shell, &mut program, name, &mut std::io::stdout());
             Ok(())
         }
         Command::Man { all_to } => manual(program, all_to.as_deref()),
@@ -121,12 +122,19 @@ pub(crate) fn run_config(command: ConfigCommand) -> Result<ExitCode, Failure> {
     server::config(command)
 }
 
-fn manual(program: &mut clap::Command, all_to: Option<&Path>) -> Done {
+/// The program without the commands that print help of each group of commands, which would be as
+/// many once more.
+fn without_help(program: clap::Command) -> clap::Command {
+    program.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+fn manual(program: &clap::Command, all_to: Option<&Path>) -> Done {
+    let mut program = without_help(program.clone());
     program.build();
     match all_to {
-        None => Ok(clap_mangen::Man::new(program.clone()).render(&mut std::io::stdout())?),
+        None => Ok(clap_mangen::Man::new(program).render(&mut std::io::stdout())?),
         Some(folder) => {
-            let written = clap_mangen::generate_to(program.clone(), folder);
+            let written = clap_mangen::generate_to(program, folder);
             Ok(written.with_context(|| folder.display().to_string())?)
         }
     }

@@ -57,8 +57,9 @@ impl TracedSession {
                     return;
                 }
                 let what = self.what(Operation::Deliver, false);
-                let one =
-                    |message: &Message| self.tracer.note(what, message).unwrap_or(message.clone());
+                let one = |message: &Message| {
+                    self.tracer.note(what, message).unwrap_or_else(|| message.clone())
+                };
                 let messages = batch.messages().iter().map(one).collect();
                 *batch = Arc::new(Broadcast::new(messages));
             }

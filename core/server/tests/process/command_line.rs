@@ -175,6 +175,23 @@ fn a_load_test_measures_over_amqp_and_mqtt() {
 }
 
 #[test]
+fn manual_pages_and_completions_are_written_for_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = Command::new(PROGRAM).args(["man", "--all-to"]).arg(dir.path()).status();
+    assert!(written.unwrap().success());
+    let text = std::fs::read_to_string(dir.path().join("polymq-queue-move.1")).unwrap();
+    assert!(text.contains(".TH") && text.contains("filter"), "{text}");
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> =
+        names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.contains("-help")), "{names:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(PROGRAM).args(["completion", shell]).output().unwrap();
+        assert!(output.status.success() && output.stdout.len() > 10_000, "{shell}");
+    }
+}
+
+#[test]
 fn the_doctor_has_advice_for_what_it_finds() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("polymq.toml");

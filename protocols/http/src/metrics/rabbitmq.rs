@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use polymq_broker::{Activity, PROTOCOLS, QueueView};
+use polymq_broker::{Activity, PROTOCOLS, SIZE_BOUNDS, Summary};
 
 use super::Facts;
 use crate::{
@@ -32,7 +32,7 @@ const HAPPENED: [(&str, &str, &str); 12] = [
 ];
 
 /// Names that channels have for some of them.
-const OF_CHANNELS: [(&str, &str, &str); 9] = [
+const OF_CHANNELS: [(&str, &str, &str); 11] = [
     ("channel_messages_published_total", "published", "Messages published."),
     ("channel_messages_confirmed_total", "confirmed", "Messages confirmed."),
     ("channel_messages_unroutable_dropped_total", "dropped", "Messages that no queue took."),
@@ -41,19 +41,22 @@ const OF_CHANNELS: [(&str, &str, &str); 9] = [
     ("channel_messages_delivered_ack_total", "delivered", "Deliveries, to be settled."),
     ("channel_messages_redelivered_total", "redelivered", "Repeated deliveries."),
     ("channel_messages_acked_total", "acknowledged", "Deliveries acknowledged."),
+    ("channel_get_total", "got_no_ack", "Messages got, settled."),
+    ("channel_get_ack_total", "got", "Messages got, to be settled."),
     ("channel_get_empty_total", "got_empty", "Gets that found nothing."),
 ];
 
-pub(super) fn page(watched: &Watched, facts: &Facts, queues: &[QueueView]) -> String {
+pub(super) fn page(watched: &Watched, facts: &Facts, summary: &Summary) -> String {
     let mut text = Exposition::new("rabbitmq");
-    let (now, _) = watched.broker.totals(None);
+    let now = &summary.sample;
     identity(&mut text, watched, facts);
-    objects(&mut text, watched, queues);
+    objects(&mut text, watched, summary);
     text.single("queue_messages_ready", Gauge, "Messages to be delivered.", now.ready);
     text.single("queue_messages_unacked", Gauge, "Messages not settled.", now.unsettled);
     let all = now.ready + now.unsettled;
     text.single("queue_messages", Gauge, "Messages in queues.", all);
     happened(&mut text, &now.activity);
+    sizes(&mut text, watched);
     dead_letters(&mut text, watched);
     process(&mut text, watched, facts);
     text.finish()
@@ -80,11 +83,12 @@ fn identity(text: &mut Exposition, watched: &Watched, facts: &Facts) {
     text.single("erlang_uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
 }
 
-fn objects(text: &mut Exposition, watched: &Watched, queues: &[QueueView]) {
+fn objects(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     let broker = &watched.broker;
     let open: usize = broker.connections().iter().map(|(_, count)| count).sum();
-    let consumers: u64 = queues.iter().map(|queue| u64::from(queue.counts.consumers)).sum();
-    let channels: usize = broker.connection_refs().iter().map(|one| one.channel_count()).sum();
+    let refs = broker.connection_refs();
+    let channels: usize = refs.iter().map(|one| one.channel_count()).sum();
+    let publishers: usize = refs.iter().map(|one| one.publisher_count()).sum();
     let protocols = || PROTOCOLS.iter().map(|protocol| broker.counters().protocol(protocol));
     let opened: u64 = protocols().map(|one| one.connections_opened.load(Ordering::Relaxed)).sum();
     let closed: u64 = protocols().map(|one| one.connections_closed.load(Ordering::Relaxed)).sum();
@@ -92,10 +96,21 @@ fn objects(text: &mut Exposition, watched: &Watched, queues: &[QueueView]) {
     let created = total.queues_created.load(Ordering::Relaxed);
     text.single("connections", Gauge, "Connections that are open.", open);
     text.single("channels", Gauge, "Channels that are open.", channels);
-    text.single("queues", Gauge, "Queues.", queues.len());
-    text.single("consumers", Gauge, "Consumers.", consumers);
+    text.single("queues", Gauge, "Queues.", summary.queues);
+    text.single("consumers", Gauge, "Consumers.", summary.consumers);
     text.single("connections_opened_total", Counter, "Connections opened.", opened);
     text.single("connections_closed_total", Counter, "Connections closed.", closed);
+    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    text.single("channels_opened_total", Counter, "Channels opened.", of(&total.channels_opened));
+    text.single("channels_closed_total", Counter, "Channels closed.", of(&total.channels_closed));
+    let help = "Consumers of channels.";
+    text.single("channel_consumers", Gauge, help, summary.consumers);
+    let all = [("protocol", "all")];
+    text.family("global_publishers", Gauge, "Channels that publish.", [(&all[..], publishers)]);
+    text.family("global_consumers", Gauge, "Consumers.", [(&all[..], summary.consumers)]);
+    let help = "Messages received on channels that ask for confirms.";
+    let asked = of(&total.publishes_to_confirm);
+    text.family("global_messages_received_confirm_total", Counter, help, [(&all[..], asked)]);
     text.single("queues_declared_total", Counter, "Queues declared.", created);
     text.single("queues_created_total", Counter, "Queues made.", created);
     let deleted = total.queues_deleted.load(Ordering::Relaxed);
@@ -120,6 +135,20 @@ fn happened(text: &mut Exposition, activity: &Activity) {
     for (name, word, help) in OF_CHANNELS {
         text.single(name, Counter, help, of(word));
     }
+}
+
+/// How large the bodies of published messages are. Bounds are written as RabbitMQ writes them,
+/// because dashboards ask for them by their text.
+fn sizes(text: &mut Exposition, watched: &Watched) {
+    const BOUNDS: [&str; SIZE_BOUNDS.len()] =
+        ["100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "5e+07", "1e+08"];
+    let counters = watched.broker.counters();
+    let buckets: Vec<_> = BOUNDS.into_iter().chain(["+Inf"]).zip(counters.sizes()).collect();
+    let bytes_of =
+        |protocol: &&str| counters.protocol(protocol).bytes_received.load(Ordering::Relaxed);
+    let sum: u64 = PROTOCOLS.iter().map(bytes_of).sum();
+    let help = "Bytes of the bodies of published messages.";
+    text.buckets("message_size_bytes", help, &[("protocol", "all")], &buckets, sum);
 }
 
 fn dead_letters(text: &mut Exposition, watched: &Watched) {

@@ -10,7 +10,7 @@ use super::{
     call::Call,
     list::{Columns, Row, Wanted},
     rates,
-    values::object,
+    values::{garbage_collection, object},
     wire::{self, Failure, Outcome},
 };
 
@@ -50,16 +50,20 @@ impl Row for Named {
 }
 
 /// The connections that are there, by number.
-pub(super) struct Connections(HashMap<ConnectionId, Named>);
+pub(super) struct Connections {
+    node: String,
+    by_id: HashMap<ConnectionId, Named>,
+}
 
 impl Connections {
     pub(super) fn of(call: &Call) -> Self {
         let refs = call.broker().connection_refs();
-        Self(refs.into_iter().map(|connection| (connection.id, Named::new(connection))).collect())
+        let named = refs.into_iter().map(|connection| (connection.id, Named::new(connection)));
+        Self { node: call.site.watched.name.clone(), by_id: named.collect() }
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Named> {
-        self.0.get(&id)
+        self.by_id.get(&id)
     }
 }
 
@@ -75,7 +79,7 @@ pub(super) fn channel_details(consumer: &ConsumerView, connections: &Connections
     json!({
         "connection_name": named.name,
         "name": channel_name(named, number),
-        "node": "",
+        "node": connections.node,
         "number": number,
         "peer_host": named.peer_host,
         "peer_port": named.peer_port,
@@ -147,7 +151,7 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
         "send_pend": connection.waiting_bytes(),
         "reductions": 0,
         "reductions_details": { "rate": 0.0 },
-        "garbage_collection": {},
+        "garbage_collection": garbage_collection(),
         "container_id": said.client_id,
     });
     if let Some(name) = provided {
@@ -310,7 +314,7 @@ impl Channels {
             "pending_raft_commands": 0,
             "reductions": 0,
             "reductions_details": { "rate": 0.0 },
-            "garbage_collection": {},
+            "garbage_collection": garbage_collection(),
             "message_stats": stats,
         })
     }
@@ -351,7 +355,16 @@ pub(super) fn channel(call: &Call) -> Outcome {
     let row = rows.iter().find(|row| row.name == name).ok_or_else(Failure::not_found)?;
     let named = of.get(row.of).ok_or_else(Failure::not_found)?;
     let mut shown = channels.object(row, named);
-    for part in ["consumer_details", "publishes", "deliveries"] {
+    let connections = Connections::of(call);
+    let all = call.broker().consumers(Some(&named.vhost)).unwrap_or_default();
+    let is_its_own = |consumer: &&ConsumerView| {
+        consumer.connection == named.connection.id
+            && named.connection.channel_number(consumer.channel) == row.view.number
+    };
+    let consumers = all.iter().filter(is_its_own);
+    shown["consumer_details"] =
+        consumers.map(|consumer| super::consumers::object_of(consumer, &connections)).collect();
+    for part in ["publishes", "deliveries"] {
         shown[part] = json!([]);
     }
     wire::ok(&Columns::of(call).pick(shown))

@@ -37,19 +37,22 @@ struct Page {
 pub(super) struct Columns(Vec<Vec<String>>);
 
 /// One thing of a list, before it is written.
-pub(super) trait Row {
+pub(super) trait Row: Sized {
     /// What the list is ordered by when nothing else is said.
     fn place(&self) -> (&str, &str);
     /// What the filter by name looks at.
     fn name(&self) -> &str {
         self.place().1
     }
-    /// A number to order by that costs less than the whole object.
-    fn number(&self, column: &str) -> Option<u64> {
-        let _ = column;
+    /// How a number to order by is read, for columns that cost less than the whole object.
+    fn number_of(path: &[String]) -> Option<NumberOf<Self>> {
+        let _ = path;
         None
     }
 }
+
+/// Reads a number of a row.
+pub(super) type NumberOf<T> = Box<dyn Fn(&T) -> f64>;
 
 impl Columns {
     /// From `columns=a,b.c`.
@@ -112,8 +115,27 @@ impl Wanted {
     ///
     /// Errors: a page that there is not.
     pub(super) fn answer<T: Row>(&self, rows: Vec<T>, write: impl Fn(&T) -> Value) -> Outcome {
+        self.answer_from(rows, false, write)
+    }
+
+    /// The same of rows that stand in the order of their places, which need not be sorted then.
+    ///
+    /// Errors: a page that there is not.
+    pub(super) fn answer_in_order<T: Row>(
+        &self,
+        rows: Vec<T>,
+        write: impl Fn(&T) -> Value,
+    ) -> Outcome {
+        self.answer_from(rows, true, write)
+    }
+
+    fn answer_from<T: Row>(
+        &self,
+        mut rows: Vec<T>,
+        is_in_order: bool,
+        write: impl Fn(&T) -> Value,
+    ) -> Outcome {
         let total = rows.len();
-        let mut rows = rows;
         if let Some(name) = self.page.as_ref().and_then(|page| page.name.as_ref()) {
             rows.retain(|row| name.is_match(row.name()));
         }
@@ -122,99 +144,123 @@ impl Wanted {
             None => 0..filtered,
             Some(page) => page.range(filtered)?,
         };
-        let items: Vec<Vec<u8>> = match &self.sort {
-            Some(path) if !is_place(path) => match path.as_slice() {
-                [column] if rows.iter().all(|row| row.number(column).is_some()) => {
-                    self.by_number(rows, column, range, &write)
-                }
-                _ => self.by_value(&rows, path, range, &write),
+        let mut list = List::new(self.page.as_ref(), filtered, total, range.len());
+        let mut add = |row: &T| list.add(&self.columns.pick(write(row)));
+        match self.sort.as_deref() {
+            Some(path) if !is_place(path) => match T::number_of(path) {
+                Some(number) => self.by_number(rows, number, range).iter().for_each(add),
+                None => self.by_value(&rows, path, range, &write).into_iter().for_each(add),
             },
-            Some(path) if path.as_slice() == ["name"] => {
-                let order = |a: &T, b: &T| (a.name(), a.place()).cmp(&(b.name(), b.place()));
-                self.by(rows, range, order, &write)
+            // In several virtual hosts the order by name is another one.
+            sort if is_in_order && (sort.is_none_or(is_vhost) || has_one_vhost(&rows)) => {
+                let page = rows.get(mirrored(range, filtered, self.is_reversed));
+                let page = page.unwrap_or_default().iter();
+                match self.is_reversed {
+                    true => page.rev().for_each(add),
+                    false => page.for_each(add),
+                }
             }
-            _ => self.by(rows, range, |a, b| a.place().cmp(&b.place()), &write),
-        };
-        written(self.envelope(&items, total, filtered))
+            sort => {
+                let by_name = |a: &T, b: &T| (a.name(), a.place()).cmp(&(b.name(), b.place()));
+                let by_place = |a: &T, b: &T| a.place().cmp(&b.place());
+                let is_by_place = sort.is_none_or(is_vhost);
+                let order = |a: &T, b: &T| if is_by_place { by_place(a, b) } else { by_name(a, b) };
+                self.select(&mut rows, range, order).iter().for_each(&mut add);
+            }
+        }
+        written(list.finish())
     }
 
-    fn bytes(&self, object: Value) -> Vec<u8> {
-        self.columns.pick(object).to_string().into_bytes()
-    }
-
-    fn by<T>(
+    fn select<'r, T>(
         &self,
-        mut rows: Vec<T>,
+        rows: &'r mut [T],
         range: Range<usize>,
         order: impl Fn(&T, &T) -> Ordering,
-        write: &impl Fn(&T) -> Value,
-    ) -> Vec<Vec<u8>> {
-        let order = |a: &T, b: &T| if self.is_reversed { order(b, a) } else { order(a, b) };
-        let page = select(&mut rows, range, order);
-        page.iter().map(|row| self.bytes(write(row))).collect()
+    ) -> &'r [T] {
+        select(rows, range, |a, b| if self.is_reversed { order(b, a) } else { order(a, b) })
     }
 
-    fn by_number<T: Row>(
-        &self,
-        rows: Vec<T>,
-        column: &str,
-        range: Range<usize>,
-        write: &impl Fn(&T) -> Value,
-    ) -> Vec<Vec<u8>> {
-        let keyed = rows.into_iter().map(|row| (row.number(column).unwrap_or_default(), row));
-        let order = |a: &(u64, T), b: &(u64, T)| (a.0, a.1.place()).cmp(&(b.0, b.1.place()));
-        self.by(keyed.collect(), range, order, &|(_, row): &(u64, T)| write(row))
+    fn by_number<T: Row>(&self, rows: Vec<T>, number: NumberOf<T>, range: Range<usize>) -> Vec<T> {
+        let mut keyed: Vec<(f64, T)> = rows.into_iter().map(|row| (number(&row), row)).collect();
+        let order = |a: &(f64, T), b: &(f64, T)| {
+            a.0.total_cmp(&b.0).then_with(|| a.1.place().cmp(&b.1.place()))
+        };
+        self.select(&mut keyed, range.clone(), order);
+        let page = keyed.into_iter().skip(range.start).take(range.len());
+        page.map(|(_, row)| row).collect()
     }
 
-    fn by_value<T: Row>(
+    fn by_value<'r, T: Row>(
         &self,
-        rows: &[T],
+        rows: &'r [T],
         path: &[String],
         range: Range<usize>,
         write: &impl Fn(&T) -> Value,
-    ) -> Vec<Vec<u8>> {
-        let keyed = rows.iter().map(|row| {
-            let key = find(&write(row), path).cloned().unwrap_or_default();
-            (key, row)
-        });
+    ) -> Vec<&'r T> {
+        let key = |row: &T| find(&write(row), path).cloned().unwrap_or_default();
+        let mut keyed: Vec<(Value, &T)> = rows.iter().map(|row| (key(row), row)).collect();
         let order = |a: &(Value, &T), b: &(Value, &T)| {
             compare(&a.0, &b.0).then_with(|| a.1.place().cmp(&b.1.place()))
         };
-        self.by(keyed.collect(), range, order, &|(_, row): &(Value, &T)| write(row))
+        self.select(&mut keyed, range, order).iter().map(|(_, row)| *row).collect()
+    }
+}
+
+/// The text of a list, written item by item.
+struct List {
+    body: Vec<u8>,
+    is_page: bool,
+    has_items: bool,
+}
+
+impl List {
+    fn new(page: Option<&Page>, filtered: usize, total: usize, items: usize) -> Self {
+        let mut body = Vec::new();
+        if let Some(page) = page {
+            let counts = json!({
+                "total_count": total,
+                "filtered_count": filtered,
+                "item_count": items,
+                "page": page.number,
+                "page_size": page.size,
+                "page_count": filtered.div_ceil(page.size),
+            });
+            // The last brace makes room for the items.
+            let counts = counts.to_string();
+            body.extend_from_slice(counts.trim_end_matches('}').as_bytes());
+            body.extend_from_slice(b",\"items\":");
+        }
+        body.push(b'[');
+        Self { body, is_page: page.is_some(), has_items: false }
     }
 
-    fn envelope(&self, items: &[Vec<u8>], total: usize, filtered: usize) -> Vec<u8> {
-        let mut body = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>());
-        let array = |body: &mut Vec<u8>| {
-            body.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    body.push(b',');
-                }
-                body.extend_from_slice(item);
-            }
-            body.push(b']');
-        };
-        let Some(page) = &self.page else {
-            array(&mut body);
-            return body;
-        };
-        let counts = json!({
-            "total_count": total,
-            "filtered_count": filtered,
-            "item_count": items.len(),
-            "page": page.number,
-            "page_size": page.size,
-            "page_count": filtered.div_ceil(page.size),
-        });
-        // The last brace makes room for the items.
-        let counts = counts.to_string();
-        body.extend_from_slice(counts.trim_end_matches('}').as_bytes());
-        body.extend_from_slice(b",\"items\":");
-        array(&mut body);
-        body.push(b'}');
-        body
+    fn add(&mut self, item: &Value) {
+        if std::mem::replace(&mut self.has_items, true) {
+            self.body.push(b',');
+        }
+        // Writing to memory cannot fail.
+        let _ = serde_json::to_writer(&mut self.body, item);
     }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.body.extend_from_slice(if self.is_page { b"]}" } else { b"]" });
+        self.body
+    }
+}
+
+fn is_vhost(path: &[String]) -> bool {
+    path == ["vhost"]
+}
+
+/// True of rows in the order of their places that are all in one virtual host.
+fn has_one_vhost<T: Row>(rows: &[T]) -> bool {
+    let vhost = |row: Option<&T>| row.map(|row| row.place().0.to_owned());
+    vhost(rows.first()) == vhost(rows.last())
+}
+
+/// The same range counted from the other end, if it is to be.
+fn mirrored(range: Range<usize>, len: usize, is_mirrored: bool) -> Range<usize> {
+    if is_mirrored { len - range.end..len - range.start } else { range }
 }
 
 /// Ordering by the virtual host keeps the usual order.

@@ -16,12 +16,14 @@ mod limits;
 mod list;
 mod messages;
 mod names;
+mod node_numbers;
 mod nodes;
 mod overview;
 mod parameters;
 mod permissions;
 mod policies;
 mod queues;
+mod quorum;
 mod rates;
 mod routes;
 mod serve;
@@ -33,6 +35,7 @@ mod wire;
 
 #[cfg(test)]
 pub(crate) use call::Needs;
+pub(crate) use node_numbers::NodeHistory;
 #[cfg(test)]
 pub(crate) use routes::ROUTES;
 pub(crate) use serve::router;

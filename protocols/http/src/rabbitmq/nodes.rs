@@ -1,12 +1,15 @@
 //! The server as a node of a cluster of one.
 
+use std::fmt::Write as _;
+
+use axum::{http::header, response::IntoResponse};
 use serde_json::{Map, Value, json};
 
 use super::{
     call::Call,
     list::Columns,
-    overview::exchange_types,
-    rates,
+    node_numbers,
+    overview::{contexts, exchange_types},
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
 
@@ -14,13 +17,14 @@ use super::{
 const LOGIN_PROTOCOLS: [&str; 4] = ["amqp", "mqtt", "stomp", "http"];
 
 /// What RabbitMQ's node says of its memory; all but a few are parts of its own machine.
-const MEMORY: [&str; 25] = [
+const MEMORY: [&str; 26] = [
     "connection_readers",
     "connection_writers",
     "connection_channels",
     "connection_other",
     "queue_procs",
     "quorum_queue_procs",
+    "quorum_queue_dlx_procs",
     "stream_queue_procs",
     "stream_queue_replica_reader_procs",
     "stream_queue_coordinator_procs",
@@ -49,34 +53,27 @@ fn is_reached(reached: &[(&'static str, bool)], resource: &str) -> bool {
 fn object(call: &Call) -> Value {
     let watched = &call.site.watched;
     let facts = (watched.facts)();
-    let sockets = watched.driver.values().open;
     let limits = &call.site.limits();
-    let memory = facts.memory_resident_bytes.unwrap_or_default();
     let mut shown = json!({
         "name": watched.name,
         "type": "disc",
         "running": true,
         "uptime": (facts.uptime_secs * 1000.0) as u64,
         "os_pid": std::process::id().to_string(),
-        "fd_used": sockets,
-        "fd_total": limits.connections_max,
-        "sockets_used": sockets,
+        "fd_total": facts.files_max.unwrap_or(limits.connections_max as u64),
         "sockets_total": limits.connections_max,
-        "proc_used": 1,
         "proc_total": 1_048_576,
-        "mem_used": memory,
         "mem_limit": facts.memory_high_bytes.unwrap_or_default(),
         "mem_alarm": is_reached(&facts.marks_reached, "memory"),
-        "disk_free": facts.disk_free_bytes.unwrap_or_default(),
         "disk_free_limit": facts.disk_low_bytes,
         "disk_free_alarm": is_reached(&facts.marks_reached, "disk"),
-        "run_queue": 0,
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "rates_mode": "detailed",
         "enabled_plugins": ["rabbitmq_management", "rabbitmq_mqtt", "rabbitmq_stomp"],
         "being_drained": watched.phase.now() == crate::Phase::Draining,
         "partitions": [],
-        "contexts": [],
+        "contexts": contexts(call),
+        "mem_calculation_strategy": "rss",
         "applications": [
             { "name": "rabbit", "description": "RabbitMQ", "version": RABBITMQ_VERSION },
             { "name": "polymq", "description": "PolyMQ", "version": env!("CARGO_PKG_VERSION") },
@@ -92,18 +89,20 @@ fn object(call: &Call) -> Value {
         "db_dir": "",
         "net_ticktime": 60,
         "cluster_links": [],
-        "metrics_gc_queue_length": {},
-        "context_switches": 0,
-        "gc_num": 0,
-        "gc_bytes_reclaimed": 0,
-        "io_read_count": 0,
-        "io_write_count": facts.store_batches,
-        "io_write_bytes": facts.store_batch_bytes,
-        "io_sync_count": facts.store_batches,
+        "metrics_gc_queue_length": {
+            "channel_closed": 0,
+            "channel_consumer_deleted": 0,
+            "connection_closed": 0,
+            "consumer_deleted": 0,
+            "exchange_deleted": 0,
+            "node_node_deleted": 0,
+            "queue_deleted": 0,
+            "vhost_deleted": 0,
+        },
     });
-    let still = rates::details(&[], call.span("node_stats").is_some(), |_| 0);
-    for name in ["mem_used", "fd_used", "sockets_used", "proc_used", "disk_free", "run_queue"] {
-        shown[format!("{name}_details")] = still.clone();
+    let numbers = node_numbers::all(call, &facts);
+    if let Value::Object(shown) = &mut shown {
+        shown.extend(numbers);
     }
     shown
 }
@@ -113,7 +112,8 @@ pub(super) fn list(call: &Call) -> Outcome {
     wire::ok(&json!([Columns::of(call).pick(object(call))]))
 }
 
-fn check_name(call: &Call) -> Result<(), Failure> {
+/// Errors: the node of the path is not this one.
+pub(super) fn check_name(call: &Call) -> Result<(), Failure> {
     match call.path("node") == call.site.watched.name {
         true => Ok(()),
         false => Err(Failure::not_found()),
@@ -128,8 +128,7 @@ pub(super) fn one(call: &Call) -> Outcome {
 
 fn memory_of(call: &Call) -> (u64, Map<String, Value>) {
     let total = (call.site.watched.facts)().memory_resident_bytes.unwrap_or_default();
-    let queues = call.broker().queue_refs(None).unwrap_or_default();
-    let bodies: u64 = queues.iter().map(|queue| queue.counts().bytes).sum::<u64>().min(total);
+    let bodies = call.broker().summary(|_| true).bytes.min(total);
     let mut parts: Map<String, Value> =
         MEMORY.iter().map(|name| ((*name).to_owned(), json!(0))).collect();
     parts.insert("binary".to_owned(), json!(bodies));
@@ -180,4 +179,15 @@ pub(super) fn logins(call: &Call) -> Outcome {
         })
     });
     wire::ok(&rows.collect())
+}
+
+/// `GET /config/effective`: plain text, a line for each key, as it would stand in a file. Secrets
+/// are masked.
+pub(super) fn configuration(call: &Call) -> Outcome {
+    let mut text = String::new();
+    for value in call.site.watched.configuration.effective() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} = {}", value.key, value.value);
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

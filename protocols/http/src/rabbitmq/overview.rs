@@ -1,15 +1,13 @@
 //! The whole broker at a glance.
 
-use std::sync::atomic::Ordering;
-
-use polymq_broker::PROTOCOLS;
+use polymq_broker::Summary;
 use serde_json::{Value, json};
 
 use super::{
     call::Call,
     connections::is_visible,
     list::Columns,
-    rates,
+    node_numbers, rates,
     values::Fields,
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
@@ -51,11 +49,37 @@ fn listeners(call: &Call) -> Value {
     listeners.collect()
 }
 
+/// Where management answers.
+pub(super) fn contexts(call: &Call) -> Value {
+    let node = &call.site.watched.name;
+    let prefix = &call.site.settings.path_prefix;
+    let ports = (call.site.watched.listeners)();
+    let ports = ports.iter().filter(|port| port.protocol == "http");
+    let contexts = ports.map(|port| {
+        json!({
+            "node": node,
+            "description": "RabbitMQ Management",
+            "path": if prefix.is_empty() { "/" } else { prefix },
+            "ip": port.address.ip().to_string(),
+            "port": port.address.port().to_string(),
+            "ssl_opts": [],
+            "cowboy_opts": "[]",
+        })
+    });
+    contexts.collect()
+}
+
 /// `GET /overview`
 pub(super) fn overview(call: &Call) -> Outcome {
     let watched = &call.site.watched;
     let (span, lengths) = (call.span("msg_rates"), call.span("lengths"));
-    let (now, recent) = call.broker().totals(span.or(lengths));
+    let summary = call.broker().summary(|vhost| call.manager.may_see(vhost));
+    let now = summary.sample;
+    // Samples are those of the whole broker.
+    let recent = match summary.is_part {
+        true => Vec::new(),
+        false => call.broker().recent_totals(span.or(lengths)),
+    };
     let queue_totals: serde_json::Map<String, Value> =
         rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some())
             .into_iter()
@@ -86,64 +110,28 @@ pub(super) fn overview(call: &Call) -> Outcome {
         "enable_queue_totals": call.has_flag("enable_queue_totals"),
         "is_op_policy_updating_enabled": true,
         "message_stats": stats,
-        "churn_rates": churn(call),
+        "churn_rates": node_numbers::churn(call),
         "queue_totals": queue_totals,
-        "object_totals": object_totals(call),
+        "object_totals": object_totals(call, &summary),
         "statistics_db_event_queue": 0,
         "node": watched.name,
         "listeners": listeners(call),
-        "contexts": [],
+        "contexts": contexts(call),
     });
     wire::ok(&Columns::of(call).pick(shown))
 }
 
-fn object_totals(call: &Call) -> Value {
-    let broker = call.broker();
-    let mut sight = call.sight();
-    let (mut queues, mut consumers) = (0_usize, 0_u64);
-    for queue in broker.queue_refs(None).unwrap_or_default() {
-        if sight.sees(queue.vhost()) {
-            queues += 1;
-            consumers += u64::from(queue.counts().consumers);
-        }
-    }
-    let exchanges = broker.exchanges(None, None).unwrap_or_default();
-    let exchanges = exchanges.iter().filter(|exchange| sight.sees(&exchange.vhost)).count();
-    let connections = broker.connection_refs();
+fn object_totals(call: &Call, summary: &Summary) -> Value {
+    let connections = call.broker().connection_refs();
     let ours: Vec<_> =
         connections.iter().filter(|connection| is_visible(call, connection)).collect();
     json!({
         "connections": ours.len(),
         "channels": ours.iter().map(|connection| connection.channel_count()).sum::<usize>(),
-        "exchanges": exchanges,
-        "queues": queues,
-        "consumers": consumers,
+        "exchanges": summary.exchanges,
+        "queues": summary.queues,
+        "consumers": summary.consumers,
     })
-}
-
-fn churn(call: &Call) -> Value {
-    let counters = call.broker().counters();
-    let of = |name: &str| -> u64 {
-        let protocols = PROTOCOLS.iter().map(|protocol| counters.protocol(protocol).read());
-        let numbers = protocols.flatten().filter(|(known, _)| *known == name);
-        numbers.map(|(_, count)| count).sum()
-    };
-    let still = || json!({ "rate": 0.0 });
-    let mut shown = json!({
-        "connection_created": of("connections_opened"),
-        "connection_closed": of("connections_closed"),
-        "channel_created": 0,
-        "channel_closed": 0,
-        "queue_declared": counters.total.queues_created.load(Ordering::Relaxed),
-        "queue_created": counters.total.queues_created.load(Ordering::Relaxed),
-        "queue_deleted": counters.total.queues_deleted.load(Ordering::Relaxed),
-    });
-    let names: Vec<String> =
-        shown.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
-    for name in names {
-        shown[format!("{name}_details")] = still();
-    }
-    shown
 }
 
 /// The name that an administrator has given, or that of the server.

@@ -1,45 +1,80 @@
 //! Queues.
 
-use polymq_broker::{QueueDetails, QueueRef, Span};
+use polymq_broker::{QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span};
 use polymq_contract::{Answer, Command, DeclareQueue};
+use polymq_model::QueueName;
 use serde_json::{Map, Value, json};
 
 use super::{
     bindings,
     call::Call,
     connections::{Connections, channel_details},
-    list::{Columns, Row, Wanted},
+    list::{Columns, NumberOf, Row, Wanted},
     rates,
     time::date,
-    values::{Fields, object},
+    values::{Fields, garbage_collection, object},
     wire::{self, Failure, Outcome},
 };
 
 /// A queue of a list.
-struct QueueRow(QueueRef);
+struct QueueRow<'l> {
+    list: &'l QueueList,
+    name: &'l QueueName,
+}
 
-impl Row for QueueRow {
+impl QueueRow<'_> {
+    fn counts(&self) -> QueueCounts {
+        self.list.queue(self.name).map(|queue| queue.counts()).unwrap_or_default()
+    }
+
+    /// How fast a number of its samples grows.
+    fn rate(&self, read: &impl Fn(&Sample) -> u64) -> f64 {
+        let queue = self.list.queue(self.name);
+        queue.map_or(0.0, |queue| rates::rate(&queue.recent(None), read))
+    }
+}
+
+impl Row for QueueRow<'_> {
     fn place(&self) -> (&str, &str) {
-        (self.0.vhost().as_str(), self.0.name().as_str())
+        (self.list.vhost().as_str(), self.name.as_str())
     }
 
-    fn number(&self, column: &str) -> Option<u64> {
-        let counts = match column {
-            "messages"
-            | "messages_ready"
-            | "messages_unacknowledged"
-            | "consumers"
-            | "message_bytes" => self.0.counts(),
-            _ => return None,
-        };
-        Some(match column {
-            "messages" => counts.ready + counts.unsettled,
-            "messages_ready" => counts.ready,
-            "messages_unacknowledged" => counts.unsettled,
-            "consumers" => counts.consumers.into(),
-            _ => counts.bytes,
-        })
+    fn number_of(path: &[String]) -> Option<NumberOf<Self>> {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        match *path {
+            [column] => {
+                let read = count_of(column)?;
+                Some(Box::new(move |row| read(&row.counts()) as f64))
+            }
+            [details, "rate"] => {
+                let read: fn(&Sample) -> u64 = match details {
+                    "messages_details" => |sample| sample.ready + sample.unsettled,
+                    "messages_ready_details" => |sample| sample.ready,
+                    "messages_unacknowledged_details" => |sample| sample.unsettled,
+                    _ => return None,
+                };
+                Some(Box::new(move |row| row.rate(&read)))
+            }
+            ["message_stats", details, "rate"] => {
+                let name = details.strip_suffix("_details")?;
+                let (_, read) = *rates::OF_QUEUE.iter().find(|(known, _)| *known == name)?;
+                let read = move |sample: &Sample| read(&sample.activity);
+                Some(Box::new(move |row| row.rate(&read)))
+            }
+            _ => None,
+        }
     }
+}
+
+fn count_of(column: &str) -> Option<fn(&QueueCounts) -> u64> {
+    Some(match column {
+        "messages" => |counts| counts.ready + counts.unsettled,
+        "messages_ready" => |counts| counts.ready,
+        "messages_unacknowledged" => |counts| counts.unsettled,
+        "consumers" => |counts| counts.consumers.into(),
+        "message_bytes" | "message_bytes_ready" | "memory" => |counts| counts.bytes,
+        _ => return None,
+    })
 }
 
 /// How much is shown of a queue.
@@ -142,13 +177,7 @@ impl Shown {
             "recoverable_slaves": null,
             "reductions": 0,
             "reductions_details": { "rate": 0.0 },
-            "garbage_collection": {
-                "max_heap_size": 0,
-                "min_bin_vheap_size": 0,
-                "min_heap_size": 0,
-                "fullsweep_after": 0,
-                "minor_gcs": 0,
-            },
+            "garbage_collection": garbage_collection(),
         }) else {
             return;
         };
@@ -163,12 +192,13 @@ impl Shown {
 /// `GET /queues`, `/queues/detailed`, `/queues/:vhost`
 pub(super) fn list(call: &Call) -> Outcome {
     let vhost = call.vhost_filter();
-    let refs = call.broker().queue_refs(vhost.as_deref()).map_err(|_| Failure::not_found())?;
-    let mut sight = call.sight();
-    let refs = refs.into_iter().filter(|queue| sight.sees(queue.vhost()));
+    let lists = call.broker().queue_lists(vhost.as_deref()).map_err(|_| Failure::not_found())?;
+    let lists = lists.iter().filter(|list| call.manager.may_see(list.vhost()));
+    let rows = lists.flat_map(|list| list.names().iter().map(move |name| QueueRow { list, name }));
     let (wanted, shown) = (Wanted::of(call)?, Shown::of(call));
-    wanted.answer(refs.map(QueueRow).collect(), |row| {
-        Value::Object(shown.object(&row.0.details(shown.span())))
+    wanted.answer_in_order(rows.collect(), |row| match row.list.queue(row.name) {
+        Some(queue) => Value::Object(shown.object(&queue.details(shown.span()))),
+        None => Value::Null,
     })
 }
 

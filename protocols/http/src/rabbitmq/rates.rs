@@ -6,7 +6,22 @@ use serde_json::{Map, Value, json};
 /// Most samples that are shown of one number, and the largest age and step, in steps and seconds.
 const AGE_SECS_MAX: u64 = 86_400;
 
+/// Reads a number of a sample.
+pub(super) type Read = fn(&Sample) -> u64;
+
 type Number = (&'static str, fn(&Activity) -> u64);
+
+/// Numbers at a moment.
+pub(super) trait Moment {
+    /// When, in ms since 1970.
+    fn at_ms(&self) -> u64;
+}
+
+impl Moment for Sample {
+    fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+}
 
 /// What a queue shows.
 pub(super) const OF_QUEUE: [Number; 9] = [
@@ -68,27 +83,22 @@ pub(super) fn message_stats(
 }
 
 /// The rate of a number in its last two samples, and the samples themselves if they are wanted.
-pub(super) fn details(recent: &[Sample], is_sampled: bool, read: impl Fn(&Sample) -> u64) -> Value {
-    let rate = |from: &Sample, to: &Sample| {
-        let secs = to.at_ms.saturating_sub(from.at_ms) as f64 / 1000.0;
-        let more = read(to) as f64 - read(from) as f64;
-        if secs > 0.0 { more / secs } else { 0.0 }
-    };
-    let latest = match recent {
-        [.., before, last] => rate(before, last),
-        _ => 0.0,
-    };
-    let mut details = json!({ "rate": latest });
+pub(super) fn details<T: Moment>(
+    recent: &[T],
+    is_sampled: bool,
+    read: impl Fn(&T) -> u64,
+) -> Value {
+    let mut details = json!({ "rate": rate(recent, &read) });
     if is_sampled {
         let samples: Vec<_> = recent
             .iter()
             .rev()
-            .map(|sample| json!({ "sample": read(sample), "timestamp": sample.at_ms }))
+            .map(|sample| json!({ "sample": read(sample), "timestamp": sample.at_ms() }))
             .collect();
         let sum: f64 = recent.iter().map(|sample| read(sample) as f64).sum();
         let avg = if recent.is_empty() { 0.0 } else { sum / recent.len() as f64 };
         let avg_rate = match recent {
-            [first, .., last] => rate(first, last),
+            [first, .., last] => rate_between(first, last, &read),
             _ => 0.0,
         };
         details["samples"] = json!(samples);
@@ -96,6 +106,20 @@ pub(super) fn details(recent: &[Sample], is_sampled: bool, read: impl Fn(&Sample
         details["avg_rate"] = json!(avg_rate);
     }
     details
+}
+
+/// How fast a number grows, a second, by its last two samples.
+pub(super) fn rate<T: Moment>(recent: &[T], read: &impl Fn(&T) -> u64) -> f64 {
+    match recent {
+        [.., before, last] => rate_between(before, last, read),
+        _ => 0.0,
+    }
+}
+
+fn rate_between<T: Moment>(from: &T, to: &T, read: &impl Fn(&T) -> u64) -> f64 {
+    let secs = to.at_ms().saturating_sub(from.at_ms()) as f64 / 1000.0;
+    let more = read(to) as f64 - read(from) as f64;
+    if secs > 0.0 { more / secs } else { 0.0 }
 }
 
 /// `messages`, `messages_ready`, `messages_unacknowledged` and their rates.

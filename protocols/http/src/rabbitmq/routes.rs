@@ -8,7 +8,7 @@ use super::{
     bindings,
     call::{Call, Needs},
     connections, consumers, definitions, exchanges, fixed, health, limits, messages, nodes,
-    overview, parameters, permissions, policies, queues, users, vhosts,
+    overview, parameters, permissions, policies, queues, quorum, users, vhosts,
     wire::Outcome,
 };
 
@@ -122,6 +122,12 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Vhost PUT "queues/:vhost/:queue/pause" act queues::pause;
     Vhost PUT "queues/:vhost/:queue/resume" act queues::resume;
 
+    Vhost GET "queues/quorum/:vhost/:queue/status" look quorum::status;
+    Administrator POST "queues/quorum/:vhost/:queue/replicas/add" look quorum::add;
+    Administrator DELETE "queues/quorum/:vhost/:queue/replicas/delete" look quorum::delete;
+    Administrator POST "queues/quorum/replicas/on/:node/grow" look quorum::grow;
+    Administrator DELETE "queues/quorum/replicas/on/:node/shrink" look quorum::shrink;
+
     Management GET "bindings" look bindings::list;
     Vhost GET "bindings/:vhost" look bindings::list;
     Vhost GET "bindings/:vhost/e/:source/q/:queue" look bindings::between;
@@ -222,6 +228,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator PUT "feature-flags/:name/enable" look fixed::done;
     Management GET "deprecated-features" look fixed::nothing;
     Management GET "deprecated-features/used" look fixed::nothing;
+    Administrator GET "config/effective" look nodes::configuration;
     Administrator POST "rebalance/queues" look fixed::done;
     Administrator DELETE "reset" look fixed::done;
     Administrator DELETE "reset/:node" look fixed::done;

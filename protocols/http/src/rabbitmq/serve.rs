@@ -45,7 +45,8 @@ async fn serve(State(site): State<Arc<Site>>, request: Request) -> Response {
 fn parts_of(site: &Site, path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix(site.settings.path_prefix.as_str()).unwrap_or(path);
     let path = path.strip_prefix("/api/")?;
-    let path = path.strip_suffix('/').unwrap_or(path);
+    // Flower asks for `queues//` when the virtual host is `/`.
+    let path = path.trim_end_matches('/');
     path.split('/').map(decode).collect()
 }
 

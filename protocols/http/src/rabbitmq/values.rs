@@ -7,6 +7,17 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::wire::Failure;
 
+/// What Erlang's processes say of their memory.
+pub(super) fn garbage_collection() -> Json {
+    serde_json::json!({
+        "max_heap_size": 0,
+        "min_bin_vheap_size": 0,
+        "min_heap_size": 0,
+        "fullsweep_after": 0,
+        "minor_gcs": 0,
+    })
+}
+
 /// A table as an object. Of a name that repeats the last counts.
 pub(super) fn object(table: &[(String, Value)]) -> Json {
     Json::Object(table.iter().map(|(name, value)| (name.clone(), json_of(value))).collect())

@@ -42,7 +42,8 @@ fn object_of(call: &Call, view: &VhostView) -> Value {
         return shown;
     }
     let (lengths, span) = (call.span("lengths"), call.span("msg_rates"));
-    let Ok((now, recent)) = call.broker().vhost_totals(view.name.as_str(), span.or(lengths)) else {
+    let widest = span.or(lengths).or_else(|| call.span("data_rates"));
+    let Ok((now, recent)) = call.broker().vhost_totals(view.name.as_str(), widest) else {
         return shown;
     };
     let numbers = rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some());
@@ -50,9 +51,13 @@ fn object_of(call: &Call, view: &VhostView) -> Value {
         shown.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
         let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent, span.is_some());
         shown.insert("message_stats".to_owned(), stats);
-        for octets in ["recv_oct", "send_oct"] {
-            shown.insert(octets.to_owned(), json!(0));
-            shown.insert(format!("{octets}_details"), json!({ "rate": 0.0 }));
+        let is_sampled = call.span("data_rates").is_some();
+        let octets: [(&str, rates::Read); 2] =
+            [("recv_oct", |sample| sample.bytes_in), ("send_oct", |sample| sample.bytes_out)];
+        for (name, read) in octets {
+            shown.insert(name.to_owned(), json!(read(&now)));
+            let details = rates::details(&recent, is_sampled, read);
+            shown.insert(format!("{name}_details"), details);
         }
     }
     shown

@@ -1,5 +1,6 @@
 //! A server on a free port of loopback, and a client that keeps its connection.
 
+mod attacks;
 mod definitions;
 mod document;
 mod events;
@@ -9,8 +10,10 @@ mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_tools;
 mod receiving;
 mod resources;
+mod rights;
 mod roles;
 mod session;
 mod subscribing;
@@ -117,6 +120,11 @@ impl World {
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),
+                files_open: Some(20),
+                files_max: Some(1024),
+                memory_resident_bytes: Some(1 << 24),
+                memory_high_bytes: Some(1 << 30),
+                disk_free_bytes: Some(1 << 33),
                 marks_reached: vec![("memory", false), ("disk", true)],
                 store_sync_buckets: vec![(0.001, 1), (f64::INFINITY, 1)],
                 ..Facts::default()

@@ -89,6 +89,102 @@ async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
     assert_eq!(status, 400);
 }
 
+/// Metrics of RabbitMQ's own dashboard (Grafana 10991, all its revisions) and of those that follow
+/// it: the names in their queries, with the labels by which they choose and join.
+const OF_DASHBOARDS: &[(&str, &[&str])] = &[
+    ("rabbitmq_build_info", &["rabbitmq_version", "erlang_version", "product_version"]),
+    ("rabbitmq_identity_info", &["rabbitmq_cluster", "rabbitmq_node", "rabbitmq_endpoint"]),
+    ("rabbitmq_erlang_uptime_seconds", &[]),
+    ("rabbitmq_connections", &[]),
+    ("rabbitmq_connections_opened_total", &[]),
+    ("rabbitmq_connections_closed_total", &[]),
+    ("rabbitmq_channels", &[]),
+    ("rabbitmq_channels_opened_total", &[]),
+    ("rabbitmq_channels_closed_total", &[]),
+    ("rabbitmq_consumers", &[]),
+    ("rabbitmq_channel_consumers", &[]),
+    ("rabbitmq_queues", &[]),
+    ("rabbitmq_queues_declared_total", &[]),
+    ("rabbitmq_queues_created_total", &[]),
+    ("rabbitmq_queues_deleted_total", &[]),
+    ("rabbitmq_queue_messages", &[]),
+    ("rabbitmq_queue_messages_ready", &[]),
+    ("rabbitmq_queue_messages_unacked", &[]),
+    ("rabbitmq_queue_messages_published_total", &[]),
+    ("rabbitmq_channel_messages_published_total", &[]),
+    ("rabbitmq_channel_messages_confirmed_total", &[]),
+    ("rabbitmq_channel_messages_unroutable_dropped_total", &[]),
+    ("rabbitmq_channel_messages_unroutable_returned_total", &[]),
+    ("rabbitmq_channel_messages_delivered_total", &[]),
+    ("rabbitmq_channel_messages_delivered_ack_total", &[]),
+    ("rabbitmq_channel_messages_redelivered_total", &[]),
+    ("rabbitmq_channel_messages_acked_total", &[]),
+    ("rabbitmq_channel_get_total", &[]),
+    ("rabbitmq_channel_get_ack_total", &[]),
+    ("rabbitmq_channel_get_empty_total", &[]),
+    ("rabbitmq_global_publishers", &["protocol"]),
+    ("rabbitmq_global_consumers", &["protocol"]),
+    ("rabbitmq_global_messages_received_total", &["protocol"]),
+    ("rabbitmq_global_messages_received_confirm_total", &["protocol"]),
+    ("rabbitmq_global_messages_routed_total", &["protocol"]),
+    ("rabbitmq_global_messages_confirmed_total", &["protocol"]),
+    ("rabbitmq_global_messages_unroutable_dropped_total", &["protocol"]),
+    ("rabbitmq_global_messages_unroutable_returned_total", &["protocol"]),
+    ("rabbitmq_global_messages_delivered_total", &["protocol"]),
+    ("rabbitmq_global_messages_delivered_consume_auto_ack_total", &["protocol"]),
+    ("rabbitmq_global_messages_delivered_consume_manual_ack_total", &["protocol"]),
+    ("rabbitmq_global_messages_delivered_get_auto_ack_total", &["protocol"]),
+    ("rabbitmq_global_messages_delivered_get_manual_ack_total", &["protocol"]),
+    ("rabbitmq_global_messages_get_empty_total", &["protocol"]),
+    ("rabbitmq_global_messages_redelivered_total", &["protocol"]),
+    ("rabbitmq_global_messages_acknowledged_total", &["protocol"]),
+    ("rabbitmq_global_messages_dead_lettered_total", &["queue_type", "dead_letter_strategy"]),
+    ("rabbitmq_message_size_bytes_bucket", &["protocol", "le"]),
+    ("rabbitmq_message_size_bytes_sum", &["protocol"]),
+    ("rabbitmq_message_size_bytes_count", &["protocol"]),
+    ("rabbitmq_process_open_fds", &[]),
+    ("rabbitmq_process_max_fds", &[]),
+    ("rabbitmq_process_open_tcp_sockets", &[]),
+    ("rabbitmq_process_max_tcp_sockets", &[]),
+    ("rabbitmq_process_resident_memory_bytes", &[]),
+    ("rabbitmq_resident_memory_limit_bytes", &[]),
+    ("rabbitmq_disk_space_available_bytes", &[]),
+    ("rabbitmq_disk_space_available_limit_bytes", &[]),
+    ("rabbitmq_alarms_memory_used_watermark", &[]),
+    ("rabbitmq_alarms_free_disk_space_watermark", &[]),
+];
+
+#[tokio::test]
+async fn every_query_of_rabbitmqs_dashboard_finds_its_metric() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("orders", Vec::new()).await;
+    let mut client = world.client("u").await;
+    for size in [100, 101, 20_000] {
+        let path = "POST /api/v1/vhosts/~/queues/orders/messages";
+        client.ask(path, &[], &vec![b'x'; size]).await;
+    }
+    let (_, body) = world.get("/metrics").await;
+    let series: Vec<&str> = body.lines().filter(|line| !line.starts_with('#')).collect();
+    for (name, labels) in OF_DASHBOARDS {
+        let is_it =
+            |line: &&&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let found = series.iter().find(is_it).unwrap_or_else(|| panic!("no {name} in {body}"));
+        for label in *labels {
+            assert!(found.contains(&format!("{label}=\"")), "{label} of {found}");
+        }
+    }
+    for line in [
+        "rabbitmq_message_size_bytes_bucket{protocol=\"all\",le=\"100.0\"} 1",
+        "rabbitmq_message_size_bytes_bucket{protocol=\"all\",le=\"1000.0\"} 2",
+        "rabbitmq_message_size_bytes_bucket{protocol=\"all\",le=\"1e+08\"} 3",
+        "rabbitmq_message_size_bytes_sum{protocol=\"all\"} 20201",
+        "rabbitmq_message_size_bytes_count{protocol=\"all\"} 3",
+        "rabbitmq_global_messages_received_confirm_total{protocol=\"all\"} 3",
+    ] {
+        assert!(series.contains(&line), "{line} in {body}");
+    }
+}
+
 #[tokio::test]
 async fn metrics_of_single_queues_are_bounded_or_asked_for() {
     let world = World::start(Audience::Loopback).await;

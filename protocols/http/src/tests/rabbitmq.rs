@@ -18,7 +18,7 @@ const USERS: [(&str, &[&str]); 6] = [
 ];
 
 impl World {
-    async fn managed() -> Self {
+    pub(super) async fn managed() -> Self {
         let world = Self::start(Audience::Loopback).await;
         for (user, tags) in USERS {
             let name = UserName::new(user).unwrap();
@@ -39,16 +39,27 @@ impl World {
 }
 
 impl Browser {
-    async fn api(&mut self, line: &str, body: &str) -> Answer {
+    pub(super) async fn api(&mut self, line: &str, body: &str) -> Answer {
         let (method, path) = line.split_once(' ').unwrap();
         let json = [("Content-Type", "application/json")];
         self.ask(&format!("{method} /api{path}"), &json, body.as_bytes()).await
     }
 
-    async fn look(&mut self, path: &str) -> Value {
+    pub(super) async fn look(&mut self, path: &str) -> Value {
         let answer = self.api(&format!("GET {path}"), "").await;
         assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()
+    }
+}
+
+impl Browser {
+    /// Publishes a message to a queue as RabbitMQ's management does.
+    async fn publish_by_api(&mut self, queue: &str) {
+        let message = json!({
+            "routing_key": queue, "properties": {}, "payload": "x", "payload_encoding": "string",
+        });
+        let line = "POST /exchanges/%2F/amq.default/publish";
+        assert_eq!(self.api(line, &message.to_string()).await.json(), json!({ "routed": true }));
     }
 }
 
@@ -289,9 +300,14 @@ async fn users_see_only_what_is_in_their_virtual_hosts() {
     for list in ["/queues", "/exchanges", "/bindings", "/vhosts", "/policies", "/connections"] {
         assert_eq!(count(outsider.look(list).await), 0, "{list}");
     }
-    assert_eq!(outsider.look("/overview").await["object_totals"]["queues"], 0);
+    world.client("manager").await.publish_by_api("q").await;
+    let overview = outsider.look("/overview").await;
+    assert_eq!(overview["object_totals"]["queues"], 0);
+    assert_eq!(overview["queue_totals"]["messages"], 0);
+    assert_eq!(overview["message_stats"]["publish"], 0);
     let mut manager = world.client("manager").await;
     assert_eq!(count(manager.look("/queues").await), 1);
+    assert_eq!(manager.look("/overview").await["queue_totals"]["messages"], 1);
     assert_eq!(count(manager.look("/vhosts").await), 1);
 }
 
@@ -517,6 +533,17 @@ async fn a_page_of_very_many_queues_is_made_of_the_queues_of_the_page() {
         (&page["total_count"], &page["items"][0]["name"]),
         (&json!(20_000), &json!("q09900"))
     );
+    let last = browser.look("/queues?page=1&page_size=1&sort=name&sort_reverse=true").await;
+    assert_eq!(last["items"][0]["name"], "q19999");
+    browser.publish_by_api("q00777").await;
+    for column in ["messages_ready", "message_stats.publish_details.rate"] {
+        let path = format!("/queues?page=1&page_size=2&sort={column}&sort_reverse=true");
+        let page = browser.look(&path).await;
+        if column == "messages_ready" {
+            assert_eq!(page["items"][0]["name"], "q00777");
+        }
+        assert_eq!(page["item_count"], 2);
+    }
     // Without optimisation and on a busy machine; writing all queues takes many times as long.
     assert!(took < Duration::from_secs(5), "{took:?}");
 }

@@ -4,7 +4,9 @@ use crate::{
     amqp::{Amqp, Field, Props},
     mqtt::{Mqtt, Properties, Version, publish},
     round_trip::{OverAmqp, OverMqtt},
+    stomp::Stomp,
     world::World,
+    xmpp_client::Xmpp,
 };
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -152,4 +154,25 @@ fn trace_passes() {
     let headers = trace.map(|(name, value)| (name, Field::text(value)));
     assert_eq!(seen.props, Props::with_headers(&headers));
     assert_eq!(back.properties, sent);
+}
+
+#[test]
+fn trace_passes_to_every_protocol_that_has_headers() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let world = World::new();
+    let mut amqp = Amqp::connect(&world);
+    amqp.listen("q", "s.#");
+    let mut stomp = Stomp::connect(&world);
+    stomp.subscribe("/topic/s.#");
+    let mut xmpp = Xmpp::connect(&world, "u1", "r");
+    xmpp.subscribe("s.x");
+    let mut mqtt = Mqtt::v5(&world, "m");
+    mqtt.subscribe("s/#", 1);
+    stomp.send("/topic/s.x", &[("traceparent", PARENT)], b"hi");
+    assert_eq!(amqp.delivery().text_header("traceparent"), Some(PARENT));
+    assert_eq!(stomp.message().get("traceparent"), Some(PARENT));
+    assert_eq!(mqtt.one().user("traceparent"), Some(PARENT));
+    let mut text = String::new();
+    xmpp.message().write(&mut text);
+    assert!(text.contains(PARENT), "{text}");
 }

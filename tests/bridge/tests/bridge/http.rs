@@ -25,17 +25,33 @@ struct Said {
 
 impl Http {
     pub(crate) fn listen(world: &World, pattern: &str) -> Self {
+        let http = Self::connect_as(world, "guest");
+        http.subscribe(pattern);
+        assert_eq!(http.ops(), ["subscribed"]);
+        http
+    }
+
+    /// A client that listens to nothing.
+    pub(crate) fn connect_as(world: &World, user: &str) -> Self {
         let link = world.open(Speaks::Json);
         let http = Self { world: world.clone(), link };
-        http.say(&json!({ "op": "connect", "user": "guest", "password": "x" }).to_string());
+        http.say(&json!({ "op": "connect", "user": user, "password": "x" }).to_string());
+        assert_eq!(http.ops(), ["connected"]);
+        http
+    }
+
+    /// Asks to hear of topics.
+    pub(crate) fn subscribe(&self, pattern: &str) {
         let exchange = "amq.topic";
         let subscribe = json!({
             "op": "subscribe", "sub": "s", "exchange": exchange, "pattern": pattern, "ack": "auto"
         });
-        http.say(&subscribe.to_string());
-        let said: Vec<_> = http.said().into_iter().map(|said| said.op).collect();
-        assert_eq!(said, ["connected", "subscribed"]);
-        http
+        self.say(&subscribe.to_string());
+    }
+
+    /// The words of what has been said since the last look.
+    pub(crate) fn ops(&self) -> Vec<String> {
+        self.said().into_iter().map(|said| said.op).collect()
     }
 
     pub(crate) fn publish(&self, key: &str, properties: &Value, payload: &str) {

@@ -8,10 +8,9 @@ use std::{
 };
 
 use polymq_faults::{
-    broker::{Broker, Home},
+    broker::{Broker, Home, allow_files},
     report::{say, setting, skip},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::served::Honest;
 
@@ -21,17 +20,6 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 const OTHER_FILES: u64 = 200;
 /// Memory of a connection that has not logged in.
 const STRANGER_KIB_MAX: f64 = 10.0;
-
-/// Lets this process, and the broker it starts, open `files` files.
-pub(crate) fn allow_files(files: u64) -> bool {
-    let limits = getrlimit(Resource::Nofile);
-    let has = |limit: Option<u64>| limit.is_none_or(|limit| limit >= files);
-    if has(limits.current) {
-        return true;
-    }
-    let maximum = if has(limits.maximum) { limits.maximum } else { Some(files) };
-    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum }).is_ok()
-}
 
 /// Connects and sends the first byte of a login.
 fn stranger(broker: &Broker, number: u64) -> TcpStream {

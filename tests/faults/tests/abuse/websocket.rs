@@ -7,15 +7,12 @@ use std::{
 };
 
 use polymq_faults::{
-    broker::{Broker, Home},
+    broker::{Broker, Home, allow_files},
     mqtt::{self, Login, Mqtt},
     report::{say, setting},
 };
 
-use crate::{
-    served::Honest,
-    strangers::{allow_files, settled_kib},
-};
+use crate::{served::Honest, strangers::settled_kib};
 
 /// Larger than what may wait for one connection, many times.
 const FLOOD: usize = 16_384;

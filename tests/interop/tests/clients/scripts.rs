@@ -199,3 +199,18 @@ fn node_json_over_websocket() -> Result<()> {
 fn browser() -> Result<()> {
     run_script(Client::Node("browser.js"), Speaks::Http)
 }
+
+#[test]
+fn java_perf_test() -> Result<()> {
+    run_script(Client::Python("tools_perf_test.py"), Speaks::Amqp)
+}
+
+#[test]
+fn python_celery_flower() -> Result<()> {
+    run_script(Client::Python("tools_flower.py"), Speaks::Http)
+}
+
+#[test]
+fn prometheus() -> Result<()> {
+    run_script(Client::Python("tools_prometheus.py"), Speaks::Http)
+}

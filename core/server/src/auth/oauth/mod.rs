@@ -19,6 +19,7 @@ use polymq_broker::Grant;
 use polymq_model::UserName;
 
 use self::{fetch::KeySource, jwks::Keys, jwt::Claims};
+use super::Logins;
 use crate::config::AuthOauth;
 
 /// Keys that are asked for because of an unknown one are not read more often.
@@ -115,6 +116,24 @@ impl Provider {
             return Err("another audience");
         }
         Ok(())
+    }
+}
+
+impl Logins {
+    /// The identity provider as these settings say. One that is the same stays.
+    ///
+    /// Errors: when its keys or authorities cannot be read.
+    pub(crate) fn provider(&self, oauth: &AuthOauth) -> anyhow::Result<Option<Arc<Provider>>> {
+        let held = self.inner.provider.load_full();
+        match held.filter(|held| held.is_for(oauth)) {
+            Some(held) => Ok(Some(held)),
+            None => Ok(Provider::start(oauth)?.map(Arc::new)),
+        }
+    }
+
+    /// Takes the tokens of another identity provider from now on, or of none.
+    pub(crate) fn set_provider(&self, provider: Option<Arc<Provider>>) {
+        self.inner.provider.store(provider);
     }
 }
 

@@ -270,10 +270,12 @@ impl Reader {
                 by("name", found.iter().map(|queue| queues::shown(&queue.details(None))))
             }
             Topic::Queues(vhost) => {
-                let all = broker.queue_refs(Some(vhost.as_str())).unwrap_or_default();
+                let list = broker.queue_lists(Some(vhost.as_str())).unwrap_or_default().pop();
+                let names = list.iter().flat_map(|list| list.names().iter());
                 let sees = |name: &str| sees_all || broker.may_see(&who, &vhost, "queue", name);
-                let visible = all.iter().filter(|queue| sees(queue.name().as_str()));
-                by("name", visible.map(|queue| queues::shown(&queue.details(None))))
+                let visible = names.filter(|name| sees(name.as_str()));
+                let found = visible.filter_map(|name| list.as_ref()?.queue(name));
+                by("name", found.map(|queue| queues::shown(&queue.details(None))))
             }
         };
         blocking(look).await

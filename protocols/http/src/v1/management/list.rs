@@ -82,6 +82,21 @@ pub(super) fn page<T>(
     key: impl Fn(&T) -> String,
     row: impl Fn(&T) -> Value,
 ) -> Result<Value, Problem> {
+    page_by(call, items, "", key, |_, _| None, row)
+}
+
+/// The same of many items. `key_column` is the column that holds the key, and `column` reads one
+/// that costs less than the whole row, to order by.
+///
+/// Errors: the filter or the cursor is none.
+pub(super) fn page_by<T>(
+    call: &Call,
+    items: Vec<T>,
+    key_column: &str,
+    key: impl Fn(&T) -> String,
+    column: impl Fn(&T, &str) -> Option<Value>,
+    row: impl Fn(&T) -> Value,
+) -> Result<Value, Problem> {
     let filter = filter(call)?;
     let after = call.query("after").map(cursor).transpose()?;
     let sort = call.query("sort").filter(|sort| !sort.is_empty());
@@ -90,26 +105,36 @@ pub(super) fn page<T>(
         Some((None, field)) => (Some(field), false),
         None => (None, false),
     };
+    let by = by.filter(|by| *by != key_column);
     let now_ms = clock::now().unix_ms;
     let mut rows: Vec<Row<T>> = Vec::with_capacity(items.len());
     for item in items {
         let mut found = Row { key: key(&item), by: Value::Null, item, made: None };
-        if filter.is_some() || by.is_some() {
+        if let Some(filter) = &filter {
             let made = row(&found.item);
-            if filter.as_ref().is_some_and(|filter| !filter.selects(&Columns(&made), now_ms)) {
+            if !filter.selects(&Columns(&made), now_ms) {
                 continue;
             }
-            found.by = by.and_then(|by| at(&made, by)).cloned().unwrap_or_default();
             found.made = Some(made);
+        }
+        if let Some(by) = by {
+            found.by = match (&found.made, column(&found.item, by)) {
+                (_, Some(value)) => value,
+                (Some(made), None) => at(made, by).cloned().unwrap_or_default(),
+                (None, None) => {
+                    let made = found.made.insert(row(&found.item));
+                    at(made, by).cloned().unwrap_or_default()
+                }
+            };
         }
         rows.push(found);
     }
-    let total = rows.len();
     let order = |a: (&Value, &str), b: (&Value, &str)| {
         let order = compare(a.0, b.0).then_with(|| a.1.cmp(b.1));
         if is_reverse { order.reverse() } else { order }
     };
     rows.sort_by(|a, b| order((&a.by, &a.key), (&b.by, &b.key)));
+    let total = rows.len();
     if let Some((by, key)) = &after {
         rows.retain(|row| order((&row.by, &row.key), (by, key)) == Ordering::Greater);
     }

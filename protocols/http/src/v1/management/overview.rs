@@ -147,23 +147,21 @@ fn rates(samples: &[Sample]) -> Value {
 /// What an overview shows.
 pub(super) fn shown(broker: &polymq_broker::BrokerHandle, span: Option<Span>) -> Value {
     broker.watch(clock::now());
-    let (now, samples) = broker.totals(span);
+    let (summary, samples) = (broker.summary(|_| true), broker.recent_totals(span));
     let (sessions, retained) = broker.session_counts();
-    let queues = broker.queue_refs(None).unwrap_or_default();
-    let consumers: u64 = queues.iter().map(|queue| u64::from(queue.counts().consumers)).sum();
     let connections: Map<String, Value> = broker
         .connections()
         .into_iter()
         .map(|(protocol, count)| (protocol.to_owned(), json!(count)))
         .collect();
     json!({
-        "totals": sample(&now),
+        "totals": sample(&summary.sample),
         "rates": rates(&samples),
         "samples": samples.iter().map(sample).collect::<Vec<_>>(),
         "objects": {
             "vhosts": broker.vhosts().len(),
-            "queues": queues.len(),
-            "consumers": consumers,
+            "queues": summary.queues,
+            "consumers": summary.consumers,
             "connections": connections.values().filter_map(Value::as_u64).sum::<u64>(),
             "client_sessions": sessions,
             "retained_messages": retained,

@@ -5,22 +5,25 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{ConsumerView, QueueDetails, QueueRef, access::Configure};
+use polymq_broker::{
+    ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Role, access::Configure,
+};
 use polymq_contract::{Command, DeclareQueue};
-use polymq_model::VhostName;
+use polymq_model::{QueueName, VhostName};
 use serde_json::{Value, json};
 
 use super::{
     bindings,
-    caller::{Caller, blocking, vhost_of},
+    caller::{Caller, vhost_of},
     consumers, etag, list,
     problems::not_there,
-    route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, PUT, ROUTE},
+    route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, OBJECT, PUT, ROUTE},
     value::{from_table, time, to_table},
 };
 use crate::{
     api::{Api, Kind, Media, Method, Operation, Parameter},
     call::Call,
+    clock,
     problem::Problem,
     schema::{Schema, record},
 };
@@ -39,6 +42,14 @@ record! {
         auto_delete: Option<bool>,
         /// Arguments, as `x-max-length`.
         arguments: Option<Value>,
+    }
+}
+
+record! {
+    /// What changes of a queue.
+    QueuePatch {
+        /// Arguments that change; `null` takes one away, and those that are not named stay.
+        arguments: std::collections::BTreeMap<String, Value>,
     }
 }
 
@@ -72,6 +83,18 @@ static DECLARE: Operation = Operation {
     headers: CONDITIONS,
     body: &[Media::json(<QueueSpec as Schema>::schema)],
     answers: PUT,
+};
+static CHANGE: Operation = Operation {
+    method: Method::Patch,
+    path: PATH,
+    id: "changeQueue",
+    tag: "queues",
+    summary: "Change arguments while the queue is there; who declares it then must say the same",
+    permission: "configure on the queue; read on it and write on its dead-letter exchange",
+    query: &[DRY_RUN],
+    headers: &[IF_MATCH],
+    body: &[Media::json(<QueuePatch as Schema>::schema)],
+    answers: OBJECT,
 };
 static REMOVE: Operation = Operation {
     method: Method::Delete,
@@ -132,6 +155,7 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&LIST, index)
         .route(&SHOW, show)
         .route(&DECLARE, declare)
+        .route(&CHANGE, change)
         .route(&REMOVE, remove)
         .route(&PAUSE, |call| pause(call, true))
         .route(&RESUME, |call| pause(call, false))
@@ -177,6 +201,20 @@ pub(super) fn shown(queue: &QueueDetails) -> Value {
     })
 }
 
+/// A column that is a count of the queue.
+fn count(counts: &QueueCounts, column: &str) -> Option<Value> {
+    Some(json!(match column {
+        "messages.total" => counts.ready + counts.unsettled + counts.delayed,
+        "messages.ready" => counts.ready,
+        "messages.unacked" => counts.unsettled,
+        "messages.scheduled" => counts.delayed,
+        "messages.bytes_ready" => counts.bytes,
+        "messages.in_memory" => counts.in_memory,
+        "consumers" => counts.consumers.into(),
+        _ => return None,
+    }))
+}
+
 /// What people set of a queue.
 fn set(queue: &QueueDetails) -> Value {
     json!({
@@ -189,12 +227,22 @@ fn set(queue: &QueueDetails) -> Value {
 async fn index(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let vhost = vhost_of(&call)?;
-    let refs = caller.broker().queue_refs(Some(vhost.as_str()));
-    let mut refs = refs.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
-    refs.retain(|queue| caller.sees(&vhost, "queue", queue.name().as_str()));
-    let key = |queue: &QueueRef| queue.name().as_str().to_owned();
     // Thousands of queues take a while to look at.
-    blocking(move || list::page(&call, refs, key, |queue| shown(&queue.details(None))))
+    caller
+        .blocking("vhost", move |broker, who| {
+            let list = broker.queue_lists(Some(vhost.as_str()))?.pop();
+            let sees_all = broker.access().tags_of(who).include(Role::Monitoring);
+            let sees =
+                |name: &&QueueName| sees_all || broker.may_see(who, &vhost, "queue", name.as_str());
+            let names: Vec<_> = list.iter().flat_map(QueueList::names).filter(sees).collect();
+            let find = |name: &QueueName| list.as_ref().and_then(|list| list.queue(name));
+            let column = |name: &&QueueName, column: &str| count(&find(name)?.counts(), column);
+            let row = |name: &&QueueName| {
+                find(name).map_or(Value::Null, |queue| shown(&queue.details(None)))
+            };
+            let key = |name: &&QueueName| name.as_str().to_owned();
+            Ok(list::page_by(&call, names, "name", key, column, row))
+        })
         .await?
         .map(Json)
 }
@@ -259,9 +307,50 @@ async fn declare(mut call: Call) -> Result<Response, Problem> {
     }
     declared?;
     let details = find(&call, &caller)?.details(None);
+    if is_new {
+        let change = (Value::Null, set(&details));
+        caller.audit(&call, "queue.declare", object(&vhost, details.name.as_str()), change);
+    }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let tag = etag::header(&etag::of(&set(&details)));
     Ok((status, [tag], Json(shown(&details))).into_response())
+}
+
+/// A queue in the audit file.
+fn object(vhost: &VhostName, queue: &str) -> String {
+    format!("/vhosts/{vhost}/queues/{queue}")
+}
+
+async fn change(mut call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
+    let QueuePatch { arguments } = call.json().await?;
+    may_configure(&caller, &vhost, &queue)?;
+    let tag = etag::of(&set(&find(&call, &caller)?.details(None)));
+    etag::check(&call.headers, Some(&tag))?;
+    let mut changes = Vec::new();
+    for (name, value) in &arguments {
+        let new = match value {
+            Value::Null => None,
+            value => to_table(&json!({ name.as_str(): value }), "/arguments")?.pop(),
+        };
+        changes.push((name.clone(), new.map(|(_, value)| value)));
+    }
+    let is_dry = call.flag("dry_run");
+    let (place, name) = (object(&vhost, &queue), queue.clone());
+    let changed = caller.blocking("queue", move |broker, who| {
+        broker.change_queue(who, (&vhost, &name), &changes, is_dry, clock::now())
+    });
+    let changed = changed.await?;
+    let (before, after) = (from_table(&changed.before), from_table(&changed.after));
+    if is_dry {
+        let text = json!({ "dry_run": true, "before": before, "after": after });
+        return Ok(Json(text).into_response());
+    }
+    caller.audit(&call, "queue.change", place, (before, after));
+    let details = find(&call, &caller)?.details(None);
+    let tag = etag::header(&etag::of(&set(&details)));
+    Ok(([tag], Json(shown(&details))).into_response())
 }
 
 /// Errors: the right is missing.
@@ -321,9 +410,11 @@ async fn remove(call: Call) -> Result<Response, Problem> {
     if call.flag("dry_run") {
         return Ok(Json(json!({ "dry_run": true, "messages": counts.ready })).into_response());
     }
+    let (object, before) = (object(&vhost, &queue), json!({ "messages": counts.ready }));
     caller
         .ask("queue", |request| Command::DeleteQueue { request, queue, if_unused, if_empty })
         .await?;
+    caller.audit(&call, "queue.delete", object, (before, Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -336,7 +427,10 @@ async fn pause(call: Call, paused: bool) -> Result<Response, Problem> {
         let text = json!({ "dry_run": true, "changes": details.paused != paused });
         return Ok(Json(text).into_response());
     }
+    let (object, action) =
+        (object(&vhost, &queue), if paused { "queue.pause" } else { "queue.resume" });
     caller.ask("queue", |request| Command::PauseQueue { request, queue, paused }).await?;
+    caller.audit(&call, action, object, (Value::Null, Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -125,13 +125,17 @@ async fn show(call: Call) -> Result<Json<Value>, Problem> {
 async fn remove(call: Call) -> Result<Response, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     find(&call, &caller).await?;
+    let vhost = super::caller::vhost_of(&call)?;
     if call.flag("dry_run") {
+        let may = caller.broker().check_forget_retained(&caller.who, &vhost, call.path("key"));
+        may.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;
         return Ok(Json(json!({ "dry_run": true, "count": 1 })).into_response());
     }
-    let vhost = super::caller::vhost_of(&call)?;
     let (key, now) = (call.path("key").to_owned(), clock::now());
     caller
         .blocking("exchange", move |broker, who| broker.forget_retained(who, &vhost, &key, now))
         .await?;
+    let object = format!("/vhosts/{}/retained/{}", call.vhost(), call.path("key"));
+    caller.audit(&call, "retained.delete", object, Default::default());
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -81,7 +81,7 @@ async fn log_in(mut call: Call) -> Result<Response, Problem> {
         let text = "logins take too long at the moment";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "login_timeout", text).retry()
     };
-    let step = timeout(site.settings.limits.login_timeout, step).await.map_err(|_| late())?;
+    let step = timeout(site.limits().login_timeout, step).await.map_err(|_| late())?;
     let who = step
         .map_err(|_| late())?
         .map_err(|refusal| Problem::refused(&refusal, "session").without_challenge())?;

@@ -2,10 +2,12 @@
 //! management tells.
 
 use polymq_broker::{PermissionQuestion, TopicSyntax};
+use serde_json::json;
 
 use super::{USER, bound, manager, root, user};
 use crate::{
     amqp::{Amqp, Field, Props, table},
+    http::Http,
     mqtt::{Mqtt, Publish, Version, publish},
     stomp::Stomp,
     wire::{put_long, put_short},
@@ -124,6 +126,20 @@ const WRITES: &[(&str, Write)] = &[
         Xmpp::connect(world, USER, "r")
             .send(&format!("<message to='{key}@topics.d'><body>m</body></message>"));
     }),
+    ("json over web socket", |world, key| {
+        Http::connect_as(world, USER).publish(key, &json!({}), "m");
+    }),
+    ("json over web socket, retained", |world, key| {
+        Http::connect_as(world, USER).publish(key, &json!({ "retain": true }), "m");
+    }),
+    ("json over web socket, later", |world, key| {
+        Http::connect_as(world, USER).publish(key, &json!({ "delay": 1000 }), "m");
+        world.pass(1100);
+    }),
+    ("json over web socket, an answer to an address", |world, key| {
+        let to = format!("amq.address:/exchanges/amq.topic/{key}");
+        Http::connect_as(world, USER).publish_to_queue(&to, &json!({}), "m");
+    }),
     ("xmpp, an item", |world, key| {
         Xmpp::connect(world, USER, "r").publish(key, "i", "<x xmlns='urn:x'/>", "");
     }),
@@ -229,6 +245,12 @@ const READS: &[(&str, Read)] = &[
         stomp.command("SUBSCRIBE", &[("id", "1"), ("destination", &destination)]);
         from_guest(world, key);
         stomp.all().iter().filter(|frame| frame.command == "MESSAGE").count()
+    }),
+    ("json over web socket", |world, key| {
+        let http = Http::connect_as(world, USER);
+        http.subscribe(key);
+        from_guest(world, key);
+        http.ops().iter().filter(|op| *op == "deliver").count()
     }),
     ("xmpp", |world, key| {
         let mut xmpp = Xmpp::connect(world, USER, "r");

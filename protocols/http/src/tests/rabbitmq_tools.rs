@@ -1,0 +1,198 @@
+//! Requests of tools that are not run here, as they make them, and what they read of the answers.
+
+use serde_json::json;
+
+use super::*;
+
+impl Browser {
+    /// Makes requests of the form `METHOD path` with a body, and looks at the statuses.
+    async fn conversation(&mut self, lines: &[(&str, &str, u16)]) {
+        for (line, body, status) in lines {
+            let answer = self.api(line, body).await;
+            let text = String::from_utf8_lossy(&answer.body);
+            assert_eq!(answer.status, *status, "{line} {body}: {text}");
+        }
+    }
+}
+
+/// As Terraform creates and changes resources.
+async fn create(browser: &mut Browser) {
+    let shovel = r#"{"component":"shovel","vhost":"app","name":"s","value":{"src-uri":"amqp://"}}"#;
+    browser
+        .conversation(&[
+            ("PUT /vhosts/app", r#"{"description":"d","default_queue_type":"quorum"}"#, 201),
+            ("PUT /vhosts/app", r#"{"description":"e","default_queue_type":"quorum"}"#, 204),
+            ("PUT /vhost-limits/app/max-connections", r#"{"value":100}"#, 204),
+            ("PUT /users/tf", r#"{"password":"x","tags":"management,monitoring"}"#, 201),
+            ("PUT /users/tf", r#"{"tags":"management"}"#, 204),
+            ("PUT /permissions/app/tf", r#"{"configure":".*","write":".*","read":""}"#, 201),
+            (
+                "PUT /topic-permissions/app/tf",
+                r#"{"exchange":"events","write":"^a","read":".*"}"#,
+                201,
+            ),
+            // Whoever makes a virtual host may use it.
+            ("PUT /permissions/app/admin", r#"{"configure":".*","write":".*","read":".*"}"#, 204),
+            (
+                "PUT /exchanges/app/events",
+                r#"{"type":"topic","durable":true,"auto_delete":false}"#,
+                201,
+            ),
+            (
+                "PUT /queues/app/work",
+                r#"{"durable":true,"auto_delete":false,"arguments":{"x-message-ttl":5000}}"#,
+                201,
+            ),
+            (
+                "PUT /policies/app/p",
+                r#"{"vhost":"app","name":"p","pattern":".*","apply-to":"all","priority":0,
+                    "definition":{"max-length":10}}"#,
+                201,
+            ),
+            (
+                "PUT /operator-policies/app/o",
+                r#"{"vhost":"app","name":"o","pattern":".*","apply-to":"queues","priority":0,
+                    "definition":{"expires":3600000}}"#,
+                201,
+            ),
+            // As RabbitMQ without the plugin.
+            ("PUT /parameters/shovel/app/s", shovel, 400),
+            ("GET /parameters/shovel/app/s", "", 404),
+        ])
+        .await;
+}
+
+/// Binds, and finds the binding by the key that `Location` ends with.
+async fn bind(browser: &mut Browser) -> String {
+    let binding = json!({
+        "source": "events", "vhost": "app", "destination": "work", "destination_type": "queue",
+        "routing_key": "a.#", "arguments": { "n": 1 }, "properties_key": "",
+    });
+    let line = "POST /bindings/app/e/events/q/work";
+    let made = browser.api(line, &binding.to_string()).await;
+    assert_eq!(made.status, 201);
+    let key = made.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
+    let all = browser.look("/bindings/app").await;
+    let row = all.as_array().unwrap().iter().find(|row| row["source"] == "events").unwrap();
+    assert_eq!(row["properties_key"], key);
+    assert_eq!((&row["routing_key"], &row["arguments"]), (&json!("a.#"), &json!({ "n": 1 })));
+    key
+}
+
+/// Reads every resource back, as a plan does.
+async fn read(browser: &mut Browser) {
+    let vhost = browser.look("/vhosts/app").await;
+    assert_eq!(
+        (&vhost["description"], &vhost["default_queue_type"]),
+        (&json!("e"), &json!("quorum"))
+    );
+    assert_eq!(
+        browser.look("/vhost-limits/app").await[0]["value"],
+        json!({ "max-connections": 100 })
+    );
+    assert_eq!(browser.look("/users/tf").await["tags"], json!(["management"]));
+    let permission = browser.look("/permissions/app/tf").await;
+    assert_eq!((&permission["configure"], &permission["read"]), (&json!(".*"), &json!("")));
+    let topics = browser.look("/topic-permissions/app/tf").await;
+    assert_eq!((&topics[0]["exchange"], &topics[0]["write"]), (&json!("events"), &json!("^a")));
+    let queue = browser.look("/queues/app/work").await;
+    assert_eq!(
+        (&queue["durable"], &queue["arguments"]["x-message-ttl"]),
+        (&json!(true), &json!(5000))
+    );
+    let policy = browser.look("/policies/app/p").await;
+    assert_eq!(
+        (&policy["apply-to"], &policy["definition"]),
+        (&json!("all"), &json!({ "max-length": 10 }))
+    );
+}
+
+/// A DELETE of what is gone counts as done there.
+async fn destroy(browser: &mut Browser, key: &str) {
+    // The key is a part of a path, in which its percent signs are escaped again.
+    let unbind = format!("DELETE /bindings/app/e/events/q/work/{}", key.replace('%', "%25"));
+    browser
+        .conversation(&[
+            (&unbind, "", 204),
+            ("DELETE /operator-policies/app/o", "", 204),
+            ("DELETE /policies/app/p", "", 204),
+            ("DELETE /queues/app/work", "", 204),
+            ("DELETE /queues/app/work", "", 404),
+            ("DELETE /exchanges/app/events", "", 204),
+            ("DELETE /topic-permissions/app/tf", "", 204),
+            ("DELETE /permissions/app/tf", "", 204),
+            ("DELETE /users/tf", "", 204),
+            ("DELETE /vhost-limits/app/max-connections", "", 204),
+            ("DELETE /vhosts/app", "", 204),
+            ("GET /vhosts/app", "", 404),
+        ])
+        .await;
+}
+
+// cyrilgdn/rabbitmq with rabbit-hole, in the order of the dependencies.
+#[tokio::test]
+async fn terraform_makes_reads_and_destroys_what_it_describes() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    assert!(browser.look("/overview").await["rabbitmq_version"].is_string());
+    create(&mut browser).await;
+    let key = bind(&mut browser).await;
+    read(&mut browser).await;
+    destroy(&mut browser, &key).await;
+}
+
+#[tokio::test]
+async fn replicas_of_a_queue_are_this_node_and_no_other() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    let here = r#"{"node":"test"}"#;
+    browser
+        .conversation(&[
+            ("PUT /queues/%2F/c", "{}", 201),
+            ("PUT /queues/%2F/q", r#"{"arguments":{"x-queue-type":"quorum"}}"#, 201),
+            ("GET /queues/quorum/%2F/c/status", "", 503),
+            ("GET /queues/quorum/%2F/none/status", "", 404),
+            ("POST /queues/quorum/%2F/q/replicas/add", here, 204),
+            ("POST /queues/quorum/%2F/q/replicas/add", r#"{"node":"other"}"#, 503),
+            ("POST /queues/quorum/%2F/q/replicas/add", "{}", 400),
+            ("POST /queues/quorum/%2F/c/replicas/add", here, 503),
+            ("DELETE /queues/quorum/%2F/q/replicas/delete", here, 503),
+            ("DELETE /queues/quorum/%2F/q/replicas/delete", r#"{"node":"other"}"#, 202),
+            (
+                "POST /queues/quorum/replicas/on/test/grow",
+                r#"{"vhost_pattern":".*","queue_pattern":".*","strategy":"all"}"#,
+                204,
+            ),
+            ("DELETE /queues/quorum/replicas/on/test/shrink", "", 202),
+            ("DELETE /queues/quorum/replicas/on/other/shrink", "", 404),
+        ])
+        .await;
+    let status = browser.look("/queues/quorum/%2F/q/status").await;
+    assert_eq!(
+        (&status[0]["Node Name"], &status[0]["Raft State"]),
+        (&json!("test"), &json!("leader"))
+    );
+}
+
+#[tokio::test]
+async fn a_node_tells_what_has_come_and_gone_and_what_it_takes() {
+    let world = World::managed().await;
+    world.declare("q", Vec::new()).await;
+    let mut browser = world.client("watcher").await;
+    let node = browser.look("/nodes/test?node_stats_age=60&node_stats_incr=5").await;
+    assert_eq!((&node["fd_used"], &node["fd_total"]), (&json!(20), &json!(1024)));
+    assert_eq!(node["queue_created"], 1);
+    assert_eq!(node["mem_used_details"]["samples"][0]["sample"], 1 << 24);
+    assert!(node["io_sync_avg_time"].is_f64() && node["mem_used_details"]["avg"].is_f64());
+    let churn = &browser.look("/overview").await["churn_rates"];
+    assert_eq!((&churn["queue_created"], &churn["queue_deleted"]), (&json!(1), &json!(0)));
+    assert!(churn["channel_created_details"]["rate"].is_f64());
+    let vhost = browser.look("/vhosts").await[0].clone();
+    assert!(vhost["recv_oct"].is_u64() && vhost["send_oct_details"]["rate"].is_f64(), "{vhost}");
+    let mut admin = world.client("admin").await;
+    let told = admin.api("GET /config/effective", "").await;
+    assert_eq!(
+        (told.status, told.header("content-type")),
+        (200, Some("text/plain; charset=utf-8"))
+    );
+}
