@@ -4,7 +4,11 @@
 //! a time publishes them to where dead letters go and then settles them here, in one batch, so that
 //! a message is in one of the two places after any crash, and dead letters keep their order.
 
-use std::{cell::RefCell, collections::VecDeque, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{Entry, Held, Position, Queue, settling::Moment, state::State};
 use crate::{
@@ -237,7 +241,7 @@ impl Queue {
             let mut state = self.state.lock();
             self.at(now_ms, |moment| state.departed(departed, moment));
             self.settle_records(&mut state);
-            let due_ms = state.next_due_ms(now_ms, false);
+            let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
             drop(state);
             if let Some(due_ms) = due_ms {
                 self.schedule(due_ms);

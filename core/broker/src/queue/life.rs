@@ -199,7 +199,7 @@ impl Queue {
     pub(crate) fn touch(self: &Arc<Self>, now_ms: u64) {
         let mut state = self.state.lock();
         state.touch(now_ms);
-        let due_ms = state.next_due_ms(now_ms, false);
+        let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
         drop(state);
         if let Some(due_ms) = due_ms {
             self.schedule(due_ms);

@@ -220,8 +220,7 @@ impl Queue {
     fn finish_but_fill(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now_ms: u64) {
         self.settle_records(&mut state);
         self.report(&mut state);
-        let is_unscheduled = self.scheduled_ms.load(Ordering::Relaxed) == u64::MAX;
-        let due_ms = state.next_due_ms(now_ms, is_unscheduled);
+        let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
         let has_departing = !state.departing.is_empty();
         let dropped = std::mem::take(&mut state.dropped);
         drop(state);
