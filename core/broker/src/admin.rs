@@ -107,7 +107,9 @@ impl Core {
         edited.ok();
         let topology = vhost.topology.load_full();
         for queue in topology.queues.values() {
-            let rules = vhost.policies.lock().rules_of(queue.name.as_str(), &queue.settings);
+            let rules = queue.with_declared(|declared| {
+                vhost.policies.lock().rules_of(queue.name.as_str(), declared)
+            });
             queue.set_rules(rules, now.unix_ms);
         }
         // Routes that were looked up meanwhile know sizes of before.

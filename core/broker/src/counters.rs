@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use polymq_contract::RefusalKind;
+
 /// The protocols that have counters of their own; anything else counts as the last.
 pub const PROTOCOLS: [&str; 6] = ["amqp", "mqtt", "stomp", "xmpp", "http", "other"];
 
@@ -112,6 +114,8 @@ pub struct Counters {
     sizes: [AtomicU64; SIZE_CLASSES],
     /// Counters of the whole broker.
     pub total: TotalCounters,
+    /// Refusals told to clients, in the order of [`RefusalKind::ALL`].
+    refusals: [AtomicU64; RefusalKind::ALL.len()],
 }
 
 impl Counters {
@@ -129,6 +133,19 @@ impl Counters {
     pub(crate) fn add_sizes(&self, sizes: &[u32; SIZE_CLASSES]) {
         for (counter, count) in self.sizes.iter().zip(sizes) {
             add(counter, u64::from(*count));
+        }
+    }
+
+    /// Requests and publishes of clients that were refused, by kind.
+    pub fn refusals(&self) -> impl Iterator<Item = (RefusalKind, u64)> {
+        let counts = self.refusals.iter().map(|count| count.load(Ordering::Relaxed));
+        RefusalKind::ALL.into_iter().zip(counts)
+    }
+
+    pub(crate) fn add_refusals(&self, kind: RefusalKind, count: u64) {
+        let place = RefusalKind::ALL.iter().position(|known| *known == kind);
+        if let Some(counter) = place.and_then(|place| self.refusals.get(place)) {
+            add(counter, count);
         }
     }
 

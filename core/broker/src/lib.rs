@@ -56,6 +56,7 @@ pub use browse::{BROWSE_MESSAGES_MAX, Browse, BrowseFrom, Browsed, BrowsedMessag
 pub use core::{Entropy, Parts};
 pub use counters::{Counters, PROTOCOLS, ProtocolCounters, SIZE_BOUNDS, TotalCounters};
 pub use dead_letters::{DeadLetterGroup, DeadLetters};
+pub use declare::QueueChange;
 pub use explain::{Explained, Step};
 pub use jobs::{
     JobPreview, JobRecord, JobSpec, JobState, JobStep, MoveTo, RefusedMessage, Via, Work,

@@ -41,7 +41,7 @@ const QUEUE_KEYS: [&str; 18] = [
 ];
 const ALTERNATE: &str = "alternate-exchange";
 /// Keys that definitions of other brokers bring along; they are kept and have no effect.
-const IGNORED_KEYS: [&str; 8] = [
+const IGNORED_KEYS: [&str; 10] = [
     "queue-mode",
     "queue-version",
     "queue-master-locator",
@@ -50,6 +50,8 @@ const IGNORED_KEYS: [&str; 8] = [
     "quorum-initial-group-size",
     "max-in-memory-length",
     "max-in-memory-bytes",
+    "member-placement-tag",
+    "consumer-disconnected-timeout",
 ];
 
 /// What a policy applies to.
@@ -330,6 +332,24 @@ mod tests {
             policies.rules_of(&"a".repeat(60).replace("aaa", "aab"), &settings).length_max,
             None
         );
+    }
+
+    #[test]
+    fn keys_without_effect_are_taken_and_unknown_ones_are_not() {
+        let put = |key: &str| {
+            let definition = [(key, Value::String("x".to_owned()))];
+            Policies::default().put(PolicyKind::User, "p", record("q", 0, &definition))
+        };
+        for key in IGNORED_KEYS {
+            assert!(put(key).is_ok(), "{key}");
+        }
+        for key in ["ha-mode", "ha-params"] {
+            assert!(put(key).is_ok(), "{key}");
+        }
+        // A queue keeps what it was declared with; see the README.
+        for key in ["durability", "max-priority", "single-active-consumer", "speed"] {
+            assert!(put(key).is_err(), "{key}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From a route to its targets; messages that the broker itself publishes; dead letters.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use polymq_contract::{Broadcast, Delivery, Event, Matched};
 use polymq_model::{Annotations, ClientNumber, Death, Durability, Message, Now, Seq};
-use polymq_store::ShardBatch;
+use polymq_store::{PubRef, ShardBatch};
 
 use crate::{
     access::{Topics, Write},
@@ -12,7 +12,7 @@ use crate::{
     core::Core,
     counters::add,
     definitions::{self, StoredRetained, kind},
-    queue::{DeadLetterTo, Departing, Queue, Room},
+    queue::{DeadLetterTo, Departing, HeldTail, Pushed, Queue, Room},
     routing::{Routing, Target, cc_keys, check_publishable},
     stored_message,
     trace::{Mark, Marked},
@@ -29,12 +29,27 @@ pub(crate) struct Handed {
     pub(crate) batch: Option<ShardBatch>,
     /// How many, from the end, some queue refused because it is full.
     pub(crate) refused: usize,
-    /// How many queues refused all of them.
+    /// How many queues took none of them.
     pub(crate) refusing: usize,
     /// Direct deliveries made.
     pub(crate) direct: u64,
     /// How well the queue that keeps them worst does so; `None` when no queue is among the targets.
     pub(crate) kept: Option<Durability>,
+}
+
+impl Handed {
+    /// Notes what a queue did with `count` messages; `None` when it has been deleted.
+    fn note(&mut self, queue: &Queue, pushed: Option<Pushed>, count: usize) {
+        let Some(pushed) = pushed else {
+            self.refusing += 1;
+            return;
+        };
+        self.batch = self.batch.max(pushed.batch);
+        let kept = queue.durability();
+        self.kept = Some(self.kept.map_or(kept, |other| other.weaker(kept)));
+        self.refused = self.refused.max(pushed.refused);
+        self.refusing += usize::from(pushed.refused == count);
+    }
 }
 
 impl Core {
@@ -65,12 +80,20 @@ impl Core {
             refs.resize(messages.len(), None);
             let marked = Marked { messages, marks };
             let pushed = queue.push_followed(marked, matched, &mut refs, room, now_ms);
-            handed.batch = handed.batch.max(pushed.batch);
-            let kept = queue.durability();
-            handed.kept = Some(handed.kept.map_or(kept, |other| other.weaker(kept)));
-            handed.refused = handed.refused.max(pushed.refused);
-            handed.refusing += usize::from(pushed.refused == messages.len());
+            handed.note(queue, pushed, messages.len());
         }
+        self.hand_over_directly(targets, messages, marks, &mut handed);
+        handed
+    }
+
+    /// Hands messages to those of their targets that are no queues.
+    pub(crate) fn hand_over_directly(
+        &self,
+        targets: &[Target],
+        messages: &mut Vec<Message>,
+        marks: &[(usize, Mark)],
+        handed: &mut Handed,
+    ) {
         for target in targets {
             let Target::Reply(reply) = target else { continue };
             if reply.outbox.bytes() >= self.limits.direct_bytes_max {
@@ -98,7 +121,6 @@ impl Core {
                 Sent::Away => {}
             }
         }
-        handed
     }
 
     /// Publishes a message of the broker's own: the will of `client`, a statistic.
@@ -215,7 +237,8 @@ impl Core {
         let marks = follow_letter(departing, queue, &letter, &targets);
         let handed =
             self.hand_over_followed(&targets, &mut vec![letter], &marks, Room::Free, now_ms);
-        let is_taken = targets.len() > handed.refusing;
+        let queues = targets.iter().filter(|target| matches!(target, Target::Queue(..))).count();
+        let is_taken = queues > handed.refusing || handed.direct > 0;
         if is_taken {
             add(&self.counters.total.dead_lettered, 1);
         } else {
@@ -224,6 +247,44 @@ impl Core {
         }
         is_taken
     }
+}
+
+/// A queue, and the places of the routes that lead to it, with what matched there.
+type Share<'a> = (&'a Arc<Queue>, Vec<(usize, &'a Matched)>);
+
+/// Puts messages of several routes, for which room is kept, into their queues; what each route came
+/// to. Each queue is locked once, so that what it gets is adjacent there.
+pub(crate) fn push_together(runs: &[(&[Target], Marked<'_>)], now_ms: u64) -> Vec<Handed> {
+    let mut queues: Vec<Share<'_>> = Vec::new();
+    let mut places = HashMap::new();
+    for (index, (targets, _)) in runs.iter().enumerate() {
+        for target in *targets {
+            let Target::Queue(queue, matched) = target else { continue };
+            let place = *places.entry(Arc::as_ptr(queue).addr()).or_insert(queues.len());
+            match queues.get_mut(place) {
+                Some((_, parts)) => parts.push((index, matched)),
+                None => queues.push((queue, vec![(index, matched)])),
+            }
+        }
+    }
+    let mut taken: Vec<(Handed, Vec<Option<PubRef>>)> =
+        runs.iter().map(|(_, run)| (Handed::default(), vec![None; run.messages.len()])).collect();
+    for (queue, parts) in queues {
+        let mut tail = queue.hold_tail(now_ms);
+        for (index, matched) in parts {
+            let (Some((_, run)), Some((handed, refs))) = (runs.get(index), taken.get_mut(index))
+            else {
+                continue;
+            };
+            let push = |tail: &mut HeldTail<'_>| tail.push(*run, matched, refs, Room::Reserved);
+            let pushed = tail.as_mut().map(push);
+            handed.note(queue, pushed, run.messages.len());
+        }
+        if let Some(tail) = tail {
+            tail.release();
+        }
+    }
+    taken.into_iter().map(|(handed, _)| handed).collect()
 }
 
 /// The marks of a dead letter, with a note where it goes.

@@ -31,6 +31,22 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
+    /// All of them, in a fixed order.
+    pub const ALL: [Self; 12] = [
+        Self::NotFound,
+        Self::Denied,
+        Self::Conflict,
+        Self::Invalid,
+        Self::Locked,
+        Self::Limit,
+        Self::Full,
+        Self::TooLarge,
+        Self::NotAvailable,
+        Self::StoreFailed,
+        Self::LoginFailed,
+        Self::Reserved,
+    ];
+
     /// The word used in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

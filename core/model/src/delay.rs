@@ -14,10 +14,16 @@ pub enum Delay {
     Until(u64),
 }
 
-/// A header that delays, but holds no number of ms.
+/// A header that says nothing that can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("header {0} is not a whole number of milliseconds")]
-pub struct BadDelay(pub &'static str);
+pub enum BadDelay {
+    /// It delays, but holds no number of ms.
+    #[error("header {0} is not a whole number of milliseconds")]
+    NotANumber(&'static str),
+    /// What it asks for is planned: see [`DelayHeaders::LATER`].
+    #[error("header {0} is not available yet")]
+    NotAvailable(&'static str),
+}
 
 /// What the headers of a message say about its delay. Where several do, the first of
 /// [`DelayHeaders::NAMES`] counts.
@@ -34,17 +40,35 @@ impl DelayHeaders {
     pub const NAMES: [&str; 4] =
         [DELAY_HEADER, "x-delivery-time", "AMQ_SCHEDULED_DELAY", "AMQ_SCHEDULED_TIME"];
 
-    /// True when the header is one of [`DelayHeaders::NAMES`]. Cheap for all others.
+    /// Headers that hold a message back in ways that are planned. They are refused, because a
+    /// message that is delivered at once instead, or once, would look as if all were well.
+    pub const LATER: [&str; 6] = [
+        "x-half",
+        "x-schedule-cron",
+        "x-schedule-period",
+        "AMQ_SCHEDULED_CRON",
+        "AMQ_SCHEDULED_PERIOD",
+        "AMQ_SCHEDULED_REPEAT",
+    ];
+
+    /// True when the header is one of [`DelayHeaders::NAMES`] or [`DelayHeaders::LATER`]. Cheap for
+    /// all others.
     pub fn is_one(name: &[u8]) -> bool {
-        matches!(name, [b'x', b'-', b'd', ..] | [b'A', b'M', b'Q', b'_', ..])
-            && Self::NAMES.iter().any(|known| known.as_bytes() == name)
+        matches!(name, [b'x', b'-', b'd' | b'h' | b's', ..] | [b'A', b'M', b'Q', b'_', ..])
+            && Self::NAMES.iter().chain(&Self::LATER).any(|known| known.as_bytes() == name)
     }
 
-    /// Notes a header. Others than those of [`DelayHeaders::NAMES`] say nothing.
+    /// Notes a header. Others than those of [`DelayHeaders::is_one`] say nothing.
     pub fn add(&mut self, name: &str, value: &Value) {
-        let Some(place) = Self::NAMES.iter().position(|known| *known == name) else { return };
+        let Some(place) = Self::NAMES.iter().position(|known| *known == name) else {
+            let later = Self::LATER.iter().find(|known| **known == name);
+            if let Some(later) = later.filter(|_| value.as_bool() != Some(false)) {
+                self.bad = Some(BadDelay::NotAvailable(later));
+            }
+            return;
+        };
         let Some(ms) = value.as_i64() else {
-            self.bad = Self::NAMES.get(place).map(|name| BadDelay(name));
+            self.bad = Self::NAMES.get(place).map(|name| BadDelay::NotANumber(name));
             return;
         };
         // Less than zero means now, which is how a message shows that it has been delayed.
@@ -58,7 +82,7 @@ impl DelayHeaders {
 
     /// The delay; `None` for now.
     ///
-    /// Errors: [`BadDelay`] when one of the headers is no number.
+    /// Errors: [`BadDelay`] when one of the headers is no number or not available yet.
     pub fn delay(&self) -> Result<Option<Delay>, BadDelay> {
         if let Some(bad) = self.bad {
             return Err(bad);
@@ -109,14 +133,22 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for value in [text("soon"), text(""), Value::Bool(true), Value::F64(1.5)] {
-            assert_eq!(of(&[("x-delay", value)]), Err(BadDelay("x-delay")));
+            assert_eq!(of(&[("x-delay", value)]), Err(BadDelay::NotANumber("x-delay")));
         }
         assert_eq!(of(&[("x-other", text("soon"))]), Ok(None));
     }
 
     #[test]
+    fn what_is_planned_is_refused_unless_it_is_switched_off() {
+        for name in DelayHeaders::LATER {
+            assert_eq!(of(&[(name, text("1"))]), Err(BadDelay::NotAvailable(name)));
+            assert_eq!(of(&[(name, Value::Bool(false))]), Ok(None));
+        }
+    }
+
+    #[test]
     fn names_are_told_from_others() {
-        for name in DelayHeaders::NAMES {
+        for name in DelayHeaders::NAMES.into_iter().chain(DelayHeaders::LATER) {
             assert!(DelayHeaders::is_one(name.as_bytes()), "{name}");
         }
         for name in ["x-death", "AMQ_OTHER", "", "delay"] {

@@ -101,6 +101,15 @@ fn messages(text: &mut Exposition, watched: &Watched) {
     let unroutable: (&[_], u64) = (&[("reason", "unroutable")], unroutable);
     let help = "Messages that reached nobody, by reason.";
     text.family("messages_dropped_total", Counter, help, dropped.chain([unroutable]));
+    let refusals: Vec<_> = watched
+        .broker
+        .counters()
+        .refusals()
+        .map(|(kind, count)| ([("kind", kind.as_str())], count))
+        .collect();
+    let refusals = refusals.iter().map(|(labels, count)| (&labels[..], *count));
+    let help = "Requests and publishes of clients that were refused, by kind.";
+    text.family("refusals_total", Counter, help, refusals);
     let help = "Messages sent on to a dead letter exchange.";
     text.single("messages_dead_lettered_total", Counter, help, total("dead_lettered"));
     text.single("queues_created_total", Counter, "Queues declared.", total("queues_created"));

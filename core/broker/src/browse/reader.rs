@@ -10,7 +10,7 @@ use polymq_store::{ReadLimit, StoreError, wait};
 use super::{Browsed, MessageFields};
 use crate::{
     core::Core,
-    queue::{MessageState, Peeked, Position, Queue},
+    queue::{Held, MessageState, Peeked, Position, Queue},
 };
 
 /// Bytes of messages that are read from the store at a time.
@@ -85,7 +85,7 @@ impl<'q> Reader<'q> {
             entry.at = Position::new(level, seq);
             let hold = held.binary_search_by_key(&seq, |(seq, _)| *seq).ok();
             let hold = hold.and_then(|at| held.get(at)?.1);
-            let due_ms = hold.map_or(0, |hold| hold.due_ms);
+            let due_ms = hold.map_or(0, |hold| Held::of_stored(hold.due_ms).due_ms);
             let state = match due_ms > self.now_ms {
                 true => MessageState::Scheduled { due_ms },
                 false => MessageState::Ready,

@@ -12,7 +12,7 @@ use crate::{
     access::Read,
     counters::add,
     mailbox,
-    queue::{ConsumerSpec, Got, Group, Queue},
+    queue::{ConsumerSpec, Got, Group, Queue, check_available},
     vhost::ReplyTarget,
 };
 
@@ -37,8 +37,10 @@ pub(super) struct Manner {
 }
 
 impl Manner {
-    /// Errors: kind `Invalid` for another type or range.
+    /// Errors: kind `Invalid` for another type or range, kind `NotAvailable` for what is planned
+    /// and must not be ignored.
     pub(super) fn parse(arguments: &Table) -> Result<Self, Refusal> {
+        check_available(arguments)?;
         let number = |name, least, wanted| match find(arguments, name) {
             None => Ok(None),
             Some(value) => match value.as_i64().filter(|number| *number >= least) {

@@ -77,6 +77,8 @@ pub(crate) struct BrokerConnection {
     rights: u64,
     chance: Chance,
     run: Run,
+    /// Runs of the transaction that is being committed.
+    laid_aside: Vec<Run>,
     channels: Channels,
     parked: Parked,
     ended: Vec<Ended>,
@@ -145,6 +147,7 @@ impl BrokerConnection {
             rights,
             chance,
             run: Run::default(),
+            laid_aside: Vec::new(),
             channels: Channels::default(),
             parked: Parked::default(),
             ended: Vec::new(),
@@ -233,6 +236,9 @@ impl BrokerConnection {
         answer: Result<Answer, Refusal>,
         batch: Option<ShardBatch>,
     ) {
+        if let Err(refusal) = &answer {
+            self.core.counters.add_refusals(refusal.kind, 1);
+        }
         let event = Event::Answered { request, answer: Box::new(answer) };
         let durable = self.core.committer.durable();
         let batch = batch.max(self.answered_up_to).filter(|batch| *batch > durable);

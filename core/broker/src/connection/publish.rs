@@ -17,15 +17,17 @@ use super::{
 use crate::{
     access::Write,
     counters::size_class,
+    publishing::Handed,
     queue::Room,
     routing::{Route, Routing, check_publishable},
+    trace::{Begun, Mark},
     vhost::Vhost,
 };
 
 /// Messages that follow each other to the same place.
 #[derive(Default)]
 pub(super) struct Run {
-    route: Option<Arc<Route>>,
+    pub(super) route: Option<Arc<Route>>,
     pub(super) messages: Vec<Message>,
     /// The messages that want a confirm, in order.
     numbers: Vec<Numbered>,
@@ -118,7 +120,7 @@ impl BrokerConnection {
         }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
         if !same || self.run.messages.len() >= RUN_MAX {
-            self.finish_run(now);
+            self.end_run(now);
             self.run.route = Some(route.clone());
         }
         if route.targets.is_empty() {
@@ -158,7 +160,7 @@ impl BrokerConnection {
         route: &Route,
         now: Now,
     ) {
-        self.finish_run(now);
+        self.end_run(now);
         let Publish { publisher, number, mandatory, received, message, .. } = publish;
         if mandatory && route.targets.is_empty() {
             self.tally.unrouted += 1;
@@ -256,28 +258,57 @@ impl BrokerConnection {
         cached
     }
 
+    /// Hands the run over, or lays it aside while a transaction collects them.
+    fn end_run(&mut self, now: Now) {
+        match self.run.room {
+            Room::Free => self.finish_run(now),
+            Room::Reserved => self.lay_run_aside(),
+        }
+    }
+
     /// Hands the run over and notes how its publishes ended.
     pub(super) fn finish_run(&mut self, now: Now) {
         let Some(route) = self.run.route.take() else { return };
         let Some(vhost) = self.vhost.clone() else { return };
-        let count = self.run.messages.len();
         // A message of quality of service 2 and its packet id are stored together, or a crash
         // between them would let a repeat pass for a new message.
         let has_received = self.run.numbers.iter().any(|numbered| numbered.received.is_some());
         let core = has_received.then(|| self.core.clone());
         let together = core.as_ref().map(|core| core.committer.together());
-        let marks = match route.traces.is_empty() {
-            true => Vec::new(),
-            false => self.begin_traces(&vhost, &route, now),
-        };
+        let marks = self.marks_of(&vhost, &route, now);
         let (messages, room) = (&mut self.run.messages, self.run.room);
+        let count = messages.len();
         let (targets, now_ms) = (&route.targets, now.unix_ms);
         let handed = self.core.hand_over_followed(targets, messages, &marks, room, now_ms);
+        self.note_handed(&vhost, &route, &marks, count, handed);
+        drop(together);
+    }
+
+    /// What follows the messages of the run.
+    pub(super) fn marks_of(&self, vhost: &Arc<Vhost>, route: &Route, now: Now) -> Begun {
+        match route.traces.is_empty() {
+            true => Vec::new(),
+            false => self.begin_traces(vhost, route, now),
+        }
+    }
+
+    /// Notes how the publishes of the run ended, and leaves an empty one.
+    pub(super) fn note_handed(
+        &mut self,
+        vhost: &Vhost,
+        route: &Route,
+        marks: &[(usize, Mark)],
+        count: usize,
+        handed: Handed,
+    ) {
         self.run.messages.clear();
         if self.run.messages.capacity() > RUN_MAX {
             self.run.messages = Vec::new();
         }
         self.tally.direct += handed.direct;
+        if handed.refused > 0 {
+            self.core.counters.add_refusals(RefusalKind::Full, handed.refused as u64);
+        }
         route.count((count - handed.refused.min(count)) as u64);
         // What is refused stands at the end.
         let taken = count.saturating_sub(handed.refused);
@@ -285,10 +316,9 @@ impl BrokerConnection {
             mark.note("refused", vec![("detail", "queue_full".to_owned())]);
         }
         let accepted = self.run.numbers.partition_point(|numbered| numbered.place < taken);
-        let batch = handed.batch.max(self.run.batch.take()).max(self.remember(&vhost, accepted));
+        let batch = handed.batch.max(self.run.batch.take()).max(self.remember(vhost, accepted));
         // Durable bytes count until they are on the disk, whether or not a confirm is wanted, so
         // that a publisher cannot run away from the disk.
-        drop(together);
         let bytes = std::mem::take(&mut self.run.bytes);
         if batch.is_some() {
             self.unconfirmed_new += bytes;
@@ -382,6 +412,7 @@ impl BrokerConnection {
     pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
+        self.core.counters.add_refusals(refusal.kind, 1);
         self.outbox.push(Event::PublishRefused {
             publisher: publish.publisher,
             number: publish.number,

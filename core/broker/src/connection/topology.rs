@@ -232,9 +232,8 @@ pub(super) fn add_default_type(
         return;
     }
     let topology = vhost.topology.load();
-    let existing = topology.queue(queue).map(|queue| &queue.settings.arguments);
-    let value = match existing {
-        Some(arguments) => find(arguments, TYPE).cloned(),
+    let value = match topology.queue(queue) {
+        Some(queue) => find(&queue.settings.arguments, TYPE).cloned(),
         None => Some(Value::String(default)),
     };
     arguments.extend(value.map(|value| (TYPE.to_owned(), value)));

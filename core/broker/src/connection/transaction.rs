@@ -8,10 +8,15 @@ use std::{
 use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
 
-use super::{BrokerConnection, publish::address};
+use super::{
+    BrokerConnection,
+    publish::{Run, address},
+};
 use crate::{
+    publishing::push_together,
     queue::{Queue, Reserved, Room},
     routing::{Route, Target},
+    trace::Marked,
 };
 
 /// Why nothing of a transaction happens.
@@ -66,8 +71,8 @@ impl BrokerConnection {
         for (publish, route) in publishes {
             self.publish_to(route, publish, now);
         }
-        self.finish_run(now);
-        self.run.room = Room::Free;
+        self.lay_run_aside();
+        self.hand_over_together(now);
         drop(reserved);
         for settlement in settlements {
             self.settle(settlement, now);
@@ -79,6 +84,43 @@ impl BrokerConnection {
         let appended = self.core.committer.append(|_| ()).0;
         let wait = self.wait_for.max(Some(appended));
         self.answer(request, Ok(Answer::Done), wait);
+    }
+
+    /// Ends a run of a transaction.
+    pub(super) fn lay_run_aside(&mut self) {
+        if self.run.route.is_some() {
+            let run = std::mem::take(&mut self.run);
+            self.run.room = run.room;
+            self.laid_aside.push(run);
+        }
+    }
+
+    /// Hands over the runs of a transaction. Each queue is locked once for all of them, so that
+    /// nothing comes between its messages.
+    fn hand_over_together(&mut self, now: Now) {
+        let Some(vhost) = self.vhost.clone() else { return };
+        let mut runs = Vec::with_capacity(self.laid_aside.len());
+        for run in std::mem::take(&mut self.laid_aside) {
+            self.run = run;
+            let Some(route) = self.run.route.take() else { continue };
+            let marks = self.marks_of(&vhost, &route, now);
+            runs.push((std::mem::take(&mut self.run), route, marks));
+        }
+        let parts: Vec<_> = runs
+            .iter()
+            .map(|(run, route, marks)| {
+                (route.targets.as_slice(), Marked { messages: &run.messages, marks })
+            })
+            .collect();
+        let handed = push_together(&parts, now.unix_ms);
+        for ((mut run, route, marks), mut handed) in runs.into_iter().zip(handed) {
+            let count = run.messages.len();
+            let (targets, messages) = (&route.targets, &mut run.messages);
+            self.core.hand_over_directly(targets, messages, &marks, &mut handed);
+            self.run = run;
+            self.note_handed(&vhost, &route, &marks, count, handed);
+        }
+        self.run = Run::default();
     }
 
     /// Looks where all publishes go, and has queues that refuse what is too much keep room.

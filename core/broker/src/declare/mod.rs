@@ -1,10 +1,12 @@
 //! Declaring, binding and deleting: every change of a topology, written to the store as it happens.
 
 mod binding;
+mod change;
 mod exchange;
 mod queue;
 
 pub(crate) use binding::check_source;
+pub use change::QueueChange;
 pub(crate) use queue::no_queue;
 use std::fmt::Display;
 

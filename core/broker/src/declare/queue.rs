@@ -41,7 +41,7 @@ impl Core {
         if let Some(existing) = vhost.topology.load().queue(name.as_str()) {
             existing.check_owner(connection)?;
             existing.check_exclusivity(declare.exclusive)?;
-            return match existing.settings.difference(&settings) {
+            return match existing.with_declared(|declared| declared.difference(&settings)) {
                 None => {
                     existing.touch(now.unix_ms);
                     Ok((existing.clone(), false, None))

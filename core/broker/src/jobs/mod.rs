@@ -19,7 +19,7 @@ use std::{
 
 use parking_lot::Mutex;
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::Now;
+use polymq_model::{Message, Now};
 
 use crate::{
     BrokerHandle,
@@ -66,7 +66,27 @@ impl BrokerHandle {
         spec: JobSpec,
         now: Now,
     ) -> Result<JobRecord, Refusal> {
-        let run = Run::begin(&self.0, who, &spec)?;
+        self.start_job_with(who, spec, None, now)
+    }
+
+    /// The same; `edited` takes the place of the one message that is moved, copied or retried. What
+    /// the broker knows about that stays with it.
+    ///
+    /// Errors: those of [`start_job`](Self::start_job); kind `Invalid` for any other work.
+    pub fn start_job_with(
+        &self,
+        who: &Principal,
+        spec: JobSpec,
+        edited: Option<Message>,
+        now: Now,
+    ) -> Result<JobRecord, Refusal> {
+        let is_one = spec.seqs.len() == 1 && !matches!(spec.work, Work::Purge | Work::Delete);
+        if edited.is_some() && !is_one {
+            let text = "one message is edited, while it is moved, copied or retried";
+            return Err(Refusal::new(RefusalKind::Invalid, text));
+        }
+        let mut run = Run::begin(&self.0, who, &spec)?;
+        run.edited = edited;
         let mut inner = self.0.jobs.0.lock();
         let active = inner.jobs.values().filter(|job| !job.record.state.is_over()).count();
         if active >= ACTIVE_MAX {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::Now;
+use polymq_model::{Message, Now};
 use polymq_store::StoreError;
 
 use super::{JobRecord, JobSpec, JobState, Work, choose::Choice};
@@ -33,6 +33,8 @@ pub(super) struct Run {
     who: Principal,
     queue: Arc<Queue>,
     choice: Choice,
+    /// What takes the place of the only message.
+    pub(super) edited: Option<Message>,
 }
 
 impl Run {
@@ -45,7 +47,7 @@ impl Run {
         let queue = core.readable_queue(who, &spec.vhost, &spec.queue)?;
         core.check_work(who, spec)?;
         let choice = Choice::new(&queue, spec)?;
-        Ok(Self { who: who.clone(), queue, choice })
+        Ok(Self { who: who.clone(), queue, choice, edited: None })
     }
 
     /// About how many messages it has to look at.
@@ -94,7 +96,8 @@ impl Run {
         record.scanned += chosen.scanned;
         record.missed += chosen.missed;
         let (done_before, is_over) = (record.done, chosen.is_over);
-        let out = core.transfer(&self.who, &queue, record, chosen.messages, now);
+        let out =
+            core.transfer(&self.who, &queue, record, (chosen.messages, self.edited.as_ref()), now);
         // One batch at a time, and nothing counts before it is kept.
         wait_until_durable(core)?;
         queue.forget_out(&out);

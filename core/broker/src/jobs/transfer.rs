@@ -61,7 +61,7 @@ impl Core {
         who: &Principal,
         queue: &Arc<Queue>,
         record: &mut JobRecord,
-        chosen: Vec<Peeked>,
+        (chosen, edited): (Vec<Peeked>, Option<&Message>),
         now: Now,
     ) -> Vec<Entry> {
         let Ok(vhost) = self.vhost(record.spec.vhost.as_str()) else { return Vec::new() };
@@ -70,7 +70,9 @@ impl Core {
         let mut willing = Vec::with_capacity(chosen.len());
         for peeked in chosen {
             let at = peeked.entry.at;
-            match self.prepare(who, &vhost, &work, &peeked.entry.message) {
+            let original = &peeked.entry.message;
+            let message = edited.map_or_else(|| original.clone(), |new| in_place_of(original, new));
+            match self.prepare(who, &vhost, &work, &message) {
                 Ok(Some(ready)) => {
                     prepared.insert(at, ready);
                     willing.push(peeked);
@@ -207,5 +209,13 @@ impl Core {
                 self.through(who, vhost, message, &death.exchange, &keys)
             }
         }
+    }
+}
+
+/// An edited message, with what the broker knows about the one that it was.
+fn in_place_of(original: &Message, edited: &Message) -> Message {
+    match original.annotations() {
+        Some(known) => edited.clone().with_annotations(known.clone()),
+        None => edited.clone(),
     }
 }

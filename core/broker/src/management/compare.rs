@@ -156,7 +156,8 @@ impl Manager {
         let parsed = QueueSettings::parse(declare.arguments.clone(), self.core.durability);
         let Ok(parsed) = parsed else { return Effect::Create };
         let (durable, auto_delete) = (declare.durable, declare.auto_delete);
-        match now.settings.difference(&QueueSettings { durable, auto_delete, ..parsed }) {
+        let wanted = QueueSettings { durable, auto_delete, ..parsed };
+        match now.with_declared(|declared| declared.difference(&wanted)) {
             None => Effect::Unchanged,
             Some(other) => Effect::Conflict(other.refuse("queue", &declare.queue, &vhost).text),
         }

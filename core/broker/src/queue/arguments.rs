@@ -97,16 +97,7 @@ impl<'a> Arguments<'a> {
         is_right: impl Fn(f64) -> bool,
     ) -> Result<Option<f64>, Refusal> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        let number = match value {
-            Value::F32(number) => Some(f64::from(*number)),
-            Value::F64(number) => Some(*number),
-            Value::String(text) => text.parse().ok(),
-            Value::Decimal { scale, unscaled } => {
-                Some(*unscaled as f64 / 10_f64.powi(i32::from(*scale)))
-            }
-            other => other.as_i64().map(|number| number as f64),
-        };
-        match number.filter(|number| is_right(*number)) {
+        match fraction_of(value).filter(|number| is_right(*number)) {
             Some(number) => Ok(Some(number)),
             None => Err(self.invalid(name, value, wanted)),
         }
@@ -135,6 +126,19 @@ impl<'a> Arguments<'a> {
     pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         let Some(value) = self.get(name) else { return Ok(false) };
         value.as_bool().ok_or_else(|| self.invalid(name, value, "true or false"))
+    }
+}
+
+/// A number of any type that may have a fraction.
+pub(super) fn fraction_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::F32(number) => Some(f64::from(*number)),
+        Value::F64(number) => Some(*number),
+        Value::String(text) => text.parse().ok(),
+        Value::Decimal { scale, unscaled } => {
+            Some(*unscaled as f64 / 10_f64.powi(i32::from(*scale)))
+        }
+        other => other.as_i64().map(|number| number as f64),
     }
 }
 

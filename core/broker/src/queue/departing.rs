@@ -4,9 +4,13 @@
 //! a time publishes them to where dead letters go and then settles them here, in one batch, so that
 //! a message is in one of the two places after any crash, and dead letters keep their order.
 
-use std::{cell::RefCell, collections::VecDeque, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
-use super::{Entry, Position, Queue, settling::Moment, state::State};
+use super::{Entry, Held, Position, Queue, settling::Moment, state::State};
 use crate::{
     counters::{TotalCounters, add},
     trace::Marks,
@@ -143,8 +147,17 @@ impl State {
         let retry = self.rules.retry.and_then(|r| r.delay_ms(true, tries, (moment.chance)()));
         let delay_ms = retry.unwrap_or_else(|| default_delay_ms(tries)).max(1);
         let due_ms = moment.now_ms.saturating_add(delay_ms);
-        self.note_counts(&departing.entry, due_ms);
+        let held = Held { due_ms, reason: Some(departing.reason) };
+        self.note_counts(&departing.entry, held.to_stored());
         self.staying.insert(departing.entry.at, Staying { departing, due_ms });
+    }
+
+    /// A dead letter that stayed before a restart has been read.
+    pub(super) fn stay_again(&mut self, entry: Entry, reason: &'static str, due_ms: u64) {
+        let at = entry.at;
+        let (detail, had_place, marks) = (None, true, Marks::new());
+        let departing = Departing { entry, reason, detail, had_place, tries: 1, marks };
+        self.staying.insert(at, Staying { departing, due_ms });
     }
 
     /// Gives up the dead letters that nobody has taken.
@@ -228,7 +241,7 @@ impl Queue {
             let mut state = self.state.lock();
             self.at(now_ms, |moment| state.departed(departed, moment));
             self.settle_records(&mut state);
-            let due_ms = state.next_due_ms(now_ms, false);
+            let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
             drop(state);
             if let Some(due_ms) = due_ms {
                 self.schedule(due_ms);

@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::Ordering};
 use polymq_contract::Refusal;
 use polymq_model::{Seq, VhostName};
 
-use super::{Ended, Position, Queue, QueueCounts, Rules, bytes_or_any, consumer::QueueConsumer};
+use super::{
+    Ended, Position, Queue, QueueCounts, QueueSettings, Rules, bytes_or_any,
+    consumer::QueueConsumer,
+};
 use crate::{
     definitions::{self, kind},
     statistics::Sample,
@@ -79,6 +82,20 @@ impl Queue {
     /// As [`pause`](Self::pause), for a start.
     pub(crate) fn restore_pause(&self) {
         self.state.lock().paused = true;
+    }
+
+    /// Asks about what the queue was declared with, or has been changed to since. What decides how
+    /// it works, apart from its rules, never changes and stands in `settings`.
+    pub(crate) fn with_declared<T>(&self, ask: impl FnOnce(&QueueSettings) -> T) -> T {
+        match &*self.changed.load() {
+            Some(changed) => ask(changed),
+            None => ask(&self.settings),
+        }
+    }
+
+    /// Takes other arguments for those that the queue was declared with.
+    pub(crate) fn redeclare(&self, settings: QueueSettings) {
+        self.changed.store(Some(Arc::new(settings)));
     }
 
     /// Has other rules hold from now on, for what waits as well.
@@ -182,7 +199,7 @@ impl Queue {
     pub(crate) fn touch(self: &Arc<Self>, now_ms: u64) {
         let mut state = self.state.lock();
         state.touch(now_ms);
-        let due_ms = state.next_due_ms(now_ms, false);
+        let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
         drop(state);
         if let Some(due_ms) = due_ms {
             self.schedule(due_ms);

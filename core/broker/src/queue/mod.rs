@@ -2,11 +2,13 @@
 
 mod addressed;
 mod arguments;
+mod arriving;
 mod consumer;
 mod consumers;
 mod departing;
 mod dispatch;
 mod durable;
+mod held;
 mod lane;
 mod life;
 mod paging;
@@ -36,27 +38,30 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, MutexGuard};
 use polymq_contract::{Delivery, Matched, Outbox, Refusal};
 use polymq_model::{ConnectionId, ConsumerId, LogId, Message, QueueName};
-use polymq_store::{Committer, Durability, PubRef, ShardBatch};
+use polymq_store::{Committer, Durability};
 
 pub(crate) use arguments::invalid;
+pub(crate) use arriving::{HeldTail, Pushed};
 pub(crate) use consumer::{ConsumerSpec, Group};
 pub(crate) use departing::Departing;
+pub(crate) use held::Held;
 pub(crate) use paging::Home;
 use paging::ReadFailure;
 pub use peek::MessageState;
 pub(crate) use peek::Peeked;
 pub(crate) use position::Position;
 pub(crate) use reserve::{Reserved, Room};
-pub(crate) use rules::{DeadLetterTo, Rules, Wishes};
+pub(crate) use rules::{DeadLetterTo, Rules, Wishes, check_available};
 pub(crate) use settings::QueueSettings;
-use state::{Arriving, State};
+use state::State;
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
 
-use crate::{statistics::Ring, trace::Marked};
+use crate::statistics::Ring;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -103,15 +108,6 @@ pub(crate) enum Got {
     Unreadable,
 }
 
-/// What a push came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pushed {
-    /// The batch that holds the durable ones, if any.
-    pub(crate) batch: Option<ShardBatch>,
-    /// How many of the messages, from the end, were refused because the queue is full.
-    pub(crate) refused: usize,
-}
-
 /// What cancelling a consumer came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cancelled {
@@ -154,6 +150,8 @@ pub(crate) struct Queue {
     /// Its name.
     pub(crate) name: QueueName,
     pub(crate) settings: QueueSettings,
+    /// What somebody has made of it since.
+    changed: ArcSwapOption<QueueSettings>,
     pub(crate) log: LogId,
     /// True when the queue survives a restart: it is durable and not exclusive.
     stored: bool,
@@ -192,6 +190,7 @@ impl Queue {
         Arc::new(Self {
             name,
             settings,
+            changed: ArcSwapOption::empty(),
             log,
             stored,
             keeps,
@@ -208,110 +207,6 @@ impl Queue {
         })
     }
 
-    /// Adds messages at the tail and hands them on to consumers with room.
-    ///
-    /// `refs` holds one place per message and remembers where a body stands in the open batch, so
-    /// that the next queue of a fan-out points to it instead of writing it again.
-    pub(crate) fn push(
-        self: &Arc<Self>,
-        messages: &[Message],
-        matched: &Matched,
-        refs: &mut [Option<PubRef>],
-        room: Room,
-        now_ms: u64,
-    ) -> Pushed {
-        let marked = Marked { messages, marks: &[] };
-        self.push_followed(marked, matched, refs, room, now_ms)
-    }
-
-    /// The same with messages that are followed.
-    pub(crate) fn push_followed(
-        self: &Arc<Self>,
-        marked: Marked<'_>,
-        matched: &Matched,
-        refs: &mut [Option<PubRef>],
-        room: Room,
-        now_ms: u64,
-    ) -> Pushed {
-        let messages = marked.messages;
-        let mut state = self.state.lock();
-        if state.deleted {
-            return Pushed { batch: None, refused: 0 };
-        }
-        let (mut batch, mut refused, mut refs) = (None, messages, refs);
-        while !refused.is_empty() {
-            let accepted = match room {
-                Room::Free => state.room_for(refused).max(usize::from(state.hands_over())),
-                Room::Reserved => refused.len(),
-            };
-            let Some((taken, rest)) = refused.split_at_checked(accepted) else { break };
-            if taken.is_empty() {
-                break;
-            }
-            let (own, others) = refs.split_at_mut(accepted.min(refs.len()));
-            (refused, refs) = (rest, others);
-            let arriving = Arriving { messages: taken, matched, now_ms, marked };
-            let stored = match self.settings.levels.is_single() {
-                true => self.add(&mut state, 0, arriving, own),
-                false => self.add_by_level(&mut state, arriving, own),
-            };
-            batch = batch.max(stored);
-            // What goes to a waiting consumer makes room, as it would if messages came one by one.
-            // What expires at this very moment still goes there.
-            state.dispatch(now_ms.saturating_sub(1));
-        }
-        if state.rules.overflow == rules::Overflow::RejectPublishDlx {
-            for message in refused {
-                state.refuse(Entry::new(message, matched), "maxlen");
-            }
-        }
-        state.activity.published += (messages.len() - refused.len()) as u64;
-        state.active_ms = now_ms;
-        state.drop_over_limit(now_ms);
-        state.expire_heads(now_ms);
-        if self.keeps {
-            state.window = self.home.budget.window();
-            state.spill(self.committer.durable());
-        }
-        self.finish(state, now_ms);
-        Pushed { batch, refused: refused.len() }
-    }
-
-    /// Adds messages of one level.
-    fn add(
-        &self,
-        state: &mut State,
-        lane: usize,
-        arriving: Arriving<'_>,
-        refs: &mut [Option<PubRef>],
-    ) -> Option<ShardBatch> {
-        let batch = self.keeps.then(|| self.store(state, lane, arriving, refs)).flatten();
-        if !arriving.marked.is_empty() {
-            self.follow(state, lane, arriving);
-        }
-        state.append(lane, arriving, batch.unwrap_or_default(), &self.settings);
-        batch
-    }
-
-    fn add_by_level(
-        &self,
-        state: &mut State,
-        arriving: Arriving<'_>,
-        refs: &mut [Option<PubRef>],
-    ) -> Option<ShardBatch> {
-        let level_of = |message: &Message| self.settings.levels.of(message);
-        let (mut batch, mut refs) = (None, refs);
-        for messages in arriving.messages.chunk_by(|a, b| level_of(a) == level_of(b)) {
-            let Some(level) = messages.first().map(level_of) else { continue };
-            let lane = state.lane_at(level);
-            let (own, others) = refs.split_at_mut(messages.len().min(refs.len()));
-            let stored = self.add(state, lane, Arriving { messages, ..arriving }, own);
-            batch = batch.max(stored);
-            refs = others;
-        }
-        batch
-    }
-
     /// What every change ends with: records for the store, dead letters, the time of the next look
     /// when something here is due by itself, and the next page when it is wanted.
     fn finish(self: &Arc<Self>, state: MutexGuard<'_, State>, now_ms: u64) {
@@ -325,8 +220,7 @@ impl Queue {
     fn finish_but_fill(self: &Arc<Self>, mut state: MutexGuard<'_, State>, now_ms: u64) {
         self.settle_records(&mut state);
         self.report(&mut state);
-        let is_unscheduled = self.scheduled_ms.load(Ordering::Relaxed) == u64::MAX;
-        let due_ms = state.next_due_ms(now_ms, is_unscheduled);
+        let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
         let has_departing = !state.departing.is_empty();
         let dropped = std::mem::take(&mut state.dropped);
         drop(state);

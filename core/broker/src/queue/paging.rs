@@ -11,7 +11,7 @@ use polymq_model::{LogId, Seq, VhostName};
 use polymq_store::{OpenedLog, Page as StoredPage, StoreError};
 
 use super::{
-    Position, Queue,
+    Held, Position, Queue,
     state::State,
     tail::{Page, Reading},
     window::{WindowBudget, weight},
@@ -184,7 +184,7 @@ impl Queue {
     fn read(self: &Arc<Self>, page: StoredPage) -> Page {
         let due = page.messages.iter().filter_map(|stored| {
             let due_ms = stored.hold.map_or(0, |hold| hold.due_ms);
-            (due_ms > 0).then_some((stored.seq, due_ms))
+            (due_ms > 0).then_some((stored.seq, Held::of_stored(due_ms)))
         });
         let due = due.collect();
         let entries = match self.home.core.upgrade() {
@@ -214,7 +214,14 @@ impl Queue {
         }
         let lane = state.lanes.iter_mut().find(|lane| lane.level == asked.level);
         let held = lane.map(|lane| lane.take_page(page, window, now_ms)).unwrap_or_default();
-        state.delayed.extend(held.into_iter().map(|(due, entry)| ((due, entry.at), entry)));
+        for (Held { due_ms, reason }, entry) in held {
+            match reason {
+                Some(reason) => state.stay_again(entry, reason, due_ms),
+                None => {
+                    state.delayed.insert((due_ms, entry.at), entry);
+                }
+            }
+        }
         state.expire_heads(now_ms);
         state.dispatch(now_ms);
         state.drop_over_limit(now_ms);

@@ -279,6 +279,18 @@ fn first<'a, T>(all: [&'a Wishes; 3], get: impl Fn(&'a Wishes) -> Option<&'a T>)
     all.into_iter().find_map(get)
 }
 
+/// Arguments of planned features whose being ignored could lose or reorder messages.
+const LATER: [&str; 2] = ["x-message-groups", "x-selector"];
+
+/// Errors: kind `NotAvailable` for an argument of a queue, a consumer or a binding that must not be
+/// ignored.
+pub(crate) fn check_available(arguments: &Table) -> Result<(), Refusal> {
+    let is_later = |(name, value): &&(String, Value)| {
+        LATER.contains(&name.as_str()) && value.as_bool() != Some(false)
+    };
+    arguments.iter().find(is_later).map_or(Ok(()), |(name, _)| Err(later(name)))
+}
+
 pub(super) fn later(what: &str) -> Refusal {
     Refusal::new(RefusalKind::NotAvailable, format!("{what} is not available yet"))
 }

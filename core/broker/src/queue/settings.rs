@@ -5,35 +5,58 @@ use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 use polymq_store::Durability;
 
 use super::{
-    arguments::{Arguments, invalid},
-    rules::{Rules, Wishes, later},
+    arguments::{Arguments, fraction_of, invalid},
+    rules::{Rules, Wishes, check_available, later},
 };
 use crate::declare::Difference;
 
+/// How the values of an argument compare.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    /// By value, whatever their types: protocols that have only text write numbers as text.
+    Number,
+    Flag,
+}
+
+impl Kind {
+    fn is_same(self, a: &Value, b: &Value) -> bool {
+        match self {
+            Self::Text => a == b,
+            Self::Flag => a.as_bool() == b.as_bool(),
+            // Whole numbers compare as such, because large ones have no exact fraction.
+            Self::Number => match (a.as_i64(), b.as_i64()) {
+                (Some(a), Some(b)) => a == b,
+                _ => fraction_of(a) == fraction_of(b),
+            },
+        }
+    }
+}
+
 /// Arguments that a new declaration must repeat. The others have no effect, so they may differ.
-const COMPARED: [&str; 22] = [
-    "x-consumer-timeout",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-delayed-retry-backoff",
-    "x-delayed-retry-factor",
-    "x-delayed-retry-jitter",
-    "x-delayed-retry-max",
-    "x-delayed-retry-min",
-    "x-delayed-retry-type",
-    "x-delivery-limit",
-    "x-delivery-limit-counts",
-    "x-durability",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-message-size",
-    "x-max-priority",
-    "x-message-ttl",
-    "x-overflow",
-    "x-queue-type",
-    "x-single-active-consumer",
+const COMPARED: [(&str, Kind); 22] = [
+    ("x-consumer-timeout", Kind::Number),
+    ("x-dead-letter-exchange", Kind::Text),
+    ("x-dead-letter-routing-key", Kind::Text),
+    ("x-dead-letter-strategy", Kind::Text),
+    ("x-delayed-retry-backoff", Kind::Text),
+    ("x-delayed-retry-factor", Kind::Number),
+    ("x-delayed-retry-jitter", Kind::Number),
+    ("x-delayed-retry-max", Kind::Number),
+    ("x-delayed-retry-min", Kind::Number),
+    ("x-delayed-retry-type", Kind::Text),
+    ("x-delivery-limit", Kind::Number),
+    ("x-delivery-limit-counts", Kind::Text),
+    ("x-durability", Kind::Text),
+    ("x-expires", Kind::Number),
+    ("x-max-length", Kind::Number),
+    ("x-max-length-bytes", Kind::Number),
+    ("x-max-message-size", Kind::Number),
+    ("x-max-priority", Kind::Number),
+    ("x-message-ttl", Kind::Number),
+    ("x-overflow", Kind::Text),
+    ("x-queue-type", Kind::Text),
+    ("x-single-active-consumer", Kind::Flag),
 ];
 
 /// Levels of a queue of type quorum.
@@ -104,6 +127,7 @@ impl QueueSettings {
     /// Errors: kind `Invalid` for a known argument with a wrong type or range, kind `NotAvailable`
     /// for one whose being ignored could lose or reorder messages.
     pub(crate) fn parse(table: Table, default: Durability) -> Result<Self, Refusal> {
+        check_available(&table)?;
         let arguments = Arguments::new(&table, "x-");
         let is_quorum = match arguments.text("queue-type")? {
             None | Some("classic") => false,
@@ -157,9 +181,13 @@ impl QueueSettings {
                 return Some(Difference::property(name, have, want));
             }
         }
-        COMPARED.into_iter().find_map(|name| {
+        COMPARED.into_iter().find_map(|(name, kind)| {
             let (have, want) = (self.argument(name), other.argument(name));
-            (!same(have, want)).then(|| Difference::argument(name, have, want))
+            let is_same = match (have, want) {
+                (Some(have), Some(want)) => kind.is_same(have, want),
+                (have, want) => have.is_none() && want.is_none(),
+            };
+            (!is_same).then(|| Difference::argument(name, have, want))
         })
     }
 }
@@ -182,17 +210,5 @@ fn durability(arguments: &Arguments<'_>, default: Durability) -> Result<Durabili
         None => Ok(default),
         Some(word) => Durability::parse(word)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string())),
-    }
-}
-
-/// Equality of arguments: integers of any width compare by value.
-fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => match (a.as_i64(), b.as_i64()) {
-            (Some(a), Some(b)) => a == b,
-            _ => a == b,
-        },
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
     }
 }

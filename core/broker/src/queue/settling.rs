@@ -3,7 +3,7 @@
 use polymq_contract::{DeliveryRange, Note, Outcome};
 
 use super::{
-    Entry, Queue,
+    Entry, Held, Queue,
     retry::{HOT_LOOP_DELAY_MS, HOT_LOOP_DELIVERIES},
     state::State,
 };
@@ -165,7 +165,7 @@ impl State {
 
     /// Holds a message until it is due.
     pub(super) fn hold(&mut self, entry: Entry, due_ms: u64) {
-        self.note_counts(&entry, due_ms);
+        self.note_counts(&entry, Held { due_ms, reason: None }.to_stored());
         self.delayed.insert((due_ms, entry.at), entry);
     }
 

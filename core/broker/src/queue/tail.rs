@@ -15,7 +15,7 @@ use polymq_model::Seq;
 use polymq_store::ShardBatch;
 
 use super::{
-    Entry,
+    Entry, Held,
     lane::Lane,
     window::{Window, weight},
 };
@@ -36,8 +36,8 @@ pub(super) enum Reading {
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
-    /// When those may be delivered that are held back, in ms since 1970.
-    pub(super) due: BTreeMap<Seq, u64>,
+    /// Those that are held back.
+    pub(super) due: BTreeMap<Seq, Held>,
     /// Where to read on; `None` when the store has no more.
     pub(super) next: Option<Seq>,
     /// What stood before that and cannot be read: positions, and how many messages nobody has
@@ -238,13 +238,13 @@ impl Lane {
         (is_wanted && is_idle).then_some(Seq(self.tail.from))
     }
 
-    /// Adds what was read to the window. Returns what is not due yet, with its time.
+    /// Adds what was read to the window. Returns what is not due yet, and what has died.
     pub(super) fn take_page(
         &mut self,
         mut page: Page,
         window: Window,
         now_ms: u64,
-    ) -> Vec<(u64, Entry)> {
+    ) -> Vec<(Held, Entry)> {
         let mut held = Vec::new();
         if let Some((first, last, messages)) = page.gone {
             self.give_up(first, last, messages);
@@ -264,8 +264,9 @@ impl Lane {
             self.tail.count = self.tail.count.saturating_sub(1);
             let bytes = entry.message.body().len();
             self.tail.bytes = self.tail.bytes.saturating_sub(bytes as u64);
-            match page.due.remove(&seq).filter(|due| *due > now_ms) {
-                Some(due) => held.push((due, entry)),
+            let is_back = |held: &Held| held.due_ms > now_ms || held.reason.is_some();
+            match page.due.remove(&seq).filter(is_back) {
+                Some(back) => held.push((back, entry)),
                 None => {
                     self.has_deadlines |= entry.deadline_ms != 0;
                     self.ready_bytes += bytes;

@@ -20,8 +20,9 @@ pub(crate) enum Looked {
 }
 
 impl State {
-    /// When something here is due by itself, in ms since 1970. May be too early.
-    pub(super) fn next_due_ms(&mut self, now_ms: u64, is_unscheduled: bool) -> Option<u64> {
+    /// When something here is due by itself, in ms since 1970. May be too early. A look is planned
+    /// for `scheduled_ms` already.
+    pub(super) fn next_due_ms(&mut self, now_ms: u64, scheduled_ms: u64) -> Option<u64> {
         let mut due: Option<u64> = None;
         let mut sooner = |at: u64| due = Some(due.map_or(at, |due| due.min(at)));
         let window = self.window;
@@ -45,10 +46,11 @@ impl State {
             sooner(self.used_ms.max(1).saturating_add(ms));
         }
         // The exact time needs a look at every consumer, so a look is planned for when a delivery
-        // of this moment would be overdue, and tells the time of the next one.
+        // of this moment would be overdue, and tells the time of the next one. A look that comes
+        // sooner does as well; one for something that is due much later does not.
         if let Some(ms) = self.shortest_timeout_ms()
             && self.unsettled > 0
-            && is_unscheduled
+            && now_ms.saturating_add(ms) < scheduled_ms
         {
             sooner(now_ms.saturating_add(ms));
         }

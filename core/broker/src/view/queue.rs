@@ -133,7 +133,7 @@ impl QueueRef {
             auto_delete: settings.auto_delete,
             of_session: settings.of_client,
             owner: settings.exclusive,
-            arguments: settings.arguments.clone(),
+            arguments: queue.with_declared(|declared| declared.arguments.clone()),
             policy_definition: self.policy_definition(&seen.policies),
             policies: seen.policies,
             counts: seen.counts,

@@ -4,7 +4,51 @@ pub(crate) mod run;
 
 use std::collections::BTreeMap;
 
+/// `x-overflow`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    #[default]
+    DropHead,
+    Reject,
+    RejectDlx,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum DeadLetters {
+    #[default]
+    None,
+    AtMostOnce,
+    /// Their queue is made only at the end, so that they have to wait.
+    AtLeastOnce,
+}
+
+/// `x-delayed-retry-…`, never above [`RETRY_MAX_MS`].
 #[derive(Debug, Clone, Copy)]
+pub(crate) struct Retry {
+    pub(crate) min: u16,
+    pub(crate) kind: &'static str,
+    pub(crate) backoff: &'static str,
+}
+
+pub(crate) const RETRY_MAX_MS: u64 = 1000;
+
+impl Retry {
+    fn delay(self, msg: &Msg, has_failed: bool) -> Option<u64> {
+        if !["all", if has_failed { "failed" } else { "returned" }].contains(&self.kind) {
+            return None;
+        }
+        let (min, times) =
+            (u64::from(self.min), if has_failed { msg.failed } else { msg.acquired });
+        let delay = match self.backoff {
+            "fixed" => min,
+            "exponential" => min.saturating_mul(2_u64.saturating_pow(u32::from(times) - 1)),
+            _ => min * u64::from(times),
+        };
+        Some(delay.min(RETRY_MAX_MS))
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Config {
     /// `x-max-priority`; 0 for none.
     pub(crate) levels: u8,
@@ -12,13 +56,15 @@ pub(crate) struct Config {
     pub(crate) ttl: Option<u16>,
     /// `x-max-length`.
     pub(crate) length: Option<u8>,
-    /// `reject-publish` instead of `drop-head`.
-    pub(crate) rejects: bool,
-    pub(crate) dead_letters: bool,
+    /// `x-max-length-bytes`.
+    pub(crate) bytes: Option<u8>,
+    pub(crate) overflow: Overflow,
+    pub(crate) dead_letters: DeadLetters,
     /// `x-delivery-limit`.
     pub(crate) limit: Option<u8>,
-    /// `x-delayed-retry-min` of failed deliveries, linear.
-    pub(crate) retry: Option<u16>,
+    pub(crate) retry: Option<Retry>,
+    /// `x-consumer-timeout`.
+    pub(crate) timeout: Option<u16>,
     /// `x-single-active-consumer`.
     pub(crate) single: bool,
 }
@@ -62,9 +108,16 @@ pub(crate) struct Msg {
     pub(crate) durable: bool,
     pub(crate) acquired: u16,
     pub(crate) failed: u16,
+    /// When it was delivered.
+    pub(crate) delivered: u64,
 }
 
 impl Msg {
+    /// The bytes of its body.
+    pub(crate) fn size(&self) -> usize {
+        usize::try_from(4 + self.id % 5).unwrap()
+    }
+
     /// Higher levels first, then in the order of publishing.
     fn place(&self) -> (u8, u64) {
         (u8::MAX - self.level, self.id)
@@ -93,6 +146,10 @@ pub(crate) struct Model {
     pub(crate) held: BTreeMap<(u32, u64), Msg>,
     /// What died, and why, in order.
     pub(crate) dead: Vec<(Msg, &'static str)>,
+    /// What died, while nobody was there to take it.
+    pub(crate) staying: Vec<(Msg, &'static str)>,
+    /// Somebody takes dead letters.
+    pub(crate) has_target: bool,
     /// Active consumers, the oldest first.
     pub(crate) takers: Vec<Taker>,
     /// The single active consumer.
@@ -110,6 +167,8 @@ impl Model {
             delayed: Vec::new(),
             held: BTreeMap::new(),
             dead: Vec::new(),
+            staying: Vec::new(),
+            has_target: config.dead_letters != DeadLetters::AtLeastOnce,
             takers: Vec::new(),
             sole: None,
             paused: false,
@@ -121,8 +180,53 @@ impl Model {
         self.config.length.into_iter().chain(self.policy_length).min().map(usize::from)
     }
 
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.length().is_some() || self.config.bytes.is_some()
+    }
+
+    /// True when so many messages with so many bytes are too much.
+    fn is_exceeded(&self, messages: usize, bytes: usize) -> bool {
+        self.length().is_some_and(|max| messages > max)
+            || self.config.bytes.is_some_and(|max| bytes > usize::from(max))
+    }
+
+    fn bytes(&self) -> usize {
+        self.ready.values().map(Msg::size).sum()
+    }
+
+    fn rejects(&self) -> bool {
+        self.config.overflow != Overflow::DropHead && self.is_bounded()
+    }
+
     fn die(&mut self, msg: &Msg, reason: &'static str) {
-        self.dead.push((msg.clone(), reason));
+        match (self.has_target, reason) {
+            (true, _) => self.dead.push((msg.clone(), reason)),
+            // A limit is strict, so what is beyond it cannot stay.
+            (false, "maxlen") => {}
+            (false, _) => self.staying.push((msg.clone(), reason)),
+        }
+    }
+
+    /// Dead letters that had to stay leave.
+    pub(crate) fn find_target(&mut self) {
+        self.has_target = true;
+        self.dead.append(&mut self.staying);
+    }
+
+    /// How many of these that come one after another there is room for.
+    fn room_for(&self, messages: &[Msg]) -> usize {
+        if !self.rejects() {
+            return messages.len();
+        }
+        let (mut count, mut bytes) = (self.ready.len(), self.bytes());
+        let fits = |msg: &&Msg| {
+            count += 1;
+            bytes += msg.size();
+            !self.is_exceeded(count, bytes)
+        };
+        let room = messages.iter().take_while(fits).count();
+        // Who waits for the next message leaves it no time to take room.
+        room.max(usize::from(self.hands_over()))
     }
 
     /// Messages arrive that were published together; returns how many were refused. `given` is what
@@ -130,12 +234,7 @@ impl Model {
     pub(crate) fn publish(&mut self, messages: Vec<Msg>, now: u64, given: &mut Given) -> usize {
         let mut waiting = messages;
         while !waiting.is_empty() {
-            let room = match self.length() {
-                // Who waits for the next message leaves it no time to take room.
-                Some(0) if self.config.rejects && self.hands_over() => 1,
-                Some(max) if self.config.rejects => max.saturating_sub(self.ready.len()),
-                _ => waiting.len(),
-            };
+            let room = self.room_for(&waiting);
             let rest = waiting.split_off(room.min(waiting.len()));
             if waiting.is_empty() {
                 waiting = rest;
@@ -144,6 +243,9 @@ impl Model {
             self.ready.extend(waiting.drain(..).map(|msg| (msg.place(), msg)));
             self.dispatch(now.saturating_sub(1), given);
             waiting = rest;
+        }
+        if self.config.overflow == Overflow::RejectDlx {
+            waiting.iter().for_each(|msg| self.die(msg, "maxlen"));
         }
         self.drop_over_limit();
         self.expire(now);
@@ -164,8 +266,10 @@ impl Model {
 
     /// What is beyond the length leaves from the head of the lowest level.
     pub(crate) fn drop_over_limit(&mut self) {
-        let Some(max) = self.length().filter(|_| !self.config.rejects) else { return };
-        while self.ready.len() > max {
+        if self.config.overflow != Overflow::DropHead {
+            return;
+        }
+        while self.is_exceeded(self.ready.len(), self.bytes()) {
             let lowest = self.ready.values().map(|msg| msg.level).min().unwrap();
             let head = self.ready.values().find(|msg| msg.level == lowest).cloned().unwrap();
             self.ready.remove(&head.place());
@@ -217,7 +321,8 @@ impl Model {
             assert!(takers.contains(&got.consumer), "{got:?} went not to one of {takers:?}");
             assert_eq!((got.acquired, got.failed), (msg.acquired, msg.failed), "counts of {got:?}");
             self.ready.remove(&place);
-            self.held.insert((got.consumer, got.number), msg);
+            let delivered = Msg { delivered: got.at, ..msg };
+            self.held.insert((got.consumer, got.number), delivered);
         }
     }
 
@@ -229,8 +334,8 @@ impl Model {
         }
         msg.acquired += 1;
         msg.failed += u16::from(has_failed);
-        match self.config.retry.filter(|_| has_failed) {
-            Some(min) => self.delayed.push((now + u64::from(min) * u64::from(msg.failed), msg)),
+        match self.config.retry.and_then(|retry| retry.delay(&msg, has_failed)) {
+            Some(delay) => self.delayed.push((now + delay, msg)),
             None => {
                 self.ready.insert(msg.place(), msg);
             }
@@ -257,13 +362,34 @@ impl Model {
         }
     }
 
-    /// What time does.
+    /// Consumers were told that they took too long.
+    fn time_out(&mut self, consumers: &[u32], now: u64) {
+        for consumer in consumers {
+            let held = self.held.keys().filter(|(c, _)| c == consumer).copied();
+            let keys: Vec<_> = held.collect();
+            let oldest = keys.iter().map(|key| self.held[key].delivered).min();
+            let timeout = self.config.timeout.map(u64::from);
+            let is_right = oldest.zip(timeout).is_some_and(|(at, timeout)| at + timeout <= now);
+            assert!(is_right, "{consumer} ended at {now}, {oldest:?}");
+            self.remove_taker(*consumer);
+            for key in keys {
+                let msg = self.held.remove(&key).unwrap();
+                self.come_back(msg, false, now);
+            }
+        }
+    }
+
+    /// What time does. Whose time is over is read from what was seen.
     pub(crate) fn look(&mut self, now: u64, given: &mut Given) {
         self.release_due(now);
         self.expire(now);
+        self.time_out(&std::mem::take(&mut given.ended), now);
         self.dispatch(now, given);
         self.drop_over_limit();
         self.expire(now);
+        let latest = self.config.timeout.map(|timeout| u64::from(timeout) + LATE_MS);
+        let late = self.held.values().find(|msg| latest.is_some_and(|ms| msg.delivered + ms < now));
+        assert!(late.is_none(), "{late:?} should have been taken back, it is {now}");
     }
 
     pub(crate) fn add_taker(&mut self, taker: Taker) {
@@ -302,15 +428,28 @@ pub(crate) struct Got {
     pub(crate) number: u64,
     pub(crate) acquired: u16,
     pub(crate) failed: u16,
+    pub(crate) at: u64,
 }
 
-/// Deliveries that were seen and that the model has not explained yet.
+/// By so much a timeout may come late, in ms: deliveries are timed in groups.
+const LATE_MS: u64 = 200;
+
+/// What was seen and what the model has not explained yet.
 #[derive(Debug, Default)]
-pub(crate) struct Given(pub(crate) Vec<Got>);
+pub(crate) struct Given {
+    pub(crate) got: Vec<Got>,
+    /// Consumers that took too long.
+    pub(crate) ended: Vec<u32>,
+}
 
 impl Given {
     fn take(&mut self, id: u64) -> Option<Got> {
-        let at = self.0.iter().position(|got| got.id == id)?;
-        Some(self.0.remove(at))
+        let at = self.got.iter().position(|got| got.id == id)?;
+        Some(self.got.remove(at))
+    }
+
+    fn add(&mut self, more: Self) {
+        self.got.extend(more.got);
+        self.ended.extend(more.ended);
     }
 }

@@ -1,6 +1,6 @@
 //! Sections 3.1 and 3.2: kinds of queues and their arguments.
 
-use polymq_contract::RefusalKind;
+use polymq_contract::{Command, Consume, RefusalKind};
 use polymq_model::Value;
 
 use crate::{
@@ -201,6 +201,27 @@ fn arguments_without_effect_and_unknown_ones_are_accepted() {
         client.queue_with(name, &[(name, text("anything"))]);
     }
     assert_eq!(world.broker.queues().len(), names.len());
+}
+
+#[test] // Sections 1 and 16.
+fn planned_features_that_must_not_be_ignored_are_refused_and_counted_by_kind() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    let groups = [("x-message-groups", Value::Bool(true))];
+    let refusal = try_declare(&mut client, "groups", &groups, |_| ()).expect_err("planned");
+    assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    client.queue_with("none", &[("x-message-groups", Value::Bool(false))]);
+    let mut consume = crate::world::consume_of("q", 1, 0);
+    consume.arguments = vec![("x-selector".to_owned(), text("a = 1"))];
+    let refusal = client
+        .try_ask(|request| Command::Consume(Box::new(Consume { request, ..consume })))
+        .expect_err("planned");
+    assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    assert!(refusal.text.contains("x-selector is not available yet"), "{}", refusal.text);
+    let counted: Vec<_> =
+        world.broker.counters().refusals().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [(RefusalKind::NotAvailable, 2)]);
 }
 
 #[test]

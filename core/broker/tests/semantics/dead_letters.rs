@@ -1,11 +1,11 @@
 //! Section 4.4: where messages go that die, and what is recorded of it.
 
 use polymq_contract::{Command, Delivery, DeliveryRange, Note, Outcome, Settlement};
-use polymq_model::{ConsumerId, Value};
+use polymq_model::{ConsumerId, Limits, Value};
 
 use crate::{
     counter, dead_letters_to, deaths, drain, exists, logged, publish_for, ready, text, view, with,
-    world::{Client, World, body_of, message, publish, publish_of},
+    world::{Client, World, body_of, message, publish, publish_of, session},
 };
 
 /// The queue `q`, whose dead letters go to the queue `dead`, with a consumer.
@@ -206,6 +206,58 @@ fn a_dead_letter_that_is_kept_survives_a_restart() {
         world.pass(1000);
     }
     assert_eq!(drain(client.at(&world), "dead"), ["m"]);
+}
+
+#[test]
+fn a_dead_letter_that_is_kept_stays_dead_over_a_restart() {
+    for (outcome, reason) in [(Outcome::Rejected, "rejected"), (Outcome::Failed, "delivery_limit")]
+    {
+        let world = World::new();
+        let mut client = world.connect();
+        let once = [
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-delivery-limit", Value::I32(0)),
+        ];
+        client.queue_with("q", &with(&once, &dead_letters_to("dead")));
+        end_one(&mut client, outcome);
+        assert_eq!(view(&world, "q").counts.delayed, 1);
+        let mut world = world.restart();
+        let mut client = world.connect();
+        client.consume("q", 8, 0);
+        assert_eq!(client.deliveries().len(), 0, "consumers do not get it again");
+        client.queue("dead");
+        world.pass(2000);
+        client.at(&world).consume("dead", 7, 0);
+        let deliveries = client.deliveries();
+        assert_eq!(deliveries.len(), 1, "{reason}");
+        assert_eq!(deaths(&deliveries[0])[0].reason, reason);
+        let counts = view(&world, "q").counts;
+        assert_eq!((counts.ready, counts.unsettled, counts.delayed), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_dead_letter_that_its_only_taker_is_too_slow_for_is_kept() {
+    let limits = Limits { direct_bytes_max: 1000, ..Limits::default() };
+    let mut world = World::with_limits(limits);
+    let mut slow = world.connect();
+    slow.open(session("s", true, 0));
+    slow.subscribe("dead", 0);
+    let in_the_way = "in the way".repeat(100);
+    world.connect().publish("amq.topic", "dead", &in_the_way);
+    let mut client = world.connect();
+    let to = [
+        ("x-dead-letter-exchange", text("amq.topic")),
+        ("x-dead-letter-routing-key", text("dead")),
+        ("x-dead-letter-strategy", text("at-least-once")),
+    ];
+    client.queue_with("q", &to);
+    end_one(&mut client, Outcome::Rejected);
+    assert_eq!(view(&world, "q").counts.delayed, 1);
+    assert_eq!(slow.bodies(), [&*in_the_way]);
+    world.pass(1000);
+    assert_eq!(slow.bodies(), ["m"]);
+    assert_eq!(view(&world, "q").counts.delayed, 0);
 }
 
 #[test]

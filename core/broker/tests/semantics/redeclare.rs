@@ -110,3 +110,60 @@ fn what_a_policy_says_does_not_count_as_a_difference() {
     crate::set_policy(&world, &[("max-length", Value::I32(1))]);
     client.queue("q");
 }
+
+#[test]
+fn changed_arguments_are_what_a_queue_was_declared_with_also_after_a_restart() {
+    let world = World::new();
+    let mut client = world.connect();
+    let declared = vec![("x-max-length", Value::I32(5)), ("x-max-priority", Value::I32(3))];
+    client.queue_with("q", &declared);
+    let who = polymq_broker::Principal::of_user(polymq_model::UserName::new("guest").unwrap());
+    let root = polymq_model::VhostName::new("/").unwrap();
+    let change = [("x-max-length".to_owned(), Some(Value::I32(6)))];
+    world.broker.change_queue(&who, (&root, "q"), &change, false, world.now()).unwrap();
+    let changed = vec![("x-max-length", Value::I32(6)), ("x-max-priority", Value::I32(3))];
+    client.queue_with("q", &changed);
+    let fixed = [("x-max-priority".to_owned(), None)];
+    let refused = world.broker.change_queue(&who, (&root, "q"), &fixed, false, world.now());
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::Conflict);
+    drop(client);
+    let world = world.restart();
+    let mut client = world.connect();
+    client.queue_with("q", &changed);
+    let old = try_declare(&mut client, "q", &declared, |_| ());
+    assert_eq!(kind_of(old), RefusalKind::Conflict);
+}
+
+#[test]
+fn numbers_and_flags_compare_by_value_with_text_and_text_as_it_is() {
+    let world = World::new();
+    let mut client = world.connect();
+    let all = every_argument();
+    client.queue_with("q", &all);
+    let as_text: Vec<_> = all
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Value::I32(number) => text(&number.to_string()),
+                Value::F64(number) => text(&number.to_string()),
+                Value::Bool(flag) => text(&flag.to_string()),
+                other => other.clone(),
+            };
+            (*name, value)
+        })
+        .collect();
+    client.queue_with("q", &as_text);
+    let tenths = |number| Value::Decimal { scale: 1, unscaled: number };
+    let others = [("x-delayed-retry-factor", 15), ("x-delayed-retry-jitter", 5)];
+    for (name, number) in others {
+        let mut again = all.clone();
+        again.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, v)| *v = tenths(number));
+        client.queue_with("q", &again);
+    }
+    let key = |key: &str| {
+        [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(key))]
+    };
+    client.queue_with("other", &key("7"));
+    let refusal = try_declare(&mut client, "other", &key("07"), |_| ()).expect_err("another key");
+    assert_eq!(refusal.kind, RefusalKind::Conflict);
+}

@@ -52,6 +52,22 @@ fn a_delivery_not_settled_in_time_returns_as_acquired_and_its_consumer_is_cancel
 }
 
 #[test]
+fn a_timeout_comes_in_time_though_something_else_is_due_much_later() {
+    let mut world = World::new();
+    let mut client = world.connect();
+    let lasting = [("x-consumer-timeout", Value::I32(1000)), ("x-message-ttl", Value::I32(60_000))];
+    client.queue_with("q", &lasting);
+    for body in ["delivered", "waiting for a minute"] {
+        client.at(&world).publish("", "q", body);
+    }
+    client.consume("q", 1, 1);
+    world.pass(900);
+    assert!(!is_cancelled(&mut client));
+    world.pass(300);
+    assert!(is_cancelled(&mut client));
+}
+
+#[test]
 fn settling_in_time_keeps_the_consumer() {
     let mut world = World::new();
     let mut client = world.connect();

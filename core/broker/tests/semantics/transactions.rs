@@ -1,5 +1,7 @@
 //! Section 7.3: all of a transaction takes effect, or nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use polymq_contract::{
     Command, DeliveryRange, Event, Outcome, Publish, Refusal, RefusalKind, Settlement, Transaction,
 };
@@ -168,4 +170,48 @@ fn a_transaction_that_the_store_refuses_is_not_answered_as_done() {
         Command::Commit(Box::new(Transaction { request, publishes, settlements: Vec::new() }))
     });
     assert_eq!(refused.unwrap_err().kind, RefusalKind::StoreFailed);
+}
+
+#[test] // Section 8, rule 5.
+fn messages_of_a_transaction_are_adjacent_and_in_order_in_each_queue() {
+    const ROUNDS: usize = 8;
+    let world = World::new();
+    let mut client = world.connect();
+    let mut other = world.connect();
+    client.queue("a");
+    client.queue("b");
+    // Two places in turn, and more to one of them than a run holds.
+    let queue_of = |index: usize| if index < 200 { ["a", "b"][index % 2] } else { "a" };
+    let body_of = |round: usize, index: usize| format!("{round}.{index}");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..10_000 {
+                for queue in ["a", "b"] {
+                    other.send(publish("", queue, "other", 0));
+                }
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for round in 0..ROUNDS {
+            let publishes = (0..1000)
+                .map(|index| in_transaction("", queue_of(index), &body_of(round, index)))
+                .collect();
+            assert_eq!(commit(&mut client, publishes, &[]), None);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    for queue in ["a", "b"] {
+        let found = drain(&mut client, queue);
+        for round in 0..ROUNDS {
+            let wanted: Vec<_> = (0..1000)
+                .filter(|index| queue_of(*index) == queue)
+                .map(|index| body_of(round, index))
+                .collect();
+            let start = found.iter().position(|body| *body == wanted[0]).expect("it is there");
+            assert_eq!(found[start..start + wanted.len()], wanted, "{queue}, round {round}");
+        }
+    }
 }

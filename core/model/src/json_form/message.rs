@@ -87,14 +87,20 @@ impl IncomingMessage {
 #[derive(Deserialize)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// A number as text; one that is absent is not asked for.
+fn as_text<S: serde::Serializer>(number: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&number.unwrap_or_default())
+}
+
 /// A message object that a client receives.
 #[derive(Debug, Serialize)]
 pub struct Shown<'a> {
     /// What to settle it with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
-    /// Its position in the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Its position in the queue, as text: the highest byte is the priority, and many readers of
+    /// JSON lose numbers beyond 2^53.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub seq: Option<u64>,
     exchange: &'a str,
     routing_key: &'a str,

@@ -10,6 +10,7 @@ mod md5;
 mod oauth;
 mod password;
 mod pool;
+mod random;
 mod scram;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
@@ -29,13 +29,16 @@ use polymq_broker::{
 use polymq_contract::{Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
 use polymq_model::UserName;
 
-pub(crate) use self::directory::Directory;
 use self::{
     cache::VerifiedLogins,
     failures::LoginFailures,
     oauth::Provider,
     pool::HashingPool,
     scram::{ClientFirst, Exchange, Verifier},
+};
+pub(crate) use self::{
+    directory::Directory,
+    random::{fill_random, random},
 };
 use crate::config::{
     AuthOauth,
@@ -464,29 +467,4 @@ pub(crate) fn public_record(password: &[u8], tags: &[&str]) -> anyhow::Result<Us
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         loopback_only: true,
     })
-}
-
-/// Random bytes of the operating system's quality.
-///
-/// Errors: when there are none.
-pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    fill_random(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Fills a buffer with such bytes.
-///
-/// They come from the system call: the generator of the TLS library gathers entropy of its own
-/// for some 45 ms at its first use, which is half of what a start may take.
-///
-/// Errors: when there are none.
-pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())
-            .context("the system gives no randomness")?;
-        rest = &mut rest[filled..];
-    }
-    Ok(())
 }

@@ -6,12 +6,16 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Every route of the document with its method, filled in for a virtual host.
+/// Every route of the document with its method, filled in for a virtual host. Streams of events are
+/// left out, as they do not end.
 fn routes(vhost: &str) -> Vec<(String, String)> {
     let document = v1::api().document();
     let mut all = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
-        for method in methods.as_object().unwrap().keys() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if operation["responses"].to_string().contains("text/event-stream") {
+                continue;
+            }
             let parts = path.split('/').map(|part| match part {
                 "{vhost}" => vhost,
                 "{seq}" | "{id}" => "1",
@@ -69,8 +73,7 @@ async fn reading_changes_nothing() {
     client.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"x").await;
     let before = state(&mut client).await;
     for (method, path) in routes("~") {
-        // Streams do not end; a subscription to a queue says that it takes messages.
-        if method != "GET" || path.ends_with("/subscribe") || path.ends_with("/events") {
+        if method != "GET" {
             continue;
         }
         let status = client.ask(&format!("GET {path}"), &[], b"").await.status;

@@ -285,3 +285,41 @@ async fn the_tree_of_topics_is_walked_level_by_level() {
     assert_eq!(client.ask(&format!("DELETE {one}"), &[], b"").await.status, 204);
     assert_eq!(client.get(one).await.status, 404);
 }
+
+#[tokio::test]
+async fn one_message_is_edited_while_it_moves() {
+    let (world, mut client) = filled(2).await;
+    world.declare("other", Vec::new()).await;
+    let page = client.fetch(&format!("{QUEUE}/messages")).await;
+    let seq = page["items"][0]["seq"].clone();
+    let all = json!({ "to": { "queue": "other" }, "edit": { "payload": "x" } });
+    let refused = client.post(&format!("{QUEUE}/messages:move?wait=10s"), &all).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_argument"));
+    let work = json!({
+        "select": { "seqs": [seq] },
+        "to": { "queue": "other" },
+        "edit": {
+            "routing_key": "fixed",
+            "properties": { "expiration": 60000, "headers": { "why": "typo" } },
+            "payload": { "n": "right" },
+            "payload_encoding": "json",
+        },
+    });
+    let done = client.post(&format!("{QUEUE}/messages:move?wait=10s"), &work).await;
+    assert_eq!(done.json()["progress"]["done"], 1, "{:#}", done.json());
+    let moved = client.fetch("/api/v1/vhosts/~/queues/other/messages?payload=full").await;
+    let moved = &moved["items"][0];
+    assert_eq!(moved["payload"], "{\"n\":\"right\"}");
+    assert_eq!(moved["routing_key"], "fixed");
+    let headers = &moved["properties"]["headers"];
+    assert_eq!((&headers["why"], &headers["x-edited-from"]), (&json!("typo"), &seq));
+    assert!(moved["expires_at"].is_string(), "{moved:#}");
+    assert_eq!(world.ready("q"), 1);
+    let wrong = json!({
+        "select": { "seqs": [client.fetch(&format!("{QUEUE}/messages")).await["items"][0]["seq"]] },
+        "to": { "queue": "other" }, "edit": { "properties": { "priority": "high" } },
+    });
+    let refused = client.post(&format!("{QUEUE}/messages:move?wait=10s"), &wrong).await;
+    assert_eq!(refused.status, 400, "{}", refused.json());
+    assert_eq!(world.ready("q"), 1);
+}

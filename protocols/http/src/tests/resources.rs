@@ -291,3 +291,43 @@ async fn connections_are_listed_and_closed_and_bans_keep_out() {
     let two = json!({ "user": "u", "client_id": "c" });
     assert_eq!(client.put("/api/v1/bans/two", &two).await.code(), "invalid_argument");
 }
+
+#[tokio::test]
+async fn arguments_of_a_queue_change_while_it_is_there() {
+    let (world, mut client) = world().await;
+    let path = "/api/v1/vhosts/~/queues/orders";
+    let spec = json!({ "arguments": { "x-max-length": 2, "x-max-priority": 3 } });
+    assert_eq!(client.put(path, &spec).await.status, 201);
+    let patch = async |client: &mut Browser, query: &str, arguments: &Value| {
+        let json = [("Content-Type", "application/json")];
+        let body = json!({ "arguments": arguments }).to_string();
+        client.ask(&format!("PATCH {path}{query}"), &json, body.as_bytes()).await
+    };
+    let new = json!({ "x-max-length": 1, "x-message-ttl": 60000 });
+    let dry = patch(&mut client, "?dry_run=true", &new).await.json();
+    assert_eq!(dry["after"]["x-max-length"], 1);
+    for _ in 0..2 {
+        world.run_publish("orders").await;
+    }
+    assert_eq!(world.ready("orders"), 2, "a dry run changes nothing");
+    let changed = patch(&mut client, "", &new).await;
+    assert_eq!(changed.status, 200, "{}", changed.json());
+    assert_eq!(world.ready("orders"), 1, "what holds now holds for what waits");
+    let all = json!({ "x-max-length": 1, "x-message-ttl": 60000, "x-max-priority": 3 });
+    assert_eq!(client.fetch(path).await["arguments"], all);
+    assert_eq!(client.put(path, &json!({ "arguments": all })).await.status, 200);
+    assert_eq!(client.put(path, &spec).await.code(), "arguments_differ");
+    let removed = patch(&mut client, "", &json!({ "x-max-length": null })).await.json();
+    assert_eq!(removed["arguments"].get("x-max-length"), None);
+    world.run_publish("orders").await;
+    assert_eq!(world.ready("orders"), 2);
+    let fixed = patch(&mut client, "", &json!({ "x-max-priority": 9, "x-expires": 1000 })).await;
+    assert_eq!(fixed.status, 409);
+    assert!(fixed.json()["detail"].as_str().unwrap().contains("x-max-priority"));
+    let wrong = patch(&mut client, "", &json!({ "x-max-length": -1 })).await;
+    assert_eq!(wrong.code(), "invalid_argument");
+    let audit = client.fetch("/api/v1/audit").await;
+    let actions: Vec<_> =
+        audit["items"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
+    assert_eq!(actions, ["queue.declare", "queue.change", "queue.change"]);
+}

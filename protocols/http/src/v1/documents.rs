@@ -112,7 +112,7 @@ impl Schema for MessageDocument {
                         "description": "How the payload stands for the body.",
                     },
                     "receipt": { "type": "string", "description": "What to settle it with." },
-                    "seq": { "type": "integer", "description": "Position in the queue." },
+                    "seq": { "type": "string", "description": "Position in the queue." },
                     "redelivered": { "type": "boolean" },
                     "delivery_count": { "type": "integer" },
                     "acquired_count": { "type": "integer" },

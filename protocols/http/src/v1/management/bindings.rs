@@ -196,6 +196,10 @@ async fn bind(mut call: Call) -> Result<Response, Problem> {
     }
     let object = if to_queue { "queue" } else { "exchange" };
     caller.ask(object, |request| order(request, &binding, arguments, true)).await?;
+    if is_new {
+        let object = format!("/vhosts/{vhost}/bindings/{id}");
+        caller.audit(&call, "binding.add", object, (Value::Null, shown(&binding)));
+    }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let location =
         format!("{}/vhosts/{}/bindings/{id}", crate::api::ROOT, call.path_as_sent("vhost"));
@@ -215,5 +219,7 @@ async fn unbind(call: Call) -> Result<Response, Problem> {
     let arguments = Table::clone(&binding.arguments);
     let object = if binding.to_queue { "queue" } else { "exchange" };
     caller.ask(object, |request| order(request, &binding, arguments, false)).await?;
+    let object = format!("/vhosts/{}/bindings/{}", binding.vhost, id(&binding));
+    caller.audit(&call, "binding.remove", object, (shown(&binding), Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }

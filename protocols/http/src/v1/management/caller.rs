@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use polymq_broker::{BrokerHandle, Manager, Principal, Role};
 use polymq_contract::{Answer, Command, Refusal};
 use polymq_model::{RequestId, VhostName};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -80,6 +81,17 @@ impl Caller {
     pub(super) fn manage(&self, call: &Call) -> Manager {
         let from = call.socket.peer.address.map(|address| address.to_string());
         self.broker.manage(&self.who, from.unwrap_or_default())
+    }
+
+    /// Writes down a change that was made in the caller's name. Nothing secret may be in it.
+    pub(super) fn audit(
+        &self,
+        call: &Call,
+        action: &'static str,
+        object: String,
+        (before, after): (Value, Value),
+    ) {
+        self.manage(call).audit(action, object, before, after);
     }
 
     /// Whether the caller has a role.

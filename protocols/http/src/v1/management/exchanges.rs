@@ -177,6 +177,10 @@ async fn declare(mut call: Call) -> Result<Response, Problem> {
         .await
         .map_err(conflict)?;
     let found = find(&call, &caller)?;
+    if is_new {
+        let object = format!("/vhosts/{vhost}/exchanges/{}", found.name);
+        caller.audit(&call, "exchange.declare", object, (Value::Null, set(&found)));
+    }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let tag = etag::header(&etag::of(&set(&found)));
     Ok((status, [tag], Json(shown(&found))).into_response())
@@ -216,8 +220,10 @@ async fn remove(call: Call) -> Result<Response, Problem> {
     if call.flag("dry_run") {
         return Ok(Json(json!({ "dry_run": true, "bindings": bindings })).into_response());
     }
+    let object = format!("/vhosts/{vhost}/exchanges/{exchange}");
     caller
         .ask("exchange", |request| Command::DeleteExchange { request, exchange, if_unused })
         .await?;
+    caller.audit(&call, "exchange.delete", object, (set(&found), Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }

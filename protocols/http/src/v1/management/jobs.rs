@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     caller::{Caller, blocking, vhost_of},
+    edit::{self, Edit},
     list,
     problems::{count_changed, not_there},
     route::{DRY_RUN, JOB, NOTHING, ROUTE},
@@ -82,6 +83,8 @@ record! {
         via: Option<String>,
         /// The most messages a second.
         rate: Option<u32>,
+        /// What changes of it, for one message that is moved, copied or retried.
+        edit: Option<Edit>,
     }
 }
 
@@ -174,11 +177,11 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
     let caller = Caller::in_vhost(&call).await?;
     let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
     let wanted = match work {
-        "purge" => MessageWork { select: None, to: None, via: None, rate: None },
+        "purge" => MessageWork { select: None, to: None, via: None, rate: None, edit: None },
         _ => call.json().await?,
     };
     let work = work_of(work, &wanted)?;
-    let select = wanted.select.unwrap_or(Select { seqs: None, filter: None, limit: None });
+    let select = wanted.select.clone().unwrap_or(Select { seqs: None, filter: None, limit: None });
     let spec = JobSpec {
         vhost,
         queue,
@@ -192,6 +195,18 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
         let text = format!("a limit of {limit} chooses nothing");
         return Err(Problem::bad("out_of_range", text).at("/select/limit"));
     }
+    let edited = match (&wanted.edit, spec.seqs.as_slice()) {
+        (None, _) => None,
+        (Some(edit), [seq]) => {
+            let place = (spec.vhost.clone(), spec.queue.clone(), *seq);
+            let limits = &call.site.settings.limits;
+            Some(edit::edited(&caller, limits, place, edit).await?)
+        }
+        (Some(_), _) => {
+            let text = "`edit` is for one message: name its position in `select.seqs`";
+            return Err(Problem::bad("invalid_argument", text).at("/edit"));
+        }
+    };
     let (is_dry, expected) = (call.flag("dry_run"), call.number("expect"));
     if is_dry || expected.is_some() {
         let asked = spec.clone();
@@ -214,12 +229,16 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
         }
     }
     let record = caller
-        .blocking("queue", move |broker, who| broker.start_job(who, spec, clock::now()))
+        .blocking("queue", move |broker, who| {
+            broker.start_job_with(who, spec, edited, clock::now())
+        })
         .await?;
     tracing::info!(
         event = "job_started", job = record.id, kind = record.spec.work.as_str(),
         queue = %record.spec.queue, vhost = %record.spec.vhost, by = %record.by
     );
+    let (object, asked) = (format!("/jobs/{}", record.id), json!(record.spec));
+    caller.audit(&call, "job.start", object, (Value::Null, asked));
     tokio::spawn(carry_out(caller.broker().clone(), record.id));
     answer(&call, caller.broker(), record).await
 }
@@ -390,6 +409,9 @@ async fn end(call: Call) -> Result<Response, Problem> {
     let record = find(&call, &caller, Role::Administrator)?;
     let ended = caller.broker().cancel_job(record.id);
     ended.map_err(|refusal| Problem::refused(&refusal, "job"))?;
+    let before = json!({ "state": record.state, "done": record.done });
+    let object = format!("/jobs/{}", record.id);
+    caller.audit(&call, "job.end", object, (before, Value::Null));
     debug_assert!(record.state != JobState::Queued || record.started_ms == 0);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -9,6 +9,7 @@ mod consumers;
 mod dead_letters;
 mod definitions;
 mod drain;
+mod edit;
 mod etag;
 mod events;
 mod exchanges;

@@ -17,12 +17,13 @@ use super::{
     caller::{Caller, vhost_of},
     consumers, etag, list,
     problems::not_there,
-    route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, PUT, ROUTE},
+    route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, OBJECT, PUT, ROUTE},
     value::{from_table, time, to_table},
 };
 use crate::{
     api::{Api, Kind, Media, Method, Operation, Parameter},
     call::Call,
+    clock,
     problem::Problem,
     schema::{Schema, record},
 };
@@ -41,6 +42,14 @@ record! {
         auto_delete: Option<bool>,
         /// Arguments, as `x-max-length`.
         arguments: Option<Value>,
+    }
+}
+
+record! {
+    /// What changes of a queue.
+    QueuePatch {
+        /// Arguments that change; `null` takes one away, and those that are not named stay.
+        arguments: std::collections::BTreeMap<String, Value>,
     }
 }
 
@@ -74,6 +83,18 @@ static DECLARE: Operation = Operation {
     headers: CONDITIONS,
     body: &[Media::json(<QueueSpec as Schema>::schema)],
     answers: PUT,
+};
+static CHANGE: Operation = Operation {
+    method: Method::Patch,
+    path: PATH,
+    id: "changeQueue",
+    tag: "queues",
+    summary: "Change arguments while the queue is there; who declares it then must say the same",
+    permission: "configure on the queue; read on it and write on its dead-letter exchange",
+    query: &[DRY_RUN],
+    headers: &[IF_MATCH],
+    body: &[Media::json(<QueuePatch as Schema>::schema)],
+    answers: OBJECT,
 };
 static REMOVE: Operation = Operation {
     method: Method::Delete,
@@ -134,6 +155,7 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&LIST, index)
         .route(&SHOW, show)
         .route(&DECLARE, declare)
+        .route(&CHANGE, change)
         .route(&REMOVE, remove)
         .route(&PAUSE, |call| pause(call, true))
         .route(&RESUME, |call| pause(call, false))
@@ -285,9 +307,50 @@ async fn declare(mut call: Call) -> Result<Response, Problem> {
     }
     declared?;
     let details = find(&call, &caller)?.details(None);
+    if is_new {
+        let change = (Value::Null, set(&details));
+        caller.audit(&call, "queue.declare", object(&vhost, details.name.as_str()), change);
+    }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let tag = etag::header(&etag::of(&set(&details)));
     Ok((status, [tag], Json(shown(&details))).into_response())
+}
+
+/// A queue in the audit file.
+fn object(vhost: &VhostName, queue: &str) -> String {
+    format!("/vhosts/{vhost}/queues/{queue}")
+}
+
+async fn change(mut call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, call.queue()?.as_str().to_owned());
+    let QueuePatch { arguments } = call.json().await?;
+    may_configure(&caller, &vhost, &queue)?;
+    let tag = etag::of(&set(&find(&call, &caller)?.details(None)));
+    etag::check(&call.headers, Some(&tag))?;
+    let mut changes = Vec::new();
+    for (name, value) in &arguments {
+        let new = match value {
+            Value::Null => None,
+            value => to_table(&json!({ name.as_str(): value }), "/arguments")?.pop(),
+        };
+        changes.push((name.clone(), new.map(|(_, value)| value)));
+    }
+    let is_dry = call.flag("dry_run");
+    let (place, name) = (object(&vhost, &queue), queue.clone());
+    let changed = caller.blocking("queue", move |broker, who| {
+        broker.change_queue(who, (&vhost, &name), &changes, is_dry, clock::now())
+    });
+    let changed = changed.await?;
+    let (before, after) = (from_table(&changed.before), from_table(&changed.after));
+    if is_dry {
+        let text = json!({ "dry_run": true, "before": before, "after": after });
+        return Ok(Json(text).into_response());
+    }
+    caller.audit(&call, "queue.change", place, (before, after));
+    let details = find(&call, &caller)?.details(None);
+    let tag = etag::header(&etag::of(&set(&details)));
+    Ok(([tag], Json(shown(&details))).into_response())
 }
 
 /// Errors: the right is missing.
@@ -347,9 +410,11 @@ async fn remove(call: Call) -> Result<Response, Problem> {
     if call.flag("dry_run") {
         return Ok(Json(json!({ "dry_run": true, "messages": counts.ready })).into_response());
     }
+    let (object, before) = (object(&vhost, &queue), json!({ "messages": counts.ready }));
     caller
         .ask("queue", |request| Command::DeleteQueue { request, queue, if_unused, if_empty })
         .await?;
+    caller.audit(&call, "queue.delete", object, (before, Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -362,7 +427,10 @@ async fn pause(call: Call, paused: bool) -> Result<Response, Problem> {
         let text = json!({ "dry_run": true, "changes": details.paused != paused });
         return Ok(Json(text).into_response());
     }
+    let (object, action) =
+        (object(&vhost, &queue), if paused { "queue.pause" } else { "queue.resume" });
     caller.ask("queue", |request| Command::PauseQueue { request, queue, paused }).await?;
+    caller.audit(&call, action, object, (Value::Null, Value::Null));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

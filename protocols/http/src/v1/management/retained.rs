@@ -135,5 +135,7 @@ async fn remove(call: Call) -> Result<Response, Problem> {
     caller
         .blocking("exchange", move |broker, who| broker.forget_retained(who, &vhost, &key, now))
         .await?;
+    let object = format!("/vhosts/{}/retained/{}", call.vhost(), call.path("key"));
+    caller.audit(&call, "retained.delete", object, Default::default());
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -160,5 +160,7 @@ async fn cancel(call: Call) -> Result<Response, Problem> {
         return Ok(Json(json!({ "dry_run": true, "count": 1 })).into_response());
     }
     caller.blocking("message", move |broker, _| broker.cancel_scheduled(&vhost, id)).await?;
+    let object = format!("/vhosts/{}/scheduled/{id}", call.vhost());
+    caller.audit(&call, "scheduled.cancel", object, Default::default());
     Ok(StatusCode::NO_CONTENT.into_response())
 }

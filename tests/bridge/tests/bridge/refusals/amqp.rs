@@ -222,9 +222,22 @@ fn wrong_arguments_of_queues_are_406_and_name_what_was_found_and_what_is_allowed
 
 #[test]
 fn features_that_are_not_there_yet_are_406_as_arguments() {
-    for later in [("x-queue-type", "stream"), ("x-overflow", "block")] {
+    for later in [("x-queue-type", "stream"), ("x-overflow", "block"), ("x-message-groups", "true")]
+    {
         let (found, text) = closed(|c| c.ask_for_queue("q", &[(later.0, Field::text(later.1))]));
         assert_eq!(found, 406, "{later:?}");
+        assert!(text.contains("not available yet"), "{text}");
+    }
+}
+
+#[test]
+fn headers_of_features_that_are_not_there_yet_are_406() {
+    for later in polymq_model::delay::DelayHeaders::LATER {
+        let (found, text) = closed(|client| {
+            client.declare("q");
+            publish(client, "", "q", &Props::with_headers(&[(later, Field::text("1"))]));
+        });
+        assert_eq!(found, 406, "{later}");
         assert!(text.contains("not available yet"), "{text}");
     }
 }
