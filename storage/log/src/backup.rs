@@ -92,8 +92,16 @@ impl Copy<'_> {
         let files = opened_log(&home, &manifest)?;
         let segments = segments_of(&home, &manifest)?;
         self.prepare()?;
+        // Links come before the log, which takes longer: then few of them are gone.
         for base in &manifest.bases {
             self.link(&base_name(base.file_seq), None)?;
+        }
+        let all: u64 = segments.values().sum();
+        let mut done = 0;
+        for (number, bytes) in &segments {
+            (self.progress)(done, all);
+            self.link(&seg_name(*number), Some(*bytes))?;
+            done += bytes;
         }
         let mut log = LogCopy::behind(&manifest, files, self.to);
         log.run(uuid)?;
@@ -103,13 +111,6 @@ impl Copy<'_> {
                 log.end.wal_seq,
                 manifest.durable()
             )));
-        }
-        let all: u64 = segments.values().sum();
-        let mut done = 0;
-        for (number, bytes) in &segments {
-            (self.progress)(done, all);
-            self.link(&seg_name(*number), Some(*bytes))?;
-            done += bytes;
         }
         (self.progress)(done, all);
         self.link("STORE", None)?;
