@@ -5,7 +5,7 @@ use polymq_contract::{Command as Order, Effects, Publish, RefusalKind};
 use polymq_model::{
     BadDurability, DURABILITY, Durability, Now, PublisherId, Value,
     carry::{Field, Outcome, is_reserved, smaller_ttl},
-    delay::DelayHeaders,
+    delay::{BadDelay, DelayHeaders},
     message::{Body, NewMessage},
 };
 
@@ -247,7 +247,7 @@ impl Session {
             address.push('\n');
             kept.extend_from_slice(address.as_bytes());
         }
-        let delay = scan.delays.delay().map_err(|bad| Failure::invalid(bad.to_string()))?;
+        let delay = scan.delays.delay().map_err(bad_delay)?;
         if delay.is_some() {
             native::remove(kept, |name| DelayHeaders::is_one(name.as_bytes()));
         }
@@ -316,6 +316,14 @@ impl Sender<'_> {
     fn may_be(&self, user: &str) -> bool {
         user == self.user || self.impersonator
     }
+}
+
+fn bad_delay(bad: BadDelay) -> Box<Failure> {
+    let kind = match bad {
+        BadDelay::NotANumber(_) => RefusalKind::Invalid,
+        BadDelay::NotAvailable(_) => RefusalKind::NotAvailable,
+    };
+    Failure::of_kind(kind, bad.to_string())
 }
 
 fn first<'a>(slot: &mut Option<&'a str>, raw: &'a str) -> bool {

@@ -99,7 +99,8 @@ impl Session {
             prefetch,
             group: 0,
             tag: id.as_deref().unwrap_or(&destination).to_owned(),
-            arguments: arguments(frame, |name| name == "x-priority"),
+            // A queue that must be there takes no arguments, so the broker is shown this one here.
+            arguments: arguments(frame, |name| matches!(name, "x-priority" | "x-selector")),
         };
         let step = if source.declare.is_some() { Next::Declare } else { Next::Consume };
         let subscribing = Box::new(Subscribing {

@@ -6,7 +6,7 @@ use polymq_model::{
     Message, Value,
     address::Address,
     carry::{Outcome, is_reserved, rfc3339_to_ms},
-    delay::{Delay, DelayHeaders},
+    delay::{BadDelay, Delay, DelayHeaders},
     message::{Body, NewMessage},
 };
 
@@ -142,7 +142,10 @@ fn take_delay(stanza: &mut Element) -> Result<Option<Delay>, StanzaError> {
     for (name, value) in fields::headers(stanza) {
         delays.add(&name, &value);
     }
-    let delay = delays.delay().map_err(|bad| StanzaError::bad_request(bad.to_string()))?;
+    let delay = delays.delay().map_err(|bad| match bad {
+        BadDelay::NotANumber(_) => StanzaError::bad_request(bad.to_string()),
+        BadDelay::NotAvailable(_) => StanzaError::not_implemented(bad.to_string()),
+    })?;
     if delay.is_some() {
         let delays =
             |entry: &Element| fields::is_named(entry, |name| DelayHeaders::is_one(name.as_bytes()));

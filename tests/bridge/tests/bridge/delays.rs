@@ -1,10 +1,14 @@
 //! Delayed publishing, as each protocol asks for it and shows it.
 
+use serde_json::json;
+
 use crate::{
     amqp::{Amqp, Field, Props},
+    http::Http,
     mqtt::{Mqtt, Properties, publish},
     stomp::Stomp,
     world::World,
+    xmpp_client::Xmpp,
 };
 
 #[test]
@@ -88,6 +92,21 @@ fn a_delay_that_is_no_number_is_refused() {
     let mut stomp = Stomp::connect(&world);
     stomp.send("/topic/t", &[("x-delay", "soon")], b"1");
     assert!(stomp.error().contains("x-delay"));
+    let mut xmpp = Xmpp::connect(&world, "u1", "r");
+    let header = "<properties xmlns='urn:polymq:properties:1'><p n='x-delay'>soon</p></properties>";
+    let message = format!("<message id='x' to='t@topics.d'><body>1</body>{header}</message>");
+    let item = xmpp.publish("t", "i", "<x xmlns='urn:x'/>", header);
+    for answer in [xmpp.answer_to(&message, "x"), item] {
+        let (condition, text) = answer.stanza_error();
+        assert_eq!(condition, "modify bad-request");
+        assert!(text.contains("x-delay"), "{text}");
+    }
+    let http = Http::connect_as(&world, "u1");
+    for properties in [json!({ "headers": { "x-delay": "soon" } }), json!({ "delay": "soon" })] {
+        http.publish("t", &properties, "1");
+        let told = http.heard();
+        assert_eq!((&told[0]["op"], &told[0]["code"]), (&json!("error"), &json!("bad_field")));
+    }
     let mut amqp = Amqp::connect(&world);
     let soon = Props::with_headers(&[("x-delay", Field::text("soon"))]).encode();
     amqp.publish_raw("amq.topic", "t", &soon, b"1");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Deref};
 
 use bytes::BytesMut;
 use polymq_contract::{MessageKind, WebMessages, web_message::put_head};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::world::{Speaks, World};
@@ -51,7 +51,7 @@ impl Http {
 
     /// The words of what has been said since the last look.
     pub(crate) fn ops(&self) -> Vec<String> {
-        self.said().into_iter().map(|said| said.op).collect()
+        self.said().into_iter().map(|said: Said| said.op).collect()
     }
 
     pub(crate) fn publish(&self, key: &str, properties: &Value, payload: &str) {
@@ -88,7 +88,18 @@ impl Http {
         self.world.send(self.link, &bytes);
     }
 
-    fn said(&self) -> Vec<Said> {
+    /// Asks for something, and returns what is said to that.
+    pub(crate) fn ask(&self, op: &Value) -> Vec<Value> {
+        self.say(&op.to_string());
+        self.heard()
+    }
+
+    /// All that has been said since the last look.
+    pub(crate) fn heard(&self) -> Vec<Value> {
+        self.said()
+    }
+
+    fn said<T: DeserializeOwned>(&self) -> Vec<T> {
         let mut bytes = self.world.receive(self.link);
         let (mut messages, mut said) = (WebMessages::default(), Vec::new());
         while let Some(message) = messages.next(&mut bytes, usize::MAX).unwrap() {
@@ -99,7 +110,7 @@ impl Http {
 
     /// The only message that has come.
     pub(crate) fn message(&self) -> Seen {
-        let mut said = self.said();
+        let mut said: Vec<Said> = self.said();
         let delivery = said.pop().expect("a message");
         assert!(said.is_empty(), "one message");
         let text = delivery.message.expect("a message").get().to_owned();

@@ -2,14 +2,18 @@
 
 use polymq_broker::{UserLimits, VhostLimits};
 use polymq_model::{UserName, VhostName};
+use serde_json::json;
 
 use crate::{
     amqp::{Amqp, Field, Props},
+    http::Http,
     mqtt::{Mqtt, Properties, Version, publish},
+    stomp::Stomp,
     world::World,
+    xmpp_client::Xmpp,
 };
 
-fn limit_vhost(world: &World, connections_max: Option<u64>, queues_max: Option<u64>) {
+pub(crate) fn limit_vhost(world: &World, connections_max: Option<u64>, queues_max: Option<u64>) {
     let limits = VhostLimits { connections_max, queues_max, bytes_high: None };
     world.broker().set_vhost_limits(&VhostName::new("/").unwrap(), limits).unwrap();
 }
@@ -113,17 +117,46 @@ fn a_publish_that_is_blocked_for_too_long_is_refused_in_each_protocol() {
     let mut amqp = Amqp::connect(&world);
     amqp.declare("q");
     let mut mqtt = Mqtt::v5(&world, "m");
+    let mut old = Mqtt::v311(&world, "old");
+    let mut asking = Stomp::connect(&world);
+    let mut stomp = Stomp::connect(&world);
+    let mut xmpp = Xmpp::connect(&world, "u1", "r");
+    let http = Http::connect_as(&world, "u1");
     world.broker().set_alarm(Some("no space"));
     mqtt.send(publish("t", b"m").qos(1));
+    old.send(publish("t", b"m").qos(1));
+    asking.send("/topic/t", &[("receipt", "r")], b"m");
+    stomp.send("/topic/t", &[], b"m");
+    xmpp.send("<message id='x' to='t@topics.d'><body>m</body></message>");
+    let message = json!({ "exchange": "amq.topic", "routing_key": "t", "payload": "m" });
+    let told = http.ask(&json!({ "op": "publish", "id": 7, "message": message }));
+    assert_eq!(told, [json!({ "op": "blocked", "reason": "no space" })]);
     amqp.publish_raw("", "q", &Props::default().encode(), b"m");
     // The client that waits for room may make it meanwhile.
     amqp.declare("other");
     world.pass(29_000);
     assert_eq!(amqp.closed(), None);
-    assert_eq!(mqtt.answer(), None);
+    assert_eq!((mqtt.answer(), old.answer()), (None, None));
+    assert!(asking.all().is_empty() && stomp.all().is_empty());
+    assert_eq!(xmpp.answer("x"), None);
+    assert!(http.heard().is_empty());
     world.pass(1_000);
     let (code, text) = amqp.closed().unwrap();
     assert_eq!(code, 506);
     assert!(text.ends_with("blocked for 30 s: no space"), "{text}");
     assert_eq!(mqtt.answer().unwrap().1[2], 0x97);
+    // It has no word for this, and sends again when it comes back.
+    assert_eq!((old.answer(), old.is_connected()), (None, true));
+    let failure = asking.failure();
+    assert_eq!(
+        (failure.get("message"), failure.get("receipt-id")),
+        (Some("queue full"), Some("r"))
+    );
+    let text = stomp.error();
+    assert!(text.ends_with("blocked for 30 s: no space"), "{text}");
+    let (condition, _) = xmpp.answer("x").unwrap().stanza_error();
+    assert_eq!(condition, "wait resource-constraint");
+    let refused =
+        json!({ "op": "confirm", "re": 7, "outcome": "refused", "routed": false, "code": "full" });
+    assert_eq!(http.heard(), [refused]);
 }

@@ -134,11 +134,16 @@ impl Stomp {
     }
 
     /// The ERROR that ended the connection.
-    pub(crate) fn error(&mut self) -> String {
+    pub(crate) fn failure(&mut self) -> Frame {
         let frame = self.frame();
         assert_eq!(frame.command, "ERROR", "{frame:?}");
         assert!(!self.world.is_open(self.link));
-        String::from_utf8(frame.body).unwrap()
+        frame
+    }
+
+    /// What it says.
+    pub(crate) fn error(&mut self) -> String {
+        String::from_utf8(self.failure().body).unwrap()
     }
 
     pub(crate) fn cut(self) {

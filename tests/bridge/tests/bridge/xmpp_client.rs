@@ -14,6 +14,7 @@ use quick_xml::{
 use crate::world::{DOMAIN, Speaks, World};
 
 pub(crate) const CLIENT: &str = "jabber:client";
+const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 const STREAM: &str = "<stream:stream to='d' version='1.0' xmlns='jabber:client' \
                       xmlns:stream='http://etherx.jabber.org/streams'>";
 
@@ -40,6 +41,16 @@ impl Xml {
 
     pub(crate) fn text_of(&self, ns: &str, name: &str) -> Option<&str> {
         self.child(ns, name).map(|child| child.text.as_str())
+    }
+
+    /// Type and condition of the error that this stanza is, and what it says.
+    pub(crate) fn stanza_error(&self) -> (String, String) {
+        assert_eq!(self.attr("type"), Some("error"), "{self:?}");
+        let error = self.child(CLIENT, "error").unwrap();
+        let condition = error.children.first().unwrap();
+        assert_eq!(condition.ns, STANZAS);
+        let text = error.text_of(STANZAS, "text").unwrap_or_default();
+        (format!("{} {}", error.attr("type").unwrap(), condition.name), text.to_owned())
     }
 
     pub(crate) fn write(&self, out: &mut String) {
@@ -182,9 +193,20 @@ impl Xmpp {
         self.last_id += 1;
         let id = format!("iq{}", self.last_id);
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
-        self.send(&format!("<iq type='{kind}' id='{id}'{to}>{payload}</iq>"));
-        let at = self.received.iter().position(|xml| xml.attr("id") == Some(&id));
-        self.received.remove(at.expect("an answer")).unwrap()
+        self.answer_to(&format!("<iq type='{kind}' id='{id}'{to}>{payload}</iq>"), &id)
+    }
+
+    /// Sends a stanza with this id and returns its answer.
+    pub(crate) fn answer_to(&mut self, stanza: &str, id: &str) -> Xml {
+        self.send(stanza);
+        self.answer(id).expect("an answer")
+    }
+
+    /// What has come with this id.
+    pub(crate) fn answer(&mut self, id: &str) -> Option<Xml> {
+        self.take();
+        let at = self.received.iter().position(|xml| xml.attr("id") == Some(id))?;
+        self.received.remove(at)
     }
 
     /// Starts a consumer, which settles by the stream.

@@ -1,9 +1,12 @@
 //! MQTT 5 and 3.1.1: reason codes, and when the connection ends.
 
+use super::{
+    exclusive_consumer, exclusive_queue, full_queue, hash_exchange, internal_exchange, nothing,
+    queue_of_small_messages,
+};
 use crate::{
-    amqp::{Amqp, Field},
+    amqp::Amqp,
     mqtt::{Mqtt, Version, publish},
-    wire::{put_long, put_short},
     world::World,
 };
 
@@ -48,42 +51,9 @@ fn published(prepare: impl FnOnce(&mut Amqp), topic: &str, payload: &[u8]) -> (u
     (five, told)
 }
 
-fn exclusive_queue(client: &mut Amqp) {
-    let mut declare = vec![0, 0];
-    put_short(&mut declare, b"q");
-    declare.push(0b0_0100);
-    put_long(&mut declare, &[]);
-    client.method(1, 50, 10, &declare);
-    client.expect(50, 11);
-}
-
-fn exclusive_consumer(client: &mut Amqp) {
-    client.declare("q");
-    let mut consume = vec![0, 0];
-    put_short(&mut consume, b"q");
-    put_short(&mut consume, b"first");
-    consume.push(0b0100);
-    put_long(&mut consume, &[]);
-    client.method(1, 60, 20, &consume);
-    client.expect(60, 21);
-}
-
-fn internal_exchange(client: &mut Amqp) {
-    let mut declare = vec![0, 0];
-    put_short(&mut declare, b"inside");
-    put_short(&mut declare, b"fanout");
-    declare.push(0b0_1000);
-    put_long(&mut declare, &[]);
-    client.method(1, 40, 10, &declare);
-    client.expect(40, 11);
-}
-
-fn nothing(_: &mut Amqp) {}
-
 #[test]
 fn a_binding_that_an_exchange_cannot_have_is_invalid() {
-    let hash = |client: &mut Amqp| client.declare_exchange("hash", "x-consistent-hash");
-    assert_eq!(subscribed(hash, "$exchange/hash/heavy"), (0x83, 0x80));
+    assert_eq!(subscribed(hash_exchange, "$exchange/hash/heavy"), (0x83, 0x80));
 }
 
 #[test]
@@ -128,11 +98,7 @@ fn topics_of_the_server_are_not_for_publishing() {
 
 #[test]
 fn a_full_queue_is_quota_exceeded_and_leaves_3_1_1_without_an_answer() {
-    let full = |client: &mut Amqp| {
-        let full = [("x-max-length", Field::I32(0)), ("x-overflow", Field::text("reject-publish"))];
-        client.declare_with("q", &full);
-    };
-    assert_eq!(published(full, "$queue/q", b"m"), (0x97, Told::Nothing));
+    assert_eq!(published(full_queue, "$queue/q", b"m"), (0x97, Told::Nothing));
 }
 
 #[test]
@@ -146,8 +112,7 @@ fn an_unknown_packet_id_is_0x92() {
 #[test]
 fn a_message_over_the_size_of_its_queue_ends_the_connection_with_0x95() {
     let world = World::new();
-    let mut amqp = Amqp::connect(&world);
-    amqp.declare_with("q", &[("x-max-message-size", Field::I32(3))]);
+    queue_of_small_messages(&mut Amqp::connect(&world));
     let mut client = Mqtt::v5(&world, "five");
     client.send(publish("$queue/q", b"four"));
     let (first, body) = client.answer().expect("DISCONNECT");
