@@ -216,6 +216,10 @@ fn follow(
                 }
             }
             "closing" => return Err(Failure::Partly("the broker stops".to_owned())),
+            "cancelled" => {
+                let text = format!("the subscription was cancelled: {}", event.data);
+                return Err(Failure::Partly(text));
+            }
             "gap" => say(&format!("some messages are missing: {}", event.data))?,
             _ => {}
         }

@@ -134,10 +134,11 @@ impl Feed {
         put_event("message", &shown.to_json(), out);
     }
 
-    /// Ends the stream with a last word.
-    fn end(&mut self, reason: &str, out: &mut Vec<u8>) {
+    /// Ends the stream with a last word: `cancelled` when this subscription is over, `closing` when
+    /// the connection to the broker is.
+    fn end(&mut self, name: &str, reason: &str, out: &mut Vec<u8>) {
         self.is_over = true;
-        put_event("closing", &json!({ "reason": reason }).to_string(), out);
+        put_event(name, &json!({ "reason": reason }).to_string(), out);
     }
 }
 
@@ -170,8 +171,10 @@ impl HttpBody for Feed {
         while out.len() < CHUNK_BYTES && !this.is_over {
             match this.deliveries.poll_next(cx) {
                 Poll::Ready(Next::Delivery(delivery)) => this.put(&delivery, &mut out),
-                Poll::Ready(Next::Cancelled(reason)) => this.end(words(reason), &mut out),
-                Poll::Ready(Next::Ended(ended)) => this.end(&ended.reason, &mut out),
+                Poll::Ready(Next::Cancelled(reason)) => {
+                    this.end("cancelled", words(reason), &mut out);
+                }
+                Poll::Ready(Next::Ended(ended)) => this.end("closing", &ended.reason, &mut out),
                 Poll::Pending => break,
             }
         }

@@ -48,7 +48,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use polymq_broker::BrokerHandle;
-use polymq_contract::{Conversions, Protocol};
+use polymq_contract::{Conversions, Pair, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
@@ -242,9 +242,13 @@ impl Site {
 
     /// Counts a message that a client of HTTP is given.
     fn note_shown(&self, message: &Message) {
-        let format = message.format();
-        if format.id != HTTP.id {
-            self.conversions.pair(format, &HTTP).messages.add(1);
+        if message.format().id != HTTP.id {
+            self.conversion_of(message).messages.add(1);
         }
+    }
+
+    /// Where it counts what becomes of a message that a client of HTTP is given.
+    fn conversion_of(&self, message: &Message) -> &Pair {
+        self.conversions.pair(message.format(), &HTTP)
     }
 }

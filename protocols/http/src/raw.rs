@@ -6,12 +6,12 @@ use axum::{
 };
 use bytes::Bytes;
 use polymq_model::{
-    Message, Value,
-    carry::rfc3339_to_ms,
+    Message, Table, Value,
+    carry::{Outcome, rfc3339_to_ms},
     json_form::{HeaderTable, JsonProperties, Millis, Style},
 };
 
-use crate::{events, json, problem::Problem};
+use crate::{Site, events, json, problem::Problem};
 
 /// Headers that are properties.
 const NAMES: [&str; 17] = [
@@ -121,22 +121,49 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| bad(name, "it is no whole number in its range"))
 }
 
-/// A message as an answer. What a header cannot hold is left out.
-pub(crate) fn response(message: &Message, unix_ms: u64) -> Response<Body> {
+/// A message as an answer. What a header cannot hold is left out, and counted.
+pub(crate) fn response(site: &Site, message: &Message, unix_ms: u64) -> Response<Body> {
     let body = match message.large_body() {
         Some(bytes) => bytes.clone(),
         None => Bytes::copy_from_slice(message.body()),
     };
     let mut response = Response::new(Body::from(body));
     let said = JsonProperties::of(message, unix_ms, Style::Typed);
-    put_properties(response.headers_mut(), &said);
+    put_properties(response.headers_mut(), &said, &mut |field| {
+        site.conversion_of(message).dropped(field, Outcome::NoPlace, 1);
+    });
     response
 }
 
-fn put_properties(out: &mut HeaderMap, said: &JsonProperties) {
+/// The field of a message, as metrics name it, that a header says.
+fn field(name: &str) -> &'static str {
+    match name {
+        "content-type" => "content_type",
+        "content-encoding" => "content_encoding",
+        "mq-app-id" => "app_id",
+        "mq-correlation-id" => "correlation",
+        "mq-group-id" => "group_id",
+        "mq-message-id" => "id",
+        "mq-reply-to" => "reply_to",
+        "mq-type" => "type",
+        "mq-user-id" => "user_id",
+        _ => "header",
+    }
+}
+
+/// `dropped` hears of each field with a control character, which no header can hold.
+fn put_properties(
+    out: &mut HeaderMap,
+    said: &JsonProperties,
+    dropped: &mut dyn FnMut(&'static str),
+) {
     let mut put = |name: &'static str, value: Option<&str>| {
-        if let Some(Ok(value)) = value.map(|text| HeaderValue::from_bytes(text.as_bytes())) {
-            out.insert(HeaderName::from_static(name), value);
+        let Some(text) = value else { return };
+        match HeaderValue::from_bytes(text.as_bytes()) {
+            Ok(value) => {
+                out.insert(HeaderName::from_static(name), value);
+            }
+            Err(_) => dropped(field(name)),
         }
     };
     let default_type = Some("application/octet-stream");
@@ -164,7 +191,10 @@ fn put_properties(out: &mut HeaderMap, said: &JsonProperties) {
     table.retain(|(name, value)| {
         let trace = TRACE.into_iter().find(|known| known == name);
         match (trace, value) {
-            (Some(name), Value::String(text)) => {
+            // Text that no header can hold stays where JSON holds it.
+            (Some(name), Value::String(text))
+                if HeaderValue::from_bytes(text.as_bytes()).is_ok() =>
+            {
                 put(name, Some(text));
                 false
             }
@@ -173,10 +203,22 @@ fn put_properties(out: &mut HeaderMap, said: &JsonProperties) {
     });
     events::to_headers(&mut table, out);
     if !table.is_empty() {
-        let headers = HeaderTable { table, style: Style::Typed };
-        let text = serde_json::to_string(&headers).unwrap_or_default();
-        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-            out.insert(HeaderName::from_static("mq-headers"), value);
+        match table_value(table) {
+            Some(value) => {
+                out.insert(HeaderName::from_static("mq-headers"), value);
+            }
+            None => dropped("header"),
         }
     }
+}
+
+/// Headers of a message as one header of HTTP. JSON escapes all control characters but DEL, which
+/// a header cannot hold either, and which stands in strings only.
+fn table_value(table: Table) -> Option<HeaderValue> {
+    let headers = HeaderTable { table, style: Style::Typed };
+    let mut text = serde_json::to_string(&headers).ok()?;
+    if text.contains('\u{7f}') {
+        text = text.replace('\u{7f}', "\\u007f");
+    }
+    HeaderValue::from_bytes(text.as_bytes()).ok()
 }

@@ -78,7 +78,7 @@ impl Session {
         let receipt = frame.find_raw("receipt");
         if let Some(transaction) = transaction {
             let taken = Taken { consumer, numbers, outcome, note };
-            self.transactions.settle(&transaction, taken);
+            self.transactions.settle(&transaction, taken, self.limits.transaction_bytes_max)?;
             self.receipts.done(receipt);
             return Ok(());
         }

@@ -52,15 +52,28 @@ impl Transactions {
         }
     }
 
-    /// Adds a settlement to a transaction that is there.
-    pub(crate) fn settle(&mut self, name: &str, taken: Taken) {
+    /// Adds a settlement to a transaction.
+    ///
+    /// Errors: there is no such transaction, or they hold more than `bytes_max`.
+    pub(crate) fn settle(&mut self, name: &str, taken: Taken, bytes_max: usize) -> Step {
         let reason = taken.note.as_ref().and_then(|note| note.reason.as_ref());
-        let bytes = ENTRY_BYTES.saturating_add(reason.map_or(0, String::len));
+        let numbers = size_of_val(&*taken.numbers);
+        let bytes = numbers.saturating_add(reason.map_or(0, String::len));
+        self.grow(name, bytes, bytes_max)?.settled.push(taken);
+        Ok(())
+    }
+
+    /// The transaction, with room for another entry of so many bytes.
+    fn grow(&mut self, name: &str, bytes: usize, bytes_max: usize) -> Step<&mut Transaction> {
+        let bytes = bytes.saturating_add(ENTRY_BYTES);
+        let transaction = self.open.get_mut(name).ok_or_else(|| unknown(name))?;
         self.bytes = self.bytes.saturating_add(bytes);
-        if let Some(transaction) = self.open.get_mut(name) {
-            transaction.bytes = transaction.bytes.saturating_add(bytes);
-            transaction.settled.push(taken);
+        if self.bytes > bytes_max {
+            let text = format!("the transactions of a connection have at most {bytes_max} bytes");
+            return Err(Failure::of_kind(RefusalKind::TooLarge, text));
         }
+        transaction.bytes = transaction.bytes.saturating_add(bytes);
+        Ok(transaction)
     }
 
     fn take(&mut self, name: &str) -> Step<Transaction> {
@@ -90,16 +103,8 @@ impl Session {
 
     /// A SEND in a transaction.
     pub(crate) fn send_later(&mut self, name: &str, publish: Publish) -> Step {
-        let max = self.limits.transaction_bytes_max;
-        let bytes = publish.message.size().saturating_add(ENTRY_BYTES);
-        let transactions = &mut self.transactions;
-        let transaction = transactions.open.get_mut(name).ok_or_else(|| unknown(name))?;
-        transactions.bytes = transactions.bytes.saturating_add(bytes);
-        if transactions.bytes > max {
-            let text = format!("the transactions of a connection have at most {max} bytes");
-            return Err(Failure::of_kind(RefusalKind::TooLarge, text));
-        }
-        transaction.bytes = transaction.bytes.saturating_add(bytes);
+        let bytes_max = self.limits.transaction_bytes_max;
+        let transaction = self.transactions.grow(name, publish.message.size(), bytes_max)?;
         transaction.publishes.push(publish);
         Ok(())
     }

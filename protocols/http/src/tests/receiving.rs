@@ -156,6 +156,30 @@ async fn body_comes_raw_to_whoever_wants_it_so() {
 }
 
 #[tokio::test]
+async fn headers_hold_what_they_can_and_the_rest_is_counted() {
+    let (world, mut client) = world(0).await;
+    let properties = json!({
+        "app_id": "a\u{1}b",
+        "type": "t",
+        "headers": { "h": "x\u{7f}\\y", "line": "1\n2", "tracestate": "k=\u{7f}" },
+    });
+    let message = json!({ "routing_key": "q", "properties": properties, "payload": "body" });
+    let told = client.post("/api/v1/vhosts/~/messages:publish", &json!([message])).await;
+    assert_eq!(told.status, 200, "{told:?}");
+    let raw = [("Content-Type", "application/json"), ("Accept", "application/octet-stream")];
+    let got = client.ask(&format!("POST {Q}/messages:receive"), &raw, b"{}").await;
+    assert_eq!((got.status, &*got.body), (200, &b"body"[..]));
+    assert_eq!((got.header("mq-type"), got.header("mq-app-id")), (Some("t"), None));
+    let headers = got.header("mq-headers").unwrap_or_default();
+    assert!(headers.contains("\\u007f") && !headers.contains('\u{7f}'), "{headers}");
+    let headers: Value = serde_json::from_str(headers).unwrap();
+    assert_eq!(headers, properties["headers"]);
+    let page = world.get("/metrics").await.1;
+    let lost = r#"{from="http",to="http",field="app_id",outcome="no_place"} 1"#;
+    assert!(page.contains(&format!("polymq_conversion_fields_total{lost}")), "{page}");
+}
+
+#[tokio::test]
 async fn event_comes_in_binary_mode_and_leaves_as_it_is_wanted() {
     let (_world, mut client) = world(0).await;
     let event = [

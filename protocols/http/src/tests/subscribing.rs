@@ -108,6 +108,29 @@ async fn queue_is_read_and_acknowledged() {
 }
 
 #[tokio::test]
+async fn deletion_of_the_queue_cancels_the_subscription() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Table::new()).await;
+    let mut reader = open(&world, "queue=q&ack=auto", &[]).await;
+    let mut client = world.client("u").await;
+    let deleted = client.ask(&format!("DELETE {V}/queues/q"), &[], b"").await;
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    let (_, name, data) = reader.event().await;
+    let said = (&*name, data["reason"].as_str());
+    assert_eq!(said, ("cancelled", Some("the queue was deleted")));
+}
+
+#[tokio::test]
+async fn pattern_of_a_fanout_exchange_may_be_empty() {
+    let world = World::start(Audience::Loopback).await;
+    let mut client = world.client("u").await;
+    let mut reader = open(&world, "exchange=amq.fanout&pattern=", &[]).await;
+    let path = format!("POST {V}/exchanges/amq.fanout/messages?routing_key=k");
+    client.ask(&path, &[], b"1").await;
+    assert_eq!(reader.event().await.2["payload"], "1");
+}
+
+#[tokio::test]
 async fn subscription_that_cannot_be_is_refused() {
     let world = World::start(Audience::Loopback).await;
     world.declare("q", Table::new()).await;
@@ -116,6 +139,7 @@ async fn subscription_that_cannot_be_is_refused() {
         ("queue=q", &[][..], 400, "wrong_parameters"),
         ("queue=q&ack=auto&exchange=amq.topic", &[], 400, "wrong_parameters"),
         ("", &[], 400, "wrong_parameters"),
+        ("exchange=amq.topic", &[], 400, "wrong_parameters"),
         ("queue=none&ack=auto", &[], 404, "queue_not_found"),
         ("exchange=none&pattern=a", &[], 404, "exchange_not_found"),
         ("exchange=amq.topic&pattern=a&keep=5m", &[], 400, "wrong_parameters"),

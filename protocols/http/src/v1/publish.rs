@@ -343,7 +343,7 @@ async fn request(
     match answers.next_within(wait).await {
         Some(Next::Delivery(delivery)) => {
             call.site.note_shown(&delivery.message);
-            Ok(raw::response(&delivery.message, clock::now().unix_ms))
+            Ok(raw::response(&call.site, &delivery.message, clock::now().unix_ms))
         }
         Some(Next::Cancelled(_) | Next::Ended(_)) => {
             let text = "the server stops; the request may be answered to nobody";

@@ -312,7 +312,7 @@ fn answer(call: &Call, max: usize, leased: &[(String, Delivery)]) -> Response<Bo
                 response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 response
             }
-            None => raw::response(&delivery.message, now_ms),
+            None => raw::response(&call.site, &delivery.message, now_ms),
         };
         if let Ok(receipt) = HeaderValue::from_str(receipt) {
             response.headers_mut().insert(RECEIPT, receipt);

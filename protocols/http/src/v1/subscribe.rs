@@ -57,7 +57,7 @@ pub(super) static SUBSCRIBE: Operation = Operation {
         Parameter {
             name: "pattern",
             kind: Kind::Text,
-            about: "Binding key in dot form, with `*` and `#` for topic exchanges.",
+            about: "Binding key in dot form, with `*` and `#` for topic exchanges; may be empty.",
         },
         Parameter {
             name: "name",
@@ -85,7 +85,8 @@ pub(super) static SUBSCRIBE: Operation = Operation {
     answers: &[Answer {
         status: 200,
         about: "Events `message` with a message object each; `gap` says how many were lost; \
-                `closing` comes last.",
+                `cancelled` comes last when the queue is gone or may not be read any more, \
+                otherwise `closing`.",
         media: &[Media::bytes("text/event-stream")],
     }],
 };
@@ -194,13 +195,13 @@ fn source(call: &Call) -> Result<Source, Problem> {
             }
             Ok(Source::Queue(queue.to_owned()))
         }
-        (None, Some(exchange), pattern) => {
-            let pattern = pattern.unwrap_or_default().to_owned();
-            if let Err(error) = valid_key(&pattern, &call.site.limits()) {
+        (None, Some(_), None) => bad("an exchange needs `pattern`, which may be empty", "pattern"),
+        (None, Some(exchange), Some(pattern)) => {
+            if let Err(error) = valid_key(pattern, &call.site.limits()) {
                 return Err(Problem::bad("bad_name", error.to_string()).at("pattern"));
             }
-            let exchange = if exchange == "amq.default" { "" } else { exchange };
-            Ok(Source::Pattern { exchange: exchange.to_owned(), pattern, kept: kept(call)? })
+            let exchange = if exchange == "amq.default" { "" } else { exchange }.to_owned();
+            Ok(Source::Pattern { exchange, pattern: pattern.to_owned(), kept: kept(call)? })
         }
         _ => bad("say either `queue` or `exchange` and `pattern`", "queue"),
     }

@@ -124,3 +124,25 @@ fn transactions_have_limits() {
     }
     assert_eq!(world.error().get("message"), Some("message too large"));
 }
+
+#[test] // A6
+fn settlements_of_a_transaction_have_the_limit_of_its_sends() {
+    for ack in ["client", "client-individual"] {
+        let limits = Limits { transaction_bytes_max: 1000, ..Limits::default() };
+        let mut world = World::with(Settings::default(), limits).connect("1.2");
+        world.send(&format!("SUBSCRIBE\nid:0\ndestination:/queue/q\nack:{ack}\n\n\0"));
+        let consumer = world.consume().consumer;
+        for number in 1..=200 {
+            world.deliver(consumer, number, message("", "q", "", b"x"));
+        }
+        let said = world.said();
+        let ids: Vec<_> = said.iter().map(|said| said.get("message-id").unwrap()).collect();
+        world.send("BEGIN\ntransaction:t\n\n\0");
+        // One that stands for all before it, or each for itself.
+        let named = if ack == "client" { &ids[199..] } else { &ids[..] };
+        for id in named {
+            world.send(&format!("ACK\nid:{id}\ntransaction:t\n\n\0"));
+        }
+        assert!(world.error().text().contains("at most 1000 bytes"), "{ack}");
+    }
+}
