@@ -11,8 +11,8 @@ use polymq_model::{
 
 use crate::{
     Shared,
-    codec::Frame,
-    convert::STOMP,
+    codec::{Frame, Version},
+    convert::{STOMP, says_field},
     native,
     receipts::Wait,
     refusal::{Failure, Step},
@@ -142,7 +142,8 @@ impl<'a> Scan<'a> {
                 }
             };
             if stays {
-                native::put_line(name, raw, frame.version(), kept);
+                let value = kept_value(frame, name, raw);
+                native::put_line(name, value, frame.version(), kept);
             }
         }
         Ok(scan)
@@ -324,6 +325,15 @@ fn bad_delay(bad: BadDelay) -> Box<Failure> {
         BadDelay::NotAvailable(_) => RefusalKind::NotAvailable,
     };
     Failure::of_kind(kind, bad.to_string())
+}
+
+/// A value as it is kept: as it came, but in 1.0 a space behind the colon is usual and no part of
+/// what a field says.
+fn kept_value<'a>(frame: &Frame<'a>, name: &str, raw: &'a str) -> &'a str {
+    match frame.version() {
+        Version::V10 if says_field(name) => raw.trim(),
+        _ => raw,
+    }
 }
 
 fn first<'a>(slot: &mut Option<&'a str>, raw: &'a str) -> bool {
