@@ -3,13 +3,12 @@
 use bytes::BytesMut;
 use polymq_contract::Conversions;
 use polymq_model::{
-    DURABILITY, Format, Message, Properties,
+    Format, Message, Properties,
     address::{Address, TOPIC_EXCHANGE},
     carry::{
-        GROUP_ID, Outcome, RETAIN, STOMP10, STOMP11, STOMP12, TextTarget, Writing,
-        annotation_text_headers, event_from_prefixed_names, expiry_shown_ms, from_text_headers,
-        ident_from_text, ident_to_text, is_carry_key, is_text_encoding, seconds_down,
-        to_text_headers,
+        Outcome, STOMP10, STOMP11, STOMP12, TextTarget, Writing, annotation_text_headers,
+        event_from_prefixed_names, expiry_shown_ms, from_text_headers, ident_from_text,
+        ident_to_text, is_text_encoding, seconds_down, to_text_headers,
     },
     format,
 };
@@ -59,27 +58,6 @@ fn decode(message: &Message) -> Properties {
     props.qos = props.qos.max(message.qos());
     props.retain |= message.retain();
     props
-}
-
-/// True for the headers that say fields: those of [`take_field`], and those of every protocol.
-pub(crate) fn says_field(name: &str) -> bool {
-    let is_own = matches!(
-        name,
-        "content-type"
-            | "content-encoding"
-            | "type"
-            | "app-id"
-            | "user-id"
-            | "amqp-message-id"
-            | "correlation-id"
-            | "reply-to"
-            | "persistent"
-            | "priority"
-            | "expiration"
-            | "expires"
-            | "timestamp"
-    );
-    is_own || matches!(name, RETAIN | GROUP_ID | "JMSXGroupID" | DURABILITY) || is_carry_key(name)
 }
 
 /// Lifts a header that is a field; gives the value back when it stays a header. Of repeated ones

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use polymq_contract::{Command as Order, Effects, Publish, RefusalKind};
 use polymq_model::{
     BadDurability, DURABILITY, Durability, Now, PublisherId, Value,
-    carry::{Field, Outcome, is_reserved, smaller_ttl},
+    carry::{Field, Outcome, RETAIN, is_reserved, smaller_ttl},
     delay::{BadDelay, DelayHeaders},
     message::{Body, NewMessage},
 };
@@ -12,7 +12,7 @@ use polymq_model::{
 use crate::{
     Shared,
     codec::{Frame, Version},
-    convert::{STOMP, says_field},
+    convert::STOMP,
     native,
     receipts::Wait,
     refusal::{Failure, Step},
@@ -327,13 +327,21 @@ fn bad_delay(bad: BadDelay) -> Box<Failure> {
     Failure::of_kind(kind, bad.to_string())
 }
 
-/// A value as it is kept: as it came, but in 1.0 a space behind the colon is usual and no part of
-/// what a field says.
+/// A value as it is kept: as it came, but in 1.0 a space behind the colon is usual, and no part of
+/// a number, a flag or a destination. Texts of other protocols may begin with one.
 fn kept_value<'a>(frame: &Frame<'a>, name: &str, raw: &'a str) -> &'a str {
-    match frame.version() {
-        Version::V10 if says_field(name) => raw.trim(),
-        _ => raw,
+    if frame.version() != Version::V10 {
+        return raw;
     }
+    // A space at the end may belong to the name of a queue.
+    let trimmed = raw.trim_start().trim_end_matches('\r');
+    let is_trimmed = match name {
+        "reply-to" => trimmed.starts_with('/'),
+        "persistent" | "priority" | "expiration" | "expires" | "timestamp" | RETAIN
+        | DURABILITY => true,
+        _ => matches!(Field::from_key(name), Some(Field::Ttl | Field::Qos)),
+    };
+    if is_trimmed { trimmed } else { raw }
 }
 
 fn first<'a>(slot: &mut Option<&'a str>, raw: &'a str) -> bool {
