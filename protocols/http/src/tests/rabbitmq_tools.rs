@@ -39,7 +39,7 @@ async fn create(browser: &mut Browser) {
                 201,
             ),
             (
-                "PUT /queues/app/work",
+                "PUT /queues/app/tasks",
                 r#"{"durable":true,"auto_delete":false,"arguments":{"x-message-ttl":5000}}"#,
                 201,
             ),
@@ -65,10 +65,10 @@ async fn create(browser: &mut Browser) {
 /// Binds, and finds the binding by the key that `Location` ends with.
 async fn bind(browser: &mut Browser) -> String {
     let binding = json!({
-        "source": "events", "vhost": "app", "destination": "work", "destination_type": "queue",
+        "source": "events", "vhost": "app", "destination": "tasks", "destination_type": "queue",
         "routing_key": "a.#", "arguments": { "n": 1 }, "properties_key": "",
     });
-    let line = "POST /bindings/app/e/events/q/work";
+    let line = "POST /bindings/app/e/events/q/tasks";
     let made = browser.api(line, &binding.to_string()).await;
     assert_eq!(made.status, 201);
     let key = made.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
@@ -95,7 +95,7 @@ async fn read(browser: &mut Browser) {
     assert_eq!((&permission["configure"], &permission["read"]), (&json!(".*"), &json!("")));
     let topics = browser.look("/topic-permissions/app/tf").await;
     assert_eq!((&topics[0]["exchange"], &topics[0]["write"]), (&json!("events"), &json!("^a")));
-    let queue = browser.look("/queues/app/work").await;
+    let queue = browser.look("/queues/app/tasks").await;
     assert_eq!(
         (&queue["durable"], &queue["arguments"]["x-message-ttl"]),
         (&json!(true), &json!(5000))
@@ -110,14 +110,14 @@ async fn read(browser: &mut Browser) {
 /// A DELETE of what is gone counts as done there.
 async fn destroy(browser: &mut Browser, key: &str) {
     // The key is a part of a path, in which its percent signs are escaped again.
-    let unbind = format!("DELETE /bindings/app/e/events/q/work/{}", key.replace('%', "%25"));
+    let unbind = format!("DELETE /bindings/app/e/events/q/tasks/{}", key.replace('%', "%25"));
     browser
         .conversation(&[
             (&unbind, "", 204),
             ("DELETE /operator-policies/app/o", "", 204),
             ("DELETE /policies/app/p", "", 204),
-            ("DELETE /queues/app/work", "", 204),
-            ("DELETE /queues/app/work", "", 404),
+            ("DELETE /queues/app/tasks", "", 204),
+            ("DELETE /queues/app/tasks", "", 404),
             ("DELETE /exchanges/app/events", "", 204),
             ("DELETE /topic-permissions/app/tf", "", 204),
             ("DELETE /permissions/app/tf", "", 204),

@@ -12,20 +12,17 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use polymq_broker::{BrokerHandle, Role};
 use polymq_model::VhostName;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     caller::{Caller, blocking},
     jobs, overview, queues,
     route::ROUTE,
-    stream::{self, Writer},
+    stream::{self, Events},
 };
 use crate::{
     Phase, Site,
@@ -39,10 +36,6 @@ use crate::{
 const TOPICS_MAX: usize = 20;
 /// How often topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often something is sent at least, so that proxies keep the connection.
-pub(super) const BEAT_EVERY: Duration = Duration::from_secs(15);
-/// How long a reader may take no bytes.
-pub(super) const STUCK: Duration = Duration::from_secs(60);
 /// Rows of one topic.
 const ROWS_MAX: usize = 10_000;
 
@@ -149,20 +142,18 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         return Err(Problem::bad("out_of_range", text).at("topics").with("max", TOPICS_MAX));
     }
     let place = OF_EVENTS.enter(&caller.who.user)?;
-    let (writer, body) = stream::body();
+    let (events, answer) = stream::events();
     let reader = Reader {
         site: Arc::clone(&call.site),
         caller,
         followed,
         start: next_start(),
         number: 0,
-        writer,
+        events,
         _place: place,
     };
     tokio::spawn(reader.run());
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    Ok(answer)
 }
 
 /// Tells streams apart, for the ids of their events.
@@ -178,7 +169,7 @@ struct Reader {
     followed: Vec<Followed>,
     start: u64,
     number: u64,
-    writer: Writer,
+    events: Events,
     _place: Place,
 }
 
@@ -186,11 +177,10 @@ impl Reader {
     async fn run(mut self) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beat = Instant::now();
         loop {
             tokio::select! {
                 _ = looks.tick() => {}
-                () = self.writer.is_left() => return,
+                () = self.events.is_left() => return,
             }
             let is_over = self.site.watched.phase.now() == Phase::Draining;
             let mut text = match self.look().await {
@@ -200,17 +190,7 @@ impl Reader {
             if is_over {
                 text.push_str(&self.event("closing", "", json!({ "reason": "the server stops" })));
             }
-            if text.is_empty() && beat.elapsed() >= BEAT_EVERY {
-                text.push_str(": still here\n\n");
-            }
-            if !text.is_empty() {
-                beat = Instant::now();
-                match timeout(STUCK, self.writer.write(text)).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return,
-                }
-            }
-            if is_over {
+            if !self.events.send(&mut text).await || is_over {
                 return;
             }
         }

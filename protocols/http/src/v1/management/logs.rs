@@ -2,18 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
 
 use super::{
     caller::Caller,
-    events::{BEAT_EVERY, STUCK},
     route::{MONITORING, ROUTE},
-    stream::{self, Writer},
+    stream::{self, CLOSING, Events},
     value::time,
 };
 use crate::{
@@ -111,7 +106,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let wanted = Wanted::of(&call);
     let place = OF_EVENTS.enter(&caller.who.user)?;
-    let seen = call.headers.get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());
+    let seen = stream::last_seen(&call);
     let kept = call.site.watched.log.after(0);
     let next = match seen {
         Some(seen) => seen,
@@ -123,14 +118,12 @@ async fn follow(call: Call) -> Result<Response, Problem> {
             first.map_or(newest, |line| line.number - 1)
         }
     };
-    let (writer, body) = stream::body();
+    let (events, answer) = stream::events();
     let site = Arc::clone(&call.site);
     let follows = call.query("follow") != Some("false");
-    let reader = Reader { site, caller, wanted, follows, seen: next, writer, _place: place };
+    let reader = Reader { site, caller, wanted, follows, seen: next, events, _place: place };
     tokio::spawn(reader.run());
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    Ok(answer)
 }
 
 /// One reader and its task.
@@ -141,13 +134,12 @@ struct Reader {
     follows: bool,
     /// The number of the last line that was looked at.
     seen: u64,
-    writer: Writer,
+    events: Events,
     _place: Place,
 }
 
 impl Reader {
     async fn run(mut self) {
-        let mut beat = Instant::now();
         // So that the reader knows at once that it is connected.
         let mut text = ": the log\n\n".to_owned();
         loop {
@@ -159,26 +151,16 @@ impl Reader {
             }
             self.look(&mut text);
             if !self.follows {
-                text.push_str("event: end\ndata: {}\n\n");
+                text.push_str(stream::END);
             } else if is_draining {
-                text.push_str("event: closing\ndata: {\"reason\":\"the server stops\"}\n\n");
+                text.push_str(CLOSING);
             }
-            if text.is_empty() && beat.elapsed() >= BEAT_EVERY {
-                text.push_str(": still here\n\n");
-            }
-            if !text.is_empty() {
-                beat = Instant::now();
-                match timeout(STUCK, self.writer.write(std::mem::take(&mut text))).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return,
-                }
-            }
-            if is_over {
+            if !self.events.send(&mut text).await || is_over {
                 return;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = self.writer.is_left() => return,
+                () = self.events.is_left() => return,
             }
         }
     }
@@ -186,8 +168,8 @@ impl Reader {
     fn look(&mut self, text: &mut String) {
         for line in self.site.watched.log.after(self.seen) {
             let lost = line.number.saturating_sub(self.seen + 1);
-            if lost > 0 && self.seen > 0 {
-                text.push_str(&format!("event: gap\ndata: {}\n\n", json!({ "lost": lost })));
+            if self.seen > 0 {
+                stream::write_gap(text, lost);
             }
             self.seen = line.number;
             if self.wanted.takes(&line) {

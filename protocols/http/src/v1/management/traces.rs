@@ -11,15 +11,13 @@ use polymq_broker::{NewTrace, PROTOCOLS, TraceEvent, TraceFilter, TraceView};
 use polymq_contract::Refusal;
 use polymq_model::{UserName, VhostName};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout};
 
 use super::{
     caller::Caller,
-    events::{BEAT_EVERY, STUCK},
     list,
     problems::not_there,
     route::{MONITORING, NOTHING, ROUTE, object},
-    stream::{self, Writer},
+    stream::{self, CLOSING, Events},
     value::time,
 };
 use crate::{
@@ -258,14 +256,12 @@ async fn follow(call: Call) -> Result<Response, Problem> {
     let may = caller.manage(&call).trace_events(id, u64::MAX, 0);
     may.map_err(|refusal| missing(&refusal, &call))?;
     let place = OF_EVENTS.enter(&caller.who.user)?;
-    let seen = call.headers.get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());
-    let (writer, body) = stream::body();
+    let seen = stream::last_seen(&call);
+    let (events, answer) = stream::events();
     let (site, seen) = (Arc::clone(&call.site), seen.unwrap_or(0));
-    let reader = Reader { site, caller, id, seen, writer, _place: place };
+    let reader = Reader { site, caller, id, seen, events, _place: place };
     tokio::spawn(reader.run());
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    Ok(answer)
 }
 
 /// One reader and its task.
@@ -275,13 +271,12 @@ struct Reader {
     id: u64,
     /// The number of the last event that was sent.
     seen: u64,
-    writer: Writer,
+    events: Events,
     _place: Place,
 }
 
 impl Reader {
     async fn run(mut self) {
-        let mut beat = Instant::now();
         // So that the reader knows at once that it is connected.
         let mut text = ": the trace\n\n".to_owned();
         loop {
@@ -297,26 +292,17 @@ impl Reader {
             self.write_down(&events, &mut text);
             let is_done = view.is_none_or(|view| is_silent(&view)) && events.is_empty();
             if is_draining {
-                text.push_str("event: closing\ndata: {\"reason\":\"the server stops\"}\n\n");
+                text.push_str(CLOSING);
             } else if is_done {
-                text.push_str("event: end\ndata: {}\n\n");
-            } else if text.is_empty() && beat.elapsed() >= BEAT_EVERY {
-                text.push_str(": still here\n\n");
+                text.push_str(stream::END);
             }
-            if !text.is_empty() {
-                beat = Instant::now();
-                match timeout(STUCK, self.writer.write(std::mem::take(&mut text))).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return,
-                }
-            }
-            if is_draining || is_done {
+            if !self.events.send(&mut text).await || is_draining || is_done {
                 return;
             }
             if !is_behind {
                 tokio::select! {
                     () = tokio::time::sleep(LOOK_EVERY) => {}
-                    () = self.writer.is_left() => return,
+                    () = self.events.is_left() => return,
                 }
             }
         }
@@ -325,9 +311,7 @@ impl Reader {
     fn write_down(&mut self, events: &[TraceEvent], text: &mut String) {
         for event in events {
             let lost = event.number.saturating_sub(self.seen + 1);
-            if lost > 0 {
-                text.push_str(&format!("event: gap\ndata: {}\n\n", json!({ "lost": lost })));
-            }
+            stream::write_gap(text, lost);
             self.seen = event.number;
             let data = step(event);
             text.push_str(&format!("id: {}\nevent: step\ndata: {data}\n\n", event.number));
