@@ -10,7 +10,8 @@
 //! before that batch.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -63,16 +64,23 @@ pub fn back_up(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<BackedUp, StoreError> {
     let (from, to) = (from.into(), to.into());
-    let current = || fs::read(from.join("CURRENT")).ok();
     let mut tries = 0;
     loop {
-        let before = current();
+        let before = files_that_change(&from);
         let done = Copy { from: &from, to: &to, progress: &mut *progress }.run();
         tries += 1;
-        if done.is_ok() || tries == TRIES_MAX || current() == before {
+        if done.is_ok() || tries == TRIES_MAX || files_that_change(&from) == before {
             return Ok(done?);
         }
     }
+}
+
+/// What differs when another process has taken files away: the manifest that is in force, and which
+/// files the log has. One that is made ready for later goes or gets another name without a manifest.
+fn files_that_change(from: &Path) -> (Option<Vec<u8>>, BTreeSet<OsString>) {
+    let log = fs::read_dir(from.join(WAL_DIR)).into_iter().flatten();
+    let log = log.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    (fs::read(from.join("CURRENT")).ok(), log)
 }
 
 struct Copy<'a> {

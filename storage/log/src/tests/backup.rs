@@ -46,6 +46,15 @@ fn kept(copy: &Path) -> Vec<u64> {
     page.messages.iter().map(|message| message.seq.0).collect()
 }
 
+/// Ends the writer, also when the test fails: it would wait for the writer for good otherwise.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn copies_of_a_store_in_use_open_with_all_that_was_confirmed_before() {
     let dir = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
@@ -54,6 +63,7 @@ fn copies_of_a_store_in_use_open_with_all_that_was_confirmed_before() {
     write(&committer, |w| w.log_create(LOG, "queue"));
     let (confirmed, acked, ends) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let ending = Ends(&ends);
         scope.spawn(|| {
             let mut seq = 0;
             while !ends.load(Ordering::Relaxed) {
@@ -86,7 +96,7 @@ fn copies_of_a_store_in_use_open_with_all_that_was_confirmed_before() {
             assert!(end >= before, "copy {number}: {before} were confirmed, it ends with {end}");
             std::fs::remove_dir_all(&copy).unwrap();
         }
-        ends.store(true, Ordering::Relaxed);
+        drop(ending);
     });
     drop((store, committer));
 }
@@ -134,8 +144,13 @@ fn damaged_store_is_not_copied_as_if_it_were_sound() {
     }
     wait(|reply| committer.close(reply)).unwrap();
     drop((store, committer));
-    let segment = std::fs::read_dir(path.join("seg")).unwrap().next().unwrap().unwrap().path();
-    std::fs::remove_file(segment).unwrap();
+    // All of them, as some may not be needed any more.
+    for segment in std::fs::read_dir(path.join("seg")).unwrap() {
+        std::fs::remove_file(segment.unwrap().path()).unwrap();
+    }
     let refused = back_up(&path, &copy, &mut |_, _| {});
-    assert!(matches!(&refused, Err(StoreError::Damaged(why)) if why.contains(".seg is missing")));
+    assert!(
+        matches!(&refused, Err(StoreError::Damaged(why)) if why.contains(".seg is missing")),
+        "{refused:?}"
+    );
 }
