@@ -49,6 +49,8 @@ pub enum Command {
     },
     /// Says who the client is, for people. Nothing depends on it.
     Introduce(Box<Introduction>),
+    /// From now on tell where publishes with a number go, by [`crate::Event::Placed`].
+    TellPlaces,
     /// Declares an exchange.
     DeclareExchange(Box<DeclareExchange>),
     /// Deletes an exchange; one that is missing counts as deleted.
@@ -279,6 +281,7 @@ impl Command {
             | Self::SetGroupPrefetch { .. }
             | Self::CloseChannel { .. }
             | Self::Introduce(_)
+            | Self::TellPlaces
             | Self::EnterChannel { .. }
             | Self::LeaveChannel { .. }
             | Self::ForgetInFlight { .. }

@@ -35,7 +35,7 @@ pub use command::{
 pub use conversions::{Conversions, Pair};
 pub use counters::{Counter, Counters};
 pub use effects::{Close, Effects};
-pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
+pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, Place, PublishOutcome};
 pub use introduction::{Introduction, Traffic, TrafficCounts};
 pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;

@@ -8,8 +8,8 @@ use std::{
 use bytes::BytesMut;
 use polymq_contract::{
     Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, ListedBinding,
-    ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Protocol, ProtocolSession, Publish,
-    PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
+    ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Place, Protocol, ProtocolSession,
+    Publish, PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
 };
 use polymq_model::{
     ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
@@ -272,6 +272,7 @@ impl Conversation {
             | Command::LeaveChannel { .. }
             | Command::CloseChannel { .. }
             | Command::Introduce(_)
+            | Command::TellPlaces
             | Command::CloseClientSession { .. } => {}
         }
     }
@@ -354,6 +355,12 @@ impl Conversation {
             self.events.push(Event::Returned { publisher, message });
         }
         if number > 0 {
+            // Only sessions that ask hear of it; the others must pass it over.
+            let place = match number % 3 {
+                0 => Place::Scheduled(number),
+                _ => Place::Queues(2),
+            };
+            self.events.push(Event::Placed { publisher, first: number, last: number, place });
             let outcome = match number % 5 {
                 0 => PublishOutcome::Refused(RefusalKind::Full),
                 1 => PublishOutcome::Unrouted,
