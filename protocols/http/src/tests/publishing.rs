@@ -42,6 +42,16 @@ async fn what_cannot_be_is_told() {
         (TO_Q, &[("Mq-User-Id", "other")], 400, "bad_message"),
         ("POST /api/v1/vhosts/%zz/queues/q/messages", &[], 400, "bad_path"),
     ];
+    for (headers, key, at) in [
+        ([("Mq-User-Id", "other")], "a", "mq-user-id"),
+        ([("Mq-Correlation-Kind", "odd")], "a", "mq-correlation-kind"),
+        ([("Mq-Headers", r#"{"x-delay":"soon"}"#)], "a", "mq-headers"),
+        ([("Mq-Type", "t")], "%00", "routing_key"),
+    ] {
+        let line = format!("{at_topic}?routing_key={key}");
+        let told = client.ask(&line, &headers, b"x").await.json();
+        assert_eq!((&told["status"], &told["at"]), (&json!(400), &json!(at)), "{told}");
+    }
     for (line, headers, status, code) in expected {
         let answer = client.ask(line, headers, b"x").await;
         assert_eq!((answer.status, &*answer.code()), (status, code), "{line}");
@@ -125,6 +135,8 @@ async fn many_messages_end_in_order_and_each_by_itself() {
     let told = client.ask(&format!("POST {path}"), &ndjson, lines.as_bytes()).await.json();
     assert_eq!(told["results"].as_array().unwrap().len(), 2, "{told}");
     assert_eq!(world.ready("q"), 4);
+    let packed = [ndjson[0], ("Content-Encoding", "gzip")];
+    assert_eq!(client.ask(&format!("POST {path}"), &packed, lines.as_bytes()).await.status, 415);
 
     let atomic = json!([message("", "q"), message("none", "q")]);
     let told = client.post(&format!("{path}?atomic=true"), &atomic).await;

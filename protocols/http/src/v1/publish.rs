@@ -110,7 +110,6 @@ pub(super) static MANY: Operation = Operation {
     body: &[
         Media::json(documents::messages_schema),
         Media { content_type: "application/x-ndjson", schema: None },
-        Media { content_type: events::BATCH, schema: None },
     ],
     answers: &[
         Answer {
@@ -164,7 +163,7 @@ async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<B
     }
     let id = properties.message_id.clone();
     let outgoing = outgoing(&call, &client, (exchange, key), properties, MessageBody::Shared(body))
-        .map_err(problem_of)?;
+        .map_err(|bad| of_request(problem_of(bad)))?;
     let confirms = client.publish([outgoing]).await;
     let object = if exchange.is_empty() { "queue" } else { "exchange" };
     let confirm = Confirm::of(&call);
@@ -179,14 +178,17 @@ async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<B
     };
     let unrouted = Published::Ended(PublishOutcome::Unrouted);
     if call.flag("mandatory") && told.outcome == unrouted {
-        let text = "no queue takes the message";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+        return Err(unroutable("no queue takes the message"));
     }
     let word = outcome(&told.outcome, &client, object)?;
     Ok(match confirm {
         Confirm::None => status(StatusCode::ACCEPTED),
         Confirm::Stored | Confirm::Routed => outcome_answer(word, told.place, id),
     })
+}
+
+fn unroutable(text: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text)
 }
 
 /// What came of the only publish.
@@ -289,6 +291,19 @@ pub(super) fn problem_of(bad: BadField) -> Problem {
     .at(bad.at)
 }
 
+/// The same problem of a message that stands in a request and in no object: its properties are
+/// headers there.
+fn of_request(problem: Problem) -> Problem {
+    let at = match problem.place() {
+        "/routing_key" => "routing_key".to_owned(),
+        at => match at.strip_prefix("/properties/") {
+            Some(property) => raw::header_of(property),
+            None => return problem,
+        },
+    };
+    problem.at(at)
+}
+
 /// The word for how a publish ended.
 ///
 /// Errors: it was refused.
@@ -343,13 +358,12 @@ async fn request(
     let name = answers.reply_name().unwrap_or_default().to_owned();
     properties.reply_to = Some(polymq_model::address::Address::Queue(name.clone()).to_text());
     properties.correlation_id.get_or_insert(name);
-    let outgoing =
-        outgoing(call, client, to, properties, MessageBody::Shared(body)).map_err(problem_of)?;
+    let outgoing = outgoing(call, client, to, properties, MessageBody::Shared(body))
+        .map_err(|bad| of_request(problem_of(bad)))?;
     let confirms = client.publish([outgoing]).await;
     let told = last(confirms.all().await);
     if outcome(&told.outcome, client, "exchange")? == "unrouted" {
-        let text = "no queue takes the request, so nobody can answer it";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+        return Err(unroutable("no queue takes the request, so nobody can answer it"));
     }
     match answers.next_within(wait).await {
         Some(Next::Delivery(delivery)) => {
@@ -373,6 +387,11 @@ async fn event_batch(
     client: &Client,
     to: (&str, &str),
 ) -> Result<Response<Body>, Problem> {
+    if call.query("reply").is_some() {
+        let text = "one message is answered, and this is a batch of events";
+        return Err(Problem::bad("wrong_parameters", text).at("reply"));
+    }
+    call.expect_plain()?;
     let body = message_body(&mut call).await?;
     let parts = events::split(&body)?;
     check_count(parts.len())?;
@@ -407,6 +426,7 @@ pub(super) async fn many(mut call: Call) -> Result<Response<Body>, Problem> {
     if !is_lines {
         call.expect_content_type(&["application/json", "application/x-ndjson"])?;
     }
+    call.expect_plain()?;
     let body = message_body(&mut call).await?;
     let messages: Vec<IncomingMessage> = match is_lines {
         false => json::read(&body)?,
@@ -457,10 +477,15 @@ async fn publish_all(
         confirms.all().await
     };
     let mut ids = ids.into_iter();
+    let is_mandatory = call_is_mandatory(call);
     let results: Vec<_> = told
         .iter()
         .map(|one| match outcome(&one.outcome, client, "exchange") {
-            Ok(word) => self::told(word, one.place, ids.next().flatten()),
+            Ok("unrouted") if is_mandatory => Err(unroutable("no queue takes the message")),
+            ended => ended.map(|word| (word, one.place)),
+        })
+        .map(|ended| match ended {
+            Ok((word, place)) => self::told(word, place, ids.next().flatten()),
             Err(problem) => {
                 ids.next();
                 json!({ "outcome": "refused", "routed": false, "error": problem.to_json() })
