@@ -15,6 +15,8 @@ use polymq_model::{
     ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
 };
 
+use crate::sight;
+
 /// Output may exceed the input by what the server says unasked, and by its error texts.
 const UNASKED_BYTES: usize = 8 * 1024;
 /// Answers are at most this much longer than their requests.
@@ -409,6 +411,10 @@ pub fn in_pieces(mut make: impl FnMut() -> Conversation, bytes: &[u8]) -> Conver
         rest = after;
     }
     pieces.settle();
+    let (output, orders, close) = whole.visible();
+    sight::note("output", output);
+    orders.iter().for_each(|order| sight::note("order", order.as_bytes()));
+    sight::note("close", close.unwrap_or("open").as_bytes());
     assert_eq!(whole.visible(), pieces.visible(), "pieces differ from the whole");
     pieces.end();
     whole
