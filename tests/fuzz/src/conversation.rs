@@ -256,6 +256,7 @@ impl Conversation {
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }
+            | Command::ListTopics { .. }
             | Command::ReadDocument { .. }
             | Command::WriteDocument { .. } => self.oblige_inspection(command),
             Command::KeepInFlight { request, .. }
@@ -308,6 +309,9 @@ impl Conversation {
             }
             Command::Recall { request, .. } => {
                 self.perhaps(request, Answer::Recalled(Vec::new()));
+            }
+            Command::ListTopics { request, among, .. } => {
+                self.perhaps(request, Answer::Topics(among.unwrap_or_default()));
             }
             Command::ReadDocument { request, .. } => {
                 let (version, text) = (1, String::new());
