@@ -428,7 +428,10 @@ impl BrokerConnection {
                 }
                 Err(error) => {
                     if !refuses.swap(true, Ordering::Relaxed) {
-                        tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
+                        tracing::error!(
+                            event = "store_refused", %error,
+                            "publishes are not confirmed"
+                        );
                     }
                     outbox.push_all(ended.iter().map(Ended::failed));
                 }
