@@ -124,7 +124,9 @@ impl Core {
             }
             (kind::VHOST_LIMITS, [name]) => {
                 let vhost = self.vhost(name).map_err(|e| e.to_string())?;
-                *vhost.tenancy.limits.write() = decode(value)?;
+                let limits = decode(value)?;
+                vhost.retained.lock().bound(&limits);
+                *vhost.tenancy.limits.write() = limits;
                 Ok(())
             }
             (kind::USER_LIMITS, [name]) => {

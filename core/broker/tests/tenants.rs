@@ -146,7 +146,11 @@ fn limits_and_what_is_known_survive_a_restart() {
     assert_eq!(view.record, record);
     assert_eq!(
         view.limits,
-        VhostLimits { connections_max: Some(5), queues_max: Some(7), bytes_high: None }
+        VhostLimits {
+            connections_max: Some(5),
+            queues_max: Some(7),
+            ..VhostLimits::default()
+        }
     );
     let wanted = UserLimits { connections_max: Some(3), channels_max: Some(4) };
     assert_eq!(world.broker.user_limits(&user("guest")), wanted);

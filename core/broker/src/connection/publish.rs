@@ -34,7 +34,7 @@ pub(super) struct Run {
     /// Durable bytes that count as unconfirmed.
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
-    batch: Option<ShardBatch>,
+    pub(super) batch: Option<ShardBatch>,
     /// Whether queues have kept room for the messages.
     pub(super) room: Room,
 }
@@ -74,12 +74,17 @@ impl BrokerConnection {
             Ok(route) => self.publish_to(route, publish, now),
             Err(refusal) => {
                 self.count_received(&publish);
-                if self.core.traces.is_on() {
-                    self.trace_refused(&publish.message, &refusal.text);
-                }
-                self.refuse_publish(&publish, Refusal::clone(&refusal));
+                self.turn_away(&publish, Refusal::clone(&refusal));
             }
         }
+    }
+
+    /// Refuses a publish whose route is known, or is none.
+    fn turn_away(&mut self, publish: &Publish, refusal: Refusal) {
+        if self.core.traces.is_on() {
+            self.trace_refused(&publish.message, &refusal.text);
+        }
+        self.refuse_publish(publish, refusal);
     }
 
     fn count_received(&mut self, publish: &Publish) {
@@ -115,12 +120,19 @@ impl BrokerConnection {
         {
             return self.delay(&vhost, publish, delay, &route, now);
         }
-        if publish.message.retain() {
-            self.retain(&publish.message);
-        }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
-        if !same || self.run.messages.len() >= RUN_MAX {
+        let is_new = !same || self.run.messages.len() >= RUN_MAX;
+        if is_new {
             self.end_run(now);
+        }
+        // Those of a transaction have been kept together.
+        if publish.message.retain() && self.run.room == Room::Free {
+            match self.retain(std::iter::once(&publish.message)) {
+                Ok(kept) => self.run.batch = self.run.batch.max(kept),
+                Err(refusal) => return self.turn_away(&publish, refusal),
+            }
+        }
+        if is_new {
             self.run.route = Some(route.clone());
         }
         if route.targets.is_empty() {
@@ -144,10 +156,15 @@ impl BrokerConnection {
         self.run.messages.push(publish.message);
     }
 
-    fn retain(&mut self, message: &Message) {
-        let Some(vhost) = self.vhost.clone() else { return };
-        let kept = self.core.retain(&vhost, message, self.client.as_deref());
-        self.run.batch = self.run.batch.max(kept);
+    /// Keeps what asks for it as the last values of its topics, all or none.
+    ///
+    /// Errors: kind `Limit`.
+    pub(super) fn retain<'m>(
+        &self,
+        messages: impl Iterator<Item = &'m Message> + Clone,
+    ) -> Result<Option<ShardBatch>, Refusal> {
+        let Some(vhost) = &self.vhost else { return Ok(None) };
+        self.core.retain(vhost, messages, self.client.as_deref())
     }
 
     /// Has a message routed later. What its route is now tells the publisher whether it would get
