@@ -124,9 +124,7 @@ impl Core {
             }
             (kind::VHOST_LIMITS, [name]) => {
                 let vhost = self.vhost(name).map_err(|e| e.to_string())?;
-                let limits = decode(value)?;
-                vhost.retained.lock().bound(&limits);
-                *vhost.tenancy.limits.write() = limits;
+                vhost.bound(decode(value)?, || ());
                 Ok(())
             }
             (kind::USER_LIMITS, [name]) => {

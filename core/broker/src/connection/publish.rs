@@ -250,7 +250,7 @@ impl BrokerConnection {
         }
         let reserved = exchange.is_empty() && message.key().starts_with("amq.");
         if reserved && let Some(route) = self.reply_route(vhost, message) {
-            return route;
+            return Ok(Arc::new(route.with_sizes(topology.body_bytes_max)));
         }
         let is_mailbox = exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX);
         if is_mailbox {
@@ -262,7 +262,8 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let mut route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        let found = routing.route_by(&self.chance, exchange, keys);
+        let mut route = found.with_sizes(topology.body_bytes_max);
         if self.core.traces.is_on() {
             self.find_traces(vhost, &mut route, message);
         }

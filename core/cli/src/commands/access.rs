@@ -115,8 +115,14 @@ pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
 }
 
 /// The bounds of a virtual host.
-const VHOST_BOUNDS: [&str; 5] =
-    ["connections_max", "queues_max", "bytes_high", "retained_bytes_max", "retained_count_max"];
+const VHOST_BOUNDS: [&str; 6] = [
+    "connections_max",
+    "queues_max",
+    "bytes_high",
+    "retained_bytes_max",
+    "retained_count_max",
+    "message_bytes_max",
+];
 
 pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
     let of = |whose: &Whose| match &whose.of_user {

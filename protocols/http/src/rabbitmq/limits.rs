@@ -20,6 +20,7 @@ fn object_of(limits: &VhostLimits) -> Value {
         ("bytes-high", limits.bytes_high),
         ("retained-max-bytes", limits.retained_bytes_max),
         ("retained-max-count", limits.retained_count_max),
+        ("max-message-size", limits.message_bytes_max),
     ];
     for (name, max) in all {
         if let Some(max) = max {
@@ -78,6 +79,7 @@ pub(super) fn set_in_vhost(
         "bytes-high" => limits.bytes_high = max,
         "retained-max-bytes" => limits.retained_bytes_max = max,
         "retained-max-count" => limits.retained_count_max = max,
+        "max-message-size" => limits.message_bytes_max = max,
         other => return Err(unknown(other)),
     }
     Ok(())

@@ -47,6 +47,8 @@ record! {
         retained_bytes_max: Option<u64>,
         /// Retained messages of its clients.
         retained_count_max: Option<u64>,
+        /// Bytes of the largest body that its clients may publish.
+        message_bytes_max: Option<u64>,
     }
 }
 
@@ -155,6 +157,7 @@ fn bounds(limits: &VhostLimits) -> Value {
         "bytes_high": limits.bytes_high,
         "retained_bytes_max": limits.retained_bytes_max,
         "retained_count_max": limits.retained_count_max,
+        "message_bytes_max": limits.message_bytes_max,
     })
 }
 
@@ -245,6 +248,7 @@ async fn bound(mut call: Call) -> Result<Response, Problem> {
         bytes_high: spec.bytes_high,
         retained_bytes_max: spec.retained_bytes_max,
         retained_count_max: spec.retained_count_max,
+        message_bytes_max: spec.message_bytes_max,
     };
     set(&call, &caller, limits, StatusCode::OK)
 }
