@@ -1,6 +1,7 @@
 //! The broker's side of one connection: one line per command, each operation in the file of its
 //! subject.
 
+mod address;
 mod client;
 mod consume;
 mod failed;

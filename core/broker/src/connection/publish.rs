@@ -3,15 +3,12 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
-use polymq_model::{
-    Durability, Message, Now, PublisherId,
-    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, mailbox_key},
-    delay::Delay,
-};
+use polymq_model::{Durability, Message, Now, PublisherId, address::MAILBOX_PREFIX, delay::Delay};
 use polymq_store::ShardBatch;
 
 use super::{
     BrokerConnection,
+    address::address,
     routes::{Cached, Versions},
 };
 use crate::{
@@ -445,30 +442,6 @@ impl BrokerConnection {
             self.publishes = true;
             self.core.tell_new_publisher(self.id);
         }
-    }
-}
-
-/// Moves the message to where its key says, when that is an address.
-#[inline]
-pub(super) fn address(publish: &mut Publish) {
-    let message = &publish.message;
-    if message.exchange_bytes().is_empty()
-        && message.key_bytes().starts_with(b"amq.address:")
-        && let Some(moved) = to_address(message)
-    {
-        publish.message = moved;
-    }
-}
-
-/// The message as its key says, when that is an address: an answer to a client of another protocol.
-fn to_address(message: &Message) -> Option<Message> {
-    match Address::parse(message.key().strip_prefix(ADDRESS_KEY_PREFIX)?) {
-        Address::Queue(queue) => Some(message.moved_to("", &queue)),
-        Address::Exchange { exchange, key } => {
-            Some(message.moved_to(&exchange, key.as_deref().unwrap_or_default()))
-        }
-        Address::Jid(jid) => Some(message.moved_to("", &mailbox_key(&jid))),
-        Address::Opaque(_) => None,
     }
 }
 

@@ -9,10 +9,7 @@ use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction
 use polymq_model::Now;
 use polymq_store::ShardBatch;
 
-use super::{
-    BrokerConnection,
-    publish::{Run, address},
-};
+use super::{BrokerConnection, address::address, publish::Run};
 use crate::{
     publishing::push_together,
     queue::{Queue, Reserved, Room},
