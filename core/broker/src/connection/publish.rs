@@ -234,16 +234,23 @@ impl BrokerConnection {
             return cached;
         }
         let exchange = message.exchange();
-        let permitted = self
-            .permit::<Write>(vhost, "exchange", exchange)
-            .and_then(|_| self.check_keys(vhost, message))
-            .and_then(|()| check_publishable(vhost, &topology, exchange));
+        let is_open = self.routes.is_open(exchange);
+        let permitted = match is_open {
+            true => self.check_keys(vhost, message),
+            false => self
+                .permit::<Write>(vhost, "exchange", exchange)
+                .and_then(|_| self.check_keys(vhost, message))
+                .and_then(|()| check_publishable(vhost, &topology, exchange)),
+        };
         if let Err(refusal) = permitted {
             let cached = Err(Arc::new(refusal));
             if plain {
                 self.routes.put(message, cached.clone());
             }
             return cached;
+        }
+        if !is_open {
+            self.routes.note_open(exchange);
         }
         let reserved = exchange.is_empty() && message.key().starts_with("amq.");
         if reserved && let Some(route) = self.reply_route(vhost, message) {
