@@ -1,7 +1,8 @@
 //! Measures routing: `cargo run --release -p polymq-broker --example routing_speed`.
 //!
 //! A publish whose route is not cached is compared with one whose route is; the difference is the
-//! search in the topology.
+//! search in the topology, with the permission and the entry of the cache. In a release build it
+//! fails when that takes 2 µs or more among 100,000 topic bindings.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people")]
 
@@ -23,6 +24,10 @@ use polymq_model::{
 use polymq_store::{Committer, Durability, OwnerId, ShardId, Store, wait};
 
 const REQUEST: RequestId = RequestId(1);
+/// What finding a route of three among 100,000 topic bindings may take.
+const ROUTING_MAX: Duration = Duration::from_micros(2);
+/// Times that it is measured; the best counts, because others use the machine too.
+const ROUNDS: usize = 5;
 /// Commands handed in together, as a large read brings them.
 const TOGETHER: usize = 64;
 
@@ -53,11 +58,19 @@ fn topic(client: &mut Client) {
     println!("topic: 99,900 bindings made in {:?}", started.elapsed());
     let keys: Vec<_> =
         places().map(|(site, device)| format!("site.{site}.device.{device}.temperature")).collect();
-    let new = client.publish("t", keys.iter().map(String::as_str));
     let same = client.publish("t", std::iter::repeat_n(&*keys[0], keys.len()));
-    let few: Vec<_> = keys.iter().take(64).cycle().take(keys.len()).map(String::as_str).collect();
-    let cached = client.publish("t", few.into_iter());
-    println!("topic, three queues: {new:?} a new key, {cached:?} a cached one, {same:?} the same");
+    let mut routing = Duration::MAX;
+    for _ in 0..ROUNDS {
+        let new = client.publish("t", keys.iter().map(String::as_str));
+        let few = keys.iter().take(64).cycle().take(keys.len());
+        let cached = client.publish("t", few.map(String::as_str));
+        routing = routing.min(new.saturating_sub(cached));
+        println!(
+            "topic, three queues: {new:?} a new key, {cached:?} a cached one, {same:?} the same"
+        );
+    }
+    println!("topic: {routing:?} for a route");
+    assert!(cfg!(debug_assertions) || routing < ROUTING_MAX, "{ROUTING_MAX:?} is too much");
 }
 
 fn chosen(client: &mut Client, kind: &str, count: usize) {

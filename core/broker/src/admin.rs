@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{Now, VhostName};
+use polymq_model::{Limits, Now, VhostName};
 
 use crate::{
     broker::BrokerHandle,
     core::Core,
     definitions,
     policies::{PolicyKind, PolicyRecord},
+    queue::{QueueSettings, Rules},
     topology::Exchange,
     vhost::Vhost,
 };
@@ -31,7 +32,7 @@ impl BrokerHandle {
         vhost.policies.lock().put(policy, name, record)?;
         let key = definitions::key(&[policy.stored_as(), vhost.name.as_str(), name]);
         self.0.committer.append(|writer| writer.meta_put(&key, &value));
-        self.0.apply_policies(&vhost, now);
+        self.0.apply_policies(&vhost, now.unix_ms);
         Ok(())
     }
 
@@ -52,7 +53,7 @@ impl BrokerHandle {
         }
         let key = definitions::key(&[policy.stored_as(), vhost.name.as_str(), name]);
         self.0.committer.append(|writer| writer.meta_delete(&key));
-        self.0.apply_policies(&vhost, now);
+        self.0.apply_policies(&vhost, now.unix_ms);
         Ok(())
     }
 
@@ -89,8 +90,26 @@ impl BrokerHandle {
 }
 
 impl Core {
+    /// What holds for a queue that was declared like this.
+    pub(crate) fn rules_of(&self, vhost: &Vhost, name: &str, declared: &QueueSettings) -> Rules {
+        let timeout = self.limits_now.load().consumer_timeout;
+        let timeout_ms = timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        vhost.policies.lock().rules_of(name, declared, timeout_ms)
+    }
+
+    /// Has other limits hold from now on. What is there already stays, except that consumers have
+    /// another time to settle what is out.
+    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
+        let before = self.limits_now.swap(Arc::clone(&limits));
+        if before.consumer_timeout != limits.consumer_timeout {
+            for vhost in self.all_vhosts() {
+                self.apply_policies(&vhost, self.clock_ms());
+            }
+        }
+    }
+
     /// Has the policies of a virtual host hold for everything in it.
-    fn apply_policies(&self, vhost: &Arc<Vhost>, now: Now) {
+    fn apply_policies(&self, vhost: &Arc<Vhost>, now_ms: u64) {
         // The edit comes first: whoever declares something meanwhile either sees the new policies
         // or is done before the topology is looked at below.
         let edited: Result<(), Refusal> = vhost.edit(|topology, _| {
@@ -107,10 +126,9 @@ impl Core {
         edited.ok();
         let topology = vhost.topology.load_full();
         for queue in topology.queues.values() {
-            let rules = queue.with_declared(|declared| {
-                vhost.policies.lock().rules_of(queue.name.as_str(), declared)
-            });
-            queue.set_rules(rules, now.unix_ms);
+            let name = queue.name.as_str();
+            let rules = queue.with_declared(|declared| self.rules_of(vhost, name, declared));
+            queue.set_rules(rules, now_ms);
         }
         // Routes that were looked up meanwhile know sizes of before.
         let touched: Result<(), Refusal> = vhost.edit(|_, _| Ok(()));

@@ -110,10 +110,10 @@ impl BrokerHandle {
         self.0.set_alarm(reason.map(Arc::from));
     }
 
-    /// Other limits for connections, subscriptions, sessions and waiting publishes from now on.
-    /// What is there already stays.
+    /// Other limits for connections, subscriptions, sessions, waiting publishes and consumers from
+    /// now on. What is there already stays; another consumer timeout counts for what is out.
     pub fn set_limits(&self, limits: Arc<Limits>) {
-        self.0.limits_now.store(limits);
+        self.0.set_limits(limits);
     }
 
     /// The alarm that stands, if one does.

@@ -70,6 +70,7 @@ pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use preview::PolicyMatches;
 pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
+pub use retained::Amount as RetainedAmount;
 pub use schedule::{ScheduledAt, ScheduledView};
 pub use statistics::{Activity, Sample, Span, Summary};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     definitions::kind,
-    queue::{QueueSettings, Rules, Wishes},
+    queue::{Defaults, QueueSettings, Rules, Wishes},
 };
 
 /// Longest pattern, in bytes.
@@ -239,8 +239,13 @@ impl Policies {
         best(self.of(kind), is_match)
     }
 
-    /// What holds for a queue.
-    pub(crate) fn rules_of(&self, name: &str, settings: &QueueSettings) -> Rules {
+    /// What holds for a queue; `timeout_ms` is the consumer timeout of the whole broker.
+    pub(crate) fn rules_of(
+        &self,
+        name: &str,
+        settings: &QueueSettings,
+        timeout_ms: Option<u64>,
+    ) -> Rules {
         let user = self.for_queue(PolicyKind::User, name, settings.is_quorum);
         let operator = self.for_queue(PolicyKind::Operator, name, settings.is_quorum);
         let name_of = |found: Option<(&str, &Policy)>| found.map(|(name, _)| name.to_owned());
@@ -248,8 +253,10 @@ impl Policies {
             |found: Option<(&str, &Policy)>| found.map(|(_, policy)| policy.wishes.clone());
         let policies = (name_of(user), name_of(operator));
         let (user, operator) = (wishes(user), wishes(operator));
-        let mut rules =
-            Rules::of(&settings.wishes, user.as_ref(), operator.as_ref(), settings.is_quorum);
+        // A client session keeps what its client has not finished, however long that takes.
+        let consumer_timeout_ms = timeout_ms.filter(|_| !settings.of_client);
+        let defaults = Defaults { is_quorum: settings.is_quorum, consumer_timeout_ms };
+        let mut rules = Rules::of(&settings.wishes, user.as_ref(), operator.as_ref(), defaults);
         rules.policies = policies;
         rules
     }
@@ -313,9 +320,10 @@ mod tests {
             policies.put(PolicyKind::User, name, record("^q", priority, &definition)).expect(name);
         }
         let settings = QueueSettings::default();
-        assert_eq!(policies.rules_of("q1", &settings).ttl_ms, Some(20));
-        assert_eq!(policies.rules_of("x", &settings).ttl_ms, None);
-        assert_eq!(policies.rules_of("q1", &settings).policies, (Some("b".to_owned()), None));
+        assert_eq!(policies.rules_of("q1", &settings, None).ttl_ms, Some(20));
+        assert_eq!(policies.rules_of("x", &settings, None).ttl_ms, None);
+        let of_b = (Some("b".to_owned()), None);
+        assert_eq!(policies.rules_of("q1", &settings, None).policies, of_b);
     }
 
     #[test]
@@ -324,14 +332,12 @@ mod tests {
         let definition = [("max-length", Value::I32(1))];
         policies.put(PolicyKind::User, "a", record(r"^(?!amq\.)", 0, &definition)).expect("right");
         let settings = QueueSettings::default();
-        assert_eq!(policies.rules_of("mine", &settings).length_max, Some(1));
-        assert_eq!(policies.rules_of("amq.gen-1", &settings).length_max, None);
+        assert_eq!(policies.rules_of("mine", &settings, None).length_max, Some(1));
+        assert_eq!(policies.rules_of("amq.gen-1", &settings, None).length_max, None);
         let slow = record(r"^(?=(a+)+$)(a+)+$", 0, &definition);
         policies.put(PolicyKind::User, "a", slow).expect("right");
-        assert_eq!(
-            policies.rules_of(&"a".repeat(60).replace("aaa", "aab"), &settings).length_max,
-            None
-        );
+        let name = "a".repeat(60).replace("aaa", "aab");
+        assert_eq!(policies.rules_of(&name, &settings, None).length_max, None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     definitions::{self, kind},
     policies::Matching,
     publishing::TOPIC_EXCHANGE,
-    queue::QueueSettings,
+    queue::{QueueSettings, check_available},
     topology::{Binding, Destination, ExchangeSpec},
 };
 
@@ -78,7 +78,8 @@ impl BrokerHandle {
     /// Whether somebody may make (`add`) or remove a binding, between objects that are there.
     /// Making one needs the topics that may come by it, as far as topic permissions bound them.
     ///
-    /// Errors: kind `Denied`, kind `NotFound`; kind `Invalid` for a pattern that is none.
+    /// Errors: kind `Denied`, kind `NotFound`; kind `Invalid` for a pattern that is none; kind
+    /// `NotAvailable` for an argument that must not be ignored.
     pub fn check_binding_rights(
         &self,
         who: &Principal,
@@ -105,6 +106,7 @@ impl BrokerHandle {
         if !add {
             return Ok(());
         }
+        check_available(&binding.arguments)?;
         let (key, arguments) = (binding.key.as_str().into(), Arc::clone(&binding.arguments));
         let wanted = Binding { destination, key, arguments };
         self.0.check_new_binding(who, (&vhost, &topology), source, &wanted, None)

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use polymq_contract::{Broadcast, Delivery, Event, Matched};
+use polymq_contract::{Broadcast, Delivery, Event, Matched, Refusal};
 use polymq_model::{Annotations, ClientNumber, Death, Durability, Message, Now, Seq};
 use polymq_store::{PubRef, ShardBatch};
 
@@ -123,7 +123,8 @@ impl Core {
         }
     }
 
-    /// Publishes a message of the broker's own: the will of `client`, a statistic.
+    /// Publishes the will of `client`, or without one a statistic of the broker, the last value of
+    /// its topic.
     pub(crate) fn publish_own(
         &self,
         vhost: &Arc<Vhost>,
@@ -131,7 +132,13 @@ impl Core {
         client: Option<&ClientSession>,
         now: Now,
     ) -> Option<ShardBatch> {
-        let retained = self.retain(vhost, &message, client);
+        let retained = match client {
+            Some(_) => self.retain_late(vhost, &message, client),
+            None => {
+                vhost.retained.lock().keep_own(&message);
+                None
+            }
+        };
         let publisher = client.map_or(ClientNumber(0), |client| client.endpoint.number);
         let topology = vhost.topology.load();
         let routing = Routing { topology: &topology, publisher, message: Some(&message) };
@@ -141,20 +148,51 @@ impl Core {
         handed.batch.max(retained)
     }
 
-    /// Keeps a message of `client` as the last value of its topic, if it asks for that.
-    pub(crate) fn retain(
+    /// Keeps messages of `client` as the last values of their topics, all of those that ask for it
+    /// or none.
+    ///
+    /// Errors: kind `Limit` when the virtual host would keep more than it may.
+    pub(crate) fn retain<'m>(
+        &self,
+        vhost: &Vhost,
+        messages: impl Iterator<Item = &'m Message> + Clone,
+        client: Option<&ClientSession>,
+    ) -> Result<Option<ShardBatch>, Refusal> {
+        let mut values = messages.filter(|message| is_last_value(message)).peekable();
+        if values.peek().is_none() {
+            return Ok(None);
+        }
+        let publisher = client.map_or("", |client| client.client_id.as_str());
+        // Under the lock, so that what is stored last is what stands.
+        let mut retained = vhost.retained.lock();
+        let kept = retained.keep(values.clone(), publisher);
+        kept.map_err(|beyond| beyond.refuse(&vhost.name))?;
+        Ok(values.filter_map(|value| self.store_last_value(vhost, value, publisher)).max())
+    }
+
+    /// The same for one whose publisher is no longer there to be told: it is routed whether or not
+    /// it is kept.
+    pub(crate) fn retain_late(
         &self,
         vhost: &Vhost,
         message: &Message,
         client: Option<&ClientSession>,
     ) -> Option<ShardBatch> {
-        if !message.retain() || message.exchange_bytes() != TOPIC_EXCHANGE.as_bytes() {
-            return None;
-        }
-        let mut retained = vhost.retained.lock();
-        let publisher = client.map_or("", |client| client.client_id.as_str());
-        retained.put(message, publisher);
-        // Statistics of the broker are made anew at each start.
+        let kept = self.retain(vhost, std::iter::once(message), client);
+        kept.unwrap_or_else(|refusal| {
+            tracing::debug!(event = "not_retained", key = message.key(), "{}", refusal.text);
+            self.counters.add_refusals(refusal.kind, 1);
+            None
+        })
+    }
+
+    fn store_last_value(
+        &self,
+        vhost: &Vhost,
+        message: &Message,
+        publisher: &str,
+    ) -> Option<ShardBatch> {
+        // Those of the broker are made anew at each start.
         if message.key_bytes().starts_with(b"$SYS") {
             return None;
         }
@@ -247,6 +285,11 @@ impl Core {
         }
         is_taken
     }
+}
+
+/// True for a message that its topic remembers.
+fn is_last_value(message: &Message) -> bool {
+    message.retain() && message.exchange_bytes() == TOPIC_EXCHANGE.as_bytes()
 }
 
 /// A queue, and the places of the routes that lead to it, with what matched there.

@@ -124,7 +124,7 @@ impl Core {
             }
             (kind::VHOST_LIMITS, [name]) => {
                 let vhost = self.vhost(name).map_err(|e| e.to_string())?;
-                *vhost.tenancy.limits.write() = decode(value)?;
+                vhost.bound(decode(value)?, || ());
                 Ok(())
             }
             (kind::USER_LIMITS, [name]) => {

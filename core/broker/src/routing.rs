@@ -39,8 +39,8 @@ pub(crate) struct Route {
     pub(crate) targets: SmallVec<[Target; 2]>,
     /// False when more than the key was looked at, so that the route serves this message only.
     pub(crate) cacheable: bool,
-    /// The smallest of the largest bodies that its queues take, in bytes.
-    pub(crate) body_bytes_max: Option<u64>,
+    /// The largest body that may go here, in bytes, and who says so.
+    pub(crate) body_bytes_max: Option<(u64, Bounds)>,
     /// The exchange that a client publishes to.
     pub(crate) source: Option<Arc<ExchangeStatistics>>,
     /// How many queues are among the targets.
@@ -51,14 +51,21 @@ pub(crate) struct Route {
     pub(crate) traces: Vec<Arc<Trace>>,
 }
 
+/// Whose bound of the size of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bounds {
+    Queue,
+    Vhost,
+}
+
 impl Route {
-    /// Looks up what its queues take.
-    pub(crate) fn with_sizes(mut self) -> Self {
-        let sizes = self.targets.iter().filter_map(|target| match target {
-            Target::Queue(queue, _) => queue.message_bytes_max(),
+    /// Looks up what its queues take, next to the virtual host.
+    pub(crate) fn with_sizes(mut self, of_vhost: Option<u64>) -> Self {
+        let of_queues = self.targets.iter().filter_map(|target| match target {
+            Target::Queue(queue, _) => Some((queue.message_bytes_max()?, Bounds::Queue)),
             Target::Direct(..) | Target::Reply(_) => None,
         });
-        self.body_bytes_max = sizes.min();
+        self.body_bytes_max = of_queues.chain(of_vhost.map(|max| (max, Bounds::Vhost))).min();
         self
     }
 
@@ -70,20 +77,23 @@ impl Route {
         }
     }
 
-    /// Errors: kind `TooLarge` when a queue takes no body as large as this one.
+    /// Errors: kind `TooLarge` when a queue, or the virtual host, takes no body as large as this
+    /// one.
     pub(crate) fn check_size(&self, message: &Message) -> Result<(), Refusal> {
-        let bytes = message.body().len() as u64;
-        match self.body_bytes_max.filter(|max| bytes > *max) {
-            None => Ok(()),
-            Some(max) => {
-                let text = format!(
-                    "message size {bytes} is larger than x-max-message-size {max} of a queue it \
-                     goes to"
-                );
-                Err(Refusal::new(RefusalKind::TooLarge, text))
-            }
-        }
+        check_size(message, self.body_bytes_max)
     }
+}
+
+/// Errors: kind `TooLarge`.
+pub(crate) fn check_size(message: &Message, max: Option<(u64, Bounds)>) -> Result<(), Refusal> {
+    let bytes = message.body().len() as u64;
+    let Some((max, whose)) = max.filter(|(max, _)| bytes > *max) else { return Ok(()) };
+    let bound = match whose {
+        Bounds::Queue => format!("x-max-message-size {max} of a queue it goes to"),
+        Bounds::Vhost => format!("max-message-size {max} of its virtual host"),
+    };
+    let text = format!("message size {bytes} is larger than {bound}");
+    Err(Refusal::new(RefusalKind::TooLarge, text))
 }
 
 /// Watches the routing of a message, for people who ask why it goes where.

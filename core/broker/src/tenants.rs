@@ -17,6 +17,7 @@ use crate::{
     BrokerHandle,
     core::Core,
     definitions::{self, kind},
+    retained::Amount,
     vhost::Vhost,
 };
 
@@ -50,6 +51,16 @@ pub struct VhostLimits {
     /// `bytes-high`, which RabbitMQ does not have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_high: Option<u64>,
+    /// Bytes in memory of the retained messages that its clients have published, or
+    /// `retained-max-bytes`. One beyond it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained_bytes_max: Option<u64>,
+    /// How many there are, or `retained-max-count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained_count_max: Option<u64>,
+    /// The largest body that its clients may publish, in bytes, or `max-message-size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_bytes_max: Option<u64>,
 }
 
 /// The most that a user may use, over all virtual hosts; `None` is no bound, and 0 blocks.
@@ -81,6 +92,8 @@ pub struct VhostView {
     pub connections: u64,
     /// Queues.
     pub queues: usize,
+    /// Retained messages that its clients have published.
+    pub retained: Amount,
 }
 
 /// Limits of users and what they use.
@@ -302,7 +315,8 @@ impl BrokerHandle {
             let limits = vhost.tenancy.limits();
             let connections = *vhost.tenancy.connections.lock();
             let queues = vhost.topology.load().queues.len();
-            VhostView { name: vhost.name.clone(), record, limits, connections, queues }
+            let retained = vhost.retained.lock().held();
+            VhostView { name: vhost.name.clone(), record, limits, connections, queues, retained }
         };
         let vhosts = self.0.all_vhosts();
         let present = vhosts.iter().filter(|vhost| !vhost.tenancy.is_leaving());
@@ -316,10 +330,10 @@ impl BrokerHandle {
     /// Errors: kind `NotFound`.
     pub fn set_vhost_limits(&self, name: &VhostName, limits: VhostLimits) -> Result<(), Refusal> {
         let vhost = self.0.vhost(name.as_str())?;
-        let mut kept = vhost.tenancy.limits.write();
-        *kept = limits;
         let is_bound = limits != VhostLimits::default();
-        self.0.store_limits(&[kind::VHOST_LIMITS, name.as_str()], is_bound.then_some(&limits));
+        vhost.bound(limits, || {
+            self.0.store_limits(&[kind::VHOST_LIMITS, name.as_str()], is_bound.then_some(&limits));
+        });
         Ok(())
     }
 
@@ -340,6 +354,21 @@ impl BrokerHandle {
     /// What a user may use.
     pub fn user_limits(&self, name: &UserName) -> UserLimits {
         self.0.users.limits_of(name)
+    }
+}
+
+impl Vhost {
+    /// Has limits hold from now on; `store` writes them down, so that what is stored last is what
+    /// stands.
+    pub(crate) fn bound(&self, limits: VhostLimits, store: impl FnOnce()) {
+        let edited: Result<(), Refusal> = self.edit(|topology, _| {
+            topology.body_bytes_max = limits.message_bytes_max;
+            *self.tenancy.limits.write() = limits;
+            self.retained.lock().bound(&limits);
+            store();
+            Ok(())
+        });
+        edited.ok();
     }
 }
 

@@ -248,8 +248,13 @@ fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk(
     for number in 0..40 {
         publish(&mut sender, if number < 12 && number % 2 == 1 { &resource } else { MAILBOX });
         // Each is on the disk before the next comes.
-        sender.events();
+        world.broker.committer().kick();
     }
+    let counts = || {
+        let queues = world.broker.queues();
+        queues.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap().counts
+    };
+    assert!(counts().in_memory <= 8 && counts().ready == 34, "{:?}", counts());
     let past = received(&mut owner);
     assert!(past > 0);
     let mut reader = world.connect();

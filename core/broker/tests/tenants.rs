@@ -5,9 +5,11 @@
 mod world;
 
 use polymq_broker::{UserLimits, VhostLimits, VhostRecord, limit_from};
-use polymq_contract::{Answer, Command, DeclareQueue, Event, Refusal, RefusalKind};
+use polymq_contract::{
+    Answer, Command, Consume, DeclareQueue, Event, OpenClientSession, Refusal, RefusalKind,
+};
 use polymq_model::{RequestId, Table, UserName, Value, VhostName};
-use world::{Client, World, declare_queue, kind_of, session};
+use world::{Client, World, consume_of, declare_queue, kind_of, message, session, will};
 
 fn root() -> VhostName {
     VhostName::new("/").unwrap()
@@ -129,6 +131,76 @@ fn a_user_has_as_many_channels_as_its_limit_over_all_connections() {
     assert_eq!(kind_of(open_channel(&mut one)), RefusalKind::Limit);
 }
 
+fn limit_size(world: &World, message_bytes_max: Option<u64>) {
+    let limits = VhostLimits { message_bytes_max, ..VhostLimits::default() };
+    world.broker.set_vhost_limits(&root(), limits).unwrap();
+}
+
+#[test]
+fn a_message_over_the_size_of_its_vhost_is_refused_wherever_it_goes() {
+    let world = World::new();
+    let (mut client, mut subscriber) = (world.connect(), world.connect());
+    client.queue("q");
+    client.queue_with("small", &[("x-max-message-size", Value::I32(2))]);
+    subscriber.open(session("s", true, 0));
+    subscriber.subscribe("t", 0);
+    let mut refused = |exchange: &str, key: &str, body: &str| {
+        client.events();
+        client.publish(exchange, key, body);
+        client.events().into_iter().find_map(|event| match event {
+            Event::PublishRefused { refusal, .. } => Some((refusal.kind, refusal.text)),
+            _ => None,
+        })
+    };
+    let places = [("", "q"), ("amq.topic", "t"), ("amq.topic", "nobody")];
+    for (exchange, key) in places {
+        assert_eq!(refused(exchange, key, "four"), None, "{key}");
+    }
+    limit_size(&world, Some(3));
+    let wanted = "message size 4 is larger than max-message-size 3 of its virtual host";
+    for (exchange, key) in places {
+        let found = refused(exchange, key, "four");
+        assert_eq!(found, Some((RefusalKind::TooLarge, wanted.to_owned())), "{key}");
+        assert_eq!(refused(exchange, key, "abc"), None, "{key}");
+    }
+    let (_, text) = refused("", "small", "abc").unwrap();
+    assert!(text.contains("x-max-message-size 2 of a queue"), "{text}");
+    assert_eq!(subscriber.bodies(), ["four", "abc"]);
+    limit_size(&world, None);
+    assert_eq!(refused("amq.topic", "t", "four"), None);
+    limit_size(&world, Some(3));
+    let world = world.restart();
+    let mut client = world.connect();
+    client.publish("", "q", "four");
+    assert!(matches!(&client.events()[..], [Event::PublishRefused { .. }]));
+}
+
+#[test]
+fn a_reply_and_a_will_have_the_size_of_the_vhost_too() {
+    let world = World::new();
+    limit_size(&world, Some(3));
+    let mut asking = world.connect();
+    let consume = Consume { no_ack: true, ..consume_of("amq.rabbitmq.reply-to", 1, 0) };
+    let answer = asking.ask(|request| Command::Consume(Box::new(Consume { request, ..consume })));
+    let Answer::Consuming { reply_name: Some(name) } = answer else { panic!("{answer:?}") };
+    let mut server = world.connect();
+    server.publish("", &name, "four");
+    server.publish("", &name, "abc");
+    assert_eq!(asking.bodies(), ["abc"]);
+    let mut client = world.connect();
+    let mut open = |body: &str| {
+        let open = OpenClientSession {
+            will: will(message("amq.topic", "t", body).build(&mut Vec::new()), 0),
+            ..session("s", true, 0)
+        };
+        client.try_ask(|request| {
+            Command::OpenClientSession(Box::new(OpenClientSession { request, ..open }))
+        })
+    };
+    assert_eq!(kind_of(open("four")), RefusalKind::TooLarge);
+    open("abc").unwrap();
+}
+
 #[test]
 fn limits_and_what_is_known_survive_a_restart() {
     let world = World::new();
@@ -146,7 +218,7 @@ fn limits_and_what_is_known_survive_a_restart() {
     assert_eq!(view.record, record);
     assert_eq!(
         view.limits,
-        VhostLimits { connections_max: Some(5), queues_max: Some(7), bytes_high: None }
+        VhostLimits { connections_max: Some(5), queues_max: Some(7), ..VhostLimits::default() }
     );
     let wanted = UserLimits { connections_max: Some(3), channels_max: Some(4) };
     assert_eq!(world.broker.user_limits(&user("guest")), wanted);

@@ -67,6 +67,9 @@ pub struct Limits {
     pub unconfirmed_bytes_max: usize,
     /// How long a publish waits while publishers are blocked before it is refused.
     pub publish_block_timeout: Duration,
+    /// How long a consumer may take to settle a delivery where neither it, nor its queue, nor a
+    /// policy says; zero for no bound, and `None` leaves it to the type of the queue.
+    pub consumer_timeout: Option<Duration>,
     /// Bytes of the transactions of one channel or connection.
     pub transaction_bytes_max: usize,
     /// Transactions that a connection may have open at once, where it may have several.
@@ -124,6 +127,7 @@ impl Default for Limits {
             output_bytes_max: 256 * 1024,
             unconfirmed_bytes_max: 1024 * 1024,
             publish_block_timeout: Duration::from_secs(30),
+            consumer_timeout: None,
             transaction_bytes_max: 64 * 1024 * 1024,
             transactions_max: 100,
             client_id_bytes_max: 65_535,

@@ -41,6 +41,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
         transactions_max: usize::from(stomp.transactions_max),
         destinations_max: usize::try_from(stomp.subscriptions_max).unwrap_or(usize::MAX),
         publish_block_timeout: limits.publish_block_timeout,
+        consumer_timeout: limits.consumer_timeout.0,
         web_socket_silence: config.http.web_socket_ping,
         ..Limits::default()
     }

@@ -34,6 +34,7 @@ const APPLIED: &[&str] = &[
     "limits.connection_rate_per_address",
     "limits.connections",
     "limits.connections_per_address",
+    "limits.consumer_timeout",
     "limits.disk_free.low",
     "limits.disk_free.resume",
     "limits.login_size",

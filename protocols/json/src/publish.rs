@@ -1,10 +1,10 @@
 //! `publish` and `confirm`.
 
 use bytes::Bytes;
-use polymq_contract::{Command, Place, Publish as Order, PublishOutcome};
+use polymq_contract::{Command, Place, Publish as Order, PublishOutcome, RefusalKind};
 use polymq_model::{
     Body, Durability, PublisherId,
-    json_form::{BadField, NewJsonMessage, Sender},
+    json_form::{BadField, BadKind, NewJsonMessage, Sender},
 };
 
 use crate::{
@@ -115,6 +115,10 @@ impl Session {
 }
 
 fn bad_field(bad: BadField) -> Wrong {
-    let code = if bad.is_too_large { "message_too_large" } else { "bad_field" };
+    let code = match bad.kind {
+        BadKind::Wrong => "bad_field",
+        BadKind::TooLarge => "message_too_large",
+        BadKind::NotAvailable => RefusalKind::NotAvailable.as_str(),
+    };
     Wrong { at: Some(bad.at), ..Wrong::new(code, bad.text) }
 }

@@ -14,7 +14,6 @@ use polymq_model::{ConsumerId, Message, Now, QueueName, RequestId, Table, Value}
 use super::{
     BrokerConnection,
     consume::{Held, Manner},
-    routes::Cached,
     topology::add_default_type,
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
     client_session::{ClientSession, Closing, Opened, Parked, SESSION_QUEUE},
     declare::{bad_name, check_not_reserved},
     queue::{ConsumerSpec, Queue, QueueSettings},
-    routing::{Route, Target},
+    routing::{Bounds, Route, Target, check_size},
     topology::{Binding, Destination},
     vhost::Vhost,
 };
@@ -42,7 +41,9 @@ impl BrokerConnection {
         }
         self.group(0).set_limit(u32::from(open.receive_max));
         let me = (self.id, self.outbox.clone());
-        match self.core.open_client_session(&vhost, &who, me, &open, now) {
+        let opened = check_will(&vhost, &open)
+            .and_then(|()| self.core.open_client_session(&vhost, &who, me, &open, now));
+        match opened {
             Ok(Opened::Later) => self.opening = Some(open),
             Ok(Opened::Now(session)) => {
                 self.number = session.endpoint.number;
@@ -376,11 +377,18 @@ impl BrokerConnection {
 
     /// The route of a key on the default exchange that somebody who waits for a direct reply was
     /// given.
-    pub(super) fn reply_route(&self, vhost: &Arc<Vhost>, message: &Message) -> Option<Cached> {
+    pub(super) fn reply_route(&self, vhost: &Vhost, message: &Message) -> Option<Route> {
         let target = vhost.replies.lock().get(message.key())?.clone();
         let targets = [Target::Reply(target)].into_iter().collect();
-        Some(Ok(Arc::new(Route { targets, ..Route::default() })))
+        Some(Route { targets, ..Route::default() })
     }
+}
+
+/// Errors: kind `TooLarge` for a will that could not be published now.
+fn check_will(vhost: &Vhost, open: &OpenClientSession) -> Result<(), Refusal> {
+    let Some(will) = &open.will else { return Ok(()) };
+    let max = vhost.topology.load().body_bytes_max;
+    check_size(&will.message, max.map(|max| (max, Bounds::Vhost)))
 }
 
 fn no_session() -> Refusal {

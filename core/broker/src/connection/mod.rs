@@ -1,7 +1,7 @@
 //! The broker's side of one connection: one line per command, each operation in the file of its
 //! subject.
 
-mod address_key;
+mod address;
 mod client;
 mod consume;
 mod failed;

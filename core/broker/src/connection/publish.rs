@@ -8,7 +8,7 @@ use polymq_store::ShardBatch;
 
 use super::{
     BrokerConnection,
-    address_key::address,
+    address::address,
     routes::{Cached, Versions},
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) struct Run {
     /// Durable bytes that count as unconfirmed.
     bytes: usize,
     /// A batch that holds something the confirms also depend on.
-    batch: Option<ShardBatch>,
+    pub(super) batch: Option<ShardBatch>,
     /// Whether queues have kept room for the messages.
     pub(super) room: Room,
 }
@@ -71,12 +71,17 @@ impl BrokerConnection {
             Ok(route) => self.publish_to(route, publish, now),
             Err(refusal) => {
                 self.count_received(&publish);
-                if self.core.traces.is_on() {
-                    self.trace_refused(&publish.message, &refusal.text);
-                }
-                self.refuse_publish(&publish, Refusal::clone(&refusal));
+                self.turn_away(&publish, Refusal::clone(&refusal));
             }
         }
+    }
+
+    /// Refuses a publish whose route is known, or is none.
+    fn turn_away(&mut self, publish: &Publish, refusal: Refusal) {
+        if self.core.traces.is_on() {
+            self.trace_refused(&publish.message, &refusal.text);
+        }
+        self.refuse_publish(publish, refusal);
     }
 
     fn count_received(&mut self, publish: &Publish) {
@@ -112,12 +117,19 @@ impl BrokerConnection {
         {
             return self.delay(&vhost, publish, delay, &route, now);
         }
-        if publish.message.retain() {
-            self.retain(&publish.message);
-        }
         let same = self.run.route.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &route));
-        if !same || self.run.messages.len() >= RUN_MAX {
+        let is_new = !same || self.run.messages.len() >= RUN_MAX;
+        if is_new {
             self.end_run(now);
+        }
+        // Those of a transaction have been kept together.
+        if publish.message.retain() && self.run.room == Room::Free {
+            match self.retain(std::iter::once(&publish.message)) {
+                Ok(kept) => self.run.batch = self.run.batch.max(kept),
+                Err(refusal) => return self.turn_away(&publish, refusal),
+            }
+        }
+        if is_new {
             self.run.route = Some(route.clone());
         }
         if route.targets.is_empty() {
@@ -141,10 +153,15 @@ impl BrokerConnection {
         self.run.messages.push(publish.message);
     }
 
-    fn retain(&mut self, message: &Message) {
-        let Some(vhost) = self.vhost.clone() else { return };
-        let kept = self.core.retain(&vhost, message, self.client.as_deref());
-        self.run.batch = self.run.batch.max(kept);
+    /// Keeps what asks for it as the last values of its topics, all or none.
+    ///
+    /// Errors: kind `Limit`.
+    pub(super) fn retain<'m>(
+        &self,
+        messages: impl Iterator<Item = &'m Message> + Clone,
+    ) -> Result<Option<ShardBatch>, Refusal> {
+        let Some(vhost) = &self.vhost else { return Ok(None) };
+        self.core.retain(vhost, messages, self.client.as_deref())
     }
 
     /// Has a message routed later. What its route is now tells the publisher whether it would get
@@ -221,10 +238,14 @@ impl BrokerConnection {
             return cached;
         }
         let exchange = message.exchange();
-        let permitted = self
-            .permit::<Write>(vhost, "exchange", exchange)
-            .and_then(|_| self.check_keys(vhost, message))
-            .and_then(|()| check_publishable(vhost, &topology, exchange));
+        let is_open = self.routes.is_open(exchange);
+        let permitted = match is_open {
+            true => self.check_keys(vhost, message),
+            false => self
+                .permit::<Write>(vhost, "exchange", exchange)
+                .and_then(|_| self.check_keys(vhost, message))
+                .and_then(|()| check_publishable(vhost, &topology, exchange)),
+        };
         if let Err(refusal) = permitted {
             let cached = Err(Arc::new(refusal));
             if plain {
@@ -232,9 +253,12 @@ impl BrokerConnection {
             }
             return cached;
         }
+        if !is_open {
+            self.routes.note_open(exchange);
+        }
         let reserved = exchange.is_empty() && message.key().starts_with("amq.");
         if reserved && let Some(route) = self.reply_route(vhost, message) {
-            return route;
+            return Ok(Arc::new(route.with_sizes(topology.body_bytes_max)));
         }
         let is_mailbox = exchange.is_empty() && message.key().starts_with(MAILBOX_PREFIX);
         if is_mailbox {
@@ -246,7 +270,8 @@ impl BrokerConnection {
             Routing { topology: &topology, publisher: self.number, message: Some(message) };
         let keys =
             std::iter::once(message.key()).chain(message.extra_keys().iter().map(|key| &**key));
-        let mut route = routing.route_by(&self.chance, exchange, keys).with_sizes();
+        let found = routing.route_by(&self.chance, exchange, keys);
+        let mut route = found.with_sizes(topology.body_bytes_max);
         if self.core.traces.is_on() {
             self.find_traces(vhost, &mut route, message);
         }

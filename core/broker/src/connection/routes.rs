@@ -1,7 +1,9 @@
 //! Routes this connection has used, kept until the topology or the rights change.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{hash::BuildHasher, sync::Arc};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use polymq_contract::Refusal;
 use polymq_model::Message;
 
@@ -23,37 +25,52 @@ pub(crate) struct Versions {
 #[derive(Default)]
 pub(crate) struct RouteCache {
     versions: Versions,
+    /// The exchange that was last found to be there and open to the connection.
+    open: Option<Box<str>>,
     /// The last one used; publishers mostly stay with one.
-    last: Option<(Box<[u8]>, u16, Cached)>,
-    /// By exchange and key in one, with the length of the exchange to tell them apart.
-    routes: HashMap<Box<[u8]>, Vec<(u16, Cached)>>,
+    last: Option<Arc<Known>>,
+    routes: HashTable<Arc<Known>>,
+    hasher: RandomState,
+}
+
+/// A route and its address.
+struct Known {
+    /// Exchange and key in one.
+    address: Box<[u8]>,
+    /// The length of the exchange, to tell them apart.
+    split: u16,
+    cached: Cached,
+}
+
+impl Known {
+    fn is_of(&self, message: &Message) -> bool {
+        self.split == split_of(message) && *self.address == *message.address_bytes()
+    }
 }
 
 impl RouteCache {
     /// Forgets everything when `versions` are not those it was filled under.
     pub(crate) fn check(&mut self, versions: Versions) {
         if self.versions != versions {
-            *self = Self { versions, ..Self::default() };
+            let hasher = self.hasher.clone();
+            *self = Self { versions, hasher, ..Self::default() };
         }
     }
 
     /// The route of the last message that was asked about, when this one has the same address.
     pub(crate) fn last(&self, message: &Message) -> Option<Cached> {
-        let (kept, split, cached) = self.last.as_ref()?;
-        let is_same = *split == split_of(message) && **kept == *message.address_bytes();
-        is_same.then(|| cached.clone())
+        let last = self.last.as_ref().filter(|last| last.is_of(message))?;
+        Some(last.cached.clone())
     }
 
     pub(crate) fn get(&mut self, message: &Message) -> Option<Cached> {
         if let Some(cached) = self.last(message) {
             return Some(cached);
         }
-        let address = message.address_bytes();
-        let split = split_of(message);
-        let found = self.routes.get(address)?.iter().find(|(at, _)| *at == split)?;
-        let cached = found.1.clone();
-        self.last = Some((address.into(), split, cached.clone()));
-        Some(cached)
+        let hash = self.hasher.hash_one(message.address_bytes());
+        let found = self.routes.find(hash, |known| known.is_of(message))?;
+        self.last = Some(found.clone());
+        Some(found.cached.clone())
     }
 
     pub(crate) fn put(&mut self, message: &Message, cached: Cached) {
@@ -61,8 +78,20 @@ impl RouteCache {
             self.routes.clear();
         }
         let (address, split) = (message.address_bytes(), split_of(message));
-        self.last = Some((address.into(), split, cached.clone()));
-        self.routes.entry(address.into()).or_default().push((split, cached));
+        let hash = self.hasher.hash_one(address);
+        let known = Arc::new(Known { address: address.into(), split, cached });
+        self.last = Some(known.clone());
+        self.routes.insert_unique(hash, known, |known| self.hasher.hash_one(&*known.address));
+    }
+
+    /// True when an exchange was found to be there and open to the connection, whatever the key.
+    pub(crate) fn is_open(&self, exchange: &str) -> bool {
+        self.open.as_deref() == Some(exchange)
+    }
+
+    /// Remembers that about an exchange.
+    pub(crate) fn note_open(&mut self, exchange: &str) {
+        self.open = Some(exchange.into());
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 
 use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
+use polymq_store::ShardBatch;
 
-use super::{BrokerConnection, address_key::address, publish::Run};
+use super::{BrokerConnection, address::address, publish::Run};
 use crate::{
     publishing::push_together,
     queue::{Queue, Reserved, Room},
@@ -20,7 +21,7 @@ use crate::{
 enum Stopped {
     /// The publish is refused.
     By(Box<Publish>, Arc<Refusal>),
-    /// A queue has no room.
+    /// A queue has no room, or last values have none.
     Full(Refusal),
 }
 
@@ -28,6 +29,8 @@ enum Stopped {
 struct Prepared {
     publishes: Vec<(Publish, Arc<Route>)>,
     reserved: Vec<Reserved>,
+    /// The batch of its last values.
+    retained: Option<ShardBatch>,
 }
 
 /// What a transaction puts into a queue.
@@ -45,7 +48,9 @@ impl BrokerConnection {
         self.finish_run(now);
         self.wait_for = None;
         let (request, settlements) = (transaction.request, transaction.settlements);
-        let Prepared { publishes, reserved } = match self.prepare(transaction.publishes) {
+        let core = self.core.clone();
+        let together = core.committer.together();
+        let Prepared { publishes, reserved, retained } = match self.prepare(transaction.publishes) {
             Ok(prepared) => prepared,
             Err(stopped) => {
                 for settlement in settlements {
@@ -62,9 +67,7 @@ impl BrokerConnection {
                 return self.answer(request, answer, None);
             }
         };
-        let core = self.core.clone();
-        let together = core.committer.together();
-        self.run.room = Room::Reserved;
+        (self.run.room, self.run.batch) = (Room::Reserved, retained);
         for (publish, route) in publishes {
             self.publish_to(route, publish, now);
         }
@@ -120,7 +123,8 @@ impl BrokerConnection {
         self.run = Run::default();
     }
 
-    /// Looks where all publishes go, and has queues that refuse what is too much keep room.
+    /// Looks where all publishes go, has queues that refuse what is too much keep room, and keeps
+    /// last values: nothing can go wrong after that.
     fn prepare(&mut self, publishes: Vec<Publish>) -> Result<Prepared, Stopped> {
         let mut routed = Vec::with_capacity(publishes.len());
         let mut shares: HashMap<usize, Share> = HashMap::new();
@@ -147,6 +151,9 @@ impl BrokerConnection {
             reserved
                 .extend(share.queue.reserve(share.messages, share.bytes).map_err(Stopped::Full)?);
         }
-        Ok(Prepared { publishes: routed, reserved })
+        let at_once = routed.iter().filter(|(publish, _)| publish.delay.is_none());
+        let values = at_once.map(|(publish, _)| &publish.message);
+        let retained = self.retain(values).map_err(Stopped::Full)?;
+        Ok(Prepared { publishes: routed, reserved, retained })
     }
 }

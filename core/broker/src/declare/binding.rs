@@ -11,7 +11,7 @@ use crate::{
     access::{Permit, Read, Write},
     core::Core,
     definitions::{self, StoredBinding, kind},
-    queue::Queue,
+    queue::{Queue, check_available},
     topology::{Binding, CONTROL_EXCHANGE, Destination, Exchange, Topology},
     vhost::{Destinations, Vhost},
 };
@@ -20,7 +20,7 @@ impl Core {
     /// Binds `destination` to the exchange `source`.
     ///
     /// Errors: `NotFound`, `Invalid`, `Reserved` for the default exchange, `NotAvailable` for the
-    /// control exchange.
+    /// control exchange and for an argument that must not be ignored.
     pub(crate) fn bind(
         &self,
         _permits: &(Permit<Write>, Permit<Read>),
@@ -30,6 +30,7 @@ impl Core {
     ) -> Result<Option<ShardBatch>, Refusal> {
         let source = check_source(source)?;
         check_control(&source, &binding.destination)?;
+        check_available(&binding.arguments)?;
         vhost.edit(|topology, destinations| {
             let Some(exchange) = topology.exchange(source.as_str()) else {
                 return Err(no_exchange(vhost, source.as_str()));

@@ -123,7 +123,7 @@ impl Core {
                 });
                 self.committer.append(|writer| writer.meta_put(&key, &value));
             }
-            let rules = vhost.policies.lock().rules_of(name, &settings);
+            let rules = self.rules_of(vhost, name, &settings);
             queue.redeclare(settings);
             Ok(rules)
         })?;

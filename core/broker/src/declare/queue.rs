@@ -73,7 +73,7 @@ impl Core {
                 return Ok((existing.clone(), None));
             }
             vhost.tenancy.check_queue_count(vhost, name.as_str(), topology.queues.len())?;
-            settings.rules = vhost.policies.lock().rules_of(name.as_str(), &settings);
+            settings.rules = self.rules_of(vhost, name.as_str(), &settings);
             let log = if stored { self.next_log() } else { LogId(0) };
             let batch = stored.then(|| self.store_queue(vhost, &name, &settings, log));
             let home = self.home(vhost);
@@ -120,7 +120,7 @@ impl Core {
         };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;
-        settings.rules = vhost.policies.lock().rules_of(name.as_str(), &settings);
+        settings.rules = self.rules_of(vhost, name.as_str(), &settings);
         let log = LogId(stored.log);
         self.reserve_log(log);
         vhost.edit(|topology, _| {

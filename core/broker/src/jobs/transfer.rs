@@ -134,7 +134,7 @@ impl Core {
             }
             Work::Retry(via) => self.back(who, vhost, message, *via)?,
         };
-        let route = route.with_sizes();
+        let route = route.with_sizes(None);
         route.check_size(&message)?;
         let bytes = message.body().len() as u64;
         let mut room = Vec::new();

@@ -55,7 +55,7 @@ pub use peek::MessageState;
 pub(crate) use peek::Peeked;
 pub(crate) use position::Position;
 pub(crate) use reserve::{Reserved, Room};
-pub(crate) use rules::{DeadLetterTo, Rules, Wishes, check_available};
+pub(crate) use rules::{DeadLetterTo, Defaults, Rules, Wishes, check_available};
 pub(crate) use settings::QueueSettings;
 use state::State;
 pub(crate) use timing::Looked;

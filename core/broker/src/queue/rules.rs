@@ -138,6 +138,22 @@ fn dead_letter(arguments: &Arguments<'_>) -> Result<Option<DeadLetterTo>, Refusa
     }
 }
 
+/// What holds where nobody asks for anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Defaults {
+    /// The queue is of type quorum.
+    pub(crate) is_quorum: bool,
+    /// The consumer timeout of the whole broker, in ms; 0 for none.
+    pub(crate) consumer_timeout_ms: Option<u64>,
+}
+
+impl Defaults {
+    fn consumer_timeout_ms(self) -> Option<u64> {
+        let of_type = self.is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS);
+        self.consumer_timeout_ms.map(timeout_or_never).or(of_type)
+    }
+}
+
 /// What holds for a queue now.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Rules {
@@ -175,7 +191,7 @@ impl Rules {
         arguments: &Wishes,
         policy: Option<&Wishes>,
         operator: Option<&Wishes>,
-        is_quorum: bool,
+        defaults: Defaults,
     ) -> Self {
         let nothing = Wishes::default();
         let (policy, operator) = (policy.unwrap_or(&nothing), operator.unwrap_or(&nothing));
@@ -187,13 +203,12 @@ impl Rules {
             DeliveryLimit::At(limit) => *limit,
         });
         let delivery_limit = match strictest {
-            None => is_quorum.then_some(QUORUM_DELIVERY_LIMIT),
+            None => defaults.is_quorum.then_some(QUORUM_DELIVERY_LIMIT),
             Some(DeliveryLimit::None) => None,
             Some(DeliveryLimit::At(limit)) => Some(limit),
         };
         // Of a timeout, 0 means none, so it is the longest.
         let timeout = |wishes: &Wishes| wishes.consumer_timeout_ms.map(timeout_or_never);
-        let default_timeout = is_quorum.then_some(QUORUM_CONSUMER_TIMEOUT_MS);
         Self {
             policies: (None, None),
             ttl_ms: least(|wishes| wishes.ttl_ms),
@@ -214,7 +229,7 @@ impl Rules {
                 .into_iter()
                 .filter_map(timeout)
                 .min()
-                .or(default_timeout)
+                .or_else(|| defaults.consumer_timeout_ms())
                 .filter(|ms| *ms != NEVER),
             consumer_timeout_max_ms: timeout(operator).filter(|ms| *ms != NEVER),
             retry: first(all, |wishes| wishes.retry.as_ref()).copied().filter(Retry::is_enabled),
@@ -299,6 +314,8 @@ pub(super) fn later(what: &str) -> Refusal {
 mod tests {
     use super::*;
 
+    const QUORUM: Defaults = Defaults { is_quorum: true, consumer_timeout_ms: None };
+
     fn wishes(pairs: &[(&str, Value)]) -> Wishes {
         let table = pairs.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
         Wishes::of_policy(&table).expect("a right definition")
@@ -313,7 +330,7 @@ mod tests {
         let argument = wishes(&[("max-length", Value::I32(10)), ("message-ttl", Value::I32(5))]);
         let policy = wishes(&[("max-length", Value::I32(7)), ("message-ttl", Value::I32(9))]);
         let operator = wishes(&[("max-length", Value::I32(8)), ("expires", Value::I32(60))]);
-        let rules = Rules::of(&argument, Some(&policy), Some(&operator), false);
+        let rules = Rules::of(&argument, Some(&policy), Some(&operator), Defaults::default());
         assert_eq!(
             (rules.length_max, rules.ttl_ms, rules.expires_ms),
             (Some(7), Some(5), Some(60))
@@ -329,12 +346,12 @@ mod tests {
             ("dead-letter-exchange", text("theirs")),
             ("dead-letter-routing-key", text("k")),
         ]);
-        let rules = Rules::of(&argument, Some(&policy), None, false);
+        let rules = Rules::of(&argument, Some(&policy), None, Defaults::default());
         let to = DeadLetterTo { exchange: "mine".into(), key: None };
         assert_eq!(rules.dead_letter.as_deref(), Some(&to));
         assert_eq!(rules.overflow, Overflow::DropHead);
         let operator = wishes(&[("overflow", text("reject-publish"))]);
-        let rules = Rules::of(&argument, Some(&policy), Some(&operator), false);
+        let rules = Rules::of(&argument, Some(&policy), Some(&operator), Defaults::default());
         assert_eq!(rules.overflow, Overflow::RejectPublish);
     }
 
@@ -342,8 +359,26 @@ mod tests {
     fn the_stricter_delivery_limit_holds() {
         let none = wishes(&[("delivery-limit", Value::I32(-1))]);
         let five = wishes(&[("delivery-limit", Value::I32(5))]);
-        assert_eq!(Rules::of(&none, None, Some(&five), true).delivery_limit, Some(5));
-        assert_eq!(Rules::of(&none, None, None, true).delivery_limit, None);
-        assert_eq!(Rules::of(&Wishes::default(), None, None, true).delivery_limit, Some(20));
+        assert_eq!(Rules::of(&none, None, Some(&five), QUORUM).delivery_limit, Some(5));
+        assert_eq!(Rules::of(&none, None, None, QUORUM).delivery_limit, None);
+        assert_eq!(Rules::of(&Wishes::default(), None, None, QUORUM).delivery_limit, Some(20));
+    }
+
+    #[test]
+    fn the_timeout_of_the_broker_is_the_last_default_and_0_is_not_unset() {
+        let timeout = |ms: Option<i32>, defaults: Defaults| {
+            let pairs: Vec<_> =
+                ms.map(|ms| ("consumer-timeout", Value::I32(ms))).into_iter().collect();
+            Rules::of(&wishes(&pairs), None, None, defaults).consumer_timeout_ms
+        };
+        let of = |is_quorum, consumer_timeout_ms| Defaults { is_quorum, consumer_timeout_ms };
+        for is_quorum in [false, true] {
+            assert_eq!(timeout(None, of(is_quorum, Some(7))), Some(7));
+            assert_eq!(timeout(None, of(is_quorum, Some(0))), None);
+            assert_eq!(timeout(Some(9), of(is_quorum, Some(7))), Some(9));
+            assert_eq!(timeout(Some(0), of(is_quorum, Some(7))), None);
+        }
+        assert_eq!(timeout(None, of(false, None)), None);
+        assert_eq!(timeout(None, of(true, None)), Some(QUORUM_CONSUMER_TIMEOUT_MS));
     }
 }

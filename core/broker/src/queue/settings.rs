@@ -6,7 +6,7 @@ use polymq_store::Durability;
 
 use super::{
     arguments::{Arguments, fraction_of, invalid},
-    rules::{Rules, Wishes, check_available, later},
+    rules::{Defaults, Rules, Wishes, check_available, later},
 };
 use crate::declare::Difference;
 
@@ -114,7 +114,7 @@ impl QueueSettings {
         Self {
             durable,
             of_client: true,
-            rules: Rules::of(&Wishes::of_client(length_max), None, None, false),
+            rules: Rules::of(&Wishes::of_client(length_max), None, None, Defaults::default()),
             wishes: Wishes::of_client(length_max),
             at_most_once_bytes_max: Some(limits.direct_bytes_max),
             durability,
@@ -140,7 +140,7 @@ impl QueueSettings {
         };
         let wishes = Wishes::of_arguments(&table)?;
         Ok(Self {
-            rules: Rules::of(&wishes, None, None, is_quorum),
+            rules: Rules::of(&wishes, None, None, Defaults { is_quorum, ..Defaults::default() }),
             wishes,
             is_quorum,
             levels: levels(&arguments, is_quorum)?,

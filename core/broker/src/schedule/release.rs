@@ -166,7 +166,7 @@ impl Core {
             message.annotations().and_then(|known| known.delayed.as_ref()?.publisher.as_ref());
         let client = publisher.and_then(|id| vhost.clients.lock().get(id).cloned());
         let message = undelayed(message, now);
-        self.retain(vhost, &message, client.as_deref());
+        self.retain_late(vhost, &message, client.as_deref());
         let topology = vhost.topology.load();
         let number = client.map_or(ClientNumber(0), |client| client.endpoint.number);
         let routing = Routing { topology: &topology, publisher: number, message: Some(&message) };

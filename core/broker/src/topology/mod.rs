@@ -48,6 +48,9 @@ pub(crate) struct Topology {
     pub(crate) chance: Arc<Chance>,
     /// Of the exchange without a name.
     pub(crate) default_exchange: Arc<ExchangeStatistics>,
+    /// The largest body that clients may publish, whatever its route. Here, because routes that
+    /// know it are made again when it changes.
+    pub(crate) body_bytes_max: Option<u64>,
 }
 
 impl Topology {

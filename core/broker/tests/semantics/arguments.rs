@@ -1,10 +1,10 @@
 //! Sections 3.1 and 3.2: kinds of queues and their arguments.
 
-use polymq_contract::{Command, Consume, RefusalKind};
+use polymq_contract::{BindQueue, Command, Consume, RefusalKind};
 use polymq_model::Value;
 
 use crate::{
-    dead_letters_to, exists, publish_at, text, try_declare, view, with,
+    dead_letters_to, exists, publish_at, ready, text, try_declare, view, with,
     world::{World, kind_of, message, publish_of},
 };
 
@@ -219,9 +219,23 @@ fn planned_features_that_must_not_be_ignored_are_refused_and_counted_by_kind() {
         .expect_err("planned");
     assert_eq!(refusal.kind, RefusalKind::NotAvailable);
     assert!(refusal.text.contains("x-selector is not available yet"), "{}", refusal.text);
+    let refusal = client
+        .try_ask(|request| {
+            Command::BindQueue(Box::new(BindQueue {
+                request,
+                queue: "q".to_owned(),
+                exchange: "amq.fanout".to_owned(),
+                key: String::new(),
+                arguments: vec![("x-selector".to_owned(), text("a = 1"))],
+            }))
+        })
+        .expect_err("planned");
+    assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    client.publish("amq.fanout", "", "m");
+    assert_eq!(ready(&world, "q"), 0, "there is no binding that takes everything");
     let counted: Vec<_> =
         world.broker.counters().refusals().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(counted, [(RefusalKind::NotAvailable, 2)]);
+    assert_eq!(counted, [(RefusalKind::NotAvailable, 3)]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Section 3.4: how long a consumer may take.
 
+use std::time::Duration;
+
 use polymq_broker::PolicyKind;
 use polymq_contract::{CancelReason, Command, Consume, Event, Outcome, RefusalKind};
-use polymq_model::{ConsumerId, Value};
+use polymq_model::{ConsumerId, Limits, Value};
 
 use crate::{
     exists, policy_on, put_policy, ready, set_policy, text, try_declare,
-    world::{Client, World, consume_of, kind_of},
+    world::{Client, World, consume_of, kind_of, session},
 };
 
 const SECOND: [(&str, Value); 1] = [("x-consumer-timeout", Value::I32(1000))];
@@ -94,6 +96,67 @@ fn the_timeout_is_off_for_classic_queues_and_30_minutes_for_quorum_queues() {
         let found = cancelled_after(&mut world, &mut client, 29 * minute, 2 * minute);
         assert_eq!(found, wanted, "{kind}");
     }
+}
+
+fn with_global(consumer_timeout: Option<Duration>) -> Limits {
+    Limits { consumer_timeout, ..Limits::default() }
+}
+
+#[test]
+fn the_global_timeout_holds_where_nobody_says_another() {
+    let minute = 60_000;
+    let (short, off) = (Some(Duration::from_secs(1)), Some(Duration::ZERO));
+    for (kind, global, own, wanted) in [
+        ("classic", short, None, [false, true]),
+        ("quorum", short, None, [false, true]),
+        ("quorum", off, None, [false, false]),
+        ("classic", off, None, [false, false]),
+        ("classic", short, Some(0), [false, false]),
+        ("quorum", off, Some(1000), [false, true]),
+    ] {
+        let mut world = World::with_limits(with_global(global));
+        let mut client = world.connect();
+        let own = own.map(|ms| ("x-consumer-timeout", Value::I32(ms)));
+        let arguments: Vec<_> = own.into_iter().chain([("x-queue-type", text(kind))]).collect();
+        client.queue_with("q", &arguments);
+        client.consume("q", 1, 0);
+        let found = cancelled_after(&mut world, &mut client, 900, 31 * minute);
+        assert_eq!(found, wanted, "{kind} {global:?} {arguments:?}");
+    }
+}
+
+#[test]
+fn another_global_timeout_counts_for_what_is_out_and_after_a_restart() {
+    let mut world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.consume("q", 1, 0);
+    assert_eq!(cancelled_after(&mut world, &mut client, 10_000, 0), [false, false]);
+    let short = with_global(Some(Duration::from_secs(1)));
+    world.broker.set_limits(short.clone().into());
+    world.pass(900);
+    assert!(!is_cancelled(&mut client));
+    world.pass(300);
+    assert!(is_cancelled(&mut client));
+    world.broker.set_limits(Limits::default().into());
+    client.consume("q", 2, 0);
+    assert_eq!(cancelled_after(&mut world, &mut client, 10_000, 0), [false, false]);
+    let mut world = world.restart_with(short);
+    let mut client = world.connect();
+    client.at(&world).consume("q", 1, 0);
+    assert_eq!(cancelled_after(&mut world, &mut client, 900, 300), [false, true]);
+}
+
+#[test]
+fn a_client_session_keeps_what_its_client_has_not_finished() {
+    let mut world = World::with_limits(with_global(Some(Duration::from_secs(1))));
+    let mut client = world.connect();
+    client.open(session("s", true, 0));
+    client.subscribe("a", 1);
+    client.at(&world).publish("amq.topic", "a", "m");
+    assert_eq!(client.bodies(), ["m"]);
+    world.pass(10_000);
+    assert!(!is_cancelled(&mut client));
 }
 
 #[test]

@@ -154,7 +154,8 @@ pub enum LimitCommand {
     Show(Whose),
     /// Set bounds, as connections_max=100 queues_max=50; those that are not named stay.
     Set {
-        /// connections_max, queues_max, bytes_high; of a user connections_max, channels_max
+        /// connections_max, queues_max, bytes_high, retained_bytes_max, retained_count_max,
+        /// message_bytes_max; of a user connections_max, channels_max
         #[arg(required = true, value_name = "BOUND=NUMBER")]
         bounds: Vec<String>,
         #[command(flatten)]

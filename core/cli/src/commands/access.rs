@@ -114,6 +114,16 @@ pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
     }
 }
 
+/// The bounds of a virtual host.
+const VHOST_BOUNDS: [&str; 6] = [
+    "connections_max",
+    "queues_max",
+    "bytes_high",
+    "retained_bytes_max",
+    "retained_count_max",
+    "message_bytes_max",
+];
+
 pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
     let of = |whose: &Whose| match &whose.of_user {
         Some(user) => format!("users/{}/limits", segment(user)),
@@ -126,7 +136,7 @@ pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
             let held = session.api.call(&Call::new("GET", &path))?;
             let names: &[&str] = match whose.of_user {
                 Some(_) => &["connections_max", "channels_max"],
-                None => &["connections_max", "queues_max", "bytes_high"],
+                None => &VHOST_BOUNDS,
             };
             let mut body = json!({});
             for name in names {

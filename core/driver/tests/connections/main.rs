@@ -3,6 +3,7 @@
 
 mod conversation;
 mod endings;
+mod fairness;
 mod hasty;
 mod lines;
 mod listeners;

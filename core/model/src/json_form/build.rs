@@ -1,9 +1,9 @@
 //! From properties as JSON to a message.
 
-use super::{BadField, HTTP, JsonProperties};
+use super::{BadField, BadKind, HTTP, JsonProperties};
 use crate::{
     carry::{DEPTH_MAX, Field, is_reserved, json::is_within_depth, rfc3339_to_ms},
-    delay::{Delay, DelayHeaders},
+    delay::{BadDelay, Delay, DelayHeaders},
     durability::{DURABILITY, Durability},
     limits::Limits,
     message::{Body, Message, NewMessage},
@@ -49,6 +49,7 @@ struct Scan {
     durability: Option<Durability>,
     qos: u8,
     retain: bool,
+    extra_keys: Vec<Box<str>>,
 }
 
 impl NewJsonMessage<'_> {
@@ -78,7 +79,7 @@ impl NewJsonMessage<'_> {
         if props.len() > limits.header_bytes_max {
             let max = limits.header_bytes_max;
             let text = format!("the properties take {} bytes, {max} are allowed", props.len());
-            return Err(BadField { is_too_large: true, ..BadField::new("/properties", text) });
+            return Err(BadField { kind: BadKind::TooLarge, ..BadField::new("/properties", text) });
         }
         let message = NewMessage {
             format: &HTTP,
@@ -92,7 +93,7 @@ impl NewJsonMessage<'_> {
             retain: scan.retain,
             deadline_ms: scan.deadline_ms,
             arrived_ms: unix_ms,
-            extra_keys: Vec::new(),
+            extra_keys: scan.extra_keys,
         };
         Ok((message.build(scratch).lowered(scan.durability), scan.delay))
     }
@@ -110,7 +111,7 @@ fn check_size(body: &Body<'_>, limits: &Limits) -> Result<(), BadField> {
         return Ok(());
     }
     let text = format!("the payload has {bytes} bytes, {max} are allowed");
-    Err(BadField { is_too_large: true, ..BadField::new("/payload", text) })
+    Err(BadField { kind: BadKind::TooLarge, ..BadField::new("/payload", text) })
 }
 
 /// Reads what concerns the broker, and leaves what travels on.
@@ -156,6 +157,8 @@ fn scan(
             })?;
             scan_headers(&mut headers.table, sender, limits, &mut delays)
                 .map_err(|text| BadField::new(format!("/properties/{field}"), text))?;
+            scan.extra_keys = take_keys(&mut headers.table, limits)
+                .map_err(|text| BadField::new(format!("/properties/{field}"), text))?;
             scan.durability = durability(&headers.table)
                 .map_err(|text| BadField::new(format!("/properties/{field}"), text))?;
             scan.retain |=
@@ -164,9 +167,13 @@ fn scan(
             scan.qos = if carried == Some(2) { 2 } else { scan.qos };
         }
     }
-    let said = delays
-        .delay()
-        .map_err(|bad| BadField::new(format!("/properties/{field}"), bad.to_string()))?;
+    let said = delays.delay().map_err(|bad| {
+        let kind = match bad {
+            BadDelay::NotANumber(_) => BadKind::Wrong,
+            BadDelay::NotAvailable(_) => BadKind::NotAvailable,
+        };
+        BadField { kind, ..BadField::new(format!("/properties/{field}"), bad.to_string()) }
+    })?;
     let ms = properties.delay.take().and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
     scan.delay = ms.map(Delay::For).or(said);
     if scan.delay.is_some()
@@ -219,6 +226,24 @@ fn scan_headers(
         delays.add(name, value);
     }
     Ok(())
+}
+
+/// The keys that CC and BCC add; nobody is shown the latter.
+///
+/// Errors: one of them is no list of keys.
+fn take_keys(table: &mut Table, limits: &Limits) -> Result<Vec<Box<str>>, String> {
+    let mut keys = Vec::new();
+    for (name, value) in table.iter().filter(|(name, _)| name == "CC" || name == "BCC") {
+        let wrong = || format!("`{name}` is not a list of text");
+        let Value::List(list) = value else { return Err(wrong()) };
+        for key in list {
+            let key = key.as_str().ok_or_else(wrong)?;
+            valid_key(key, limits).map_err(|bad| format!("`{name}`: {bad}"))?;
+            keys.push(key.into());
+        }
+    }
+    table.retain(|(name, _)| name != "BCC");
+    Ok(keys)
 }
 
 fn durability(table: &Table) -> Result<Option<Durability>, String> {

@@ -41,14 +41,25 @@ pub struct BadField {
     pub at: String,
     /// Why.
     pub text: String,
-    /// The message is too large, rather than wrong.
-    pub is_too_large: bool,
+    /// What is wrong with it.
+    pub kind: BadKind,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadKind {
+    /// It cannot be this.
+    Wrong,
+    /// The message is too large.
+    TooLarge,
+    /// It asks for something that is planned.
+    NotAvailable,
 }
 
 impl BadField {
     /// A field that is wrong.
     pub fn new(at: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { at: at.into(), text: text.into(), is_too_large: false }
+        Self { at: at.into(), text: text.into(), kind: BadKind::Wrong }
     }
 }
 

@@ -64,6 +64,19 @@ fn names_of_the_broker_and_of_others_are_removed() {
 }
 
 #[test]
+fn cc_and_bcc_add_keys_and_nobody_sees_the_latter() {
+    let said = json!({ "headers": { "CC": ["a", "b"], "BCC": ["c"], "cc": "mine" } });
+    let (message, _) = build(said, false).unwrap();
+    let keys: Vec<&str> = message.extra_keys().iter().map(|key| &**key).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(["a", "b", "c"].iter().all(|key| keys.contains(key)), "{keys:?}");
+    let headers = &message.properties().headers;
+    let mut names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["CC", "cc"]);
+}
+
+#[test]
 fn what_cannot_be_names_its_place() {
     let deep = format!("{{\"headers\":{{\"a\":{}{}}}}}", "[".repeat(33), "]".repeat(33));
     for (said, at) in [
@@ -83,13 +96,15 @@ fn what_cannot_be_names_its_place() {
         ),
         (json!({ "headers": { "x-durability": "disk" } }), "/properties/headers"),
         (json!({ "headers": { "x-delay": "soon" } }), "/properties/headers"),
+        (json!({ "headers": { "CC": "a" } }), "/properties/headers"),
+        (json!({ "headers": { "BCC": ["a", 1] } }), "/properties/headers"),
         (serde_json::from_str(&deep).unwrap(), "/properties/headers"),
     ] {
         let bad = build(said.clone(), false).map(|_| ()).unwrap_err();
-        assert_eq!((bad.at.as_str(), bad.is_too_large), (at, false), "{said}");
+        assert_eq!((bad.at.as_str(), bad.kind), (at, BadKind::Wrong), "{said}");
     }
     let large = json!({ "headers": { "a": "x".repeat(65_536) } });
-    assert!(build(large, false).map(|_| ()).unwrap_err().is_too_large);
+    assert_eq!(build(large, false).map(|_| ()).unwrap_err().kind, BadKind::TooLarge);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use polymq_store::Durability;
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, DatabaseUrl, Kept, ListenerProtocol,
-        LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting, WebSocketProtocol,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ConsumerTimeout, DatabaseUrl, Kept,
+        ListenerProtocol, LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting,
+        WebSocketProtocol,
     },
 };
 
@@ -218,6 +219,10 @@ section! {
         memory_high: MemoryMark = "60%",
         /// How long a publish may wait for that, or for the disk, before it is refused.
         publish_block_timeout: Duration = "30s",
+        /// How long a consumer may take to settle a delivery, where neither it, nor its queue, nor
+        /// a policy says; "0s" for no bound. "default" is 30 minutes for queues of type quorum and
+        /// no bound for others. The queues of MQTT sessions have none.
+        consumer_timeout: ConsumerTimeout = "default",
     }
 }
 

@@ -137,6 +137,25 @@ impl Setting for Duration {
     }
 }
 
+/// How long consumers may take; `None` leaves it to the type of their queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConsumerTimeout(pub(crate) Option<Duration>);
+
+impl Setting for ConsumerTimeout {
+    fn expects() -> String {
+        format!("\"default\", or {}", Duration::expects())
+    }
+    fn read(raw: &Raw) -> Option<Self> {
+        if raw.text() == Some("default") {
+            return Some(Self(None));
+        }
+        Duration::read(raw).map(|time| Self(Some(time)))
+    }
+    fn show(&self) -> String {
+        self.0.map_or_else(|| quoted("default"), |time| time.show())
+    }
+}
+
 /// How much memory: a share of what the process may use, or bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemoryMark {

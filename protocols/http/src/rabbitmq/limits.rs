@@ -18,6 +18,9 @@ fn object_of(limits: &VhostLimits) -> Value {
         ("max-connections", limits.connections_max),
         ("max-queues", limits.queues_max),
         ("bytes-high", limits.bytes_high),
+        ("retained-max-bytes", limits.retained_bytes_max),
+        ("retained-max-count", limits.retained_count_max),
+        ("max-message-size", limits.message_bytes_max),
     ];
     for (name, max) in all {
         if let Some(max) = max {
@@ -74,6 +77,9 @@ pub(super) fn set_in_vhost(
         "max-connections" => limits.connections_max = max,
         "max-queues" => limits.queues_max = max,
         "bytes-high" => limits.bytes_high = max,
+        "retained-max-bytes" => limits.retained_bytes_max = max,
+        "retained-max-count" => limits.retained_count_max = max,
+        "max-message-size" => limits.message_bytes_max = max,
         other => return Err(unknown(other)),
     }
     Ok(())

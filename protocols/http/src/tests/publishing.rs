@@ -31,7 +31,8 @@ async fn what_cannot_be_is_told() {
     let nowhere = "POST /api/v1/vhosts/~/exchanges/none/messages";
     let at_topic = "POST /api/v1/vhosts/~/exchanges/amq.topic/messages";
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
-    let expected: [Case<'_>; 9] = [
+    let planned = [("Mq-Headers", r#"{"x-schedule-cron":"* * * * *"}"#)];
+    let expected: [Case<'_>; 10] = [
         (nowhere, &[], 404, "exchange_not_found"),
         ("POST /api/v1/vhosts/none/queues/q/messages", &[], 404, "vhost_not_found"),
         (&format!("{at_topic}?mandatory=true"), &[], 422, "unroutable"),
@@ -40,6 +41,7 @@ async fn what_cannot_be_is_told() {
         (TO_Q, &[("Mq-Priority", "300")], 400, "bad_header"),
         (TO_Q, &[("Mq-Prioriti", "3")], 400, "bad_header"),
         (TO_Q, &[("Mq-User-Id", "other")], 400, "bad_message"),
+        (TO_Q, &planned, 501, "not_available"),
         ("POST /api/v1/vhosts/%zz/queues/q/messages", &[], 400, "bad_path"),
     ];
     for (headers, key, at) in [

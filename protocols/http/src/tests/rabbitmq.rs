@@ -450,6 +450,9 @@ async fn definitions_go_out_and_in_again() {
     for (line, body) in [
         ("PUT /vhosts/v", r#"{"description":"d","tags":["t"]}"#),
         ("PUT /vhost-limits/v/max-queues", r#"{"value":9}"#),
+        ("PUT /vhost-limits/v/retained-max-bytes", r#"{"value":10}"#),
+        ("PUT /vhost-limits/v/retained-max-count", r#"{"value":11}"#),
+        ("PUT /vhost-limits/v/max-message-size", r#"{"value":12}"#),
         ("PUT /queues/v/q", r#"{"arguments":{"x-max-length":5}}"#),
         ("PUT /exchanges/v/x", r#"{"type":"topic"}"#),
         ("POST /bindings/v/e/x/q/q", r##"{"routing_key":"a.#"}"##),

@@ -9,7 +9,7 @@ use axum::{
 use polymq_contract::{Consume, Place, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Body as MessageBody, Durability,
-    json_form::{BadField, IncomingMessage, JsonProperties, NewJsonMessage, Sender},
+    json_form::{BadField, BadKind, IncomingMessage, JsonProperties, NewJsonMessage, Sender},
 };
 use serde_json::{Value, json};
 
@@ -284,9 +284,14 @@ fn call_is_mandatory(call: &Call) -> bool {
 
 /// A field that cannot be what it is.
 pub(super) fn problem_of(bad: BadField) -> Problem {
-    match bad.is_too_large {
-        true => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", bad.text),
-        false => Problem::bad("bad_message", bad.text),
+    match bad.kind {
+        BadKind::Wrong => Problem::bad("bad_message", bad.text),
+        BadKind::TooLarge => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", bad.text)
+        }
+        BadKind::NotAvailable => {
+            Problem::refused(&Refusal::new(RefusalKind::NotAvailable, bad.text), "message")
+        }
     }
     .at(bad.at)
 }

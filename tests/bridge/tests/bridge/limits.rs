@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::{
     amqp::{Amqp, Field, Props},
     http::Http,
-    mqtt::{Mqtt, Properties, Version, publish},
+    mqtt::{Mqtt, Properties, Publish, Version, publish},
     stomp::Stomp,
     world::World,
     xmpp_client::Xmpp,
 };
 
 pub(crate) fn limit_vhost(world: &World, connections_max: Option<u64>, queues_max: Option<u64>) {
-    let limits = VhostLimits { connections_max, queues_max, bytes_high: None };
+    let limits = VhostLimits { connections_max, queues_max, ..VhostLimits::default() };
     world.broker().set_vhost_limits(&VhostName::new("/").unwrap(), limits).unwrap();
 }
 
@@ -48,6 +48,41 @@ fn too_many_queues_of_a_vhost_are_refused() {
     assert_eq!(mqtt.subscribe_with("direct/#", 0, None), 0);
     assert_eq!(mqtt.subscribe_with("kept/#", 1, None), 0x97);
     assert_eq!(Mqtt::v311(&world, "n").subscribe_with("kept/#", 1, None), 0x80);
+}
+
+#[test]
+fn a_retained_message_too_many_is_refused_in_each_protocol() {
+    let world = World::new();
+    let limits = VhostLimits { retained_count_max: Some(0), ..VhostLimits::default() };
+    world.broker().set_vhost_limits(&VhostName::new("/").unwrap(), limits).unwrap();
+    let wanted = "vhost '/' would keep 1 retained messages, its limit retained-max-count is 0";
+    let retained = || Publish { retain: true, ..publish("t", b"m") };
+    let mut watcher = Mqtt::v5(&world, "watcher");
+    watcher.subscribe("#", 0);
+    assert_eq!(Mqtt::v5(&world, "five").publish(retained()), 0x97);
+    let mut old = Mqtt::v311(&world, "old");
+    old.send(retained());
+    assert_eq!((old.answer(), old.is_connected()), (None, true));
+    let mut amqp = Amqp::connect(&world);
+    let header = Props::with_headers(&[("x-retain", Field::Bool(true))]);
+    amqp.publish_raw("amq.topic", "t", &header.encode(), b"m");
+    let (code, text) = amqp.closed().unwrap();
+    assert_eq!((code, text.as_str()), (406, &*format!("PRECONDITION_FAILED - {wanted}")));
+    let mut stomp = Stomp::connect(&world);
+    stomp.send("/topic/t", &[("x-retain", "true"), ("receipt", "r")], b"m");
+    let failure = stomp.failure();
+    assert_eq!(
+        (failure.get("message"), failure.get("receipt-id")),
+        (Some("limit reached"), Some("r"))
+    );
+    let http = Http::connect_as(&world, "u1");
+    let message = json!({
+        "exchange": "amq.topic", "routing_key": "t", "properties": { "retain": true },
+        "payload": "m",
+    });
+    let told = http.ask(&json!({ "op": "publish", "id": 7, "message": message }));
+    assert_eq!((&told[0]["code"], &told[0]["text"]), (&json!("limit"), &json!(wanted)));
+    assert!(watcher.all().is_empty(), "nothing of it goes anywhere");
 }
 
 #[test]

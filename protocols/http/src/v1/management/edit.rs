@@ -3,7 +3,7 @@
 use polymq_broker::Principal;
 use polymq_model::{
     Body, Limits, Message,
-    json_form::{BadField, IncomingMessage, NewJsonMessage, Sender},
+    json_form::{BadField, BadKind, IncomingMessage, NewJsonMessage, Sender},
 };
 use serde_json::{Map, Value, json};
 
@@ -116,7 +116,10 @@ fn build(
     let incoming: IncomingMessage = serde_json::from_str(&text)
         .map_err(|bad| Problem::bad("wrong_type", bad.to_string()).at("/edit"))?;
     let bad = |bad: BadField| {
-        let code = if bad.is_too_large { "message_too_large" } else { "invalid_argument" };
+        let code = match bad.kind {
+            BadKind::TooLarge => "message_too_large",
+            BadKind::Wrong | BadKind::NotAvailable => "invalid_argument",
+        };
         Problem::bad(code, bad.text).at(format!("/edit{}", bad.at))
     };
     let body = incoming.body().map_err(bad)?;

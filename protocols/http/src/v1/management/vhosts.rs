@@ -43,6 +43,12 @@ record! {
         queues_max: Option<u64>,
         /// Bytes of ready messages; above this its publishers wait.
         bytes_high: Option<u64>,
+        /// Bytes in memory of the retained messages of its clients.
+        retained_bytes_max: Option<u64>,
+        /// Retained messages of its clients.
+        retained_count_max: Option<u64>,
+        /// Bytes of the largest body that its clients may publish.
+        message_bytes_max: Option<u64>,
     }
 }
 
@@ -149,6 +155,9 @@ fn bounds(limits: &VhostLimits) -> Value {
         "connections_max": limits.connections_max,
         "queues_max": limits.queues_max,
         "bytes_high": limits.bytes_high,
+        "retained_bytes_max": limits.retained_bytes_max,
+        "retained_count_max": limits.retained_count_max,
+        "message_bytes_max": limits.message_bytes_max,
     })
 }
 
@@ -221,15 +230,27 @@ async fn limits(call: Call) -> Result<Json<Value>, Problem> {
     let found = caller.manage(&call).vhost(&vhost_of(&call)?);
     let found = found.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
     let mut shown = bounds(&found.limits);
-    shown["uses"] = json!({ "connections": found.connections, "queues": found.queues });
+    shown["uses"] = json!({
+        "connections": found.connections,
+        "queues": found.queues,
+        "retained_bytes": found.retained.bytes,
+        "retained_count": found.retained.count,
+    });
     Ok(Json(shown))
 }
 
 async fn bound(mut call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let spec: VhostBounds = call.json().await?;
-    let VhostBounds { connections_max, queues_max, bytes_high } = spec;
-    set(&call, &caller, VhostLimits { connections_max, queues_max, bytes_high }, StatusCode::OK)
+    let limits = VhostLimits {
+        connections_max: spec.connections_max,
+        queues_max: spec.queues_max,
+        bytes_high: spec.bytes_high,
+        retained_bytes_max: spec.retained_bytes_max,
+        retained_count_max: spec.retained_count_max,
+        message_bytes_max: spec.message_bytes_max,
+    };
+    set(&call, &caller, limits, StatusCode::OK)
 }
 
 async fn unbound(call: Call) -> Result<Response, Problem> {

@@ -79,6 +79,8 @@ fn what_cannot_be_is_refused() {
 fn wrong_fields_of_a_message_are_named() {
     for (properties, at) in [
         (json!({ "headers": { "x-delay": "soon" } }), "/properties/headers"),
+        (json!({ "headers": { "CC": "q" } }), "/properties/headers"),
+        (json!({ "headers": { "BCC": [1] } }), "/properties/headers"),
         (json!({ "user_id": "u1" }), "/properties/user_id"),
         (json!({ "delivery_mode": 3 }), "/properties/delivery_mode"),
         (json!({ "expires_at": "soon" }), "/properties/expires_at"),
@@ -98,8 +100,8 @@ fn headers_of_features_that_are_not_there_yet_are_told_as_that() {
         let mut headers = json!({});
         headers[later] = json!("1");
         let properties = json!({ "headers": headers });
-        let (_, text, at) = refused(&World::new(), &publish("amq.topic", "t", &properties));
-        assert_eq!(at, "/properties/headers");
+        let (code, text, at) = refused(&World::new(), &publish("amq.topic", "t", &properties));
+        assert_eq!((code.as_str(), at.as_str()), ("not_available", "/properties/headers"));
         names(&text, &[later, "not available yet"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Routing keys that are addresses: answers to clients of other protocols.
+//! Answers to clients of other protocols, whose key is an address.
 
 use polymq_contract::Publish;
 use polymq_model::{
