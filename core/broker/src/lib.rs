@@ -76,6 +76,6 @@ pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
 pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
-    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueList,
-    QueueRef,
+    BindingView, ChannelView, ConnectionRef, ConnectionTotals, ConsumerView, ExchangeView,
+    QueueDetails, QueueList, QueueRef,
 };

@@ -193,10 +193,12 @@ impl Shown {
 pub(super) fn list(call: &Call) -> Outcome {
     let vhost = call.vhost_filter();
     let lists = call.broker().queue_lists(vhost.as_deref()).map_err(|_| Failure::not_found())?;
-    let lists = lists.iter().filter(|list| call.manager.may_see(list.vhost()));
+    let lists: Vec<_> = lists.iter().filter(|list| call.manager.may_see(list.vhost())).collect();
+    let size = (lists.iter().map(|list| list.names().len()).sum(), lists.len() == 1);
+    let lists = lists.into_iter();
     let rows = lists.flat_map(|list| list.names().iter().map(move |name| QueueRow { list, name }));
     let (wanted, shown) = (Wanted::of(call)?, Shown::of(call));
-    wanted.answer_in_order(rows.collect(), |row| match row.list.queue(row.name) {
+    wanted.answer_in_order(rows, size, |row| match row.list.queue(row.name) {
         Some(queue) => Value::Object(shown.object(&queue.details(shown.span()))),
         None => Value::Null,
     })

@@ -150,7 +150,8 @@ pub(super) fn shown(broker: &polymq_broker::BrokerHandle, span: Option<Span>) ->
     let (summary, samples) = (broker.summary(|_| true), broker.recent_totals(span));
     let (sessions, retained) = broker.session_counts();
     let connections: Map<String, Value> = broker
-        .connections()
+        .connection_totals()
+        .by_protocol
         .into_iter()
         .map(|(protocol, count)| (protocol.to_owned(), json!(count)))
         .collect();
