@@ -127,7 +127,7 @@ pub(super) fn protocols(call: &Call) -> Outcome {
     }
 }
 
-/// Seconds of the units that may be asked with.
+/// Seconds of the units that may be asked with; RabbitMQ knows no hours.
 const UNITS: [(&str, u64); 5] = [
     ("hour", 3600),
     ("day", 86_400),
@@ -140,9 +140,11 @@ const UNITS: [(&str, u64); 5] = [
 pub(super) fn certificates(call: &Call) -> Outcome {
     let unit = call.path("unit");
     let known = UNITS.iter().find(|(name, _)| *name == unit.trim_end_matches('s'));
-    let (_, secs) = known.ok_or_else(|| Failure::bad("Invalid expiration unit"))?;
+    let supported = "Supported units: days, weeks, months, years.";
+    let (_, secs) =
+        known.ok_or_else(|| Failure::bad(format!("Time unit not recognised. {supported}")))?;
     let within = call.path("within").parse::<u64>();
-    let within = within.map_err(|_| Failure::bad("Invalid expiration value"))?;
+    let within = within.map_err(|_| Failure::bad("Invalid expiration value."))?;
     let until = (clock::now().unix_ms / 1000).saturating_add(within.saturating_mul(*secs));
     let ports = (call.site.watched.listeners)();
     let expired: Vec<Value> = ports

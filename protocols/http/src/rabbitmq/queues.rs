@@ -252,10 +252,13 @@ pub(super) async fn put(call: Call) -> Outcome {
     let (durable, auto_delete) =
         (fields.flag("durable", true)?, fields.flag("auto_delete", false)?);
     let is_new = call.broker().queue_ref(&vhost, &name).is_err();
+    let declared = json!({
+        "durable": durable, "auto_delete": auto_delete, "arguments": object(&arguments),
+    });
     call.order(|request| {
         Command::DeclareQueue(Box::new(DeclareQueue {
             request,
-            queue: name,
+            queue: name.clone(),
             passive: false,
             durable,
             exclusive: false,
@@ -264,16 +267,26 @@ pub(super) async fn put(call: Call) -> Outcome {
         }))
     })
     .await?;
+    if is_new {
+        call.audit("queue.declare", &path_of(&name), (Value::Null, declared));
+    }
     wire::put(is_new)
+}
+
+/// A queue below its virtual host, for the audit file.
+fn path_of(queue: &str) -> String {
+    format!("queues/{queue}")
 }
 
 /// `DELETE /queues/:vhost/:queue`
 pub(super) async fn delete(call: Call) -> Outcome {
-    found(&call)?;
+    let before = json!({ "messages": found(&call)?.counts().ready });
     let queue = call.queue_name();
     let (if_unused, if_empty) = (call.has_flag("if-unused"), call.has_flag("if-empty"));
+    let path = path_of(&queue);
     let order = |request| Command::DeleteQueue { request, queue, if_unused, if_empty };
     call.order(order).await?;
+    call.audit("queue.delete", &path, (before, Value::Null));
     wire::done()
 }
 
@@ -281,8 +294,12 @@ pub(super) async fn delete(call: Call) -> Outcome {
 pub(super) async fn purge(call: Call) -> Outcome {
     found(&call)?;
     let queue = call.queue_name();
+    let path = path_of(&queue);
     match call.order(|request| Command::PurgeQueue { request, queue }).await? {
-        Answer::QueuePurged { .. } => wire::done(),
+        Answer::QueuePurged { messages, .. } => {
+            call.audit("queue.purge", &path, (json!({ "messages": messages }), Value::Null));
+            wire::done()
+        }
         _ => Err(Failure::internal("an odd answer")),
     }
 }
@@ -300,7 +317,9 @@ pub(super) async fn resume(call: Call) -> Outcome {
 async fn set_paused(call: Call, paused: bool) -> Outcome {
     found(&call)?;
     let queue = call.queue_name();
+    let (path, action) = (path_of(&queue), if paused { "queue.pause" } else { "queue.resume" });
     call.order(|request| Command::PauseQueue { request, queue, paused }).await?;
+    call.audit(action, &path, (Value::Null, Value::Null));
     wire::done()
 }
 
