@@ -63,7 +63,7 @@ pub use jobs::{
 };
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Definition, Difference, Effect, ImportPlan, Manager, NewBinding,
+    AuditEntry, AuditSink, Definition, Difference, Effect, Import, ImportPlan, Manager, NewBinding,
     PermissionView, TopicPermissionView, UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};

@@ -197,7 +197,9 @@ fn connections(text: &mut Exposition, site: &Site, open: &ConnectionTotals) {
 
 fn certificates(text: &mut Exposition, watched: &Watched) {
     // Several addresses of one listener have one certificate.
-    let ends: BTreeMap<_, _> = (watched.listeners)()
+    let ends: BTreeMap<_, _> = watched
+        .listeners
+        .open()
         .into_iter()
         .filter_map(|port| Some((port.name, port.certificate?.expires_unix_secs)))
         .collect();

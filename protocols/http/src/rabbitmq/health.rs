@@ -81,7 +81,7 @@ pub(super) fn connections(call: &Call) -> Outcome {
 pub(super) fn port(call: &Call) -> Outcome {
     let port: u16 = call.path("port").parse().map_err(|_| Failure::bad("Invalid port"))?;
     let ports: Vec<u16> =
-        (call.site.watched.listeners)().iter().map(|listener| listener.address.port()).collect();
+        call.site.watched.listeners.open().iter().map(|listener| listener.address.port()).collect();
     if ports.contains(&port) {
         return wire::ok(&json!({ "status": "ok", "port": port }));
     }
@@ -106,7 +106,7 @@ fn aliases(protocol: &str, has_tls: bool) -> &'static [&'static str] {
 
 /// Every one of these protocols, divided by commas, has a listener.
 pub(super) fn protocols(call: &Call) -> Outcome {
-    let listeners = (call.site.watched.listeners)();
+    let listeners = call.site.watched.listeners.open();
     let has = |wanted: &str| {
         let names = |l: &crate::OpenPort| aliases(&l.protocol, l.has_tls);
         listeners.iter().any(|listener| names(listener).contains(&wanted))
@@ -146,7 +146,7 @@ pub(super) fn certificates(call: &Call) -> Outcome {
     let within = call.path("within").parse::<u64>();
     let within = within.map_err(|_| Failure::bad("Invalid expiration value."))?;
     let until = (clock::now().unix_ms / 1000).saturating_add(within.saturating_mul(*secs));
-    let ports = (call.site.watched.listeners)();
+    let ports = call.site.watched.listeners.open();
     let expired: Vec<Value> = ports
         .iter()
         .filter_map(|port| Some((port, port.certificate.as_ref()?)))
