@@ -386,3 +386,25 @@ fn names_of_queues_stay_in_order_whether_few_or_many_change() {
     (0..1500).for_each(|number| client.queue(&format!("more{number}")));
     assert_order();
 }
+
+#[test]
+fn bytes_that_consumers_hold_and_what_they_were_sent_are_known() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    for body in ["123", "4567"] {
+        client.publish("", "q", body);
+    }
+    client.consume("q", 1, 0);
+    client.events();
+    let held = |world: &World| details(world, "q").counts.unsettled_bytes;
+    assert_eq!(held(&world), 7);
+    client.settle(1, 1, 1, Outcome::Accepted);
+    assert_eq!(held(&world), 4);
+    let sent = world.broker.queue_ref("/", "q").unwrap().consumers()[0].delivered;
+    assert_eq!(sent, 2);
+    client.settle(1, 2, 2, Outcome::Returned);
+    assert_eq!(held(&world), 4, "it is delivered again");
+    client.disconnect();
+    assert_eq!((held(&world), details(&world, "q").counts.bytes), (0, 4));
+}

@@ -182,6 +182,7 @@ impl Queue {
                 priority: spec.priority,
                 timeout_ms: state.rules.consumer_timeout_of(spec.timeout_ms),
                 unsettled: consumer.unsettled.len(),
+                delivered: consumer.next_number.saturating_sub(1),
                 arguments: spec.arguments.clone(),
             }
         };

@@ -136,6 +136,8 @@ pub struct QueueCounts {
     pub bytes: u64,
     /// Ready messages in memory; the others are on the disk alone.
     pub in_memory: u64,
+    /// Bytes of the bodies of messages delivered and not settled.
+    pub unsettled_bytes: u64,
 }
 
 /// No bound of the size of messages.

@@ -1,8 +1,12 @@
 //! Queues.
 
-use polymq_broker::{QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span};
+use std::collections::BTreeMap;
+
+use polymq_broker::{
+    Activity, ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span,
+};
 use polymq_contract::{Answer, Command, DeclareQueue};
-use polymq_model::QueueName;
+use polymq_model::{ConnectionId, QueueName};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -72,9 +76,18 @@ fn count_of(column: &str) -> Option<fn(&QueueCounts) -> u64> {
         "messages_ready" => |counts| counts.ready,
         "messages_unacknowledged" => |counts| counts.unsettled,
         "consumers" => |counts| counts.consumers.into(),
-        "message_bytes" | "message_bytes_ready" | "memory" => |counts| counts.bytes,
+        "message_bytes" => |counts| counts.bytes + counts.unsettled_bytes,
+        "message_bytes_ready" => |counts| counts.bytes,
+        "message_bytes_unacknowledged" => |counts| counts.unsettled_bytes,
+        "message_bytes_ram" | "memory" => bytes_in_memory,
         _ => return None,
     })
+}
+
+/// Bytes of bodies that are in memory for certain.
+fn bytes_in_memory(counts: &QueueCounts) -> u64 {
+    let ready = if counts.in_memory == counts.ready { counts.bytes } else { 0 };
+    ready + counts.unsettled_bytes
 }
 
 /// How much is shown of a queue.
@@ -144,6 +157,7 @@ impl Shown {
             &queue.recent,
             self.rates.is_some(),
         );
+        let in_memory = bytes_in_memory(counts);
         let has_room = if counts.ready == 0 && counts.consumers > 0 { 1.0 } else { 0.0 };
         let Value::Object(more) = json!({
             "policy": user,
@@ -155,19 +169,19 @@ impl Shown {
             "messages_paged_out": counts.ready.saturating_sub(counts.in_memory),
             "messages_persistent": kept(counts.ready + counts.unsettled),
             "messages_delayed": counts.delayed,
-            "message_bytes": counts.bytes,
+            "message_bytes": counts.bytes + counts.unsettled_bytes,
             "message_bytes_ready": counts.bytes,
-            "message_bytes_unacknowledged": 0,
-            "message_bytes_ram": if counts.in_memory == counts.ready { counts.bytes } else { 0 },
+            "message_bytes_unacknowledged": counts.unsettled_bytes,
+            "message_bytes_ram": in_memory,
             "message_bytes_paged_out": 0,
-            "message_bytes_persistent": kept(counts.bytes),
+            "message_bytes_persistent": kept(counts.bytes + counts.unsettled_bytes),
             "consumers": counts.consumers,
             "consumer_utilisation": has_room,
             "consumer_capacity": has_room,
             "active_consumers": counts.consumers,
             "exclusive_consumer_tag": queue.exclusive_consumer.as_deref(),
             "single_active_consumer_tag": queue.single_active_consumer.as_deref(),
-            "memory": counts.bytes,
+            "memory": in_memory,
             "head_message_timestamp": null,
             "dead_letter_unroutable": queue.dead_letter_unroutable,
             "message_stats": stats,
@@ -216,15 +230,15 @@ pub(super) fn one(call: &Call) -> Outcome {
     let details = queue.details(shown.span());
     let mut object = shown.object(&details);
     let connections = Connections::of(call);
-    let consumers = queue.consumers();
-    let consumers = consumers.iter().map(|consumer| {
+    let found = queue.consumers();
+    let consumers = found.iter().map(|consumer| {
         let mut consumer_object = super::consumers::object_of(consumer, &connections);
         consumer_object["channel_details"] = channel_details(consumer, &connections);
         consumer_object
     });
     object.insert("consumer_details".to_owned(), consumers.collect());
     object.insert("incoming".to_owned(), json!([]));
-    object.insert("deliveries".to_owned(), json!([]));
+    object.insert("deliveries".to_owned(), deliveries(&found, &connections));
     object.insert("backing_queue_status".to_owned(), json!({ "mode": "default", "version": 2 }));
     if let Some(owner) = details.owner.and_then(|id| connections.get(id)) {
         let owner = json!({
@@ -235,6 +249,27 @@ pub(super) fn one(call: &Call) -> Outcome {
         object.insert("owner_pid_details".to_owned(), owner);
     }
     wire::ok(&Columns::of(call).pick(Value::Object(object)))
+}
+
+/// What the channels of its consumers have been sent.
+fn deliveries(consumers: &[ConsumerView], connections: &Connections) -> Value {
+    let mut channels: BTreeMap<(ConnectionId, u32), (&ConsumerView, Activity)> = BTreeMap::new();
+    for consumer in consumers {
+        let (_, sum) = channels
+            .entry((consumer.connection, consumer.channel))
+            .or_insert((consumer, Activity::default()));
+        match consumer.no_ack {
+            true => sum.delivered_no_ack += consumer.delivered,
+            false => sum.delivered += consumer.delivered,
+        }
+    }
+    let row = |(consumer, sum): &(&ConsumerView, Activity)| {
+        json!({
+            "channel_details": channel_details(consumer, connections),
+            "stats": rates::message_stats(&rates::OF_QUEUE, sum, &[], false),
+        })
+    };
+    channels.values().map(row).collect()
 }
 
 /// `PUT /queues/:vhost/:queue`

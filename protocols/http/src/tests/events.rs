@@ -64,8 +64,10 @@ async fn the_log_and_the_listeners_are_topics_as_well() {
     let world = World::start(Audience::Loopback).await;
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("watcher").await;
-    client.send("GET /api/v1/events?topics=log,listeners", &[], b"").await;
+    let back = [("Last-Event-ID", "7-9")];
+    client.send("GET /api/v1/events?topics=log,listeners", &back, b"").await;
     let (_, kind, data) = client.event().await;
+    assert_eq!(data["reset"], true, "whoever comes back is told everything again");
     assert_eq!((kind.as_str(), &data["topic"]), ("snapshot", &json!("log")));
     let rows = data["rows"].as_object().unwrap();
     let events: Vec<_> = rows.values().map(|line| line["event"].clone()).collect();

@@ -237,6 +237,8 @@ async fn what_tools_change_is_written_down() {
             ("queue.delete", "/vhosts///queues/q"),
             ("exchange.delete", "/vhosts///exchanges/x"),
             ("vhost.put", "/vhosts/v"),
+            // Whoever makes a virtual host may use it.
+            ("permission.put", "/permissions/v/admin"),
         ]
     );
     assert_eq!(entries[0]["after"]["arguments"], json!({ "x-max-length": 5 }));
@@ -262,4 +264,22 @@ async fn certificates_are_asked_about_in_the_units_of_rabbitmq() {
         let answer = browser.api(&check(path), "").await;
         assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!(reason)), "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_consumers_hold_is_told_of_a_queue() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    browser.conversation(&[("PUT /queues/%2F/q", "{}", 201)]).await;
+    browser.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"hello").await;
+    let lease = json!({ "wait": "5s" });
+    let leased = browser.post("/api/v1/vhosts/~/queues/q/messages:receive", &lease).await;
+    assert_eq!(leased.status, 200);
+    let queue = browser.look("/queues/%2F/q").await;
+    for (number, bytes) in
+        [("message_bytes", 5), ("message_bytes_ready", 0), ("message_bytes_unacknowledged", 5)]
+    {
+        assert_eq!(queue[number], bytes, "{number}");
+    }
+    assert!(queue["deliveries"].is_array(), "{queue:#}");
 }

@@ -48,6 +48,12 @@ const TOPICS: Parameter = Parameter {
             virtual host `/`",
 };
 
+const LAST_EVENT_ID: Parameter = Parameter {
+    name: "Last-Event-ID",
+    kind: Kind::Text,
+    about: "Whoever comes back with it has missed what changed meanwhile: its snapshots say `reset`",
+};
+
 static EVENTS: Operation = Operation {
     path: "/events",
     id: "followEvents",
@@ -55,6 +61,7 @@ static EVENTS: Operation = Operation {
     summary: "Follow topics by server-sent events: a snapshot each, then what changes",
     permission: "what the topics need when they are asked one by one",
     query: &[TOPICS],
+    headers: &[LAST_EVENT_ID],
     answers: &[Answer {
         status: 200,
         about: "Events `snapshot`, `delta`, `gone` and `closing`",
@@ -163,6 +170,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         site: Arc::clone(&call.site),
         caller,
         followed,
+        is_back: call.headers.contains_key("Last-Event-ID"),
         start: next_start(),
         number: 0,
         events,
@@ -183,6 +191,8 @@ struct Reader {
     site: Arc<Site>,
     caller: Caller,
     followed: Vec<Followed>,
+    /// It has followed before, and what it has seen is forgotten.
+    is_back: bool,
     start: u64,
     number: u64,
     events: Events,
@@ -265,6 +275,9 @@ impl Reader {
         self.number += 1;
         if !topic.is_empty() {
             data["topic"] = json!(topic);
+        }
+        if kind == "snapshot" && self.is_back {
+            data["reset"] = json!(true);
         }
         format!("id: {}-{}\nevent: {kind}\ndata: {data}\n\n", self.start, self.number)
     }
