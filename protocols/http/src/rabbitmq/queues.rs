@@ -257,7 +257,7 @@ fn deliveries(consumers: &[ConsumerView], connections: &Connections) -> Value {
     for consumer in consumers {
         let (_, sum) = channels
             .entry((consumer.connection, consumer.channel))
-            .or_insert((consumer, Activity::default()));
+            .or_insert_with(|| (consumer, Activity::default()));
         match consumer.no_ack {
             true => sum.delivered_no_ack += consumer.delivered,
             false => sum.delivered += consumer.delivered,
