@@ -118,6 +118,18 @@ impl State {
         settled
     }
 
+    /// A message goes to a consumer that is to settle it.
+    pub(super) fn note_unsettled(&mut self, bytes: u64) {
+        self.unsettled += 1;
+        self.unsettled_bytes += bytes;
+    }
+
+    /// Messages are with their consumers no more.
+    pub(super) fn note_taken_back(&mut self, messages: u64, bytes: u64) {
+        self.unsettled = self.unsettled.saturating_sub(messages);
+        self.unsettled_bytes = self.unsettled_bytes.saturating_sub(bytes);
+    }
+
     /// A message comes back, unless that was once too often.
     fn come_back(
         &mut self,

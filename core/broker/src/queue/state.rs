@@ -353,18 +353,6 @@ impl State {
         }
     }
 
-    /// A message goes to a consumer that is to settle it.
-    pub(super) fn note_unsettled(&mut self, bytes: u64) {
-        self.unsettled += 1;
-        self.unsettled_bytes += bytes;
-    }
-
-    /// Messages are with their consumers no more.
-    pub(super) fn note_taken_back(&mut self, messages: u64, bytes: u64) {
-        self.unsettled = self.unsettled.saturating_sub(messages);
-        self.unsettled_bytes = self.unsettled_bytes.saturating_sub(bytes);
-    }
-
     pub(super) fn get(
         &mut self,
         spec: ConsumerSpec,

@@ -51,7 +51,7 @@ const TOPICS: Parameter = Parameter {
 const LAST_EVENT_ID: Parameter = Parameter {
     name: "Last-Event-ID",
     kind: Kind::Text,
-    about: "Whoever comes back with it has missed what changed meanwhile: its snapshots say `reset`",
+    about: "Whoever comes back has missed what changed meanwhile: the snapshots say `reset`",
 };
 
 static EVENTS: Operation = Operation {
