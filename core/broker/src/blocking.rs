@@ -79,8 +79,7 @@ impl Vhost {
         let mark = self.tenancy.limits.read().bytes_high;
         let was_blocked = self.tenancy.is_blocked();
         let Some(mark) = mark else { return self.tenancy.block(None) };
-        let topology = self.topology.load();
-        let bytes: u64 = topology.queues.values().map(|queue| queue.counts().bytes).sum();
+        let bytes = self.queue_sums.read(|queues| queues.bytes);
         let limit = if was_blocked { mark / 100 * RELEASED_AT_PERCENT } else { mark };
         self.tenancy.block((bytes > limit).then(|| {
             let name = &self.name;

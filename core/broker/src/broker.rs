@@ -78,9 +78,9 @@ impl BrokerHandle {
         &self.0.committer
     }
 
-    /// Monotonic counters.
+    /// Monotonic counters. Deliveries on connections that are open are in them as of the last call
+    /// of [`connection_totals`](Self::connection_totals).
     pub fn counters(&self) -> &Counters {
-        self.0.collect_deliveries();
         &self.0.counters
     }
 
@@ -124,19 +124,6 @@ impl BrokerHandle {
     /// Tells every connection that the server stops, and accepts no more.
     pub fn announce_stop(&self, reason: &str) {
         self.0.announce_stop(reason);
-    }
-
-    /// Open connections by protocol.
-    pub fn connections(&self) -> Vec<(&'static str, usize)> {
-        let mut counts: Vec<(&'static str, usize)> = Vec::new();
-        for record in self.0.connections.lock().values() {
-            match counts.iter_mut().find(|(name, _)| *name == record.protocol) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((record.protocol, 1)),
-            }
-        }
-        counts.sort_unstable();
-        counts
     }
 
     /// Who has logged in on a connection.

@@ -63,7 +63,7 @@ pub use jobs::{
 };
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Definition, Difference, Effect, ImportPlan, Manager, NewBinding,
+    AuditEntry, AuditSink, Definition, Difference, Effect, Import, ImportPlan, Manager, NewBinding,
     PermissionView, TopicPermissionView, UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
@@ -77,6 +77,6 @@ pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
 pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
-    BindingView, ChannelView, ConnectionRef, ConsumerView, ExchangeView, QueueDetails, QueueList,
-    QueueRef,
+    BindingView, ChannelView, ConnectionRef, ConnectionTotals, ConsumerView, ExchangeView,
+    QueueDetails, QueueList, QueueRef,
 };

@@ -4,7 +4,7 @@
 use std::{any::Any, sync::Arc};
 
 use parking_lot::Mutex;
-use polymq_contract::{Login, Peer, Refusal, RefusalKind, Secret};
+use polymq_contract::{Account, KnownUser, Login, Peer, Refusal, RefusalKind, Secret};
 use polymq_model::UserName;
 
 use crate::{
@@ -69,7 +69,8 @@ impl Authenticator for AcceptEverybody {
             Login::Password { user, .. } => user,
             Login::Certificate { identity } => identity,
             Login::Configured => {
-                peer.account.as_ref().map_or_else(String::new, ToString::to_string)
+                let account = peer.account.as_ref().and_then(Account::configured);
+                account.map_or_else(String::new, ToString::to_string)
             }
             Login::Anonymous | Login::ScramFirst { .. } | Login::ScramFinal { .. } => {
                 "guest".to_owned()
@@ -109,6 +110,21 @@ impl Core {
         Ok(who)
     }
 
+    /// Who a peer is that has logged in before and shows nothing else, as the step of a login.
+    ///
+    /// Errors: kind `LoginFailed` when its token is over.
+    pub(crate) fn known(&self, login: &Login, peer: &Peer) -> Option<Result<LoginStep, Refusal>> {
+        let (Login::Anonymous, Some(Account::Known(known))) = (login, &peer.account) else {
+            return None;
+        };
+        let who: &Principal = known.known_as()?;
+        if who.grant.as_ref().is_some_and(|grant| !self.is_current(grant)) {
+            return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the token is over")));
+        }
+        let (user, grant) = (who.user.clone(), who.grant.clone());
+        Some(Ok(LoginStep::Done { user, server_final: Vec::new(), grant }))
+    }
+
     /// Counts a login, and logs one that was refused.
     pub(crate) fn note_login<T>(&self, protocol: usize, peer: &Peer, login: &Result<T, Refusal>) {
         let counters = self.counters.at(protocol);
@@ -120,6 +136,13 @@ impl Core {
                 tracing::debug!(event = "login_refused", %from, reason = %refusal.text);
             }
         }
+    }
+}
+
+impl Principal {
+    /// Makes a connection theirs that shows no credentials, whatever protocol it speaks.
+    pub fn account(&self) -> Account {
+        Account::Known(KnownUser::new(self.clone()))
     }
 }
 

@@ -46,7 +46,9 @@ impl Core {
 
     /// Publishes the statistics of the broker as retained messages under `$SYS/broker/`.
     pub(crate) fn publish_statistics(&self, uptime_secs: u64, version: &str, now: Now) {
-        self.collect_deliveries();
+        for facts in self.connection_facts() {
+            self.collect_deliveries_of(&facts);
+        }
         let sum = |name: &str| -> u64 {
             PROTOCOLS
                 .iter()

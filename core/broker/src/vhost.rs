@@ -16,7 +16,7 @@ use crate::{
     queue::Queue,
     retained::Retained,
     schedule::Schedule,
-    statistics::{ActivityCounters, PastTraffic, Tiers},
+    statistics::{ActivityCounters, PastTraffic, QueueSums, Tiers},
     tenants::Tenancy,
     topology::{Binding, Destination, Topology},
     view::QueueNames,
@@ -49,6 +49,7 @@ pub(crate) struct Vhost {
     pub(crate) past_traffic: PastTraffic,
     pub(crate) history: Mutex<Tiers>,
     pub(crate) queue_names: QueueNames,
+    pub(crate) queue_sums: QueueSums,
 }
 
 /// Which bindings lead to a destination, so that a deletion finds them without a search.
@@ -111,6 +112,7 @@ impl Vhost {
             past_traffic: PastTraffic::default(),
             history: Mutex::default(),
             queue_names: QueueNames::default(),
+            queue_sums: QueueSums::default(),
         }
     }
 
@@ -158,7 +160,9 @@ impl Vhost {
         let mut topology = Topology::clone(&self.topology.load());
         let result = change(&mut topology, &mut destinations)?;
         topology.version += 1;
+        let changed_queues = std::mem::take(&mut topology.changed_queues);
         self.topology.store(Arc::new(topology));
+        self.queue_names.note(changed_queues);
         Ok(result)
     }
 }

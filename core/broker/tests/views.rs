@@ -7,7 +7,7 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use polymq_broker::{Activity, ConnectionRef, QueueDetails, Sample, Span};
+use polymq_broker::{Activity, ConnectionRef, QueueCounts, QueueDetails, Sample, Span};
 use polymq_contract::{Command, Consume, Event, Introduction, Outcome, Publish};
 use polymq_model::{PublisherId, RequestId, Value};
 use world::{Client, World, consume_of, publish, session, topic_subscription};
@@ -302,7 +302,109 @@ fn channels_and_sizes_are_counted() {
     };
     assert_eq!(counts(), (3, 1));
     assert_eq!(counters.sizes(), [0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(only_connection(&world).publisher_count(), 1);
+    let totals = world.broker.connection_totals();
+    assert_eq!((totals.connections(), totals.channels, totals.publishers), (1, 2, 1));
     client.disconnect();
     assert_eq!(counts(), (3, 3));
+}
+
+/// The sums of the broker are those of its queues.
+fn assert_sums(world: &World) {
+    let summary = world.broker.summary(|_| true);
+    let refs = world.broker.queue_refs(None).unwrap();
+    let of = |read: fn(&QueueCounts) -> u64| -> u64 {
+        refs.iter().map(|queue| read(&queue.counts())).sum()
+    };
+    let sums = (summary.sample.ready, summary.sample.unsettled, summary.consumers);
+    let consumers = |counts: &QueueCounts| u64::from(counts.consumers);
+    assert_eq!(sums, (of(|counts| counts.ready), of(|counts| counts.unsettled), of(consumers)));
+    let bytes = (of(|counts| counts.bytes), of(|counts| counts.in_memory));
+    assert_eq!((summary.bytes, summary.in_memory), bytes);
+    assert_eq!(summary.queues, refs.len() as u64);
+}
+
+#[test]
+fn sums_are_those_of_the_queues_whatever_happens_to_them() {
+    let world = World::new();
+    let mut client = world.connect();
+    assert_sums(&world);
+    for queue in ["a", "b", "c"] {
+        client.queue(queue);
+        client.publish("", queue, "one");
+        client.publish("", queue, "another");
+        assert_sums(&world);
+    }
+    client.consume("a", 1, 1);
+    client.events();
+    assert_sums(&world);
+    client.settle(1, 1, 1, Outcome::Accepted);
+    assert_sums(&world);
+    client.ask(|request| Command::PurgeQueue { request, queue: "b".to_owned() });
+    assert_sums(&world);
+    let before = world.broker.totals(None).0.activity;
+    let delete = |request| Command::DeleteQueue {
+        request,
+        queue: "a".to_owned(),
+        if_unused: false,
+        if_empty: false,
+    };
+    client.ask(delete);
+    assert_sums(&world);
+    assert_eq!(world.broker.totals(None).0.activity, before, "what was counted stays counted");
+    client.queue("a");
+    client.publish("", "a", "again");
+    assert_sums(&world);
+    client.disconnect();
+    assert_sums(&world);
+}
+
+#[test]
+fn names_of_queues_stay_in_order_whether_few_or_many_change() {
+    let world = World::new();
+    let mut client = world.connect();
+    let assert_order = || {
+        let list = world.broker.queue_lists(Some("/")).unwrap().pop().unwrap();
+        let refs = world.broker.queue_refs(Some("/")).unwrap();
+        let mut names: Vec<_> = refs.iter().map(|queue| queue.name().clone()).collect();
+        names.sort_unstable();
+        assert_eq!(list.names(), names);
+    };
+    let delete = |queue: String| {
+        move |request| Command::DeleteQueue { request, queue, if_unused: false, if_empty: false }
+    };
+    assert_order();
+    for number in [5, 3, 9, 1, 7] {
+        client.queue(&format!("q{number}"));
+        assert_order();
+    }
+    // Between two looks one comes, one goes, and one does both.
+    client.ask(delete("q1".to_owned()));
+    client.queue("q2");
+    client.queue("q8");
+    client.ask(delete("q8".to_owned()));
+    assert_order();
+    (0..1500).for_each(|number| client.queue(&format!("more{number}")));
+    assert_order();
+}
+
+#[test]
+fn bytes_that_consumers_hold_and_what_they_were_sent_are_known() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    for body in ["123", "4567"] {
+        client.publish("", "q", body);
+    }
+    client.consume("q", 1, 0);
+    client.events();
+    let held = |world: &World| details(world, "q").counts.unsettled_bytes;
+    assert_eq!(held(&world), 7);
+    client.settle(1, 1, 1, Outcome::Accepted);
+    assert_eq!(held(&world), 4);
+    let sent = world.broker.queue_ref("/", "q").unwrap().consumers()[0].delivered;
+    assert_eq!(sent, 2);
+    client.settle(1, 2, 2, Outcome::Returned);
+    assert_eq!(held(&world), 4, "it is delivered again");
+    client.disconnect();
+    assert_eq!((held(&world), details(&world, "q").counts.bytes), (0, 4));
 }

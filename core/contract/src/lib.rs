@@ -41,7 +41,7 @@ pub use introduction::{Introduction, Traffic, TrafficCounts};
 pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;
-pub use peer::{ChannelBindings, Peer, TlsPeer, Transport};
+pub use peer::{Account, ChannelBindings, KnownUser, Peer, TlsPeer, Transport};
 pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
 pub use settlement::{DeliveryRange, Note, Outcome, Settlement};

@@ -1,6 +1,6 @@
 //! The other end of a connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{any::Any, fmt, net::SocketAddr, sync::Arc};
 
 use polymq_model::{UserName, VhostName};
 
@@ -27,14 +27,56 @@ pub struct Peer {
     pub tls: Option<Arc<TlsPeer>>,
     /// The connection may be encrypted later, when the session asks for it.
     pub offers_tls: bool,
-    /// The user that the configuration gives a connection which we have opened ourselves.
-    pub account: Option<UserName>,
+    /// Who it is before it has said anything.
+    pub account: Option<Account>,
     /// How bytes arrive.
     pub transport: Transport,
     /// Name of the listener.
     pub listener: Arc<str>,
     /// Virtual host of clients that name none.
     pub vhost: VhostName,
+}
+
+/// Who a connection is before it has said anything.
+#[derive(Debug, Clone)]
+pub enum Account {
+    /// The user that the configuration gives a connection which we have opened ourselves.
+    Configured(UserName),
+    /// Somebody who has logged in before this connection became one of this protocol: it is this
+    /// user if it shows no credentials.
+    Known(KnownUser),
+}
+
+impl Account {
+    /// The user of the configuration.
+    pub fn configured(&self) -> Option<&UserName> {
+        match self {
+            Self::Configured(user) => Some(user),
+            Self::Known(_) => None,
+        }
+    }
+}
+
+/// Somebody who has logged in, as the broker knows it; opaque to everybody else.
+#[derive(Clone)]
+pub struct KnownUser(Arc<dyn Any + Send + Sync>);
+
+impl KnownUser {
+    /// Whatever the broker knows of a user.
+    pub fn new(who: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(who))
+    }
+
+    /// The same, for the broker.
+    pub fn known_as<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for KnownUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownUser")
+    }
 }
 
 /// What TLS told about the peer.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpStream;
 
-use polymq_contract::{Peer, Protocol, Transport};
+use polymq_contract::{Account, Peer, Protocol, Transport};
 use polymq_model::{UserName, VhostName};
 
 use crate::{arrival::Arrival, clock, gate::Gate, said, socket::Direct, wire::Wire};
@@ -65,7 +65,7 @@ async fn serve(outgoing: &Outgoing, socket: TcpStream, gate: &Arc<Gate>) {
         is_loopback: address.is_some_and(|address| address.ip().to_canonical().is_loopback()),
         tls: None,
         offers_tls: false,
-        account: Some(outgoing.account.clone()),
+        account: Some(Account::Configured(outgoing.account.clone())),
         transport: Transport::Stream,
         listener: Arc::clone(&outgoing.name),
         vhost: outgoing.vhost.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{Configuration, SharedPhase, Watched, WebSockets};
+use polymq_http::{Configuration, Listeners, SharedPhase, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
@@ -36,14 +36,14 @@ pub(crate) fn watched(
         disk_slow: config.disk_slow.clone(),
         started: mode.started,
     };
-    let (ports, stop) = (Arc::clone(ports), Arc::clone(&mode.stop));
+    let stop = Arc::clone(&mode.stop);
     Arc::new(Watched {
         name: config.server.name.clone(),
         broker: broker.clone(),
         protocols,
         driver: Arc::clone(driver.counters()),
         phase: Arc::clone(phase),
-        listeners: Box::new(move || ports.open_ports()),
+        listeners: Arc::clone(ports) as Arc<dyn Listeners>,
         drain: Box::new(move || stop.notify_one()),
         configuration,
         log: live_log::shared(),

@@ -2,15 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use polymq_driver::{Accepting, Bind, Driver, Listener, ListenerSpec, Tls};
-use polymq_http::{Audience, Certificate, Http, HttpListener, OpenPort};
+use polymq_http::{Audience, Certificate, Http, HttpListener, Listeners, OpenPort};
 use polymq_model::{Limits, VhostName};
 
 use crate::{
@@ -37,6 +39,8 @@ struct Doors {
 #[derive(Default)]
 struct Open {
     ports: Vec<Port>,
+    /// What somebody has stopped.
+    stopped: Vec<Stopped>,
     certificates: Certificates,
     /// How long before its end somebody should know of a certificate.
     warnings: BTreeMap<String, Duration>,
@@ -50,6 +54,19 @@ struct Port {
     socket: TcpListener,
     accepting: Option<Accepting>,
 }
+
+/// An address that is not listened on until somebody says so.
+#[derive(Clone)]
+struct Stopped {
+    endpoint: Endpoint,
+    asked: SocketAddr,
+    /// Where it was listened on.
+    address: SocketAddr,
+}
+
+/// A port that was just closed is free a moment later.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Port {
     fn is_http(&self) -> bool {
@@ -157,7 +174,10 @@ impl Ports {
         for port in &open.ports {
             sockets.push((port.endpoint.name.clone(), port.asked, port.socket.try_clone()?));
         }
-        let fresh = taken(&sockets, &config.endpoints)?;
+        let (stopped, running): (Vec<Endpoint>, Vec<Endpoint>) =
+            config.endpoints.iter().cloned().partition(|endpoint| open.is_stopped(&endpoint.name));
+        let fresh = taken(&sockets, &running)?;
+        open.stopped = stopped.iter().flat_map(|endpoint| open.still_stopped(endpoint)).collect();
         open.warnings = warnings(&config.tls);
         let held = std::mem::take(&mut open.certificates);
         open.certificates = certificates
@@ -210,23 +230,6 @@ impl Ports {
         self.open.lock().ports.iter().map(Port::bound).collect()
     }
 
-    /// The ports, for pages of HTTP.
-    pub(crate) fn open_ports(&self) -> Vec<OpenPort> {
-        let open = self.open.lock();
-        let shown = |port: &Port| {
-            let endpoint = &port.endpoint;
-            let certificate = endpoint.tls.as_ref().or(endpoint.starttls.as_ref());
-            OpenPort {
-                protocol: endpoint.protocol.to_string(),
-                address: port.address(),
-                name: endpoint.name.clone(),
-                has_tls: endpoint.tls.is_some(),
-                certificate: certificate.and_then(|name| open.certificate(name)),
-            }
-        };
-        open.ports.iter().map(shown).collect()
-    }
-
     /// Logs which certificates end soon.
     pub(crate) fn warn_of_certificates(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -250,7 +253,108 @@ impl Ports {
     }
 }
 
+impl Listeners for Ports {
+    fn open(&self) -> Vec<OpenPort> {
+        let open = self.open.lock();
+        open.ports.iter().map(|port| open.shown(&port.endpoint, port.address())).collect()
+    }
+
+    fn stopped(&self) -> Vec<OpenPort> {
+        let open = self.open.lock();
+        open.stopped.iter().map(|port| open.shown(&port.endpoint, port.address)).collect()
+    }
+
+    fn run(&self, name: &str, is_running: bool) -> Result<bool, String> {
+        let done = if is_running { self.start(name) } else { self.stop(name) };
+        if let Ok(true) = done {
+            tracing::info!(event = "listener_changed", name, is_running);
+        }
+        done.map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl Ports {
+    fn stop(&self, name: &str) -> anyhow::Result<bool> {
+        let open = &mut *self.open.lock();
+        let ports = std::mem::take(&mut open.ports);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            ports.into_iter().partition(|port| port.endpoint.name == name);
+        open.ports = kept;
+        let is_changed = !gone.is_empty();
+        for port in gone {
+            let (endpoint, asked, address) = (port.endpoint.clone(), port.asked, port.address());
+            open.stopped.push(Stopped { endpoint, asked, address });
+            stop(Some(port));
+        }
+        Ok(is_changed)
+    }
+
+    /// Errors: an address that cannot be taken; then nothing has changed.
+    fn start(&self, name: &str) -> anyhow::Result<bool> {
+        let mut wanted = self.open.lock().stopped.clone();
+        wanted.retain(|stopped| stopped.endpoint.name == name);
+        let mut ports = Vec::new();
+        for Stopped { endpoint, asked, address } in wanted {
+            let socket = listen_again(address)
+                .with_context(|| format!("listener `{name}` cannot listen on {address}"))?;
+            ports.push(Port { endpoint, asked, socket, accepting: None });
+        }
+        let open = &mut *self.open.lock();
+        if open.is_closed || (!ports.is_empty() && !open.is_stopped(name)) {
+            bail!("it has changed meanwhile, or the server stops");
+        }
+        for port in &mut ports {
+            port.accepting = Some(self.serve(port, &open.certificates)?);
+        }
+        open.stopped.retain(|stopped| stopped.endpoint.name != name);
+        let is_changed = !ports.is_empty();
+        open.ports.append(&mut ports);
+        Ok(is_changed)
+    }
+}
+
+/// Takes an address that may have been let go of a moment ago.
+fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
+    let since = Instant::now();
+    loop {
+        match polymq_driver::listen(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && since.elapsed() < FREE_WITHIN =>
+            {
+                thread::sleep(LOOK_EVERY);
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Open {
+    fn is_stopped(&self, name: &str) -> bool {
+        self.stopped.iter().any(|stopped| stopped.endpoint.name == name)
+    }
+
+    /// A stopped listener as another configuration has it. An address that the system has chosen
+    /// stays.
+    fn still_stopped(&self, endpoint: &Endpoint) -> Vec<Stopped> {
+        let stopped = |asked: &SocketAddr| {
+            let same = |one: &&Stopped| one.endpoint.name == endpoint.name && one.asked == *asked;
+            let address = self.stopped.iter().find(same).map_or(*asked, |one| one.address);
+            Stopped { endpoint: endpoint.clone(), asked: *asked, address }
+        };
+        endpoint.addresses.iter().map(stopped).collect()
+    }
+
+    fn shown(&self, endpoint: &Endpoint, address: SocketAddr) -> OpenPort {
+        let certificate = endpoint.tls.as_ref().or(endpoint.starttls.as_ref());
+        OpenPort {
+            protocol: endpoint.protocol.to_string(),
+            address,
+            name: endpoint.name.clone(),
+            has_tls: endpoint.tls.is_some(),
+            certificate: certificate.and_then(|name| self.certificate(name)),
+        }
+    }
+
     fn certificate(&self, name: &str) -> Option<Certificate> {
         Some(Certificate {
             name: name.to_owned(),

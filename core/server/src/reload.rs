@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use parking_lot::Mutex;
 use polymq_broker::BrokerHandle;
 use polymq_driver::Tls;
-use polymq_http::{ConfigChange, ConfigValue, Configuration};
+use polymq_http::{ConfigChange, ConfigRefusal, ConfigValue, Configuration};
+use serde_json::Value;
 
 use crate::{
     alarm::Marks,
     auth::{Logins, Policy},
-    config::{Config, Loaded, Mistakes, Sources},
+    config::{Config, FileText, Loaded, Mistakes, Sources, edit},
     limits::limits,
     logging,
     ports::Ports,
@@ -199,6 +200,90 @@ impl Configuration for Reload {
     fn reload(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
         self.run_and_tell()
     }
+
+    fn change(
+        &self,
+        values: &[(String, Option<Value>)],
+        is_dry: bool,
+    ) -> Result<Vec<ConfigChange>, ConfigRefusal> {
+        // Of two who write at a time one would undo what the other has done.
+        static WRITING: Mutex<()> = Mutex::new(());
+        let _only = WRITING.lock();
+        let values = written(values)?;
+        let lines = || values.iter().map(|(key, value)| edit::as_lines(key, value.as_deref()));
+        let read_only = |why: String| ConfigRefusal::ReadOnly { why, lines: lines().collect() };
+        let invalid = |mistakes: Mistakes| ConfigRefusal::Invalid(mistakes.brief);
+        self.check_writable(&values).map_err(&read_only)?;
+        let path = self.sources.path();
+        let path = path.ok_or_else(|| read_only("there is no configuration file".to_owned()))?;
+        let before = self.sources.file_text().map_err(invalid)?.unwrap_or_default();
+        let mut text = before.clone();
+        for (key, value) in &values {
+            let changed = edit::with_value(&text, key, value.as_deref());
+            text = changed.ok_or_else(|| {
+                read_only(format!("`{key}` stands where it cannot be changed by itself"))
+            })?;
+        }
+        let file = FileText { name: path.display().to_string(), text: text.clone() };
+        let loaded = Config::load_text(&self.sources, file).map_err(invalid)?;
+        if is_dry {
+            return Ok(difference(&self.running.lock(), &loaded.effective, &is_applied));
+        }
+        let write = |text: &str| edit::replace(path, text);
+        write(&text)
+            .map_err(|error| read_only(format!("`{}` is not written: {error}", path.display())))?;
+        self.run_and_tell().map_err(|mistakes| {
+            // Such as an address that is taken: what the file says must be what can hold.
+            if let Err(error) = write(&before) {
+                tracing::error!(event = "configuration_not_restored", %error);
+            }
+            ConfigRefusal::Invalid(mistakes)
+        })
+    }
+}
+
+impl Reload {
+    /// Errors: why a key cannot be changed from here.
+    fn check_writable(&self, values: &[(String, Option<String>)]) -> Result<(), String> {
+        let running = self.running.lock();
+        for (key, _) in values {
+            let held = running.iter().find(|(held, _, _)| held == key);
+            if !is_applied(key) && held.is_some() {
+                return Err(format!("`{key}` waits for a restart, so it is changed in the file"));
+            }
+            let origin = held.map(|(_, _, origin)| origin.as_str()).unwrap_or_default();
+            if origin.starts_with("env ") || origin.starts_with("flag ") {
+                return Err(format!("`{key}` is set by {origin}, which is stronger than a file"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values as they stand in a file.
+///
+/// Errors: one that no key has.
+fn written(
+    values: &[(String, Option<Value>)],
+) -> Result<Vec<(String, Option<String>)>, ConfigRefusal> {
+    let text = |value: &Value| match value {
+        // Text of JSON is text of TOML, too.
+        Value::String(_) | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(items) if items.iter().all(Value::is_string) => Some(value.to_string()),
+        Value::Array(_) | Value::Null | Value::Object(_) => None,
+    };
+    let mut all = Vec::new();
+    for (key, value) in values {
+        let value = match value {
+            None => None,
+            Some(value) => Some(text(value).ok_or_else(|| {
+                let what = "text, a number, true, false or a list of text";
+                ConfigRefusal::Invalid(vec![format!("`{key}` must be {what}")])
+            })?),
+        };
+        all.push((key.clone(), value));
+    }
+    Ok(all)
 }
 
 /// What is wrong, without the lines of the files.

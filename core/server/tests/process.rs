@@ -20,6 +20,8 @@ mod command_line;
 mod https;
 #[path = "process/management.rs"]
 mod management;
+#[path = "process/operation.rs"]
+mod operation;
 #[path = "process/reload.rs"]
 mod reload;
 #[path = "process/secrets.rs"]

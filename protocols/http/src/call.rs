@@ -200,7 +200,7 @@ impl Call {
     /// What the request shows of whoever sends it: a header, or the cookie of a session.
     ///
     /// Errors: it shows nothing; the session is over, or changes something without its token.
-    fn shown(&self) -> Result<Shown, Problem> {
+    pub(crate) fn shown(&self) -> Result<Shown, Problem> {
         if !self.is_by_cookie() {
             return Shown::of(&self.headers, &self.socket.peer);
         }

@@ -107,7 +107,9 @@ pub(crate) fn ready(watched: &Watched) -> Report {
 
 /// Which certificates of listeners end soon, or have ended, and when.
 pub(crate) fn ending(watched: &Watched, now_secs: u64) -> Option<String> {
-    let certificates: BTreeMap<_, _> = (watched.listeners)()
+    let certificates: BTreeMap<_, _> = watched
+        .listeners
+        .open()
         .into_iter()
         .filter_map(|port| port.certificate)
         .filter(|one| one.expires_unix_secs <= now_secs.saturating_add(one.warning_secs))

@@ -1,21 +1,10 @@
 //! Who asks: what a request shows of itself, as a login of the broker.
 
-use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use axum::http::HeaderValue;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use polymq_contract::{Login, Peer, Secret};
 
 use crate::problem::Problem;
-
-/// The login of a request: what its `Authorization` shows, or else the client certificate of its
-/// connection, where that names a user.
-///
-/// Errors: nothing is shown, or nothing that can be read.
-pub(crate) fn of(headers: &HeaderMap, peer: &Peer) -> Result<Login, Problem> {
-    match (headers.get(AUTHORIZATION), certificate_user(peer)) {
-        (None, Some(_)) => Ok(Login::Certificate { identity: String::new() }),
-        (shown, _) => login(shown),
-    }
-}
 
 /// The user that the client certificate of a connection names.
 pub(crate) fn certificate_user(peer: &Peer) -> Option<&str> {

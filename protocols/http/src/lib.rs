@@ -54,7 +54,9 @@ use polymq_contract::{Conversions, Pair, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
-pub use operation::{ConfigChange, ConfigValue, Configuration, LiveLog, LogLine};
+pub use operation::{
+    ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine,
+};
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
 pub use websocket::{Greeting, WebSocketRoute, WebSockets};
@@ -191,8 +193,8 @@ pub struct Watched {
     pub driver: Arc<DriverCounters>,
     /// Where the process stands.
     pub phase: Arc<SharedPhase>,
-    /// The open ports at present.
-    pub listeners: Box<dyn Fn() -> Vec<OpenPort> + Send + Sync>,
+    /// The ports.
+    pub listeners: Arc<dyn Listeners>,
     /// Begins the end of the process, as a signal does.
     pub drain: Box<dyn Fn() + Send + Sync>,
     /// What the server is configured with.

@@ -6,7 +6,7 @@ mod rabbitmq;
 
 use std::collections::{BTreeMap, HashMap};
 
-use polymq_broker::{PROTOCOLS, Summary};
+use polymq_broker::{ConnectionTotals, PROTOCOLS, Summary};
 
 use crate::{
     Facts, Site, Watched,
@@ -45,21 +45,33 @@ pub(crate) use objects::{Wanted, page as page_of_objects};
 /// Totals, under one family of names or both.
 pub(crate) fn page(site: &Site, prefix: Option<&str>) -> String {
     let watched = &*site.watched;
-    let facts = (watched.facts)();
-    // Both families tell of the queues, of which there may be many.
-    let summary = watched.broker.summary(|_| true);
+    // Both families tell of queues and connections, of which there may be many.
+    let read = Read {
+        watched,
+        facts: (watched.facts)(),
+        summary: watched.broker.summary(|_| true),
+        connections: watched.broker.connection_totals(),
+    };
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
-        text.push_str(&ours(site, &facts, &summary));
+        text.push_str(&ours(site, &read));
     }
     if prefix.is_none_or(|prefix| prefix == "rabbitmq") {
-        text.push_str(&rabbitmq::page(watched, &facts, &summary));
+        text.push_str(&rabbitmq::page(&read));
     }
     text
 }
 
-fn ours(site: &Site, facts: &Facts, summary: &Summary) -> String {
-    let watched = &*site.watched;
+/// What is read once for a page.
+struct Read<'a> {
+    watched: &'a Watched,
+    facts: Facts,
+    summary: Summary,
+    connections: ConnectionTotals,
+}
+
+fn ours(site: &Site, read: &Read) -> String {
+    let Read { watched, facts, summary, .. } = read;
     let mut text = Exposition::new("polymq");
     let version = env!("CARGO_PKG_VERSION");
     let build = [("version", version), ("name", &*watched.name)];
@@ -69,7 +81,7 @@ fn ours(site: &Site, facts: &Facts, summary: &Summary) -> String {
     protocols::write(&mut text, &watched.protocols, &site.conversions);
     logins(&mut text, watched);
     state(&mut text, watched, summary);
-    connections(&mut text, site);
+    connections(&mut text, site, &read.connections);
     store(&mut text, facts);
     resources(&mut text, facts);
     certificates(&mut text, watched);
@@ -154,13 +166,12 @@ fn state(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     text.single("alarm", Gauge, "1 while publishers wait for memory or disk.", alarm);
 }
 
-fn connections(text: &mut Exposition, site: &Site) {
+fn connections(text: &mut Exposition, site: &Site, open: &ConnectionTotals) {
     let watched = &*site.watched;
-    let rows: Vec<_> = watched
-        .broker
-        .connections()
-        .into_iter()
-        .map(|(protocol, count)| ([("protocol", protocol)], count))
+    let rows: Vec<_> = open
+        .by_protocol
+        .iter()
+        .map(|(protocol, count)| ([("protocol", *protocol)], *count))
         .collect();
     let values = rows.iter().map(|(labels, count)| (&labels[..], *count));
     text.family("connections", Gauge, "Open connections of a known protocol.", values);
@@ -186,7 +197,9 @@ fn connections(text: &mut Exposition, site: &Site) {
 
 fn certificates(text: &mut Exposition, watched: &Watched) {
     // Several addresses of one listener have one certificate.
-    let ends: BTreeMap<_, _> = (watched.listeners)()
+    let ends: BTreeMap<_, _> = watched
+        .listeners
+        .open()
         .into_iter()
         .filter_map(|port| Some((port.name, port.certificate?.expires_unix_secs)))
         .collect();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::OpenPort;
+
 /// A value of the configuration that holds. A secret is masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigValue {
@@ -48,6 +50,46 @@ pub trait Configuration: Send + Sync {
     ///
     /// Errors: those of [`check`](Self::check); then nothing has changed.
     fn reload(&self) -> Result<Vec<ConfigChange>, Vec<String>>;
+
+    /// Writes other values of keys that a reload applies into the file they come from, and reloads;
+    /// a key without a value is taken out of the file. `is_dry` only tells what that would change.
+    ///
+    /// Errors: the values are wrong, or cannot be written; then nothing has changed.
+    fn change(
+        &self,
+        values: &[(String, Option<Value>)],
+        is_dry: bool,
+    ) -> Result<Vec<ConfigChange>, ConfigRefusal>;
+}
+
+/// Why values of the configuration stay what they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigRefusal {
+    /// Every mistake, without the lines of the files.
+    Invalid(Vec<String>),
+    /// They cannot be written from here.
+    ReadOnly {
+        /// Why.
+        why: String,
+        /// The lines that say the same, for whoever changes the file.
+        lines: Vec<String>,
+    },
+}
+
+/// The ports that the server listens on.
+pub trait Listeners: Send + Sync {
+    /// Those that are open.
+    fn open(&self) -> Vec<OpenPort>;
+
+    /// Those that somebody has stopped.
+    fn stopped(&self) -> Vec<OpenPort>;
+
+    /// Closes the ports of a listener until somebody opens them again, or the server starts again;
+    /// connections go on. Called within the runtime; may wait until a port is free. True when that
+    /// changes something.
+    ///
+    /// Errors: why not.
+    fn run(&self, name: &str, is_running: bool) -> Result<bool, String>;
 }
 
 /// A line of the log.

@@ -93,7 +93,19 @@ async fn metrics_page(
         let text = "the only parameter is prefix=polymq or prefix=rabbitmq\n";
         return Err((StatusCode::BAD_REQUEST, text.to_owned()));
     }
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], metrics::page(&site, prefix)).into_response())
+    let prefix = prefix.map(str::to_owned);
+    let text = made(move || metrics::page(&site, prefix.as_deref())).await?;
+    Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
+}
+
+/// Makes a page of many objects on a thread that may take its time.
+async fn made<T: Send + 'static>(
+    page: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PageError> {
+    tokio::task::spawn_blocking(page).await.map_err(|error| {
+        tracing::error!(event = "request_failed", %error);
+        (StatusCode::INTERNAL_SERVER_ERROR, "this is an error of ours\n".to_owned())
+    })
 }
 
 async fn objects_page(
@@ -104,6 +116,7 @@ async fn objects_page(
     may_read(&socket)?;
     let refused = |text: String| (StatusCode::BAD_REQUEST, text);
     let wanted = metrics::Wanted::parse(query.as_deref().unwrap_or_default()).map_err(refused)?;
-    let text = metrics::page_of_objects(&site.watched, &wanted).map_err(refused)?;
+    let text = made(move || metrics::page_of_objects(&site.watched, &wanted)).await?;
+    let text = text.map_err(refused)?;
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }

@@ -20,6 +20,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use polymq_broker::Principal;
 use polymq_contract::{Login, Protocol};
 use polymq_driver::{Driver, Form, HttpsStream, Incoming};
 use tokio::net::TcpStream;
@@ -35,6 +36,7 @@ use crate::{
     Phase, Site, identity,
     origin::{self, Origin},
     problem::Problem,
+    sessions,
     socket::{Noted, Socket},
 };
 
@@ -75,7 +77,7 @@ pub(crate) fn routes(site: &Site) -> Router<Arc<Site>> {
                             request: Request| async move {
             let refused = match site.watched.phase.now() {
                 Phase::Serving if driver.has_room() => {
-                    return upgrade((&driver, &route), (&socket, origin), request);
+                    return upgrade((&driver, &route), (&site, &socket, origin), request);
                 }
                 Phase::Serving => ("limit_reached", "there are too many connections"),
                 Phase::Recovering | Phase::Draining => {
@@ -99,12 +101,15 @@ impl WebSockets {
 /// Answers the handshake, and has the driver serve what comes of it.
 fn upgrade(
     (driver, route): (&Driver, &WebSocketRoute),
-    (socket, origin): (&Arc<Socket>, Origin),
+    (site, socket, origin): (&Site, &Socket, Origin),
     mut request: Request,
 ) -> Response {
-    let checked = check(route, origin, &request)
-        .and_then(|accepted| Ok((accepted, first_message(route, &request)?)));
-    let (accepted, first) = match checked {
+    let checked = check(route, origin, &request).and_then(|accepted| {
+        let known = of_session(site, route, &request)?;
+        let first = first_message(route, &request, known.is_some())?;
+        Ok((accepted, known, first))
+    });
+    let (accepted, known, first) = match checked {
         Ok(checked) => checked,
         Err(problem) => return refuse(problem),
     };
@@ -115,7 +120,9 @@ fn upgrade(
             "this connection cannot become a WebSocket",
         ));
     };
-    let (driver, route, peer) = (driver.clone(), route.clone(), socket.peer.as_ref().clone());
+    let (driver, route) = (driver.clone(), route.clone());
+    let mut peer = socket.peer.as_ref().clone();
+    peer.account = known.map(|who| who.account());
     tokio::spawn(async move {
         match upgrading.await {
             Ok(upgraded) => {
@@ -205,13 +212,38 @@ fn has_word(headers: &HeaderMap, name: &str, word: &str) -> bool {
     words(headers, name).any(|one| one.eq_ignore_ascii_case(word))
 }
 
-/// The frame that says who a client is that has said so in the request; empty for none.
-fn first_message(route: &WebSocketRoute, request: &Request) -> Result<Vec<u8>, Problem> {
-    let (Some(greeting), Some(shown)) = (route.greeting, request.headers().get(AUTHORIZATION))
-    else {
-        return Ok(Vec::new());
+/// Who a page is by the cookie of its session; whatever `Authorization` shows comes first.
+///
+/// Errors: the session is over, which a page is told whose first message is made of its login. One
+/// of another protocol may have a login of its own.
+fn of_session(
+    site: &Site,
+    route: &WebSocketRoute,
+    request: &Request,
+) -> Result<Option<Principal>, Problem> {
+    let headers = request.headers();
+    let Some(id) = sessions::id_of(headers).filter(|_| !headers.contains_key(AUTHORIZATION)) else {
+        return Ok(None);
     };
-    let login = identity::login(Some(shown))?;
+    match site.sessions.find(&id, &site.watched.broker) {
+        Ok(who) => Ok(Some(who)),
+        Err(_) if route.greeting.is_none() => Ok(None),
+        Err(over) => Err(over),
+    }
+}
+
+/// The frame that says who a client is that has said so in the request; empty for none.
+fn first_message(
+    route: &WebSocketRoute,
+    request: &Request,
+    is_known: bool,
+) -> Result<Vec<u8>, Problem> {
+    let Some(greeting) = route.greeting else { return Ok(Vec::new()) };
+    let login = match request.headers().get(AUTHORIZATION) {
+        Some(shown) => identity::login(Some(shown))?,
+        None if is_known => Login::Anonymous,
+        None => return Ok(Vec::new()),
+    };
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let vhost = form_urlencoded::parse(query).find(|(name, _)| name == "vhost");
     let vhost = vhost.as_ref().map(|(_, vhost)| vhost.as_ref());

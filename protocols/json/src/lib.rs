@@ -63,10 +63,18 @@ impl Protocol for Json {
 /// The message with which somebody connects who has shown a login before, as with `Authorization`
 /// of HTTP. `None` when it is no login of one step.
 pub fn connect_message(login: &Login, vhost: Option<&str>) -> Option<Vec<u8>> {
-    let Login::Password { user, password } = login else { return None };
-    let password = std::str::from_utf8(password.expose()).ok()?;
-    let connect = serde_json::json!({
-        "op": "connect", "user": user, "password": password, "vhost": vhost
-    });
+    let connect = match login {
+        Login::Password { user, password } => {
+            let password = std::str::from_utf8(password.expose()).ok()?;
+            serde_json::json!({
+                "op": "connect", "user": user, "password": password, "vhost": vhost
+            })
+        }
+        Login::Anonymous => serde_json::json!({ "op": "connect", "vhost": vhost }),
+        Login::Certificate { .. }
+        | Login::Configured
+        | Login::ScramFirst { .. }
+        | Login::ScramFinal { .. } => return None,
+    };
     Some(connect.to_string().into_bytes())
 }

@@ -68,7 +68,10 @@ impl BrokerConnection {
             };
             outbox.push(Event::Answered { request, answer: Box::new(answer) });
         });
-        self.core.authenticator.step(&self.conversation, login, &self.peer, reply);
+        match self.core.known(&login, &self.peer) {
+            Some(step) => reply(step),
+            None => self.core.authenticator.step(&self.conversation, login, &self.peer, reply),
+        }
     }
 
     pub(super) fn open_vhost(&mut self, request: RequestId, name: Option<String>) {

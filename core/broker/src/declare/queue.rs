@@ -13,7 +13,6 @@ use crate::{
     counters::add,
     definitions::{self, StoredQueue, kind},
     queue::{Queue, QueueSettings},
-    statistics::Activity,
     topology::Destination,
     vhost::Vhost,
 };
@@ -166,10 +165,8 @@ impl Core {
             let is_ours =
                 topology.queue(queue.name.as_str()).is_some_and(|kept| Arc::ptr_eq(kept, queue));
             if is_ours {
-                topology.remove_queue(queue.name.as_str());
-                // What came in was counted by exchanges.
-                let left = Activity { published: 0, ..queue.sample(0).activity };
-                vhost.activity.add(&left);
+                topology.remove_queue(&queue.name);
+                vhost.queue_sums.remove(queue, |left| vhost.activity.add(left));
             }
             let mut batch = self.drop_bindings_to(vhost, topology, destinations, &own);
             if queue.is_stored() {

@@ -5,10 +5,13 @@ use polymq_model::{Table, UserName, Value as Typed, VhostName};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Definition, Manager, NewBinding, UserChange, audit::shown};
+use super::{Definition, Import, Manager, NewBinding, UserChange, audit::shown};
 use crate::{
-    BrokerHandle, access::Role, queue::QueueSettings, topology::Destination,
-    topology::ExchangeSpec, vhost::Vhost,
+    BrokerHandle,
+    access::Role,
+    queue::QueueSettings,
+    topology::{Binding, Destination, ExchangeSpec},
+    vhost::Vhost,
 };
 
 /// What a definition comes to when it is brought in.
@@ -27,6 +30,8 @@ pub enum Effect {
     },
     /// It is there with other settings, which can never change; it stays as it is.
     Conflict(String),
+    /// It is there and goes.
+    Delete,
 }
 
 /// A definition and what it comes to.
@@ -54,15 +59,23 @@ impl Manager {
     /// Tells what importing would change, and changes nothing. Needs an administrator.
     ///
     /// Errors: kind `Denied`.
-    pub fn plan_import(&self, mut definitions: Vec<Definition>) -> Result<ImportPlan, Refusal> {
+    pub fn plan_import(&self, import: impl Into<Import>) -> Result<ImportPlan, Refusal> {
         self.require(Role::Administrator)?;
-        let wrong = self.what_is_wrong(&mut definitions);
+        let Import { wanted: mut definitions, surplus } = import.into();
+        let mut wrong = self.what_is_wrong(&mut definitions);
+        wrong.extend(self.what_must_stay(&surplus));
+        let gone = |one: &Definition| Difference {
+            kind: one.kind(),
+            name: one.name(),
+            effect: Effect::Delete,
+        };
         let difference = |definition: &Definition| Difference {
             kind: definition.kind(),
             name: definition.name(),
             effect: self.effect_of(definition),
         };
-        Ok(ImportPlan { differences: definitions.iter().map(difference).collect(), wrong })
+        let differences = surplus.iter().map(gone).chain(definitions.iter().map(difference));
+        Ok(ImportPlan { differences: differences.collect(), wrong })
     }
 
     /// What bringing in a definition comes to now.
@@ -173,33 +186,39 @@ fn changed<T: PartialEq + Serialize>(now: Option<T>, after: &T) -> Effect {
     }
 }
 
-/// Whether a binding is there. Types that JSON does not tell apart count as the same, or an export
-/// would bind a second time what a client has bound with another type of number.
 fn has_binding(vhost: &Vhost, wanted: &NewBinding) -> bool {
     let topology = vhost.topology.load();
-    let Some(source) = topology.exchange(&wanted.source) else { return false };
-    let leads_there = |destination: &Destination| match destination {
-        Destination::Queue(queue) => wanted.to_queue && queue.name.as_str() == wanted.destination,
+    let source = topology.exchange(&wanted.source);
+    source.is_some_and(|source| source.bindings.iter().any(|one| is_same(one, wanted)))
+}
+
+/// Whether a binding is the one that is meant. Types that JSON does not tell apart count as the
+/// same, or an export would bind a second time what a client has bound with another type of number.
+pub(super) fn is_same(known: &Binding, wanted: &NewBinding) -> bool {
+    let is_queue = |name: &str| wanted.to_queue && wanted.destination == name;
+    let leads_there = match &known.destination {
+        Destination::Queue(queue) => is_queue(queue.name.as_str()),
         Destination::Exchange(name) => !wanted.to_queue && name.as_str() == wanted.destination,
-        Destination::Client(endpoint, _) => endpoint
-            .queue()
-            .is_some_and(|queue| wanted.to_queue && queue.name.as_str() == wanted.destination),
+        Destination::Client(endpoint, _) => {
+            endpoint.queue().is_some_and(|queue| is_queue(queue.name.as_str()))
+        }
     };
-    source.bindings.iter().any(|binding| {
-        *binding.key == *wanted.key
-            && leads_there(&binding.destination)
-            && same_table(&binding.arguments, &wanted.arguments)
-    })
+    *known.key == *wanted.key && leads_there && same_table(&known.arguments, &wanted.arguments)
 }
 
 fn same_table(a: &Table, b: &Table) -> bool {
-    let sorted = |table: &Table| {
-        let mut plain: Vec<_> =
-            table.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
-        plain.sort_by(|a, b| a.0.cmp(&b.0));
-        plain
-    };
     a.len() == b.len() && sorted(a) == sorted(b)
+}
+
+/// The same text for tables that are the same after a way through JSON.
+pub(super) fn canonical(table: &Table) -> String {
+    format!("{:?}", sorted(table))
+}
+
+fn sorted(table: &Table) -> Table {
+    let mut plain: Table = table.iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+    plain.sort_by(|a, b| a.0.cmp(&b.0));
+    plain
 }
 
 /// A value as it is after a way through JSON.

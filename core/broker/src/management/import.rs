@@ -7,7 +7,7 @@ use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, ExchangeName, Now, QueueName, Table, UserName, VhostName};
 use serde_json::{Value, json};
 
-use super::{Effect, Manager, UserChange, not_found};
+use super::{Effect, Import, Manager, UserChange, not_found};
 use crate::{
     BrokerHandle,
     access::{Access, PermissionRecord, Role, TopicPermissionRecord},
@@ -94,7 +94,7 @@ impl Definition {
     }
 
     /// Of what kind it is, for tools.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Vhost(..) => "vhost",
             Self::VhostLimits(..) => "vhost_limits",
@@ -129,13 +129,16 @@ impl Definition {
 
 impl Manager {
     /// Brings in definitions: all of them, or none when something is wrong. What is there already
-    /// is not touched, so that a second time changes nothing. Needs an administrator.
+    /// is not touched, so that a second time changes nothing; what is surplus goes first. Needs an
+    /// administrator.
     ///
     /// Errors: kind `Denied`; kind `Invalid` with everything that is wrong; those of the store and
     /// of limits, which leave what had happened before.
-    pub fn import(&self, mut definitions: Vec<Definition>, now: Now) -> Result<(), Refusal> {
+    pub fn import(&self, import: impl Into<Import>, now: Now) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
-        let wrong = self.what_is_wrong(&mut definitions);
+        let Import { wanted: mut definitions, mut surplus } = import.into();
+        let mut wrong = self.what_is_wrong(&mut definitions);
+        wrong.extend(self.what_must_stay(&surplus));
         if !wrong.is_empty() {
             return Err(Refusal::new(RefusalKind::Invalid, wrong.join("; ")));
         }
@@ -146,13 +149,22 @@ impl Manager {
         let changes = definitions.len();
         let core = self.core.clone();
         let _together = core.committer.together();
+        // What stands on others goes before them.
+        surplus.sort_by_key(|one| std::cmp::Reverse(one.rank()));
+        let deleted = surplus.len();
+        for one in surplus {
+            let name = one.name();
+            self.take_away(one, now).map_err(|refusal| {
+                Refusal::new(refusal.kind, format!("{name}: {}", refusal.text))
+            })?;
+        }
         for definition in definitions {
             let name = definition.name();
             self.make(definition, now).map_err(|refusal| {
                 Refusal::new(refusal.kind, format!("{name}: {}", refusal.text))
             })?;
         }
-        let after = json!({ "definitions": count, "changes": changes });
+        let after = json!({ "definitions": count, "changes": changes, "deleted": deleted });
         self.audit("definitions.import", "/definitions".to_owned(), Value::Null, after);
         Ok(())
     }

@@ -8,6 +8,7 @@ mod import;
 mod parameters;
 mod permissions;
 mod policies;
+mod replace;
 mod tokens;
 mod users;
 mod vhosts;
@@ -23,6 +24,7 @@ pub use compare::{Difference, Effect, ImportPlan};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;
 pub use permissions::{PermissionView, TopicPermissionView};
+pub use replace::Import;
 pub use users::{UserChange, UserView};
 
 use crate::{

@@ -94,7 +94,7 @@ impl HeldTail<'_> {
 impl Queue {
     /// The tail of the queue; `None` when the queue has been deleted.
     pub(crate) fn hold_tail(self: &Arc<Self>, now_ms: u64) -> Option<HeldTail<'_>> {
-        let state = self.state.lock();
+        let state = self.lock();
         (!state.deleted).then(|| HeldTail { queue: self, state, now_ms })
     }
 

@@ -223,7 +223,7 @@ impl Queue {
         }
         loop {
             let (departing, to) = {
-                let mut state = self.state.lock();
+                let mut state = self.lock();
                 (state.take_departing(), state.rules.dead_letter.clone())
             };
             if departing.is_empty() {
@@ -238,7 +238,7 @@ impl Queue {
                 (departing, is_taken)
             };
             let departed: Vec<_> = departing.into_iter().map(publish).collect();
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             self.at(now_ms, |moment| state.departed(departed, moment));
             self.settle_records(&mut state);
             let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));

@@ -57,6 +57,7 @@ impl State {
         }
         if consumer.spec.no_ack {
             let number = consumer.spec.consumer;
+            consumer.next_number += 1;
             self.activity.delivered_no_ack += 1;
             self.note_settled(&entry);
             let event = Event::Delivered(last_delivery(entry, number, 0));
@@ -73,7 +74,8 @@ impl State {
         consumer.next_number += 1;
         let event = Event::Delivered(delivery(&entry, consumer.spec.consumer, number));
         consumer.stage(event, weight);
+        let bytes = entry.message.body().len() as u64;
         consumer.unsettled.push(number, entry);
-        self.note_unsettled();
+        self.note_unsettled(bytes);
     }
 }

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     definitions::{self, kind},
-    statistics::Sample,
+    statistics::{QueueSum, Sample},
     view::{ConsumerView, Seen},
 };
 
 impl Queue {
     /// Removes all messages that no consumer has and returns how many there were.
     pub(crate) fn purge(&self) -> u64 {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let count = state.purge();
         self.settle_records(&mut state);
         count
@@ -33,7 +33,7 @@ impl Queue {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<Option<(u64, Vec<Ended>)>, Refusal> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ impl Queue {
 
     /// Stops deliveries, or lets them go on. Publishes, expiry and limits go on either way.
     pub(crate) fn pause(self: &Arc<Self>, paused: bool, now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted || state.paused == paused {
             return;
         }
@@ -81,7 +81,7 @@ impl Queue {
 
     /// As [`pause`](Self::pause), for a start.
     pub(crate) fn restore_pause(&self) {
-        self.state.lock().paused = true;
+        self.lock().paused = true;
     }
 
     /// Asks about what the queue was declared with, or has been changed to since. What decides how
@@ -100,7 +100,7 @@ impl Queue {
 
     /// Has other rules hold from now on, for what waits as well.
     pub(crate) fn set_rules(self: &Arc<Self>, rules: Rules, now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted || state.rules == rules {
             return;
         }
@@ -140,12 +140,10 @@ impl Queue {
         Sample { at_ms, activity, ready, unsettled, ..Sample::default() }
     }
 
-    /// Both of them, read at once.
-    pub(crate) fn sample_and_counts(&self) -> (Sample, QueueCounts) {
+    /// Its part of the sums of its virtual host.
+    pub(crate) fn sum(&self) -> QueueSum {
         let state = self.state.lock();
-        let (counts, activity) = (state.counts(), state.activity);
-        let (ready, unsettled) = (counts.ready, counts.unsettled);
-        (Sample { activity, ready, unsettled, ..Sample::default() }, counts)
+        QueueSum::new(state.counts(), state.activity)
     }
 
     /// What is shown of the queue, read at once.
@@ -184,6 +182,7 @@ impl Queue {
                 priority: spec.priority,
                 timeout_ms: state.rules.consumer_timeout_of(spec.timeout_ms),
                 unsettled: consumer.unsettled.len(),
+                delivered: consumer.next_number.saturating_sub(1),
                 arguments: spec.arguments.clone(),
             }
         };
@@ -197,7 +196,7 @@ impl Queue {
 
     /// Notes that somebody has used the queue.
     pub(crate) fn touch(self: &Arc<Self>, now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.touch(now_ms);
         let due_ms = state.next_due_ms(now_ms, self.scheduled_ms.load(Ordering::Relaxed));
         drop(state);

@@ -34,7 +34,7 @@ mod unsettled;
 mod window;
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -61,7 +61,7 @@ use state::State;
 pub(crate) use timing::Looked;
 pub(crate) use window::WindowBudget;
 
-use crate::statistics::Ring;
+use crate::statistics::{Counted, Ring};
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -136,6 +136,8 @@ pub struct QueueCounts {
     pub bytes: u64,
     /// Ready messages in memory; the others are on the disk alone.
     pub in_memory: u64,
+    /// Bytes of the bodies of messages delivered and not settled.
+    pub unsettled_bytes: u64,
 }
 
 /// No bound of the size of messages.
@@ -158,7 +160,10 @@ pub(crate) struct Queue {
     /// True when its persistent messages survive, too.
     keeps: bool,
     committer: Arc<Committer>,
+    /// Who changes it locks it by [`lock`](Self::lock).
     state: Mutex<State>,
+    me: Weak<Self>,
+    pub(crate) counted: Counted,
     /// When the queue is looked at next, in ms since 1970; the maximum for never.
     scheduled_ms: AtomicU64,
     home: Home,
@@ -187,7 +192,7 @@ impl Queue {
         let keeps = stored && settings.durability != Durability::Memory;
         let state = State::new(home.budget.window(), &settings, log);
         let settings_bytes_max = settings.rules.message_bytes_max;
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             name,
             settings,
             changed: ArcSwapOption::empty(),
@@ -196,6 +201,8 @@ impl Queue {
             keeps,
             committer,
             state: Mutex::new(state),
+            me: me.clone(),
+            counted: Counted::default(),
             scheduled_ms: AtomicU64::new(u64::MAX),
             home,
             read_failure: ReadFailure::default(),
@@ -205,6 +212,17 @@ impl Queue {
             told_cycles: Mutex::default(),
             moving: AtomicBool::new(false),
         })
+    }
+
+    /// Locks what the queue holds, to change it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let state = self.state.lock();
+        if self.counted.is_news()
+            && let Some(vhost) = self.home.vhost()
+        {
+            vhost.queue_sums.note(&self.me);
+        }
+        state
     }
 
     /// What every change ends with: records for the store, dead letters, the time of the next look

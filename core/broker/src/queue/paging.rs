@@ -100,7 +100,7 @@ impl Queue {
     pub(super) fn fill(self: &Arc<Self>, now_ms: u64) {
         loop {
             let (at, asked, limit) = {
-                let mut state = self.state.lock();
+                let mut state = self.lock();
                 let Some((lane, from)) = state.page_wanted() else { return };
                 if self.read_failure.stands(now_ms) {
                     return;
@@ -115,7 +115,7 @@ impl Queue {
             let (queue, level) = (self.clone(), asked.level);
             let reply = Box::new(move |page| queue.on_page(page, asked));
             self.committer.read(at.0, at.1, limit, reply);
-            let mut state = self.state.lock();
+            let mut state = self.lock();
             let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == level) else {
                 return;
             };
@@ -151,7 +151,7 @@ impl Queue {
                 if self.read_failure.note(&error, asked.now_ms) {
                     tracing::error!(event = "queue_unreadable", queue = %self.name, %error);
                 }
-                let mut state = self.state.lock();
+                let mut state = self.lock();
                 if let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == asked.level) {
                     lane.tail.reading = Reading::Idle;
                 }
@@ -161,7 +161,7 @@ impl Queue {
                 return;
             }
         };
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let is_deleted = state.deleted;
         let Some(lane) = state.lanes.iter_mut().find(|lane| lane.level == asked.level) else {
             return;
@@ -203,7 +203,7 @@ impl Queue {
         // A page that ends with the log says nothing of what has come to the disk since.
         let last = page.entries.last().map_or(Seq(0), |entry| Seq(entry.at.seq().0 + 1));
         page.next = page.next.or_else(|| Some(asked.until.max(last)));
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.window = self.home.budget.window();
         let window = state.window;
         for entry in &mut page.entries {
@@ -241,7 +241,7 @@ impl Queue {
 
     /// Takes over what a restart has found in the store of one level.
     pub(crate) fn restore(self: &Arc<Self>, level: u8, log: &OpenedLog, bytes: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let at = state.lane_at(level);
         if let Some(lane) = state.lanes.get_mut(at) {
             lane.log = log.id;
@@ -256,7 +256,7 @@ impl Queue {
 
     /// Takes over where a level is stored.
     pub(crate) fn restore_level(&self, level: u8, log: LogId) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let at = state.lane_at(level);
         if let Some(lane) = state.lanes.get_mut(at) {
             lane.log = log;

@@ -39,7 +39,8 @@ impl State {
         let stays = kept.len() > 0;
         consumer.unsettled = kept;
         consumer.next_number = next_number;
-        self.unsettled = self.unsettled.saturating_sub(others.len() as u64);
+        let bytes = others.iter().map(|entry| entry.message.body().len() as u64).sum();
+        self.note_taken_back(others.len() as u64, bytes);
         for entry in others {
             self.give_back(entry, false, moment);
         }
@@ -53,9 +54,9 @@ impl State {
         let mut parked = QueueConsumer::new(absent(consumer), false);
         parked.parked = true;
         for entry in begun {
+            self.note_unsettled(entry.message.body().len() as u64);
             parked.unsettled.push(parked.next_number, entry);
             parked.next_number += 1;
-            self.unsettled += 1;
         }
         self.consumers.insert(parked)
     }

@@ -33,7 +33,7 @@ impl Queue {
         messages: u64,
         bytes: u64,
     ) -> Result<Option<Reserved>, Refusal> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if !state.refuses_overflow() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl Queue {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let mut state = self.queue.state.lock();
+        let mut state = self.queue.lock();
         state.reserved.0 = state.reserved.0.saturating_sub(self.messages);
         state.reserved.1 = state.reserved.1.saturating_sub(self.bytes);
     }

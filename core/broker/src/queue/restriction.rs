@@ -23,7 +23,7 @@ impl Queue {
     /// Has only messages on these topics delivered of those that are here. Returns the number of
     /// the position that the next message gets.
     pub(crate) fn restrict(&self, topics: Vec<Pattern>) -> Seq {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let Some(lane) = state.lanes.first() else { return Seq(0) };
         let before = Position::new(lane.level, Seq(lane.next_seq));
         state.restriction = Some(Box::new(Restriction { before, topics }));
@@ -33,6 +33,6 @@ impl Queue {
     /// The same after a restart, for what was there when the right was lost.
     pub(crate) fn restrict_again(&self, before: Seq, topics: Vec<Pattern>) {
         let before = Position::named(before);
-        self.state.lock().restriction = Some(Box::new(Restriction { before, topics }));
+        self.lock().restriction = Some(Box::new(Restriction { before, topics }));
     }
 }

@@ -30,7 +30,7 @@ impl Queue {
         first: Option<Event>,
         now_ms: u64,
     ) -> Result<usize, Refusal> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted {
             return Err(self.missing());
         }
@@ -59,7 +59,7 @@ impl Queue {
 
     /// Delivers what waits to the consumers that have been registered since the last dispatch.
     pub(crate) fn dispatch(self: &Arc<Self>, now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.dispatch(now_ms);
         self.finish(state, now_ms);
     }
@@ -67,7 +67,7 @@ impl Queue {
     /// Stops deliveries to a consumer. What it has not settled stays with it; without that it is
     /// gone.
     pub(crate) fn cancel(self: &Arc<Self>, slot: usize, now_ms: u64) -> Cancelled {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.cancel(slot, now_ms);
         let has_unsettled = state.has_unsettled(slot);
         if !has_unsettled {
@@ -83,7 +83,7 @@ impl Queue {
     /// Removes a consumer and returns what it has not settled to its places. Returns the consumers
     /// left.
     pub(crate) fn release(self: &Arc<Self>, slot: usize, outcome: Outcome, now_ms: u64) -> usize {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.cancel(slot, now_ms);
         self.settle_in(&mut state, slot, ALL, (outcome, None), now_ms);
         if self.settings.of_client {
@@ -106,7 +106,7 @@ impl Queue {
         begun: &BTreeSet<Seq>,
         now_ms: u64,
     ) -> (bool, usize) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let stays = self.at(now_ms, |moment| state.park(slot, begun, moment));
         state.dispatch(now_ms);
         state.drop_over_limit(now_ms);
@@ -117,14 +117,14 @@ impl Queue {
 
     /// Parks messages that a restart has found in the store, as [`park`](Self::park) does.
     pub(crate) fn park_restored(&self, consumer: ConsumerId, begun: Vec<Entry>) -> usize {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.take_from_disk(&begun);
         state.park_restored(consumer, begun)
     }
 
     /// Takes away what a restart has found in the store although its consumer has had it.
     pub(crate) fn settle_restored(&self, had: &[Entry]) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.take_from_disk(had);
         for entry in had {
             state.note_settled(entry);
@@ -135,7 +135,7 @@ impl Queue {
     /// The client of a parked consumer is back: it is sent again what stayed. No further deliveries
     /// come before [`reactivate`](Self::reactivate). False when the queue is gone.
     pub(crate) fn unpark(self: &Arc<Self>, slot: usize, spec: ConsumerSpec) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let done = state.unpark(slot, spec);
         self.settle_records(&mut state);
         done
@@ -143,7 +143,7 @@ impl Queue {
 
     /// Has deliveries go to an ended consumer again.
     pub(crate) fn reactivate(self: &Arc<Self>, slot: usize, now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.activate(slot, now_ms);
         state.dispatch(now_ms);
         self.finish(state, now_ms);
@@ -151,7 +151,7 @@ impl Queue {
 
     /// The client of a parked consumer does not come back.
     pub(crate) fn drop_parked(&self, slot: usize) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         self.settle_in(&mut state, slot, ALL, (Outcome::Accepted, None), 0);
         state.forget(slot);
         self.settle_records(&mut state);
@@ -166,7 +166,7 @@ impl Queue {
         now_ms: u64,
     ) -> bool {
         let Settlement { deliveries, outcome, ref note, .. } = *settlement;
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let note = note.as_deref();
         let done = self.settle_in(&mut state, slot, deliveries, (outcome, note), now_ms);
         state.dispatch(now_ms);
@@ -183,7 +183,7 @@ impl Queue {
     /// Ends a consumer whose user may not read here any more, takes back what it has, and tells it.
     /// The slot stays until its connection gives it up. Returns the consumers left.
     pub(crate) fn deny(self: &Arc<Self>, slot: usize, now_ms: u64) -> usize {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let spec = state.consumers.get(slot).map(|consumer| consumer.spec.clone());
         state.cancel(slot, now_ms);
         self.settle_in(&mut state, slot, ALL, (Outcome::Returned, None), now_ms);
@@ -203,7 +203,7 @@ impl Queue {
     /// When the next message is on the disk the connection of `spec` is nudged once it has been
     /// read.
     pub(crate) fn get(self: &Arc<Self>, spec: ConsumerSpec, now_ms: u64) -> Got {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.expire_heads(now_ms);
         if state.paused {
             let remaining = state.ready_len();
@@ -217,7 +217,7 @@ impl Queue {
             state.wait_for_page(&spec.outbox);
             self.finish(state, now_ms);
             // An engine may have answered at once.
-            state = self.state.lock();
+            state = self.lock();
             if !state.has_next() {
                 return Got::Later;
             }

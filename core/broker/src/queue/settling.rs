@@ -90,9 +90,10 @@ impl State {
         let mut settled = Settled::default();
         let Some(consumer) = self.consumers.get_mut(slot) else { return settled };
         let mut unsettled = std::mem::take(&mut consumer.unsettled);
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         unsettled.take(deliveries.first, deliveries.last, |entry| {
             count += 1;
+            bytes += entry.message.body().len() as u64;
             match outcome {
                 Outcome::Accepted => {
                     self.note_settled(&entry);
@@ -104,7 +105,7 @@ impl State {
                 Outcome::TooLarge => self.depart(entry, "too_large"),
             }
         });
-        self.unsettled = self.unsettled.saturating_sub(u64::from(count));
+        self.note_taken_back(u64::from(count), bytes);
         self.active_ms = moment.now_ms.max(self.active_ms);
         let acknowledged = if outcome == Outcome::Accepted { u64::from(count) } else { 0 };
         self.activity.acknowledged += acknowledged;
@@ -115,6 +116,18 @@ impl State {
         add(&consumer.spec.group.activity.acknowledged, acknowledged);
         settled.is_done = !consumer.active && left == 0;
         settled
+    }
+
+    /// A message goes to a consumer that is to settle it.
+    pub(super) fn note_unsettled(&mut self, bytes: u64) {
+        self.unsettled += 1;
+        self.unsettled_bytes += bytes;
+    }
+
+    /// Messages are with their consumers no more.
+    pub(super) fn note_taken_back(&mut self, messages: u64, bytes: u64) {
+        self.unsettled = self.unsettled.saturating_sub(messages);
+        self.unsettled_bytes = self.unsettled_bytes.saturating_sub(bytes);
     }
 
     /// A message comes back, unless that was once too often.

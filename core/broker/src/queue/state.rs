@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) staying: BTreeMap<Position, Staying>,
     pub(super) dropped: Dropped,
     pub(super) unsettled: u64,
+    /// Bytes of their bodies.
+    pub(super) unsettled_bytes: u64,
     pub(super) consumers: Slab<QueueConsumer>,
     /// Slots of active consumers, highest priority first, among equals the oldest first.
     pub(super) ring: Vec<usize>,
@@ -99,6 +101,7 @@ impl State {
             staying: BTreeMap::new(),
             dropped: Dropped::default(),
             unsettled: 0,
+            unsettled_bytes: 0,
             consumers: Slab::new(),
             ring: Vec::new(),
             turn: 0,
@@ -155,6 +158,7 @@ impl State {
             consumers: u32::try_from(self.ring.len()).unwrap_or(u32::MAX),
             bytes: self.bytes(),
             in_memory: self.lanes.iter().map(in_memory).sum(),
+            unsettled_bytes: self.unsettled_bytes,
         }
     }
 
@@ -349,10 +353,6 @@ impl State {
         }
     }
 
-    pub(super) fn note_unsettled(&mut self) {
-        self.unsettled += 1;
-    }
-
     pub(super) fn get(
         &mut self,
         spec: ConsumerSpec,
@@ -373,6 +373,7 @@ impl State {
             return Some((last_delivery(entry, consumer, 0), None));
         }
         let delivery = delivery(&entry, consumer, 1);
+        self.note_unsettled(entry.message.body().len() as u64);
         let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
@@ -384,7 +385,6 @@ impl State {
             holder.unsettled.push(1, entry);
         }
         group.take_one();
-        self.unsettled += 1;
         Some((delivery, Some(slot)))
     }
 

@@ -32,7 +32,7 @@ impl Queue {
     /// then be settled by [`settle_out`](Self::settle_out), in the same batch of the store that
     /// has them elsewhere.
     pub(crate) fn take_out(&self, chosen: Vec<Peeked>) -> Vec<Entry> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted {
             return Vec::new();
         }
@@ -70,7 +70,7 @@ impl Queue {
 
     /// Settles what was taken out.
     pub(crate) fn settle_out(self: &Arc<Self>, taken: &[Entry], now_ms: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         for entry in taken {
             state.note_settled(entry);
             state.trace_end(entry.at, "taken_out", None);
@@ -81,7 +81,7 @@ impl Queue {
 
     /// The store has forgotten what was taken out.
     pub(crate) fn forget_out(&self, taken: &[Entry]) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         for lane in &mut state.lanes {
             let ours = taken.iter().filter(|entry| entry.at.level() == lane.level);
             let seqs: Vec<Seq> = ours.map(|entry| entry.at.seq()).collect();

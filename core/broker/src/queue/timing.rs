@@ -71,7 +71,7 @@ impl Queue {
     /// Does what is due.
     pub(crate) fn look(self: &Arc<Self>, now_ms: u64) -> Looked {
         self.scheduled_ms.store(u64::MAX, Ordering::Relaxed);
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.deleted {
             return Looked::Done;
         }

@@ -29,7 +29,7 @@ impl Queue {
 
     /// Lets go of traces that are over.
     pub(crate) fn forget_traces(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if let Some(tracked) = &mut state.tracked {
             tracked.forget_over();
         }

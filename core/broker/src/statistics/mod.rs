@@ -3,6 +3,7 @@
 //! A queue counts under its own lock; exchanges and channels count with one relaxed addition for
 //! each run of messages. Nothing is sampled unless somebody has asked lately.
 
+mod queues;
 mod ring;
 mod sampler;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub(crate) use queues::{Counted, QueueSum, QueueSums};
 pub(crate) use ring::{Ring, Tiers};
 pub use ring::{Sample, Span};
 pub(crate) use sampler::Sampling;
@@ -28,6 +30,11 @@ macro_rules! activity {
             /// Names and values, in a fixed order.
             pub fn read(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($field), self.$field),)*]
+            }
+
+            /// Takes what one part of a sum has become for what it was.
+            pub(crate) fn replace(&mut self, was: &Self, is: &Self) {
+                $(self.$field = self.$field.wrapping_add(is.$field).wrapping_sub(was.$field);)*
             }
         }
 

@@ -66,8 +66,10 @@ impl BrokerHandle {
         self.0.forget_samples();
     }
 
-    /// Everything that there is in the virtual hosts that somebody sees. Looks at every queue once,
-    /// and holds the lock of one at a time.
+    /// Everything that there is in the virtual hosts that somebody sees.
+    ///
+    /// Cost: proportional to the connections, the exchanges, and the queues that have changed since
+    /// the last call. Holds the lock of one queue at a time.
     pub fn summary(&self, mut sees: impl FnMut(&VhostName) -> bool) -> Summary {
         let mut summary = Summary::default();
         let traffic = self.0.open_traffic();
@@ -129,8 +131,11 @@ impl Core {
         for record in self.connections.lock().values() {
             let Some(vhost) = &record.vhost else { continue };
             let counts = record.outbox.traffic().counts();
-            let sum = sums.entry(vhost.clone()).or_default();
-            *sum = (sum.0 + counts.bytes_in, sum.1 + counts.bytes_out);
+            let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
+            match sums.get_mut(vhost) {
+                Some(sum) => *sum = (sum.0 + bytes_in, sum.1 + bytes_out),
+                None => drop(sums.insert(vhost.clone(), (bytes_in, bytes_out))),
+            }
         }
         sums
     }
@@ -222,15 +227,15 @@ impl Vhost {
     }
 
     fn add_to(&self, summary: &mut Summary, traffic: &OpenTraffic) {
-        summary.sample.add(&self.own_sample(0, traffic));
+        self.queue_sums.read(|queues| {
+            // Together, because what was counted for a queue that goes moves from there to here.
+            summary.sample.add(&self.own_sample(0, traffic));
+            summary.sample.add(&queues.sample());
+            summary.consumers += queues.consumers;
+            summary.bytes += queues.bytes;
+            summary.in_memory += queues.in_memory;
+        });
         let topology = self.topology.load_full();
-        for queue in topology.queues.values() {
-            let (sample, counts) = queue.sample_and_counts();
-            Self::add_queue(&mut summary.sample, &sample);
-            summary.consumers += u64::from(counts.consumers);
-            summary.bytes += counts.bytes;
-            summary.in_memory += counts.in_memory;
-        }
         summary.queues += topology.queues.len() as u64;
         // The one without a name is none of the map's.
         summary.exchanges += topology.exchanges.len() as u64 + 1;

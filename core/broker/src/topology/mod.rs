@@ -44,6 +44,8 @@ pub(crate) struct Topology {
     pub(crate) queues: PersistentMap<QueueName, Arc<Queue>>,
     /// Grows with every queue that comes or goes; lists of another number are made again.
     pub(crate) queue_changes: u64,
+    /// The queues that came or went by the change that is being made.
+    pub(crate) changed_queues: Vec<QueueName>,
     /// Chooses for messages that come from no connection.
     pub(crate) chance: Arc<Chance>,
     /// Of the exchange without a name.
@@ -83,12 +85,14 @@ impl Topology {
     }
 
     pub(crate) fn add_queue(&mut self, queue: Arc<Queue>) {
+        self.changed_queues.push(queue.name.clone());
         self.queues.insert(queue.name.clone(), queue);
         self.queue_changes += 1;
     }
 
-    pub(crate) fn remove_queue(&mut self, name: &str) {
-        self.queues.remove(name);
+    pub(crate) fn remove_queue(&mut self, name: &QueueName) {
+        self.changed_queues.push(name.clone());
+        self.queues.remove(name.as_str());
         self.queue_changes += 1;
     }
 }

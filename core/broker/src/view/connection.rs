@@ -164,13 +164,49 @@ impl ConnectionFacts {
         self.channels.lock().open.values().for_each(|group| group.history.lock().clear());
     }
 
-    /// Deliveries that the counters of the protocol do not know yet.
-    fn take_uncollected(&self) -> u64 {
-        let delivered = self.activity().delivered_in_any_way();
+    /// Reads what totals are made of, and takes the deliveries that the counters of the protocol
+    /// do not know yet.
+    fn count(&self) -> Counted {
+        let has_channels = self.has_channels();
         let mut channels = self.channels.lock();
-        let more = delivered.saturating_sub(channels.collected);
-        channels.collected += more;
-        more
+        let mut delivered = channels.closed.delivered_in_any_way();
+        let mut publishers = 0;
+        for group in channels.open.values().chain([&self.own]) {
+            let activity = group.activity.read();
+            delivered += activity.delivered_in_any_way();
+            publishers += usize::from(activity.published > 0);
+        }
+        let uncollected = delivered.saturating_sub(channels.collected);
+        channels.collected += uncollected;
+        match has_channels {
+            true => Counted { uncollected, channels: channels.open.len(), publishers },
+            false => Counted { uncollected, channels: 1, publishers: publishers.min(1) },
+        }
+    }
+}
+
+/// What a connection adds to totals.
+pub(crate) struct Counted {
+    uncollected: u64,
+    channels: usize,
+    publishers: usize,
+}
+
+/// Open connections of known protocols, added up.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionTotals {
+    /// How many there are of each protocol, by its name.
+    pub by_protocol: Vec<(&'static str, usize)>,
+    /// Their channels; a connection of a protocol without channels has one.
+    pub channels: usize,
+    /// Channels that have published.
+    pub publishers: usize,
+}
+
+impl ConnectionTotals {
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.by_protocol.iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -267,14 +303,6 @@ impl ConnectionRef {
         if self.facts.has_channels() { self.facts.channels_open() } else { 1 }
     }
 
-    /// How many of them have published.
-    pub fn publisher_count(&self) -> usize {
-        let publishes = |group: &&Arc<Group>| group.activity.published.load(Ordering::Relaxed) > 0;
-        let channels = self.facts.channels.lock();
-        let count = channels.open.values().chain([&self.facts.own]).filter(publishes).count();
-        if self.facts.has_channels() { count } else { count.min(1) }
-    }
-
     /// Its channels, by number.
     pub fn channels(&self, span: Option<Span>) -> Vec<ChannelView> {
         let groups: Vec<_> = self.facts.channels.lock().open.values().cloned().collect();
@@ -317,6 +345,23 @@ fn view_of(group: &Group, span: Option<Span>) -> ChannelView {
 }
 
 impl BrokerHandle {
+    /// Adds up the open connections. The counters of protocols know their deliveries up to now.
+    pub fn connection_totals(&self) -> ConnectionTotals {
+        let mut totals = ConnectionTotals::default();
+        for facts in self.0.connection_facts() {
+            let counted = self.0.collect_deliveries_of(&facts);
+            totals.channels += counted.channels;
+            totals.publishers += counted.publishers;
+            let by_protocol = &mut totals.by_protocol;
+            match by_protocol.iter_mut().find(|(name, _)| *name == facts.protocol) {
+                Some((_, count)) => *count += 1,
+                None => by_protocol.push((facts.protocol, 1)),
+            }
+        }
+        totals.by_protocol.sort_unstable();
+        totals
+    }
+
     /// All connections whose protocol is known, in no order.
     pub fn connection_refs(&self) -> Vec<ConnectionRef> {
         let connections = self.0.connections.lock();
@@ -386,15 +431,11 @@ impl Core {
         self.leaving.store(left, Ordering::Relaxed);
     }
 
-    /// Has the counters of the protocols know what queues have delivered.
-    pub(crate) fn collect_deliveries(&self) {
-        for facts in self.connection_facts() {
-            self.collect_deliveries_of(&facts);
-        }
-    }
-
-    pub(crate) fn collect_deliveries_of(&self, facts: &ConnectionFacts) {
+    /// Has the counters of the protocol know what queues have delivered to a connection.
+    pub(crate) fn collect_deliveries_of(&self, facts: &ConnectionFacts) -> Counted {
+        let counted = facts.count();
         let counters = self.counters.protocol(facts.protocol);
-        add(&counters.messages_delivered, facts.take_uncollected());
+        add(&counters.messages_delivered, counted.uncollected);
+        counted
     }
 }

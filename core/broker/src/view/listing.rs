@@ -9,30 +9,81 @@ use polymq_model::{QueueName, VhostName};
 use super::QueueRef;
 use crate::{BrokerHandle, topology::Topology, vhost::Vhost};
 
-/// The names of the queues in order, made when somebody asks and kept until a queue comes or goes.
+/// Changes after which the names are rather sorted again.
+const CHANGES_MAX: usize = 1000;
+
+/// The names of the queues in order, made when somebody asks, and kept while queues come and go.
 ///
 /// It holds names and no queues, so that what is deleted is not kept by a list of it.
 #[derive(Default)]
-pub(crate) struct QueueNames(Mutex<Option<(u64, Arc<[QueueName]>)>>);
+pub(crate) struct QueueNames(Mutex<Option<Kept>>);
+
+struct Kept {
+    /// The changes of the queues that the names know.
+    made_at: u64,
+    names: Arc<[QueueName]>,
+    /// Queues that have come or gone since.
+    changed: Vec<QueueName>,
+}
 
 impl QueueNames {
-    /// Cost: nothing while the queues stay the same; otherwise that of sorting them.
+    /// Cost: nothing while the queues stay the same, a copy of the names when a few have come or
+    /// gone, and otherwise that of sorting them.
     fn of(&self, topology: &Topology) -> Arc<[QueueName]> {
-        if let Some((made_at, names)) = &*self.0.lock()
-            && *made_at == topology.queue_changes
-        {
-            return names.clone();
+        let mut kept = self.0.lock();
+        let names = match kept.take() {
+            Some(same) if same.made_at == topology.queue_changes => {
+                return kept.insert(same).names.clone();
+            }
+            // A change may be in the topology and not yet be noted, and the other way round.
+            Some(known) if known.made_at + known.changed.len() as u64 == topology.queue_changes => {
+                merged(&known.names, known.changed, topology)
+            }
+            Some(_) | None => {
+                let mut names: Vec<_> = topology.queues.keys().cloned().collect();
+                names.sort_unstable();
+                names
+            }
+        };
+        let (made_at, changed) = (topology.queue_changes, Vec::new());
+        kept.insert(Kept { made_at, names: names.into(), changed }).names.clone()
+    }
+
+    /// Queues have come or gone.
+    pub(crate) fn note(&self, changed: Vec<QueueName>) {
+        if changed.is_empty() {
+            return;
         }
-        let mut names: Vec<_> = topology.queues.keys().cloned().collect();
-        names.sort_unstable();
-        let names: Arc<[QueueName]> = names.into();
-        *self.0.lock() = Some((topology.queue_changes, names.clone()));
-        names
+        let mut kept = self.0.lock();
+        if let Some(known) = &mut *kept {
+            known.changed.extend(changed);
+            if known.changed.len() > CHANGES_MAX {
+                *kept = None;
+            }
+        }
     }
 
     pub(crate) fn forget(&self) {
         *self.0.lock() = None;
     }
+}
+
+/// The names that were known, with those changed that may have come or gone.
+fn merged(known: &[QueueName], mut changed: Vec<QueueName>, now: &Topology) -> Vec<QueueName> {
+    changed.sort_unstable();
+    changed.dedup();
+    let mut names = Vec::with_capacity(known.len() + changed.len());
+    let mut rest = known;
+    for name in changed {
+        let (before, from) = rest.split_at(rest.partition_point(|other| *other < name));
+        names.extend_from_slice(before);
+        rest = from.strip_prefix(std::slice::from_ref(&name)).unwrap_or(from);
+        if now.queue(name.as_str()).is_some() {
+            names.push(name);
+        }
+    }
+    names.extend_from_slice(rest);
+    names
 }
 
 /// The queues of a virtual host at the moment somebody has asked, in the order of their names.

@@ -10,7 +10,7 @@ mod listing;
 mod queue;
 
 pub(crate) use connection::ConnectionFacts;
-pub use connection::{ChannelView, ConnectionRef};
+pub use connection::{ChannelView, ConnectionRef, ConnectionTotals};
 pub use exchange::{BindingView, ExchangeView};
 pub use listing::QueueList;
 pub(crate) use listing::QueueNames;

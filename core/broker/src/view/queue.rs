@@ -87,6 +87,8 @@ pub struct ConsumerView {
     pub timeout_ms: Option<u64>,
     /// Its unsettled deliveries.
     pub unsettled: usize,
+    /// What it has been sent.
+    pub delivered: u64,
     /// What it was started with.
     pub arguments: Arc<Arguments>,
 }

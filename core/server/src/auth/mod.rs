@@ -25,7 +25,7 @@ use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
     TOKEN_PREFIX, UserRecord,
 };
-use polymq_contract::{Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
+use polymq_contract::{Account, Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
 use polymq_model::UserName;
 use polymq_scram::{ClientFirst, Exchange, Verifier};
 
@@ -317,7 +317,8 @@ impl Inner {
     /// A connection that we have opened ourselves, whose other end has shown that it is the one
     /// that the configuration names.
     fn configured(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
-        let user = peer.account.as_ref().map(|user| user.as_str().to_owned());
+        let user = peer.account.as_ref().and_then(Account::configured);
+        let user = user.map(|user| user.as_str().to_owned());
         let attempt = Attempt { is_loopback: true, ..Attempt::new(user.unwrap_or_default(), peer) };
         let record = self.find(&attempt.user);
         self.admit(&attempt, record.as_deref(), Vec::new(), None)

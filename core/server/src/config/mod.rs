@@ -3,6 +3,7 @@
 //!
 //! Queues, users and permissions are not in it; they live in the store.
 
+pub(crate) mod edit;
 mod key;
 mod listener;
 mod problem;
@@ -20,10 +21,11 @@ use std::{
     time::Duration,
 };
 
-use self::{key::Configured, problem::FileText, source::Source};
+use self::{key::Configured, source::Source};
 
 pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
+    problem::FileText,
     reference::reference,
     section::{
         Amqp, Auth, AuthOauth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server,
@@ -83,6 +85,12 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// The file, if there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        let system = || Some(Path::new(SYSTEM_FILE)).filter(|path| path.exists());
+        self.file.as_deref().or_else(system)
+    }
+
     /// The file as it is now, when there is one.
     ///
     /// Errors: when it cannot be read.
@@ -129,7 +137,13 @@ impl Config {
     ///
     /// Errors: every mistake of every source at once.
     pub(crate) fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
-        let file = read_file(sources.file.as_deref())?;
+        Self::load_text(sources, read_file(sources.file.as_deref())?)
+    }
+
+    /// The same with another text in the file.
+    ///
+    /// Errors: as those of [`load`](Self::load).
+    pub(crate) fn load_text(sources: &Sources, file: FileText) -> Result<Loaded, Mistakes> {
         let mut source = Source::new(section::SECTIONS, section::PLANNED, file);
         source.add_env(sources.env.iter().cloned());
         for (setting, flag) in &sources.flags {

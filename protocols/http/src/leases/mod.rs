@@ -13,7 +13,6 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use axum::http::{HeaderMap, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use polymq_contract::{Delivery, DeliveryRange, Note, Outcome, Peer, Settlement};
 use polymq_model::{ConsumerId, UserName};
@@ -22,7 +21,12 @@ use tokio::{sync::Notify, time::timeout};
 pub(crate) use receipt::{Bearer, Signer};
 
 use crate::{
-    Site, client::Client, clock, identity, problem::Problem, settings::Entropy, socket::Socket,
+    Site,
+    client::Client,
+    clock, identity,
+    problem::Problem,
+    settings::Entropy,
+    socket::{Shown, Socket},
 };
 
 /// Leases of one user on one queue.
@@ -102,22 +106,21 @@ impl Leases {
 
     /// The client that holds what this login receives, logged in by now.
     ///
-    /// Errors: as for [`Socket::connect`].
+    /// Errors: as for [`Socket::connect_shown`].
     pub(crate) async fn holder(
         &self,
         site: &Site,
         socket: &Socket,
-        headers: &HeaderMap,
+        shown: &Shown,
         vhost: &str,
     ) -> Result<Arc<Holder>, Problem> {
-        let key = holder_key(headers, &socket.peer, vhost);
+        let key = holder_key(shown, &socket.peer, vhost);
         let known = self.state.lock().holders.get(&key).cloned();
         if let Some(holder) = known.filter(|holder| holder.client.ended().is_none()) {
             *holder.used.lock() = clock::now().instant;
             return Ok(holder);
         }
-        let login = identity::of(headers, &socket.peer)?;
-        let client = Arc::new(socket.connect(site, login, Some(vhost)).await?);
+        let client = Arc::new(socket.connect_shown(site, shown, Some(vhost)).await?);
         let holder = Holder { client, used: Mutex::new(clock::now().instant) };
         let holder = Arc::new(holder);
         self.state.lock().holders.insert(key, Arc::clone(&holder));
@@ -332,19 +335,18 @@ fn place(bearer: Bearer<'_>) -> Result<Place, Problem> {
     Ok((user, bearer.vhost.into(), bearer.queue.into()))
 }
 
-fn holder_key(headers: &HeaderMap, peer: &Peer, vhost: &str) -> HolderKey {
+fn holder_key(shown: &Shown, peer: &Peer, vhost: &str) -> HolderKey {
     let mut text = vhost.as_bytes().to_vec();
     // No name of a virtual host and no header holds these bytes.
-    match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
-        (Some(shown), _) => {
-            text.push(0xff);
-            text.extend_from_slice(shown.as_bytes());
+    let (kind, shown) = match shown {
+        Shown::Header(value) => (0xff, value.as_bytes()),
+        Shown::Certificate => {
+            (0xfe, identity::certificate_user(peer).unwrap_or_default().as_bytes())
         }
-        (None, named) => {
-            text.push(0xfe);
-            text.extend_from_slice(named.unwrap_or_default().as_bytes());
-        }
-    }
+        Shown::Session(id, _) => (0xfd, id.as_bytes()),
+    };
+    text.push(kind);
+    text.extend_from_slice(shown);
     let digest = digest::digest(&digest::SHA256, &text);
     let mut key = HolderKey::default();
     key.copy_from_slice(digest.as_ref());

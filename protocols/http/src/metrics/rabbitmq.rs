@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use polymq_broker::{Activity, PROTOCOLS, SIZE_BOUNDS, Summary};
+use polymq_broker::{Activity, ConnectionTotals, PROTOCOLS, SIZE_BOUNDS};
 
-use super::Facts;
+use super::{Facts, Read};
 use crate::{
     Watched,
     exposition::{
@@ -46,11 +46,12 @@ const OF_CHANNELS: [(&str, &str, &str); 11] = [
     ("channel_get_empty_total", "got_empty", "Gets that found nothing."),
 ];
 
-pub(super) fn page(watched: &Watched, facts: &Facts, summary: &Summary) -> String {
+pub(super) fn page(read: &Read) -> String {
+    let Read { watched, facts, summary, .. } = read;
     let mut text = Exposition::new("rabbitmq");
     let now = &summary.sample;
     identity(&mut text, watched, facts);
-    objects(&mut text, watched, summary);
+    objects(&mut text, read);
     text.single("queue_messages_ready", Gauge, "Messages to be delivered.", now.ready);
     text.single("queue_messages_unacked", Gauge, "Messages not settled.", now.unsettled);
     let all = now.ready + now.unsettled;
@@ -83,19 +84,19 @@ fn identity(text: &mut Exposition, watched: &Watched, facts: &Facts) {
     text.single("erlang_uptime_seconds", Gauge, "Time since the start.", facts.uptime_secs);
 }
 
-fn objects(text: &mut Exposition, watched: &Watched, summary: &Summary) {
-    let broker = &watched.broker;
-    let open: usize = broker.connections().iter().map(|(_, count)| count).sum();
-    let refs = broker.connection_refs();
-    let channels: usize = refs.iter().map(|one| one.channel_count()).sum();
-    let publishers: usize = refs.iter().map(|one| one.publisher_count()).sum();
-    let protocols = || PROTOCOLS.iter().map(|protocol| broker.counters().protocol(protocol));
+fn objects(text: &mut Exposition, read: &Read) {
+    let Read {
+        watched, summary, connections: ConnectionTotals { channels, publishers, .. }, ..
+    } = read;
+    let counters = watched.broker.counters();
+    let protocols = || PROTOCOLS.iter().map(|protocol| counters.protocol(protocol));
     let opened: u64 = protocols().map(|one| one.connections_opened.load(Ordering::Relaxed)).sum();
     let closed: u64 = protocols().map(|one| one.connections_closed.load(Ordering::Relaxed)).sum();
-    let total = &broker.counters().total;
+    let total = &counters.total;
     let created = total.queues_created.load(Ordering::Relaxed);
+    let open = read.connections.connections();
     text.single("connections", Gauge, "Connections that are open.", open);
-    text.single("channels", Gauge, "Channels that are open.", channels);
+    text.single("channels", Gauge, "Channels that are open.", *channels);
     text.single("queues", Gauge, "Queues.", summary.queues);
     text.single("consumers", Gauge, "Consumers.", summary.consumers);
     text.single("connections_opened_total", Counter, "Connections opened.", opened);
@@ -106,7 +107,7 @@ fn objects(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     let help = "Consumers of channels.";
     text.single("channel_consumers", Gauge, help, summary.consumers);
     let all = [("protocol", "all")];
-    text.family("global_publishers", Gauge, "Channels that publish.", [(&all[..], publishers)]);
+    text.family("global_publishers", Gauge, "Channels that publish.", [(&all[..], *publishers)]);
     text.family("global_consumers", Gauge, "Consumers.", [(&all[..], summary.consumers)]);
     let help = "Messages received on channels that ask for confirms.";
     let asked = of(&total.publishes_to_confirm);

@@ -73,6 +73,12 @@ impl Ends {
             && binding.to_queue == self.to_queue
     }
 
+    /// Where they stand below their virtual host, for the audit file.
+    fn path(&self) -> String {
+        let kind = if self.to_queue { 'q' } else { 'e' };
+        format!("bindings/e/{}/{kind}/{}", self.source, self.destination)
+    }
+
     /// Errors: one of them does not exist.
     fn check(&self, call: &Call) -> Result<(), Failure> {
         let (broker, vhost) = (call.broker(), call.vhost_name());
@@ -113,7 +119,9 @@ pub(super) async fn post(call: Call) -> Outcome {
     let arguments = fields.table("arguments")?;
     let ends = Ends::of(&call);
     let location = format!("{}/{}", encode(&ends.destination), properties_key(&key, &arguments));
+    let bound = json!({ "routing_key": key, "arguments": object(&arguments) });
     call.order(|request| ends.order(request, (key, arguments), true)).await?;
+    call.audit("binding.add", &ends.path(), (Value::Null, bound));
     wire::created_at(&location)
 }
 
@@ -140,7 +148,9 @@ pub(super) fn one(call: &Call) -> Outcome {
 pub(super) async fn delete(call: Call) -> Outcome {
     let ends = Ends::of(&call);
     let binding = found(&call, &ends)?;
+    let bound = json!({ "routing_key": binding.key, "arguments": object(&binding.arguments) });
     let what = (binding.key, Table::clone(&binding.arguments));
     call.order(|request| ends.order(request, what, false)).await?;
+    call.audit("binding.remove", &ends.path(), (bound, Value::Null));
     wire::done()
 }

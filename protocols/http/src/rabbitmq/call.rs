@@ -7,6 +7,7 @@ use bytes::Bytes;
 use polymq_broker::{BrokerHandle, Manager, Role, Span, Tags};
 use polymq_contract::{Answer, Command, Refusal};
 use polymq_model::{RequestId, UserName, VhostName};
+use serde_json::Value;
 
 use super::{names, rates, wire::Failure};
 use crate::{Site, client::Client, socket::Socket};
@@ -175,6 +176,18 @@ impl Call {
     /// Errors: the user may not enter it.
     pub(super) async fn client(&self, vhost: &str) -> Result<Arc<Client>, Failure> {
         Ok(self.socket.client(&self.site, &self.headers, Some(vhost)).await?)
+    }
+
+    /// Writes down what an order has changed in the virtual host of the path. What the manager
+    /// changes is written down by itself.
+    pub(super) fn audit(
+        &self,
+        action: &'static str,
+        object: &str,
+        (before, after): (Value, Value),
+    ) {
+        let object = format!("/vhosts/{}/{object}", self.vhost_name());
+        self.manager.audit(action, object, before, after);
     }
 
     /// Gives an order in the virtual host of the path.

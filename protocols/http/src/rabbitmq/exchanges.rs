@@ -79,6 +79,14 @@ pub(super) async fn put(call: Call) -> Outcome {
     let (durable, auto_delete) =
         (fields.flag("durable", true)?, fields.flag("auto_delete", false)?);
     let (internal, arguments) = (fields.flag("internal", false)?, fields.table("arguments")?);
+    let path = path_of(&exchange);
+    let declared = json!({
+        "type": kind,
+        "durable": durable,
+        "auto_delete": auto_delete,
+        "internal": internal,
+        "arguments": object(&arguments),
+    });
     call.order(|request| {
         Command::DeclareExchange(Box::new(DeclareExchange {
             request,
@@ -92,14 +100,25 @@ pub(super) async fn put(call: Call) -> Outcome {
         }))
     })
     .await?;
+    if is_new {
+        call.audit("exchange.declare", &path, (Value::Null, declared));
+    }
     wire::put(is_new)
+}
+
+/// An exchange below its virtual host, for the audit file.
+fn path_of(exchange: &str) -> String {
+    format!("exchanges/{exchange}")
 }
 
 /// `DELETE /exchanges/:vhost/:exchange`
 pub(super) async fn delete(call: Call) -> Outcome {
-    found(&call, None)?;
+    let before = found(&call, None)?;
+    let before = json!({ "type": before.kind, "arguments": object(&before.arguments) });
     let (exchange, if_unused) = (call.exchange_name("exchange"), call.has_flag("if-unused"));
+    let path = path_of(&exchange);
     call.order(|request| Command::DeleteExchange { request, exchange, if_unused }).await?;
+    call.audit("exchange.delete", &path, (before, Value::Null));
     wire::done()
 }
 

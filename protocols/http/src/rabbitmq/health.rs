@@ -81,7 +81,7 @@ pub(super) fn connections(call: &Call) -> Outcome {
 pub(super) fn port(call: &Call) -> Outcome {
     let port: u16 = call.path("port").parse().map_err(|_| Failure::bad("Invalid port"))?;
     let ports: Vec<u16> =
-        (call.site.watched.listeners)().iter().map(|listener| listener.address.port()).collect();
+        call.site.watched.listeners.open().iter().map(|listener| listener.address.port()).collect();
     if ports.contains(&port) {
         return wire::ok(&json!({ "status": "ok", "port": port }));
     }
@@ -106,7 +106,7 @@ fn aliases(protocol: &str, has_tls: bool) -> &'static [&'static str] {
 
 /// Every one of these protocols, divided by commas, has a listener.
 pub(super) fn protocols(call: &Call) -> Outcome {
-    let listeners = (call.site.watched.listeners)();
+    let listeners = call.site.watched.listeners.open();
     let has = |wanted: &str| {
         let names = |l: &crate::OpenPort| aliases(&l.protocol, l.has_tls);
         listeners.iter().any(|listener| names(listener).contains(&wanted))
@@ -127,7 +127,7 @@ pub(super) fn protocols(call: &Call) -> Outcome {
     }
 }
 
-/// Seconds of the units that may be asked with.
+/// Seconds of the units that may be asked with; RabbitMQ knows no hours.
 const UNITS: [(&str, u64); 5] = [
     ("hour", 3600),
     ("day", 86_400),
@@ -140,11 +140,13 @@ const UNITS: [(&str, u64); 5] = [
 pub(super) fn certificates(call: &Call) -> Outcome {
     let unit = call.path("unit");
     let known = UNITS.iter().find(|(name, _)| *name == unit.trim_end_matches('s'));
-    let (_, secs) = known.ok_or_else(|| Failure::bad("Invalid expiration unit"))?;
+    let supported = "Supported units: days, weeks, months, years.";
+    let (_, secs) =
+        known.ok_or_else(|| Failure::bad(format!("Time unit not recognised. {supported}")))?;
     let within = call.path("within").parse::<u64>();
-    let within = within.map_err(|_| Failure::bad("Invalid expiration value"))?;
+    let within = within.map_err(|_| Failure::bad("Invalid expiration value."))?;
     let until = (clock::now().unix_ms / 1000).saturating_add(within.saturating_mul(*secs));
-    let ports = (call.site.watched.listeners)();
+    let ports = call.site.watched.listeners.open();
     let expired: Vec<Value> = ports
         .iter()
         .filter_map(|port| Some((port, port.certificate.as_ref()?)))

@@ -118,15 +118,34 @@ impl Wanted {
         self.answer_from(rows, false, write)
     }
 
-    /// The same of rows that stand in the order of their places, which need not be sorted then.
+    /// The same of `total` rows that stand in the order of their places. A page in this order looks
+    /// at no others. All are in one virtual host, or in several.
     ///
     /// Errors: a page that there is not.
     pub(super) fn answer_in_order<T: Row>(
         &self,
-        rows: Vec<T>,
+        rows: impl Iterator<Item = T>,
+        (total, is_one_vhost): (usize, bool),
         write: impl Fn(&T) -> Value,
     ) -> Outcome {
-        self.answer_from(rows, true, write)
+        // In several virtual hosts the order by name is another one.
+        let is_plain = self
+            .sort
+            .as_deref()
+            .is_none_or(|path| is_vhost(path) || (is_place(path) && is_one_vhost));
+        match &self.page {
+            Some(page) if is_plain && page.name.is_none() => {
+                let range = mirrored(page.range(total)?, total, self.is_reversed);
+                let mut list = List::new(Some(page), total, total, range.len());
+                let mut rows: Vec<T> = rows.skip(range.start).take(range.len()).collect();
+                if self.is_reversed {
+                    rows.reverse();
+                }
+                rows.iter().for_each(|row| list.add(&self.columns.pick(write(row))));
+                written(list.finish())
+            }
+            _ => self.answer_from(rows.collect(), is_plain, write),
+        }
     }
 
     fn answer_from<T: Row>(
@@ -151,8 +170,7 @@ impl Wanted {
                 Some(number) => self.by_number(rows, number, range).iter().for_each(add),
                 None => self.by_value(&rows, path, range, &write).into_iter().for_each(add),
             },
-            // In several virtual hosts the order by name is another one.
-            sort if is_in_order && (sort.is_none_or(is_vhost) || has_one_vhost(&rows)) => {
+            _ if is_in_order => {
                 let page = rows.get(mirrored(range, filtered, self.is_reversed));
                 let page = page.unwrap_or_default().iter();
                 match self.is_reversed {
@@ -250,12 +268,6 @@ impl List {
 
 fn is_vhost(path: &[String]) -> bool {
     path == ["vhost"]
-}
-
-/// True of rows in the order of their places that are all in one virtual host.
-fn has_one_vhost<T: Row>(rows: &[T]) -> bool {
-    let vhost = |row: Option<&T>| row.map(|row| row.place().0.to_owned());
-    vhost(rows.first()) == vhost(rows.last())
 }
 
 /// The same range counted from the other end, if it is to be.

@@ -39,4 +39,4 @@ pub(crate) use node_numbers::NodeHistory;
 #[cfg(test)]
 pub(crate) use routes::ROUTES;
 pub(crate) use serve::router;
-pub(crate) use wire::RABBITMQ_VERSION;
+pub(crate) use wire::{Failure, RABBITMQ_VERSION};

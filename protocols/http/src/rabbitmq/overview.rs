@@ -36,7 +36,7 @@ pub(super) fn exchange_types() -> Value {
 /// The listeners, as the overview shows them.
 fn listeners(call: &Call) -> Value {
     let node = &call.site.watched.name;
-    let listeners = (call.site.watched.listeners)().into_iter().map(|listener| {
+    let listeners = call.site.watched.listeners.open().into_iter().map(|listener| {
         json!({
             "node": node,
             "protocol": listener.protocol,
@@ -53,7 +53,7 @@ fn listeners(call: &Call) -> Value {
 pub(super) fn contexts(call: &Call) -> Value {
     let node = &call.site.watched.name;
     let prefix = &call.site.settings.path_prefix;
-    let ports = (call.site.watched.listeners)();
+    let ports = call.site.watched.listeners.open();
     let ports = ports.iter().filter(|port| port.protocol == "http");
     let contexts = ports.map(|port| {
         json!({

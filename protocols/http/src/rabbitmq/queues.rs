@@ -1,8 +1,12 @@
 //! Queues.
 
-use polymq_broker::{QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span};
+use std::collections::BTreeMap;
+
+use polymq_broker::{
+    Activity, ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span,
+};
 use polymq_contract::{Answer, Command, DeclareQueue};
-use polymq_model::QueueName;
+use polymq_model::{ConnectionId, QueueName};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -72,9 +76,18 @@ fn count_of(column: &str) -> Option<fn(&QueueCounts) -> u64> {
         "messages_ready" => |counts| counts.ready,
         "messages_unacknowledged" => |counts| counts.unsettled,
         "consumers" => |counts| counts.consumers.into(),
-        "message_bytes" | "message_bytes_ready" | "memory" => |counts| counts.bytes,
+        "message_bytes" => |counts| counts.bytes + counts.unsettled_bytes,
+        "message_bytes_ready" => |counts| counts.bytes,
+        "message_bytes_unacknowledged" => |counts| counts.unsettled_bytes,
+        "message_bytes_ram" | "memory" => bytes_in_memory,
         _ => return None,
     })
+}
+
+/// Bytes of bodies that are in memory for certain.
+fn bytes_in_memory(counts: &QueueCounts) -> u64 {
+    let ready = if counts.in_memory == counts.ready { counts.bytes } else { 0 };
+    ready + counts.unsettled_bytes
 }
 
 /// How much is shown of a queue.
@@ -144,6 +157,7 @@ impl Shown {
             &queue.recent,
             self.rates.is_some(),
         );
+        let in_memory = bytes_in_memory(counts);
         let has_room = if counts.ready == 0 && counts.consumers > 0 { 1.0 } else { 0.0 };
         let Value::Object(more) = json!({
             "policy": user,
@@ -155,19 +169,19 @@ impl Shown {
             "messages_paged_out": counts.ready.saturating_sub(counts.in_memory),
             "messages_persistent": kept(counts.ready + counts.unsettled),
             "messages_delayed": counts.delayed,
-            "message_bytes": counts.bytes,
+            "message_bytes": counts.bytes + counts.unsettled_bytes,
             "message_bytes_ready": counts.bytes,
-            "message_bytes_unacknowledged": 0,
-            "message_bytes_ram": if counts.in_memory == counts.ready { counts.bytes } else { 0 },
+            "message_bytes_unacknowledged": counts.unsettled_bytes,
+            "message_bytes_ram": in_memory,
             "message_bytes_paged_out": 0,
-            "message_bytes_persistent": kept(counts.bytes),
+            "message_bytes_persistent": kept(counts.bytes + counts.unsettled_bytes),
             "consumers": counts.consumers,
             "consumer_utilisation": has_room,
             "consumer_capacity": has_room,
             "active_consumers": counts.consumers,
             "exclusive_consumer_tag": queue.exclusive_consumer.as_deref(),
             "single_active_consumer_tag": queue.single_active_consumer.as_deref(),
-            "memory": counts.bytes,
+            "memory": in_memory,
             "head_message_timestamp": null,
             "dead_letter_unroutable": queue.dead_letter_unroutable,
             "message_stats": stats,
@@ -193,10 +207,12 @@ impl Shown {
 pub(super) fn list(call: &Call) -> Outcome {
     let vhost = call.vhost_filter();
     let lists = call.broker().queue_lists(vhost.as_deref()).map_err(|_| Failure::not_found())?;
-    let lists = lists.iter().filter(|list| call.manager.may_see(list.vhost()));
+    let lists: Vec<_> = lists.iter().filter(|list| call.manager.may_see(list.vhost())).collect();
+    let size = (lists.iter().map(|list| list.names().len()).sum(), lists.len() == 1);
+    let lists = lists.into_iter();
     let rows = lists.flat_map(|list| list.names().iter().map(move |name| QueueRow { list, name }));
     let (wanted, shown) = (Wanted::of(call)?, Shown::of(call));
-    wanted.answer_in_order(rows.collect(), |row| match row.list.queue(row.name) {
+    wanted.answer_in_order(rows, size, |row| match row.list.queue(row.name) {
         Some(queue) => Value::Object(shown.object(&queue.details(shown.span()))),
         None => Value::Null,
     })
@@ -214,15 +230,15 @@ pub(super) fn one(call: &Call) -> Outcome {
     let details = queue.details(shown.span());
     let mut object = shown.object(&details);
     let connections = Connections::of(call);
-    let consumers = queue.consumers();
-    let consumers = consumers.iter().map(|consumer| {
+    let found = queue.consumers();
+    let consumers = found.iter().map(|consumer| {
         let mut consumer_object = super::consumers::object_of(consumer, &connections);
         consumer_object["channel_details"] = channel_details(consumer, &connections);
         consumer_object
     });
     object.insert("consumer_details".to_owned(), consumers.collect());
     object.insert("incoming".to_owned(), json!([]));
-    object.insert("deliveries".to_owned(), json!([]));
+    object.insert("deliveries".to_owned(), deliveries(&found, &connections));
     object.insert("backing_queue_status".to_owned(), json!({ "mode": "default", "version": 2 }));
     if let Some(owner) = details.owner.and_then(|id| connections.get(id)) {
         let owner = json!({
@@ -233,6 +249,27 @@ pub(super) fn one(call: &Call) -> Outcome {
         object.insert("owner_pid_details".to_owned(), owner);
     }
     wire::ok(&Columns::of(call).pick(Value::Object(object)))
+}
+
+/// What the channels of its consumers have been sent.
+fn deliveries(consumers: &[ConsumerView], connections: &Connections) -> Value {
+    let mut channels: BTreeMap<(ConnectionId, u32), (&ConsumerView, Activity)> = BTreeMap::new();
+    for consumer in consumers {
+        let (_, sum) = channels
+            .entry((consumer.connection, consumer.channel))
+            .or_insert_with(|| (consumer, Activity::default()));
+        match consumer.no_ack {
+            true => sum.delivered_no_ack += consumer.delivered,
+            false => sum.delivered += consumer.delivered,
+        }
+    }
+    let row = |(consumer, sum): &(&ConsumerView, Activity)| {
+        json!({
+            "channel_details": channel_details(consumer, connections),
+            "stats": rates::message_stats(&rates::OF_QUEUE, sum, &[], false),
+        })
+    };
+    channels.values().map(row).collect()
 }
 
 /// `PUT /queues/:vhost/:queue`
@@ -250,10 +287,13 @@ pub(super) async fn put(call: Call) -> Outcome {
     let (durable, auto_delete) =
         (fields.flag("durable", true)?, fields.flag("auto_delete", false)?);
     let is_new = call.broker().queue_ref(&vhost, &name).is_err();
+    let declared = json!({
+        "durable": durable, "auto_delete": auto_delete, "arguments": object(&arguments),
+    });
     call.order(|request| {
         Command::DeclareQueue(Box::new(DeclareQueue {
             request,
-            queue: name,
+            queue: name.clone(),
             passive: false,
             durable,
             exclusive: false,
@@ -262,16 +302,26 @@ pub(super) async fn put(call: Call) -> Outcome {
         }))
     })
     .await?;
+    if is_new {
+        call.audit("queue.declare", &path_of(&name), (Value::Null, declared));
+    }
     wire::put(is_new)
+}
+
+/// A queue below its virtual host, for the audit file.
+fn path_of(queue: &str) -> String {
+    format!("queues/{queue}")
 }
 
 /// `DELETE /queues/:vhost/:queue`
 pub(super) async fn delete(call: Call) -> Outcome {
-    found(&call)?;
+    let before = json!({ "messages": found(&call)?.counts().ready });
     let queue = call.queue_name();
     let (if_unused, if_empty) = (call.has_flag("if-unused"), call.has_flag("if-empty"));
+    let path = path_of(&queue);
     let order = |request| Command::DeleteQueue { request, queue, if_unused, if_empty };
     call.order(order).await?;
+    call.audit("queue.delete", &path, (before, Value::Null));
     wire::done()
 }
 
@@ -279,8 +329,12 @@ pub(super) async fn delete(call: Call) -> Outcome {
 pub(super) async fn purge(call: Call) -> Outcome {
     found(&call)?;
     let queue = call.queue_name();
+    let path = path_of(&queue);
     match call.order(|request| Command::PurgeQueue { request, queue }).await? {
-        Answer::QueuePurged { .. } => wire::done(),
+        Answer::QueuePurged { messages, .. } => {
+            call.audit("queue.purge", &path, (json!({ "messages": messages }), Value::Null));
+            wire::done()
+        }
         _ => Err(Failure::internal("an odd answer")),
     }
 }
@@ -298,7 +352,9 @@ pub(super) async fn resume(call: Call) -> Outcome {
 async fn set_paused(call: Call, paused: bool) -> Outcome {
     found(&call)?;
     let queue = call.queue_name();
+    let (path, action) = (path_of(&queue), if paused { "queue.pause" } else { "queue.resume" });
     call.order(|request| Command::PauseQueue { request, queue, paused }).await?;
+    call.audit(action, &path, (Value::Null, Value::Null));
     wire::done()
 }
 

@@ -139,3 +139,63 @@ async fn a_document_that_is_wrong_changes_nothing_and_everything_wrong_is_told()
     assert_eq!(refused.json()["params"]["wrong"].as_array().unwrap().len(), 2);
     assert_eq!(client.get("/api/v1/vhosts/~/queues/good").await.status, 404);
 }
+
+#[tokio::test]
+async fn replacing_takes_away_what_a_list_does_not_name_and_nothing_of_other_lists() {
+    let (_world, mut client) = furnished().await;
+    let path = "/api/v1/definitions:import?mode=replace";
+    let document = json!({
+        "queues": [{ "name": "new", "vhost": "/", "durable": true }],
+        "bindings": [],
+    });
+    let dry = client.post(&format!("{path}&dry_run=true"), &document).await.json();
+    assert_eq!((counts(&dry), &dry["counts"]["delete"]), ((1, 0, 0), &json!(2)), "{dry:#}");
+    let unsure = client.post(path, &document).await;
+    assert_eq!((unsure.status, unsure.code().as_str()), (409, "count_changed"));
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/q").await.status, 200, "nothing has happened");
+    let done = client.post(&format!("{path}&expect=2"), &document).await;
+    assert_eq!(done.status, 200, "{}", done.json());
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/q").await.status, 404);
+    assert_eq!(client.get("/api/v1/vhosts/~/queues/new").await.status, 200);
+    for stays in ["/vhosts/~/exchanges/x", "/vhosts/v", "/users/ann", "/vhosts/~/policies/p"] {
+        assert_eq!(client.get(&format!("/api/v1{stays}")).await.status, 200, "{stays}");
+    }
+    // What went out comes back whole, and then nothing is surplus.
+    let all = client.fetch("/api/v1/definitions").await;
+    let same = client.post("/api/v1/definitions:diff?mode=replace", &all).await.json();
+    assert_eq!((counts(&same), &same["counts"]["delete"]), ((0, 0, 0), &json!(0)), "{same:#}");
+}
+
+#[tokio::test]
+async fn replacing_keeps_whoever_asks_and_what_is_protected() {
+    let (_world, mut client) = furnished().await;
+    let document = json!({ "users": [], "vhosts": [{ "name": "/" }] });
+    let path = "/api/v1/definitions:import?mode=replace&expect=9";
+    let refused = client.post(path, &document).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_definitions"));
+    let wrong = refused.json()["params"]["wrong"].to_string();
+    assert!(wrong.contains("user 'root'") && wrong.contains("vhost 'v'"), "{wrong}");
+    assert_eq!(client.get("/api/v1/users/ann").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_document_for_a_rabbitmq_has_nothing_that_it_refuses() {
+    let (_world, mut client) = furnished().await;
+    let user = json!({ "password": "a long secret" });
+    assert_eq!(client.put("/api/v1/users/bob", &user).await.status, 201);
+    let rule = json!({ "write": "a/+", "read": "#", "syntax": "slash" });
+    let put = client.put("/api/v1/users/bob/topic-permissions/~/x", &rule).await;
+    assert!(matches!(put.status, 200 | 201), "{}", put.json());
+    let document = client.fetch("/api/v1/definitions?format=rabbitmq").await;
+    let users = document["users"].as_array().unwrap();
+    let hash_of = |name: &str| {
+        let user = users.iter().find(|user| user["name"] == name).unwrap();
+        user["password_hash"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(hash_of("ann"), HASH);
+    assert!(!document.to_string().contains("argon2"), "{document:#}");
+    assert_eq!(document["topic_permissions"], json!([]));
+    assert!(document["warnings"].to_string().contains("topic permission"), "{document:#}");
+    let ours = client.fetch("/api/v1/definitions?format=polymq").await;
+    assert_eq!(ours["topic_permissions"][0]["syntax"], "slash");
+}

@@ -81,23 +81,6 @@ fn broker() -> BrokerHandle {
     broker
 }
 
-/// A listener with a certificate that ends in the year 2100, and one in clear text.
-fn listeners() -> Vec<OpenPort> {
-    let certificate = Certificate {
-        name: "public".to_owned(),
-        expires_unix_secs: 4_102_444_800,
-        warning_secs: 30 * 86_400,
-    };
-    let port = |name: &str, port: u16, certificate: Option<Certificate>| OpenPort {
-        protocol: "amqp".to_owned(),
-        address: (Ipv4Addr::LOCALHOST, port).into(),
-        name: name.to_owned(),
-        has_tls: certificate.is_some(),
-        certificate,
-    };
-    vec![port("amqp", 5672, None), port("amqps", 5671, Some(certificate))]
-}
-
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
         Self::start_with(audience, |_| ()).await
@@ -108,7 +91,7 @@ impl World {
         let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
-            listeners: Box::new(listeners),
+            listeners: Arc::new(operation::Sample),
             drain: Box::new(|| {}),
             name: "test".to_owned(),
             broker: broker.clone(),

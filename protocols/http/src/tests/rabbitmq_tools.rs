@@ -196,3 +196,90 @@ async fn a_node_tells_what_has_come_and_gone_and_what_it_takes() {
         (200, Some("text/plain; charset=utf-8"))
     );
 }
+
+#[tokio::test]
+async fn what_tools_change_is_written_down() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    browser
+        .conversation(&[
+            ("PUT /queues/%2F/q", r#"{"arguments":{"x-max-length":5}}"#, 201),
+            // The same again changes nothing.
+            ("PUT /queues/%2F/q", r#"{"arguments":{"x-max-length":5}}"#, 204),
+            ("PUT /exchanges/%2F/x", r#"{"type":"topic"}"#, 201),
+            ("POST /bindings/%2F/e/x/q/q", r#"{"routing_key":"a"}"#, 201),
+            ("PUT /queues/%2F/q/pause", "", 204),
+            ("PUT /queues/%2F/q/resume", "", 204),
+            ("DELETE /bindings/%2F/e/x/q/q/a", "", 204),
+            ("DELETE /queues/%2F/q/contents", "", 204),
+            ("DELETE /queues/%2F/q", "", 204),
+            ("DELETE /exchanges/%2F/x", "", 204),
+            ("DELETE /exchanges/%2F/x", "", 404),
+            ("PUT /vhosts/v", "", 201),
+        ])
+        .await;
+    let audit = browser.fetch("/api/v1/audit").await;
+    let entries = audit["items"].as_array().unwrap();
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry["action"].as_str().unwrap(), entry["object"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("queue.declare", "/vhosts///queues/q"),
+            ("exchange.declare", "/vhosts///exchanges/x"),
+            ("binding.add", "/vhosts///bindings/e/x/q/q"),
+            ("queue.pause", "/vhosts///queues/q"),
+            ("queue.resume", "/vhosts///queues/q"),
+            ("binding.remove", "/vhosts///bindings/e/x/q/q"),
+            ("queue.purge", "/vhosts///queues/q"),
+            ("queue.delete", "/vhosts///queues/q"),
+            ("exchange.delete", "/vhosts///exchanges/x"),
+            ("vhost.put", "/vhosts/v"),
+            // Whoever makes a virtual host may use it.
+            ("permission.put", "/permissions/v/admin"),
+        ]
+    );
+    assert_eq!(entries[0]["after"]["arguments"], json!({ "x-max-length": 5 }));
+    assert_eq!(
+        (&entries[0]["user"], &entries[5]["before"]["routing_key"]),
+        (&json!("admin"), &json!("a"))
+    );
+}
+
+#[tokio::test]
+async fn certificates_are_asked_about_in_the_units_of_rabbitmq() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    let check = |path: &str| format!("GET /health/checks/certificate-expiration/{path}");
+    for (path, status) in [("1/weeks", 200), ("3/months", 200), ("100/years", 503)] {
+        assert_eq!(browser.api(&check(path), "").await.status, status, "{path}");
+    }
+    for (path, reason) in [
+        ("x/days", "Invalid expiration value."),
+        ("-1/days", "Invalid expiration value."),
+        ("1/fortnights", "Time unit not recognised. Supported units: days, weeks, months, years."),
+    ] {
+        let answer = browser.api(&check(path), "").await;
+        assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!(reason)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_consumers_hold_is_told_of_a_queue() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    browser.conversation(&[("PUT /queues/%2F/q", "{}", 201)]).await;
+    browser.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"hello").await;
+    let lease = json!({ "wait": "5s" });
+    let leased = browser.post("/api/v1/vhosts/~/queues/q/messages:receive", &lease).await;
+    assert_eq!(leased.status, 200);
+    let queue = browser.look("/queues/%2F/q").await;
+    for (number, bytes) in
+        [("message_bytes", 5), ("message_bytes_ready", 0), ("message_bytes_unacknowledged", 5)]
+    {
+        assert_eq!(queue[number], bytes, "{number}");
+    }
+    assert!(queue["deliveries"].is_array(), "{queue:#}");
+}

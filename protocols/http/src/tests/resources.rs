@@ -29,6 +29,11 @@ impl Browser {
         self.ask(&format!("PUT {path}"), &json, body.to_string().as_bytes()).await
     }
 
+    pub(super) async fn patch(&mut self, path: &str, body: &Value) -> Answer {
+        let json = [("Content-Type", "application/json")];
+        self.ask(&format!("PATCH {path}"), &json, body.to_string().as_bytes()).await
+    }
+
     pub(super) async fn delete(&mut self, path: &str) -> Answer {
         self.ask(&format!("DELETE {path}"), &[], b"").await
     }

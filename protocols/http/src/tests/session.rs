@@ -25,8 +25,11 @@ async fn logged_in(page: &mut Browser, user: &str) -> (String, String) {
     let login = json!({ "user": user, "password": "p" });
     let begun = page.post("/api/v1/session", &login).await;
     assert_eq!(begun.status, 200, "{}", begun.json());
-    let set = begun.header("set-cookie").unwrap();
-    assert!(set.contains("HttpOnly; SameSite=Strict") && set.contains("Path=/api/v1"), "{set}");
+    let set = begun.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+    let set: Vec<_> = set.map(|(_, value)| value.as_str()).collect();
+    let [api, sockets] = set.as_slice() else { panic!("{set:?}") };
+    assert!(api.contains("HttpOnly; SameSite=Strict") && api.contains("Path=/api/v1"), "{api}");
+    assert!(sockets.contains("HttpOnly; SameSite=Strict") && sockets.contains("Path=/ws;"));
     assert_eq!(begun.header("cache-control"), Some("no-store"));
     let token = begun.json()["csrf_token"].as_str().unwrap().to_owned();
     (cookie(&begun), token)
@@ -97,4 +100,24 @@ async fn a_login_must_be_json() {
     let foreign = [("Origin", "https://elsewhere.example"), ("Content-Type", "application/json")];
     let refused = page.ask("POST /api/v1/session", &foreign, b"{}").await;
     assert_eq!(refused.code(), "origin_denied");
+}
+
+#[tokio::test]
+async fn a_page_leases_messages_by_its_cookie() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut page = world.page().await;
+    let (cookie, token) = logged_in(&mut page, "u").await;
+    let json = ("Content-Type", "application/json");
+    let shown = [("Cookie", cookie.as_str()), ("X-CSRF-Token", &token), json];
+    let queue = "/api/v1/vhosts/~/queues/q";
+    page.ask(&format!("POST {queue}/messages"), &shown, b"m").await;
+    let bare = [("Cookie", cookie.as_str()), json];
+    let receive = format!("POST {queue}/messages:receive");
+    assert_eq!(page.ask(&receive, &bare, b"{}").await.code(), "csrf_token_missing");
+    let leased = page.ask(&receive, &shown, b"{\"wait\":\"5s\"}").await.json();
+    let receipt = leased["messages"][0]["receipt"].clone();
+    let ack = json!({ "receipts": [receipt] }).to_string();
+    let told = page.ask(&format!("POST {queue}/leases:ack"), &shown, ack.as_bytes()).await.json();
+    assert_eq!(told["results"][0]["outcome"], "ok");
 }

@@ -223,7 +223,7 @@ pub(super) async fn receive(mut call: Call) -> Result<Response<Body>, Problem> {
     let asked = call.json::<Receive>().await?.check()?;
     let vhost = call.vhost().to_owned();
     let leases = Arc::clone(&call.site.leases);
-    let holder = leases.holder(&call.site, &call.socket, &call.headers, &vhost).await?;
+    let holder = leases.holder(&call.site, &call.socket, &call.shown()?, &vhost).await?;
     let bearer = Bearer { user: user.as_str(), vhost: &vhost, queue: queue.as_str() };
     let max = asked.max.min(leases.room(bearer)?);
     if max == 0 {

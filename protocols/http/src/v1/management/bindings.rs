@@ -186,9 +186,15 @@ async fn bind(mut call: Call) -> Result<Response, Problem> {
         arguments: arguments.clone().into(),
     };
     let id = id(&binding);
-    let before = caller.broker().bindings(Some(vhost.as_str()));
-    let before = before.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
-    let is_new = !before.iter().any(|known| self::id(known) == id);
+    // An exchange that is not there is told about by the order.
+    let before = caller.broker().bindings_from(vhost.as_str(), &binding.source);
+    let before = before.unwrap_or_default();
+    let is_alike = |known: &&BindingView| {
+        known.to_queue == to_queue
+            && known.destination == binding.destination
+            && known.key == binding.key
+    };
+    let is_new = !before.iter().filter(is_alike).any(|known| self::id(known) == id);
     if call.flag("dry_run") {
         let checked = caller.broker().check_binding_rights(&caller.who, &binding, true);
         checked.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;

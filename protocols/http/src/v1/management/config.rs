@@ -1,6 +1,6 @@
 //! The configuration: what holds, where it comes from, and what the files say now.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, http::StatusCode};
 use serde_json::{Value, json};
@@ -8,14 +8,23 @@ use serde_json::{Value, json};
 use super::{
     caller::{Caller, blocking},
     list,
-    route::{ADMINISTRATOR, OBJECT, ROUTE},
+    route::{ADMINISTRATOR, DRY_RUN, OBJECT, ROUTE},
 };
 use crate::{
-    ConfigChange, ConfigValue,
-    api::{Api, Method, Operation},
+    ConfigChange, ConfigRefusal, ConfigValue,
+    api::{Api, Media, Method, Operation},
     call::Call,
     problem::Problem,
+    schema::{Schema, record},
 };
+
+record! {
+    /// What changes of the configuration.
+    ConfigPatch {
+        /// New values by their keys, as `limits.connections`; `null` takes a key out of the file.
+        values: BTreeMap<String, Value>,
+    }
+}
 
 static SHOW: Operation = Operation {
     path: "/config",
@@ -49,8 +58,22 @@ static RELOAD: Operation = Operation {
     ..ROUTE
 };
 
+static CHANGE: Operation = Operation {
+    method: Method::Patch,
+    path: "/config",
+    id: "changeConfig",
+    tag: "server",
+    summary: "Write values into the configuration file and apply them, as far as a reload does",
+    permission: ADMINISTRATOR,
+    query: &[DRY_RUN],
+    body: &[Media::json(<ConfigPatch as Schema>::schema)],
+    answers: OBJECT,
+    ..ROUTE
+};
+
 pub(super) fn routes(api: Api) -> Api {
     api.route(&SHOW, show)
+        .route(&CHANGE, change)
         .route(&CHECK, |call| look_again(call, false))
         .route(&RELOAD, |call| look_again(call, true))
 }
@@ -79,17 +102,53 @@ async fn look_again(call: Call, applies: bool) -> Result<Json<Value>, Problem> {
         true => configuration.reload(),
         false => configuration.check(),
     });
-    let changes = looked.await?.map_err(|mistakes| {
-        let text = format!("nothing has changed: {}", mistakes.join("; "));
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        Problem::new(status, "config_invalid", text).with("mistakes", mistakes)
-    })?;
-    let shown: Vec<Value> = changes.iter().map(shown).collect();
-    if applies {
-        let (object, after) = ("/config".to_owned(), json!({ "changes": shown }));
-        caller.manage(&call).audit("config.reload", object, Value::Null, after);
+    let changes = looked.await?.map_err(invalid)?;
+    let action = if applies { Some("config.reload") } else { None };
+    Ok(told(&call, &caller, &changes, action))
+}
+
+async fn change(mut call: Call) -> Result<Json<Value>, Problem> {
+    let caller = Caller::anywhere(&call).await?;
+    let ConfigPatch { values } = call.json().await?;
+    if values.is_empty() {
+        return Err(Problem::bad("out_of_range", "there is no value to change").at("/values"));
     }
-    Ok(Json(json!({ "dry_run": !applies, "changes": shown })))
+    let values: Vec<_> = values
+        .into_iter()
+        .map(|(key, value)| (key, Some(value).filter(|v| !v.is_null())))
+        .collect();
+    let (configuration, is_dry) =
+        (Arc::clone(&call.site.watched.configuration), call.flag("dry_run"));
+    let changed = blocking(move || configuration.change(&values, is_dry)).await?;
+    let changes = changed.map_err(|refusal| match refusal {
+        ConfigRefusal::Invalid(mistakes) => invalid(mistakes),
+        ConfigRefusal::ReadOnly { why, lines } => {
+            Problem::new(StatusCode::CONFLICT, "config_read_only", why).with("lines", lines)
+        }
+    })?;
+    let action = if is_dry { None } else { Some("config.change") };
+    Ok(told(&call, &caller, &changes, action))
+}
+
+fn invalid(mistakes: Vec<String>) -> Problem {
+    let text = format!("nothing has changed: {}", mistakes.join("; "));
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Problem::new(status, "config_invalid", text).with("mistakes", mistakes)
+}
+
+/// The answer; what has happened is written down.
+fn told(
+    call: &Call,
+    caller: &Caller,
+    changes: &[ConfigChange],
+    action: Option<&'static str>,
+) -> Json<Value> {
+    let shown: Vec<Value> = changes.iter().map(shown).collect();
+    if let Some(action) = action {
+        let after = json!({ "changes": shown });
+        caller.audit(call, action, "/config".to_owned(), (Value::Null, after));
+    }
+    Json(json!({ "dry_run": action.is_none(), "changes": shown }))
 }
 
 fn shown(change: &ConfigChange) -> Value {

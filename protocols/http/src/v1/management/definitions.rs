@@ -5,12 +5,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{Definition, Difference, Effect, ImportPlan};
+use polymq_broker::{Definition, Difference, Effect, Import, ImportPlan, PolicyKind};
 use polymq_contract::{Refusal, RefusalKind};
 use serde_json::{Value, json};
 
 use super::{
     caller::{Caller, blocking},
+    problems::count_changed,
     route::{ADMINISTRATOR, DRY_RUN, OBJECT, ROUTE, object},
 };
 use crate::{
@@ -18,7 +19,10 @@ use crate::{
     call::Call,
     clock,
     problem::Problem,
-    rabbitmq::definitions::{Origin, document, read},
+    rabbitmq::{
+        Failure,
+        definitions::{Origin, document, read},
+    },
 };
 
 /// The largest document, in bytes.
@@ -33,12 +37,30 @@ const ON_CONFLICT: Parameter = Parameter {
             happens (`fail`, which is usual), or it stays as it is",
 };
 
+const MODE: Parameter = Parameter {
+    name: "mode",
+    kind: Kind::Word(&["merge", "replace"]),
+    about: "`merge`, which is usual: what the document does not name stays. `replace`: of every \
+            list that the document has, what is not in it goes, queues with their messages",
+};
+const EXPECT: Parameter = Parameter {
+    name: "expect",
+    kind: Kind::Number,
+    about: "How many things `replace` deletes, as a dry run has told; needed when there are any",
+};
+const FORMAT: Parameter = Parameter {
+    name: "format",
+    kind: Kind::Word(&["polymq", "rabbitmq"]),
+    about: "`rabbitmq` leaves out what a RabbitMQ does not take, and says so in `warnings`",
+};
+
 static EXPORT: Operation = Operation {
     path: "/definitions",
     id: "exportDefinitions",
     tag: "definitions",
     summary: "Everything that was declared, in the form of RabbitMQ; passwords as hashes",
     permission: ADMINISTRATOR,
+    query: &[FORMAT],
     ..ROUTE
 };
 static DIFF: Operation = Operation {
@@ -46,8 +68,9 @@ static DIFF: Operation = Operation {
     path: "/definitions:diff",
     id: "compareDefinitions",
     tag: "definitions",
-    summary: "What importing a document would create, change and leave",
+    summary: "What importing a document would create, change, delete and leave",
     permission: ADMINISTRATOR,
+    query: &[MODE],
     body: &[Media::json(object)],
     answers: OBJECT,
     ..ROUTE
@@ -57,9 +80,9 @@ static IMPORT: Operation = Operation {
     path: "/definitions:import",
     id: "importDefinitions",
     tag: "definitions",
-    summary: "Bring in a document: all of it or nothing; what it does not name stays",
+    summary: "Bring in a document: all of it or nothing",
     permission: ADMINISTRATOR,
-    query: &[DRY_RUN, ON_CONFLICT],
+    query: &[DRY_RUN, ON_CONFLICT, MODE, EXPECT],
     body: &[Media::json(object)],
     answers: OBJECT,
     ..ROUTE
@@ -74,54 +97,122 @@ async fn export(call: Call) -> Result<Json<Value>, Problem> {
     let (manager, broker) = (caller.manage(&call), caller.broker().clone());
     let made = move || document(&Origin { manager: &manager, broker: &broker });
     let made = blocking(made).await?;
-    made.map(|document| Json(Value::Object(document)))
-        .map_err(|failure| Problem::new(failure.status, "invalid_definitions", failure.reason()))
+    let mut made = made
+        .map_err(|failure| Problem::new(failure.status, "invalid_definitions", failure.reason()))?;
+    if call.query("format") == Some("rabbitmq") {
+        for_rabbitmq(&mut made);
+    }
+    Ok(Json(Value::Object(made)))
 }
 
-/// The definitions in the body.
-async fn definitions(call: &mut Call, caller: &Caller) -> Result<Vec<Definition>, Problem> {
+/// What the body is to bring about.
+async fn import_of(call: &mut Call, caller: &Caller) -> Result<Import, Problem> {
     call.expect_content_type(&["application/json"])?;
     let bytes = call.bytes(BYTES_MAX).await?;
     // For the place of a mistake, and a bound of depth.
-    let _: serde_json::Map<String, Value> = crate::json::read(&bytes)?;
-    let manager = caller.manage(call);
-    let found = read(&Origin { manager: &manager, broker: caller.broker() }, None, &bytes).await;
-    found.map_err(|failure| Problem::bad("invalid_definitions", failure.reason()))
+    let lists: serde_json::Map<String, Value> = crate::json::read(&bytes)?;
+    let (manager, broker) = (caller.manage(call), caller.broker());
+    let origin = Origin { manager: &manager, broker };
+    let invalid = |failure: Failure| Problem::bad("invalid_definitions", failure.reason());
+    let wanted = read(&origin, None, &bytes).await.map_err(invalid)?;
+    if call.query("mode") != Some("replace") {
+        return Ok(wanted.into());
+    }
+    let there = Value::Object(document(&origin).map_err(invalid)?).to_string();
+    let mut have = read(&origin, None, there.as_bytes()).await.map_err(invalid)?;
+    have.retain(|one| lists.contains_key(list_of(one)));
+    Ok(Import::replacing(have, wanted))
+}
+
+/// The list of a document that a definition stands in.
+fn list_of(definition: &Definition) -> &'static str {
+    match definition {
+        Definition::Vhost(..) => "vhosts",
+        Definition::User(..) | Definition::UserLimits(..) => "users",
+        Definition::Permission(..) => "permissions",
+        Definition::TopicPermission(..) => "topic_permissions",
+        Definition::GlobalParameter(..) => "global_parameters",
+        Definition::VhostLimits(..) | Definition::Policy(_, PolicyKind::Operator, ..) => {
+            "parameters"
+        }
+        Definition::Policy(_, PolicyKind::User, ..) => "policies",
+        Definition::Exchange(..) => "exchanges",
+        Definition::Queue(..) => "queues",
+        Definition::Binding(..) => "bindings",
+    }
 }
 
 async fn diff(mut call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::anywhere(&call).await?;
-    let found = definitions(&mut call, &caller).await?;
+    let import = import_of(&mut call, &caller).await?;
     let manager = caller.manage(&call);
-    let plan = blocking(move || manager.plan_import(found)).await?.map_err(refused)?;
+    let plan = blocking(move || manager.plan_import(import)).await?.map_err(refused)?;
     Ok(Json(shown(&plan)))
 }
 
 async fn import(mut call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
-    let found = definitions(&mut call, &caller).await?;
+    let import = import_of(&mut call, &caller).await?;
     let (is_dry, skips) = (call.flag("dry_run"), call.query("on_conflict") == Some("skip"));
+    let expected = call.number("expect").unwrap_or(0);
     let manager = caller.manage(&call);
     let done = blocking(move || {
-        let plan = manager.plan_import(found.clone()).map_err(refused)?;
-        if !plan.wrong.is_empty() && !is_dry {
+        let plan = manager.plan_import(import.clone()).map_err(refused)?;
+        if is_dry {
+            return Ok(plan);
+        }
+        if !plan.wrong.is_empty() {
             let text = format!("nothing was imported: {}", plan.wrong.join("; "));
             return Err(Problem::bad("invalid_definitions", text).with("wrong", plan.wrong));
         }
         let conflicts = conflicts(&plan);
-        if !conflicts.is_empty() && !skips && !is_dry {
+        if !conflicts.is_empty() && !skips {
             let text = "nothing was imported: some objects are there with other settings";
             let problem = Problem::new(StatusCode::CONFLICT, "arguments_differ", text);
             return Err(problem.with("conflicts", conflicts));
         }
-        if !is_dry {
-            manager.import(found, clock::now()).map_err(refused)?;
+        let deleted = import.surplus.len() as u64;
+        if deleted != expected {
+            return Err(count_changed(expected, deleted));
         }
+        manager.import(import, clock::now()).map_err(refused)?;
         Ok(plan)
     });
     let mut told = shown(&done.await??);
     told["dry_run"] = json!(is_dry);
     Ok(Json(told).into_response())
+}
+
+/// Leaves out what a RabbitMQ does not take.
+fn for_rabbitmq(document: &mut serde_json::Map<String, Value>) {
+    let mut warnings = Vec::new();
+    let users = document.get_mut("users").and_then(Value::as_array_mut);
+    for user in users.into_iter().flatten() {
+        if user["hashing_algorithm"] == "polymq_argon2id" {
+            user["password_hash"] = json!("");
+            user["hashing_algorithm"] = json!("rabbit_password_hashing_sha256");
+            warnings.push(format!(
+                "user {} has no password there before it is given one",
+                user["name"]
+            ));
+        }
+    }
+    if let Some(Value::Array(rules)) = document.get_mut("topic_permissions") {
+        rules.retain(|rule| {
+            let is_known = rule["syntax"].is_null();
+            if !is_known {
+                warnings.push(format!(
+                    "topic permission of user {} on {} is left out: it is no regular expression",
+                    rule["user"], rule["exchange"]
+                ));
+            }
+            is_known
+        });
+    }
+    document.remove("warnings");
+    if !warnings.is_empty() {
+        document.insert("warnings".to_owned(), json!(warnings));
+    }
 }
 
 fn refused(refusal: Refusal) -> Problem {
@@ -134,7 +225,7 @@ fn refused(refusal: Refusal) -> Problem {
 fn conflicts(plan: &ImportPlan) -> Vec<Value> {
     let conflict = |one: &Difference| match &one.effect {
         Effect::Conflict(why) => Some(json!({ "kind": one.kind, "name": one.name, "detail": why })),
-        Effect::Unchanged | Effect::Create | Effect::Change { .. } => None,
+        Effect::Unchanged | Effect::Create | Effect::Change { .. } | Effect::Delete => None,
     };
     plan.differences.iter().filter_map(conflict).take(NAMED_MAX).collect()
 }
@@ -142,7 +233,8 @@ fn conflicts(plan: &ImportPlan) -> Vec<Value> {
 /// What an import would do: the first changes one by one, and how many there are of each kind.
 fn shown(plan: &ImportPlan) -> Value {
     let mut changes = Vec::new();
-    let (mut created, mut changed, mut conflicting, mut unchanged) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut created, mut changed, mut conflicting) = (0_u64, 0_u64, 0_u64);
+    let (mut deleted, mut unchanged) = (0_u64, 0_u64);
     for Difference { kind, name, effect } in &plan.differences {
         let mut row = json!({ "kind": kind, "name": name });
         match effect {
@@ -160,6 +252,10 @@ fn shown(plan: &ImportPlan) -> Value {
                 row["before"] = before.clone();
                 row["after"] = after.clone();
             }
+            Effect::Delete => {
+                deleted += 1;
+                row["change"] = json!("delete");
+            }
             Effect::Conflict(reason) => {
                 conflicting += 1;
                 row["change"] = json!("conflict");
@@ -173,7 +269,11 @@ fn shown(plan: &ImportPlan) -> Value {
     json!({
         "changes": changes,
         "counts": {
-            "create": created, "change": changed, "conflict": conflicting, "unchanged": unchanged,
+            "create": created,
+            "change": changed,
+            "delete": deleted,
+            "conflict": conflicting,
+            "unchanged": unchanged,
         },
         "wrong": plan.wrong,
     })

@@ -20,9 +20,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     caller::{Caller, blocking},
-    jobs, overview, queues,
+    jobs, listeners, logs, overview, queues,
     route::ROUTE,
     stream::{self, Events},
+    traces,
 };
 use crate::{
     Phase, Site,
@@ -43,7 +44,14 @@ const TOPICS: Parameter = Parameter {
     name: "topics",
     kind: Kind::Text,
     about: "Up to 20 of overview, connections, queues/{vhost}, queue/{vhost}/{name}, storage, \
-            alarms, jobs and job/{id}, separated by commas; `~` is the virtual host `/`",
+            alarms, listeners, jobs, job/{id}, log and trace/{id}, separated by commas; `~` is the \
+            virtual host `/`",
+};
+
+const LAST_EVENT_ID: Parameter = Parameter {
+    name: "Last-Event-ID",
+    kind: Kind::Text,
+    about: "Whoever comes back has missed what changed meanwhile: the snapshots say `reset`",
 };
 
 static EVENTS: Operation = Operation {
@@ -53,6 +61,7 @@ static EVENTS: Operation = Operation {
     summary: "Follow topics by server-sent events: a snapshot each, then what changes",
     permission: "what the topics need when they are asked one by one",
     query: &[TOPICS],
+    headers: &[LAST_EVENT_ID],
     answers: &[Answer {
         status: 200,
         about: "Events `snapshot`, `delta`, `gone` and `closing`",
@@ -74,8 +83,11 @@ enum Topic {
     Queue(VhostName, String),
     Storage,
     Alarms,
+    Listeners,
     Jobs,
     Job(u64),
+    Log,
+    Trace(u64),
 }
 
 impl Topic {
@@ -87,6 +99,9 @@ impl Topic {
             ("connections", None, None) => Self::Connections,
             ("storage", None, None) => Self::Storage,
             ("alarms", None, None) => Self::Alarms,
+            ("listeners", None, None) => Self::Listeners,
+            ("log", None, None) => Self::Log,
+            ("trace", Some(id), None) => Self::Trace(id.parse().ok()?),
             ("jobs", None, None) => Self::Jobs,
             ("job", Some(id), None) => Self::Job(id.parse().ok()?),
             ("queues", Some(name), None) => Self::Queues(vhost(name)?),
@@ -98,7 +113,13 @@ impl Topic {
     /// Errors: the caller may not follow it.
     fn check(&self, caller: &Caller) -> Result<(), Problem> {
         match self {
-            Self::Overview | Self::Storage | Self::Alarms => caller.needs(Role::Monitoring),
+            Self::Overview | Self::Storage | Self::Alarms | Self::Listeners | Self::Log => {
+                caller.needs(Role::Monitoring)
+            }
+            Self::Trace(id) => {
+                let found = caller.broker().manage(&caller.who, "").trace(*id);
+                found.map(drop).map_err(|refusal| Problem::refused(&refusal, "trace"))
+            }
             Self::Queues(vhost) => {
                 let manager = caller.broker().manage(&caller.who, "");
                 let may =
@@ -123,6 +144,8 @@ struct Followed {
     topic: Topic,
     /// What was sent; `None` before the first time.
     sent: Option<Rows>,
+    /// The number of the last row that was sent of a topic whose rows only come.
+    last: u64,
 }
 
 async fn follow(call: Call) -> Result<Response, Problem> {
@@ -135,7 +158,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
             Problem::bad("unknown_topic", text).at("topics")
         })?;
         topic.check(&caller)?;
-        followed.push(Followed { name: name.to_owned(), topic, sent: None });
+        followed.push(Followed { name: name.to_owned(), topic, sent: None, last: 0 });
     }
     if followed.is_empty() || followed.len() > TOPICS_MAX {
         let text = format!("a stream has 1 to {TOPICS_MAX} topics");
@@ -147,6 +170,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         site: Arc::clone(&call.site),
         caller,
         followed,
+        is_back: call.headers.contains_key("Last-Event-ID"),
         start: next_start(),
         number: 0,
         events,
@@ -167,6 +191,8 @@ struct Reader {
     site: Arc<Site>,
     caller: Caller,
     followed: Vec<Followed>,
+    /// It has followed before, and what it has seen is forgotten.
+    is_back: bool,
     start: u64,
     number: u64,
     events: Events,
@@ -205,6 +231,10 @@ impl Reader {
         for at in 0..self.followed.len() {
             let topic = self.followed.get(at)?.topic.clone();
             topic.check(&self.caller).ok()?;
+            if let Some(data) = self.new_rows(at, &topic) {
+                text.push_str(&data);
+                continue;
+            }
             let rows = self.rows(topic).await.ok()?;
             let followed = self.followed.get_mut(at)?;
             let name = followed.name.clone();
@@ -220,10 +250,34 @@ impl Reader {
         Some(text)
     }
 
+    /// The events of a topic whose rows only come and never change: the log, and traces. What comes
+    /// faster than it is kept is missing, as the numbers tell. `None` for another topic.
+    fn new_rows(&mut self, at: usize, topic: &Topic) -> Option<String> {
+        let Followed { name, sent, last, .. } = self.followed.get_mut(at)?;
+        let numbered: Vec<(u64, Value)> = match topic {
+            Topic::Log => logs::after(&self.site, *last, sent.is_none()),
+            Topic::Trace(id) => traces::after(&self.caller, *id, *last),
+            _ => return None,
+        };
+        *last = numbered.last().map_or(*last, |(number, _)| *number);
+        let rows = numbered.into_iter().map(|(number, row)| (format!("{number:020}"), row));
+        let rows: Rows = rows.collect();
+        let is_first = sent.replace(Rows::new()).is_none();
+        let name = name.clone();
+        Some(match is_first {
+            true => self.event("snapshot", &name, json!({ "rows": rows })),
+            false if rows.is_empty() => String::new(),
+            false => self.event("delta", &name, json!({ "changed": rows, "gone": [] })),
+        })
+    }
+
     fn event(&mut self, kind: &str, topic: &str, mut data: Value) -> String {
         self.number += 1;
         if !topic.is_empty() {
             data["topic"] = json!(topic);
+        }
+        if kind == "snapshot" && self.is_back {
+            data["reset"] = json!(true);
         }
         format!("id: {}-{}\nevent: {kind}\ndata: {data}\n\n", self.start, self.number)
     }
@@ -236,6 +290,8 @@ impl Reader {
             Topic::Overview => one("overview", overview::shown(&broker, None)),
             Topic::Storage => one("storage", overview::storage_of(&site.watched)),
             Topic::Alarms => by("id", overview::standing(&site.watched)),
+            Topic::Listeners => by("address", listeners::all(&site.watched)),
+            Topic::Log | Topic::Trace(_) => Rows::new(),
             Topic::Jobs => {
                 let mine = |job: &polymq_broker::JobRecord| sees_all || job.by == who.user.as_str();
                 by("id", broker.jobs().iter().filter(|job| mine(job)).map(jobs::shown))
@@ -318,6 +374,7 @@ mod tests {
         let slashes = Topic::Queue(root(), "a/b".to_owned());
         assert_eq!(Topic::parse("queue/~/a/b"), Some(slashes));
         assert_eq!(Topic::parse("job/7"), Some(Topic::Job(7)));
+        assert_eq!(Topic::parse("trace/3"), Some(Topic::Trace(3)));
         for bad in ["", "queues", "job/x", "overview/x", "queue/~"] {
             assert_eq!(Topic::parse(bad), None, "{bad}");
         }

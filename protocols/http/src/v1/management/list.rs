@@ -82,80 +82,150 @@ pub(super) fn page<T>(
     key: impl Fn(&T) -> String,
     row: impl Fn(&T) -> Value,
 ) -> Result<Value, Problem> {
-    page_by(call, items, "", key, |_, _| None, row)
+    let wanted = Wanted::of(call, "")?;
+    let items = items.into_iter().map(|item| (key(&item), item));
+    Ok(wanted.page(items, |_, _| None, |item| row(item)))
 }
 
-/// The same of many items. `key_column` is the column that holds the key, and `column` reads one
-/// that costs less than the whole row, to order by.
+/// The same of many items that stand in the order of their keys: a page in this order looks at what
+/// it shows. `key_column` is the column that holds the key, and `column` reads one that costs less
+/// than the whole row, to order by.
 ///
 /// Errors: the filter or the cursor is none.
-pub(super) fn page_by<T>(
+pub(super) fn page_in_order<T>(
     call: &Call,
-    items: Vec<T>,
-    key_column: &str,
-    key: impl Fn(&T) -> String,
+    items: &[T],
+    (key_column, key): (&str, impl Fn(&T) -> &str),
     column: impl Fn(&T, &str) -> Option<Value>,
     row: impl Fn(&T) -> Value,
 ) -> Result<Value, Problem> {
-    let filter = filter(call)?;
-    let after = call.query("after").map(cursor).transpose()?;
-    let sort = call.query("sort").filter(|sort| !sort.is_empty());
-    let (by, is_reverse) = match sort.map(|sort| (sort.strip_prefix('-'), sort)) {
-        Some((Some(field), _)) => (Some(field), true),
-        Some((None, field)) => (Some(field), false),
-        None => (None, false),
-    };
-    let by = by.filter(|by| *by != key_column);
-    let now_ms = clock::now().unix_ms;
-    let mut rows: Vec<Row<T>> = Vec::with_capacity(items.len());
-    for item in items {
-        let mut found = Row { key: key(&item), by: Value::Null, item, made: None };
-        if let Some(filter) = &filter {
-            let made = row(&found.item);
-            if !filter.selects(&Columns(&made), now_ms) {
-                continue;
-            }
-            found.made = Some(made);
-        }
-        if let Some(by) = by {
-            found.by = match (&found.made, column(&found.item, by)) {
-                (_, Some(value)) => value,
-                (Some(made), None) => at(made, by).cloned().unwrap_or_default(),
-                (None, None) => {
-                    let made = found.made.insert(row(&found.item));
-                    at(made, by).cloned().unwrap_or_default()
-                }
+    let wanted = Wanted::of(call, key_column)?;
+    if wanted.filter.is_none() && wanted.by.is_none() {
+        return Ok(wanted.page_by_key(items, key, row));
+    }
+    let items = items.iter().map(|item| (key(item).to_owned(), item));
+    Ok(wanted.page(items, |item, name| column(item, name), |item| row(item)))
+}
+
+/// What somebody wants to see of a list.
+struct Wanted<'c> {
+    filter: Option<Filter>,
+    /// Behind which row: what it was ordered by, and its key.
+    after: Option<(Value, String)>,
+    /// The column to order by; none for the key.
+    by: Option<&'c str>,
+    is_reverse: bool,
+    fields: Option<Vec<&'c str>>,
+    limit: usize,
+}
+
+impl<'c> Wanted<'c> {
+    /// Errors: the filter or the cursor is none.
+    fn of(call: &'c Call, key_column: &str) -> Result<Self, Problem> {
+        let sort = call.query("sort").filter(|sort| !sort.is_empty());
+        let (by, is_reverse) = match sort.map(|sort| (sort.strip_prefix('-'), sort)) {
+            Some((Some(field), _)) => (Some(field), true),
+            Some((None, field)) => (Some(field), false),
+            None => (None, false),
+        };
+        Ok(Self {
+            filter: filter(call)?,
+            after: call.query("after").map(cursor).transpose()?,
+            by: by.filter(|by| *by != key_column),
+            is_reverse,
+            fields: call.query("fields").map(|fields| fields.split(',').collect()),
+            limit: limit(call),
+        })
+    }
+
+    /// A page in the order of the keys, in which the items stand.
+    fn page_by_key<T>(
+        &self,
+        items: &[T],
+        key: impl Fn(&T) -> &str,
+        row: impl Fn(&T) -> Value,
+    ) -> Value {
+        let mut rest = items;
+        if let Some((_, after)) = &self.after {
+            let is_before = |item: &T| match self.is_reverse {
+                true => key(item) < after.as_str(),
+                false => key(item) <= after.as_str(),
             };
+            let (before, from) = items.split_at(items.partition_point(is_before));
+            rest = if self.is_reverse { before } else { from };
         }
-        rows.push(found);
+        let shown: Vec<&T> = match self.is_reverse {
+            true => rest.iter().rev().take(self.limit).collect(),
+            false => rest.iter().take(self.limit).collect(),
+        };
+        let last = shown.last().filter(|_| rest.len() > shown.len());
+        let next = last.map(|last| to_cursor(&Value::Null, key(last)));
+        self.answer(shown.into_iter().map(row), next, items.len())
     }
-    let order = |a: (&Value, &str), b: (&Value, &str)| {
-        let order = compare(a.0, b.0).then_with(|| a.1.cmp(b.1));
-        if is_reverse { order.reverse() } else { order }
-    };
-    rows.sort_by(|a, b| order((&a.by, &a.key), (&b.by, &b.key)));
-    let total = rows.len();
-    if let Some((by, key)) = &after {
-        rows.retain(|row| order((&row.by, &row.key), (by, key)) == Ordering::Greater);
-    }
-    let limit = limit(call);
-    let next = (rows.len() > limit).then(|| rows.get(limit - 1)).flatten();
-    let next = next.map(|last| to_cursor(&last.by, &last.key));
-    let fields: Option<Vec<&str>> = call.query("fields").map(|fields| fields.split(',').collect());
-    let shown = rows.into_iter().take(limit).map(|found| {
-        let made = found.made.unwrap_or_else(|| row(&found.item));
-        match &fields {
-            Some(fields) => only(&made, fields),
-            None => made,
+
+    /// A page in whatever order; every item has a row made that a filter or the order looks at.
+    fn page<T>(
+        &self,
+        items: impl Iterator<Item = (String, T)>,
+        column: impl Fn(&T, &str) -> Option<Value>,
+        row: impl Fn(&T) -> Value,
+    ) -> Value {
+        let now_ms = clock::now().unix_ms;
+        let mut rows: Vec<Row<T>> = Vec::with_capacity(items.size_hint().0);
+        for (key, item) in items {
+            let mut found = Row { key, by: Value::Null, item, made: None };
+            if let Some(filter) = &self.filter {
+                let made = row(&found.item);
+                if !filter.selects(&Columns(&made), now_ms) {
+                    continue;
+                }
+                found.made = Some(made);
+            }
+            if let Some(by) = self.by {
+                found.by = match (&found.made, column(&found.item, by)) {
+                    (_, Some(value)) => value,
+                    (Some(made), None) => at(made, by).cloned().unwrap_or_default(),
+                    (None, None) => {
+                        let made = found.made.insert(row(&found.item));
+                        at(made, by).cloned().unwrap_or_default()
+                    }
+                };
+            }
+            rows.push(found);
         }
-    });
-    let items: Vec<Value> = shown.collect();
-    Ok(json!({
-        "items": items,
-        "next": next,
-        "total": { "value": total, "exact": true },
-        "order": if by.is_some() { "live" } else { "key" },
-    }))
+        let order = |a: (&Value, &str), b: (&Value, &str)| {
+            let order = compare(a.0, b.0).then_with(|| a.1.cmp(b.1));
+            if self.is_reverse { order.reverse() } else { order }
+        };
+        rows.sort_by(|a, b| order((&a.by, &a.key), (&b.by, &b.key)));
+        let total = rows.len();
+        if let Some((by, key)) = &self.after {
+            rows.retain(|row| order((&row.by, &row.key), (by, key)) == Ordering::Greater);
+        }
+        let next = (rows.len() > self.limit).then(|| rows.get(self.limit - 1)).flatten();
+        let next = next.map(|last| to_cursor(&last.by, &last.key));
+        let shown = rows.into_iter().take(self.limit);
+        let made = shown.map(|found| found.made.unwrap_or_else(|| row(&found.item)));
+        self.answer(made, next, total)
+    }
+
+    fn answer(
+        &self,
+        rows: impl Iterator<Item = Value>,
+        next: Option<String>,
+        total: usize,
+    ) -> Value {
+        let items: Vec<Value> = match &self.fields {
+            Some(fields) => rows.map(|row| only(&row, fields)).collect(),
+            None => rows.collect(),
+        };
+        json!({
+            "items": items,
+            "next": next,
+            "total": { "value": total, "exact": true },
+            "order": if self.by.is_some() { "live" } else { "key" },
+        })
+    }
 }
 
 /// How many rows somebody wants.

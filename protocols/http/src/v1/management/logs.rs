@@ -192,3 +192,13 @@ fn shown(line: &LogLine) -> Value {
         "fields": line.fields,
     })
 }
+
+/// The lines after a number with their numbers; at first only the last of them.
+pub(super) fn after(site: &Site, number: u64, is_first: bool) -> Vec<(u64, Value)> {
+    let lines = site.watched.log.after(number);
+    let skipped = match is_first {
+        true => lines.len().saturating_sub(usize::try_from(LINES).unwrap_or(usize::MAX)),
+        false => 0,
+    };
+    lines.iter().skip(skipped).map(|line| (line.number, shown(line))).collect()
+}

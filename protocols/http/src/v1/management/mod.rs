@@ -16,6 +16,7 @@ mod exchanges;
 mod explain;
 mod jobs;
 mod list;
+mod listeners;
 mod logs;
 mod messages;
 mod overview;
@@ -53,6 +54,7 @@ pub(super) fn routes(api: Api) -> Api {
         exchanges::routes,
         explain::routes,
         jobs::routes,
+        listeners::routes,
         logs::routes,
         messages::routes,
         overview::routes,

@@ -57,16 +57,6 @@ static ALARMS: Operation = Operation {
     answers: list::ANSWERS,
     ..ROUTE
 };
-static LISTENERS: Operation = Operation {
-    path: "/listeners",
-    id: "listListeners",
-    tag: "server",
-    summary: "Open ports",
-    permission: MONITORING,
-    query: list::QUERY,
-    answers: list::ANSWERS,
-    ..ROUTE
-};
 static AUDIT: Operation = Operation {
     path: "/audit",
     id: "listAudit",
@@ -80,7 +70,6 @@ static AUDIT: Operation = Operation {
 
 pub(super) fn routes(api: Api) -> Api {
     api.route(&SERVER, server)
-        .route(&LISTENERS, listeners)
         .route(&AUDIT, audit)
         .route(&OVERVIEW, overview)
         .route(&STORAGE, storage)
@@ -150,7 +139,8 @@ pub(super) fn shown(broker: &polymq_broker::BrokerHandle, span: Option<Span>) ->
     let (summary, samples) = (broker.summary(|_| true), broker.recent_totals(span));
     let (sessions, retained) = broker.session_counts();
     let connections: Map<String, Value> = broker
-        .connections()
+        .connection_totals()
+        .by_protocol
         .into_iter()
         .map(|(protocol, count)| (protocol.to_owned(), json!(count)))
         .collect();
@@ -273,24 +263,6 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
         add("log_lines_dropped", "warning", text, "see who reads the log, and why so slowly");
     }
     found
-}
-
-async fn listeners(call: Call) -> Result<Json<Value>, Problem> {
-    Caller::anywhere(&call).await?;
-    let ports = (call.site.watched.listeners)().into_iter().map(|port| {
-        let certificate = port.certificate.as_ref();
-        let ends = certificate.map_or(0, |one| one.expires_unix_secs.saturating_mul(1000));
-        json!({
-            "name": port.name,
-            "protocol": port.protocol,
-            "address": port.address.to_string(),
-            "tls": port.has_tls,
-            "certificate": certificate.map(|one| one.name.as_str()),
-            "certificate_expires_at": time(ends),
-        })
-    });
-    let key = |port: &Value| port["address"].as_str().unwrap_or_default().to_owned();
-    list::page(&call, ports.collect(), key, Value::clone).map(Json)
 }
 
 async fn audit(call: Call) -> Result<Json<Value>, Problem> {

@@ -1,5 +1,7 @@
 //! Queues: listing, declaring, deleting, pausing; who reads them and what feeds them.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
     http::StatusCode,
@@ -190,6 +192,7 @@ pub(super) fn shown(queue: &QueueDetails) -> Value {
             "unacked": counts.unsettled,
             "scheduled": counts.delayed,
             "bytes_ready": counts.bytes,
+            "bytes_unacked": counts.unsettled_bytes,
             "in_memory": counts.in_memory,
         },
         "consumers": counts.consumers,
@@ -209,6 +212,7 @@ fn count(counts: &QueueCounts, column: &str) -> Option<Value> {
         "messages.unacked" => counts.unsettled,
         "messages.scheduled" => counts.delayed,
         "messages.bytes_ready" => counts.bytes,
+        "messages.bytes_unacked" => counts.unsettled_bytes,
         "messages.in_memory" => counts.in_memory,
         "consumers" => counts.consumers.into(),
         _ => return None,
@@ -231,17 +235,20 @@ async fn index(call: Call) -> Result<Json<Value>, Problem> {
     caller
         .blocking("vhost", move |broker, who| {
             let list = broker.queue_lists(Some(vhost.as_str()))?.pop();
-            let sees_all = broker.access().tags_of(who).include(Role::Monitoring);
-            let sees =
-                |name: &&QueueName| sees_all || broker.may_see(who, &vhost, "queue", name.as_str());
-            let names: Vec<_> = list.iter().flat_map(QueueList::names).filter(sees).collect();
+            let names = list.as_ref().map(QueueList::names).unwrap_or_default();
+            let sees = |name: &&QueueName| broker.may_see(who, &vhost, "queue", name.as_str());
+            let names: Cow<[QueueName]> =
+                match broker.access().tags_of(who).include(Role::Monitoring) {
+                    true => names.into(),
+                    false => names.iter().filter(sees).cloned().collect(),
+                };
             let find = |name: &QueueName| list.as_ref().and_then(|list| list.queue(name));
-            let column = |name: &&QueueName, column: &str| count(&find(name)?.counts(), column);
-            let row = |name: &&QueueName| {
+            let column = |name: &QueueName, column: &str| count(&find(name)?.counts(), column);
+            let row = |name: &QueueName| {
                 find(name).map_or(Value::Null, |queue| shown(&queue.details(None)))
             };
-            let key = |name: &&QueueName| name.as_str().to_owned();
-            Ok(list::page_by(&call, names, "name", key, column, row))
+            let key = ("name", QueueName::as_str);
+            Ok(list::page_in_order(&call, &names, key, column, row))
         })
         .await?
         .map(Json)

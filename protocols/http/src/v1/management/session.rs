@@ -95,9 +95,12 @@ async fn log_in(mut call: Call) -> Result<Response, Problem> {
 /// The cookie, and nothing that a proxy keeps.
 fn headers(call: &Call, id: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let path = format!("{}{ROOT}", call.site.settings.path_prefix);
-    if let Some(cookie) = sessions::cookie(id, &path, call.socket.peer.tls.is_some()) {
-        headers.insert(header::SET_COOKIE, cookie);
+    // Nowhere else is it read, so that a browser sends it nowhere else.
+    for path in [ROOT, "/ws"] {
+        let path = format!("{}{path}", call.site.settings.path_prefix);
+        if let Some(cookie) = sessions::cookie(id, &path, call.socket.peer.tls.is_some()) {
+            headers.append(header::SET_COOKIE, cookie);
+        }
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers

@@ -339,3 +339,9 @@ fn step(event: &TraceEvent) -> Value {
     }
     Value::Object(shown)
 }
+
+/// Some events of a trace after a number, with their numbers.
+pub(super) fn after(caller: &Caller, id: u64, number: u64) -> Vec<(u64, Value)> {
+    let events = caller.broker().manage(&caller.who, "").trace_events(id, number, EVENTS_AT_ONCE);
+    events.unwrap_or_default().iter().map(|event| (event.number, step(event))).collect()
+}
