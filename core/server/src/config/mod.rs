@@ -5,8 +5,10 @@
 
 mod key;
 mod listener;
+mod mask;
 mod problem;
 mod reference;
+mod schema;
 mod section;
 mod source;
 #[cfg(test)]
@@ -24,7 +26,8 @@ use self::{key::Configured, problem::FileText, source::Source};
 
 pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
-    reference::reference,
+    reference::{reference, starter},
+    schema::schema,
     section::{
         Amqp, Auth, AuthOauth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server,
         Stomp, Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Tracing,
@@ -253,7 +256,7 @@ impl Config {
     }
 
     fn check_tracing(&self, source: &mut Source) {
-        let (endpoint, key) = (self.tracing.endpoint.as_str(), "tracing.endpoint");
+        let (endpoint, key) = (self.tracing.endpoint.0.as_str(), "tracing.endpoint");
         if !endpoint.is_empty() && !cfg!(feature = "otel") {
             let help = Some("build it with `--features otel`".to_owned());
             source.note_at(key, "this program was built without traces".to_owned(), help);
@@ -261,7 +264,7 @@ impl Config {
             && !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme))
         {
             let help = Some("write it as \"http://127.0.0.1:4318\"".to_owned());
-            source.note_at(key, format!("`{endpoint}` is no URL of HTTP"), help);
+            source.note_at(key, format!("`{}` is no URL of HTTP", mask::urls(endpoint)), help);
         }
         if self.tracing.one_in == 0 {
             let help = Some("use 1 for all of them".to_owned());
