@@ -67,7 +67,8 @@ pub struct WebSockets {
 /// The paths of all protocols.
 pub(crate) fn routes(site: &Site) -> Router<Arc<Site>> {
     let mut router = Router::new();
-    for (driver, route) in site.settings.web_sockets.iter().flat_map(WebSockets::all) {
+    let settings = site.settings();
+    for (driver, route) in settings.web_sockets.iter().flat_map(WebSockets::all) {
         let path = route.path;
         let upgrade = move |State(site): State<Arc<Site>>,
                             Extension(socket): Extension<Arc<Socket>>,
