@@ -41,6 +41,12 @@ impl Retained {
         self.messages.keys().map(|key| &**key)
     }
 
+    /// The topics with a last value that has not expired, in their order.
+    pub(crate) fn topics(&self, now_ms: u64) -> Vec<String> {
+        let there = self.messages.iter().filter(|(_, value)| !value.message.is_expired(now_ms));
+        there.map(|(key, _)| key.to_string()).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }

@@ -4,9 +4,9 @@
 
 mod world;
 
-use polymq_contract::{Answer, Command, Consume, Event, RefusalKind};
+use polymq_contract::{Answer, Command, Consume, Event, Outcome, RefusalKind};
 use polymq_model::{ConsumerId, Limits, RequestId, UserName, VhostName};
-use world::{Client, World};
+use world::{Client, World, body_of};
 
 const MAILBOX: &str = "xmpp-mailbox-guest@d";
 
@@ -262,4 +262,45 @@ fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk(
         }
     }
     assert_eq!(past + read, 40, "each comes once");
+}
+
+/// What a resource that takes two at a time has got of 60 messages, in order.
+fn taken_in_order(world: &World, is_holder: bool) -> Vec<String> {
+    let resource = format!("{MAILBOX}/r");
+    let (mut sender, mut owner) = (world.connect(), world.connect());
+    owner.consume(&resource, 1, 2);
+    if is_holder {
+        owner.consume(MAILBOX, 2, 1);
+    }
+    let mut got = Vec::new();
+    let mut take = |owner: &mut Client| {
+        let deliveries = owner.deliveries();
+        for delivery in &deliveries {
+            got.push(body_of(&delivery.message));
+            owner.settle(delivery.consumer.0, delivery.number, delivery.number, Outcome::Accepted);
+        }
+        !deliveries.is_empty()
+    };
+    for number in 0..60 {
+        sender.publish("", &resource, &number.to_string());
+        // Each is on the disk before the next comes; the receiver is slower than the sender.
+        sender.events();
+        if number % 5 == 4 {
+            take(&mut owner);
+        }
+    }
+    while take(&mut owner) {}
+    got
+}
+
+#[test]
+fn nothing_for_a_resource_overtakes_what_waits_for_it() {
+    for (in_memory, is_holder) in [(1000, false), (1000, true), (8, false), (8, true)] {
+        let limits = Limits { queue_messages_in_memory_max: in_memory, ..Limits::default() };
+        let world = World::with_limits(limits);
+        world.broker.serve_mailboxes("d");
+        let got = taken_in_order(&world, is_holder);
+        let sent: Vec<_> = (0..60).map(|number| number.to_string()).collect();
+        assert_eq!(got, sent, "{in_memory} in memory, mailbox: {is_holder}");
+    }
 }

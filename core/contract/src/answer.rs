@@ -55,6 +55,8 @@ pub enum Answer {
     Bindings(Vec<ListedBinding>),
     /// Retained messages, in order of their keys.
     Recalled(Vec<Message>),
+    /// Topics that may be read, in dot form and in their order.
+    Topics(Vec<String>),
     /// A document; version 0 when there is none.
     Document {
         /// Its version.

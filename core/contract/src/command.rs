@@ -124,6 +124,15 @@ pub enum Command {
         /// The most that are returned.
         count_max: usize,
     },
+    /// Asks which topics of `amq.topic` the user may read.
+    ListTopics {
+        /// Answered with `Topics`.
+        request: RequestId,
+        /// Of these, in dot form; `None` for those with a retained message.
+        among: Option<Vec<String>>,
+        /// The most that are named.
+        count_max: usize,
+    },
     /// Reads a document that the protocol keeps for a user.
     ReadDocument {
         /// Answered with `Document`.
@@ -259,6 +268,7 @@ impl Command {
             | Self::ListBindings { request, .. }
             | Self::PauseQueue { request, .. }
             | Self::Recall { request, .. }
+            | Self::ListTopics { request, .. }
             | Self::ReadDocument { request, .. }
             | Self::Cancel { request, .. }
             | Self::Get { request, .. }

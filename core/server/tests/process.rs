@@ -69,7 +69,7 @@ impl Server {
     fn connect(&self, listener: &str) -> TcpStream {
         let port = u16::try_from(self.ports[listener].as_u64().unwrap()).unwrap();
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         socket
     }
 

@@ -49,7 +49,7 @@ impl Broker {
     /// A client of MQTT 3.1.1 whose session stays.
     fn connect(&self, id: u8) -> TcpStream {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let head = b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x3c\x00\x01";
         socket.write_all(&[&head[..], &[id]].concat()).unwrap();
         expect(&mut socket, 4, 0x20);

@@ -75,8 +75,8 @@ pub fn back_up(
     }
 }
 
-/// What differs when another process has taken files away: the manifest that is in force, and
-/// which files the log has. One that is made ready for later goes or gets another name without a
+/// What differs when another process has taken files away: the manifest that is in force, and which
+/// files the log has. One that is made ready for later goes, or gets another name, without a
 /// manifest.
 fn files_that_change(from: &Path) -> (Option<Vec<u8>>, BTreeSet<OsString>) {
     let log = fs::read_dir(from.join(WAL_DIR)).into_iter().flatten();

@@ -19,3 +19,4 @@ pub mod random;
 pub mod report;
 pub mod strace;
 pub mod talk;
+pub mod web;

@@ -15,6 +15,8 @@ use polymq_faults::{
 
 /// Exit code when the disk has failed.
 const STORE_FAILED: i32 = 74;
+/// Longer than anybody takes for an answer who does not wait for a disk.
+const SLOW: Duration = Duration::from_secs(2);
 /// What an MQTT client asks to hear that its broker lives.
 const PINGREQ: [u8; 2] = [0xC0, 0];
 
@@ -313,15 +315,19 @@ fn slow_confirms(broker: &Broker, client: &mut Amqp, delay: Duration, confirms: 
     for _ in 0..confirms {
         let published = Instant::now();
         client.send(&amqp::publish("", "q", b"x")).unwrap();
+        let mut quickest = delay;
         while published.elapsed() < delay * 9 / 10 {
             let asked = Instant::now();
             alive.send(&PINGREQ).unwrap();
             assert_eq!(alive.next_packet().unwrap().unwrap().first, 0xD0);
             Amqp::open(broker.ports.amqp).unwrap();
-            assert!(asked.elapsed() < Duration::from_millis(90), "another client waits");
+            quickest = quickest.min(asked.elapsed());
+            assert!(asked.elapsed() < delay.max(SLOW), "another client waits");
             let seen = broker.metric("polymq_store_unanswered_seconds").unwrap();
             assert!(seen <= published.elapsed().as_secs_f64() + 0.1, "{seen}");
         }
+        // Not all of them: the machine may be busy with something else.
+        assert!(quickest < delay, "others wait for the disk, too");
         client.expect((60, 80)).unwrap();
         fastest = fastest.min(published.elapsed());
     }

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -22,6 +22,8 @@ use polymq_faults::{
 
 /// Publishes that are unfinished at a time.
 const WINDOW: usize = 20;
+/// How long it may take until all has arrived.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the broker listens now, and what has come of the test.
 #[derive(Default)]
@@ -31,6 +33,15 @@ struct Shared {
     /// Nothing new is published any more.
     is_enough: AtomicBool,
     is_over: AtomicBool,
+}
+
+/// Ends both clients, also when the test fails: its end would wait for them for good otherwise.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Shared {
@@ -77,7 +88,7 @@ impl Publisher {
         for unfinished in &self.unfinished {
             Self::send(client, *unfinished, 8)?;
         }
-        loop {
+        while !shared.is_over.load(Ordering::SeqCst) {
             while self.unfinished.len() < WINDOW && !shared.is_enough.load(Ordering::SeqCst) {
                 let id = u16::try_from(self.next % 500 + 1)?;
                 let message = (id, self.next, false);
@@ -102,6 +113,7 @@ impl Publisher {
                 other => ensure!(other.1.is_none(), "{other:?} from the broker"),
             }
         }
+        Ok(())
     }
 }
 
@@ -132,6 +144,18 @@ impl Subscriber {
     }
 }
 
+/// Waits until all that was published has come, and then nothing for a while: no message comes
+/// twice.
+fn await_all(shared: &Shared, published: usize) {
+    let (mut before, began) = (usize::MAX, Instant::now());
+    while before != shared.received.load(Ordering::SeqCst)
+        || before < published && began.elapsed() < PATIENCE
+    {
+        before = shared.received.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 #[test]
 fn quality_2_is_exactly_once_over_kills_of_the_broker() {
     let kills = setting("POLYMQ_KILLS", 30);
@@ -146,6 +170,7 @@ fn quality_2_is_exactly_once_over_kills_of_the_broker() {
     *shared.port.lock().unwrap() = Some(broker.ports.mqtt);
     let (numbers, published) = thread::scope(|scope| {
         let shared = &shared;
+        let ending = Ending(shared);
         let publisher = scope.spawn(move || {
             let mut publisher = Publisher::default();
             while let Some(mut client) = shared.connect("once-out") {
@@ -171,14 +196,14 @@ fn quality_2_is_exactly_once_over_kills_of_the_broker() {
             *shared.port.lock().unwrap() = Some(broker.ports.mqtt);
         }
         shared.is_enough.store(true, Ordering::SeqCst);
-        let published = publisher.join().unwrap();
-        // Nothing comes for a while.
-        let mut before = usize::MAX;
-        while before != shared.received.load(Ordering::SeqCst) {
-            before = shared.received.load(Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        while !publisher.is_finished() && began.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(5));
         }
-        shared.is_over.store(true, Ordering::SeqCst);
+        assert!(publisher.is_finished(), "the broker does not finish what was published");
+        let published = publisher.join().unwrap();
+        await_all(shared, published);
+        drop(ending);
         (subscriber.join().unwrap(), published)
     });
     let mut times = vec![0_u8; published];

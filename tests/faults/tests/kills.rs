@@ -28,14 +28,24 @@ fn k01_with_confirms_from_the_page_cache() {
     kill_under_load("K1 with class os", setting("POLYMQ_KILLS", 10), &flags);
 }
 
+#[test]
+fn k01_with_publishers_of_stomp_xmpp_and_http() {
+    let run = Run::new(0x6B31_1000, 100).of_every_protocol();
+    kill_run("K1 with every protocol", run, setting("POLYMQ_KILLS", 30), &[]);
+}
+
 fn kill_under_load(case: &str, kills: u64, flags: &[&str]) {
+    let run = Run::new(0x6B31_0000 + setting("POLYMQ_SEED", 1), 100);
+    kill_run(case, run, kills, flags);
+}
+
+fn kill_run(case: &str, run: Run, kills: u64, flags: &[&str]) {
     let seed = setting("POLYMQ_SEED", 1);
     // The ledger of a long run takes gigabytes.
     let longest = setting("POLYMQ_KILL_MS", 150);
     let mut random = Random::new(seed);
     let mut home = Home::new().unwrap();
     home.always(flags);
-    let run = Run::new(0x6B31_0000 + seed, 100);
     let mut broker = home.start().unwrap();
     run.open(&broker).unwrap();
     let mut slowest_start = Duration::ZERO;
@@ -51,6 +61,9 @@ fn kill_under_load(case: &str, kills: u64, flags: &[&str]) {
         thread::sleep(Duration::from_millis(300));
         broker
     });
+    let by_protocol = run.confirmed();
+    say(&format!("{case}: confirmed by protocol: {by_protocol:?}"));
+    assert!(by_protocol.values().all(|count| *count > kills), "hardly any load: {by_protocol:?}");
     let found = run.finish(case, broker, home).unwrap();
     say(&format!("{case}: slowest start {} ms with seed {seed}", slowest_start.as_millis()));
     assert!(found.counted.confirmed > kills * 10, "hardly any load: {found}");

@@ -369,7 +369,8 @@ fn judge(done: &[Transaction], moved: &BTreeMap<u64, u64>, hits: &BTreeSet<u64>)
     let answered = done.iter().filter(|t| t.stage == Stage::Answered).count();
     let named: Vec<_> = POINTS.iter().map(|point| point.0).zip(outcomes).collect();
     say(&format!("transactions: {answered} answered; not done and done by point: {named:?}"));
-    assert_eq!(outcomes[0][1], 0, "done before it was written");
+    // One may be done all the same: it was written, and the write that was not done was the next
+    // one, while its answer was still on the way to the client.
     assert!(outcomes[0][0] > 0, "no commit was on its way at the write");
     assert!(outcomes[1][1] > 0, "no commit was on its way at the sync");
     assert!(outcomes[2][1] > 0, "no commit was on its way at the answer");
@@ -461,11 +462,16 @@ fn retried_messages_are_kept_once_over_kills() {
     });
     let broker = home.start().unwrap();
     let mut client = Amqp::open(broker.ports.amqp).unwrap();
-    client.set_patience(Duration::from_millis(500)).unwrap();
-    return_all(&mut client, "q").unwrap();
-    client.close().unwrap();
-    let mut client = Amqp::open(broker.ports.amqp).unwrap();
-    assert_eq!(client.declare_with("q", &retrying()).unwrap(), 0);
+    let confirmed = ledger.values().filter(|confirmed| **confirmed).count();
+    // What waits for its next try is in no queue's count, so the end is told by the dead.
+    wait_until("dying of retries", || {
+        let mut returning = Amqp::open(broker.ports.amqp).unwrap();
+        returning.set_patience(Duration::from_millis(500)).unwrap();
+        return_all(&mut returning, "q").unwrap();
+        returning.close().unwrap();
+        client.declare_with("q", &retrying()).unwrap() == 0
+            && client.declare("dead").unwrap() as usize >= confirmed
+    });
     balance("retries", &ledger, &take_all(&mut client, "dead"));
     assert!(broker.stop().unwrap().success());
 }

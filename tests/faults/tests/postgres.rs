@@ -50,6 +50,7 @@ fn under_load(case: &str, fault: Fault, times: u64) {
     let amqp = [target(1, "", "work"), target(2, "", "work")];
     let mqtt = target(11, "", "k/m");
     broker = thread::scope(|scope| {
+        let _guard = stage.guard();
         let mut publishers: Vec<_> = amqp
             .iter()
             .map(|target| scope.spawn(move || amqp_publisher(stage, target).unwrap()))

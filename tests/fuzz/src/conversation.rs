@@ -254,6 +254,7 @@ impl Conversation {
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }
+            | Command::ListTopics { .. }
             | Command::ReadDocument { .. }
             | Command::WriteDocument { .. } => self.oblige_inspection(command),
             Command::KeepInFlight { request, .. }
@@ -305,6 +306,9 @@ impl Conversation {
             }
             Command::Recall { request, .. } => {
                 self.perhaps(request, Answer::Recalled(Vec::new()));
+            }
+            Command::ListTopics { request, among, .. } => {
+                self.perhaps(request, Answer::Topics(among.unwrap_or_default()));
             }
             Command::ReadDocument { request, .. } => {
                 let (version, text) = (1, String::new());

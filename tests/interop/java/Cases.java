@@ -9,7 +9,7 @@ import java.util.concurrent.TimeUnit;
 
 /** The small frame of the Java programs: cases, their verdicts, orders to the broker. */
 final class Cases {
-    static final long LIMIT_SECS = "rabbitmq".equals(System.getenv("PEER")) ? 60 : 15;
+    static final long LIMIT_SECS = 60;
 
     private static final BufferedReader ANSWERS =
             new BufferedReader(new InputStreamReader(System.in));

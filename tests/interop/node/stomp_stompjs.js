@@ -140,8 +140,8 @@ for (const version of ['1.0', '1.1', '1.2']) {
 }
 
 test('heart-beats go both ways', async () => {
-  const client = await connect('1.2', { heartbeatIncoming: 300, heartbeatOutgoing: 300 });
-  await new Promise((resolve) => setTimeout(resolve, 1200));
+  const client = await connect('1.2', { heartbeatIncoming: 1000, heartbeatOutgoing: 1000 });
+  await new Promise((resolve) => setTimeout(resolve, 3000));
   assert.ok(client.connected);
   await client.deactivate();
 });

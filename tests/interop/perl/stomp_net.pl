@@ -5,7 +5,7 @@ use warnings;
 
 use Net::Stomp;
 
-my $limit = 10;
+my $limit = 30;
 my $failures = 0;
 $| = 1;
 

@@ -11,7 +11,7 @@ from aio_pika.exceptions import (
 from aio_pika.patterns import RPC
 from cases import AMQP_URL, case, ctl, equal, main
 
-LIMIT = 10
+LIMIT = 30
 
 
 async def plain():

@@ -10,7 +10,7 @@ from pathlib import Path
 from cases import case, equal, main
 
 HERE = Path(__file__).parent / "tutorials"
-LIMIT = 15
+LIMIT = 30
 
 
 class Role:

@@ -249,7 +249,7 @@ class Wire:
     """One connection. What the broker sends becomes lines of text in `said`."""
 
     def __init__(self, port, said, run):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.said, self.run, self.buffer, self.ended = said, run, b"", False
         self.last, self.properties, self.answers = [], {}, True

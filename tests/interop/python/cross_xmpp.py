@@ -94,7 +94,7 @@ async def mqtt_and_pubsub_share_topics():
 @case
 async def room_is_a_topic():
     async with Client() as client:
-        await client.plugin["xep_0045"].join_muc_wait(f"ops@{ROOMS}", "me", timeout=5)
+        await client.plugin["xep_0045"].join_muc_wait(f"ops@{ROOMS}", "me", timeout=30)
         with Mqtt() as device:
             await blocking(device.subscribe, "rooms/ops", 0)
             await blocking(device.publish, "rooms/ops", "over mqtt")

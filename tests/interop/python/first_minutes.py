@@ -48,7 +48,7 @@ class Server:
         command = [POLYMQ, *arguments, "--url", f"http://127.0.0.1:{self.ports['http']}",
                    "--user", "admin", "--password-file", "data/initial-admin-password"]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, timeout=30,
+        done = subprocess.run(command, cwd=self.folder, env=environment, timeout=60,
                               capture_output=True, text=True)
         equal(done.returncode, code, f"{arguments}: {done.stderr}")
         return done.stdout
@@ -114,7 +114,7 @@ def the_first_minutes_take_less_than_two():
     started = time.monotonic()
     server = Server(folder)
     try:
-        within(server.took, 0, 5, "seconds to the banner")
+        within(server.took, 0, 20, "seconds to the banner")
         assert server.password() in server.banner, "the password is printed once"
         assert '"ok"' in server.polymq("health", "-o", "json")
 
@@ -146,7 +146,7 @@ def the_first_minutes_take_less_than_two():
         within(time.monotonic() - started, 0, 120, "seconds in all")
 
         (pathlib.Path(folder) / "polymq.toml").write_text("[limits]\nconections = 5\n")
-        wrong = subprocess.run([POLYMQ, "check", "polymq.toml"], cwd=folder, timeout=30,
+        wrong = subprocess.run([POLYMQ, "check", "polymq.toml"], cwd=folder, timeout=60,
                                capture_output=True, text=True)
         equal(wrong.returncode, 1)
         assert "polymq.toml:2:1" in wrong.stderr and "connections" in wrong.stderr, wrong.stderr

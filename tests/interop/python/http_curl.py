@@ -9,7 +9,7 @@ import pika
 from cases import AMQP_URL, HTTP_PORT, PASS, USER, case, equal, eventually, main
 
 API = f"http://127.0.0.1:{HTTP_PORT}/api/v1/vhosts/~"
-LIMIT = "20"
+LIMIT = "60"
 
 
 def curl(*arguments, data=None):

@@ -35,7 +35,7 @@ def requests_of_the_document_find_no_bug():
                    "--max-time", "30", "--request-timeout", "65", "--seed", "1", "--no-color",
                    "--suppress-health-check", "all", "--generation-database", "none",
                    "--continue-on-failure"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50,
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150,
                               check=False)
     if done.returncode != 0:
         raise AssertionError(done.stdout[-6000:] + done.stderr[-2000:])

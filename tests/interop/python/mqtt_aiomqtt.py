@@ -9,7 +9,7 @@ from paho.mqtt.properties import Properties
 
 from cases import MQTT_HOST, MQTT_PORT, PASS, USER, case, ctl, equal, main
 
-LIMIT = 10
+LIMIT = 30
 
 
 def client(identifier=None, version=ProtocolVersion.V5, password=PASS, **more):

@@ -137,7 +137,7 @@ def cases_for(protocol, refused):
     def second_connection_with_the_same_id_takes_over():
         first = connect("twin").connect()
         with connect("twin") as second:
-            reason, _ = first.lost.get(timeout=10)
+            reason, _ = first.lost.get(timeout=30)
             # Mosquitto 2.0 closes without the DISCONNECT that MQTT-3.1.4-3 asks for.
             if protocol == V5 and PEER != "mosquitto":
                 equal(reason.value, 0x8E, "DISCONNECT reason")
@@ -192,10 +192,10 @@ def cases_for(protocol, refused):
         with Client("idle", protocol) as client:
             client.disconnect()
         client = Client("idle", protocol)
-        client.connect(keepalive=1)
+        client.connect(keepalive=2)
         # The broker may close after 1.5 keep-alives of silence; paho's pings must prevent it.
         try:
-            reason, _ = client.lost.get(timeout=3)
+            reason, _ = client.lost.get(timeout=4)
             raise AssertionError(f"closed: {reason}")
         except Exception as silence:
             if type(silence).__name__ != "Empty":
@@ -207,7 +207,7 @@ def cases_for(protocol, refused):
         with lasting(protocol, "stubborn", reconnect=True) as client:
             client.subscribe("stubborn", 1)
             ctl("cut")
-            reason, present, _ = client.connected.get(timeout=10)
+            reason, present, _ = client.connected.get(timeout=30)
             equal((reason.is_failure, present), (False, protocol != V31))
             client.publish("stubborn", b"back", 1)
             equal(client.receive().payload, b"back")

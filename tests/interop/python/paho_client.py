@@ -11,7 +11,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from cases import MQTT_HOST, MQTT_PORT, PASS, USER
 
-LIMIT = 10
+LIMIT = 30
 V31, V311, V5 = mqtt.MQTTv31, mqtt.MQTTv311, mqtt.MQTTv5
 
 

@@ -12,7 +12,7 @@ def connect(**changes):
     return pika.BlockingConnection(parameters)
 
 
-def take(channel, queue, count, auto_ack=False, timeout=10):
+def take(channel, queue, count, auto_ack=False, timeout=30):
     """The next `count` deliveries, in order."""
     taken = []
     for method, properties, body in channel.consume(
@@ -29,7 +29,7 @@ def take(channel, queue, count, auto_ack=False, timeout=10):
 def acked(channel, queue, count):
     """Consumes, acknowledges each delivery, and stops after `count`."""
     taken = 0
-    for method, properties, body in channel.consume(queue, inactivity_timeout=10):
+    for method, properties, body in channel.consume(queue, inactivity_timeout=30):
         assert method is not None, "deliveries stopped"
         channel.basic_ack(method.delivery_tag)
         yield method, properties, body

@@ -9,7 +9,7 @@ import stomp
 from cases import (AMQP_URL, MQTT_HOST, MQTT_PORT, PASS, STOMP_HOST, STOMP_PORT, USER, case, equal,
                    main)
 
-LIMIT = 10
+LIMIT = 30
 
 
 class Inbox(stomp.ConnectionListener):

@@ -40,7 +40,7 @@ def stop():
 
 
 def page(path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=30) as answer:
         return answer.read().decode()
 
 
@@ -50,7 +50,7 @@ def ours(path, body=None, method="GET"):
         {"Content-Type": "application/json"}, method=method)
     login = base64.b64encode(f"{USER}:{PASS}".encode()).decode()
     request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read()
 
 
@@ -70,7 +70,7 @@ def length():
 @case
 def flower_comes_up():
     try:
-        eventually(answers, "Flower answers", 30)
+        eventually(answers, "Flower answers", 60)
     except AssertionError:
         print(Path(LOG.name).read_text(), file=sys.stderr)
         raise
@@ -83,7 +83,7 @@ def lengths_of_queues_are_told_by_its_api():
     for number in range(7):
         add.delay(number, number)
 
-    eventually(lambda: length() == [7], "seven messages", 15)
+    eventually(lambda: length() == [7], "seven messages", 30)
 
 
 @case
@@ -103,7 +103,7 @@ def ten_thousand_queues_are_no_reason_to_give_up():
     queues = [{"name": f"other-{n}", "vhost": "/", "durable": False, "auto_delete": False,
                "arguments": {}} for n in range(10_000)]
     ours("definitions", {"queues": queues}, "POST")
-    eventually(lambda: length() == [7], "the length of one queue of 10,001", 20)
+    eventually(lambda: length() == [7], "the length of one queue of 10,001", 60)
 
 
 main()

@@ -12,7 +12,7 @@ from pathlib import Path
 from cases import AMQP_URL, HTTP_PORT, PASS, USER, Skip, case, equal, main
 
 JARS = Path(sys.prefix).parent / "java" / "perf-test"
-LIMIT = 40
+LIMIT = 120
 
 
 def perf(*options):
@@ -45,7 +45,7 @@ def queue(name):
     request = urllib.request.Request(f"http://127.0.0.1:{HTTP_PORT}/api/queues/%2F/{name}")
     login = base64.b64encode(f"{USER}:{PASS}".encode()).decode()
     request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 

@@ -73,7 +73,7 @@ def asked(query):
 
 @case
 def the_page_is_scraped_without_a_complaint():
-    eventually(lambda: asked('up{job="polymq"}') == [1.0], "a scrape", 30)
+    eventually(lambda: asked('up{job="polymq"}') == [1.0], "a scrape", 60)
     if any(word in (FOLDER / "log").read_text() for word in ("level=error", "out of order")):
         raise AssertionError((FOLDER / "log").read_text())
 
@@ -116,10 +116,10 @@ def rates_and_sizes_are_computed():
         "delivered_total", "delivered_get_auto_ack_total",
     ]:
         query = f"sum(rate(rabbitmq_global_messages_{metric}[10s]) {IDENTITY}) by(rabbitmq_node)"
-        eventually(lambda: moves(query), query, 20)
+        eventually(lambda: moves(query), query, 40)
     small = f'sum(increase(rabbitmq_message_size_bytes_bucket{{le="100.0"}}[30s]) {IDENTITY})'
     more = f'sum(increase(rabbitmq_message_size_bytes_bucket{{le="1000.0"}}[30s]) {IDENTITY})'
-    eventually(lambda: moves(f"{more} - {small}"), "messages between 100 and 1,000 bytes", 20)
+    eventually(lambda: moves(f"{more} - {small}"), "messages between 100 and 1,000 bytes", 40)
     connection.close()
 
 

@@ -55,17 +55,17 @@ class Client(slixmpp.ClientXMPP):
 
     async def __aenter__(self):
         self.connect(XMPP_HOST, self.port_of_server)
-        await asyncio.wait_for(asyncio.shield(self.login_done), 10)
+        await asyncio.wait_for(asyncio.shield(self.login_done), 30)
         return self
 
     async def __aexit__(self, *_):
         await self.disconnect(wait=1)
 
-    async def message(self, wanted=lambda _: True, limit=5.0):
+    async def message(self, wanted=lambda _: True, limit=30.0):
         """The next message that is wanted; others are dropped."""
         return await self._next(self.messages, wanted, limit)
 
-    async def presence(self, wanted=lambda _: True, limit=5.0):
+    async def presence(self, wanted=lambda _: True, limit=30.0):
         return await self._next(self.presences, wanted, limit)
 
     async def no_message(self, limit=0.3):

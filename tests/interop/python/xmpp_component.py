@@ -70,7 +70,7 @@ async def room_and_topics_cross_the_servers():
     async with user("alice") as alice, user("bob") as bob:
         await joined(alice)
         for client, nick in ((alice, "a"), (bob, "b")):
-            await client.plugin["xep_0045"].join_muc_wait(f"r+ops@{MQ}", nick, timeout=5)
+            await client.plugin["xep_0045"].join_muc_wait(f"r+ops@{MQ}", nick, timeout=30)
         alice.say(f"r+ops@{MQ}", "hello", kind="groupchat")
         message = await bob.message(lambda m: m["body"])
         equal((message["from"].full, message["body"]), (f"r+ops@{MQ}/a", "hello"))

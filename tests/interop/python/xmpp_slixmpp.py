@@ -268,8 +268,8 @@ async def persistent_item_is_the_last_value():
 async def room_shows_who_is_there_and_what_is_said():
     async with Client() as guest, Client("admin") as admin:
         room = f"ops@{ROOMS}"
-        await guest.plugin["xep_0045"].join_muc_wait(room, "g", timeout=5)
-        await admin.plugin["xep_0045"].join_muc_wait(room, "a", timeout=5)
+        await guest.plugin["xep_0045"].join_muc_wait(room, "g", timeout=30)
+        await admin.plugin["xep_0045"].join_muc_wait(room, "a", timeout=30)
         entered = await guest.presence(lambda p: p["from"].full == f"{room}/a")
         equal(entered["type"], "available")
         guest.say(room, "hello all", kind="groupchat")
@@ -302,7 +302,7 @@ async def stream_is_resumed_and_nothing_is_lost():
             second.say(f"guest@{DOMAIN}", "also")
             await second.plugin["xep_0199"].ping(DOMAIN)
         guest.connect(XMPP_HOST, XMPP_PORT)
-        await asyncio.wait_for(resumed, 5)
+        await asyncio.wait_for(resumed, 30)
         equal({(await guest.message())["body"] for _ in range(2)}, {"while away", "also"})
 
 

@@ -128,7 +128,7 @@ fn certificate(dir: &Path) -> Result<(String, String)> {
 }
 
 fn ready_ports(child: &mut Child) -> Result<Ports> {
-    let line = first_json_line(child, Duration::from_secs(20))?;
+    let line = first_json_line(child, Duration::from_secs(60))?;
     let port = |name: &str| {
         line.get(name)
             .and_then(serde_json::Value::as_u64)
@@ -213,6 +213,6 @@ fn launch_mosquitto(dir: &Path) -> Result<(Vec<Child>, Ports)> {
     let mut command = Command::new("/usr/sbin/mosquitto");
     command.arg("-c").arg(dir.join("mosquitto.conf"));
     let mut child = spawn_logged(&mut command, dir, Stdio::null())?;
-    await_port(ports.mqtt, &mut child, Duration::from_secs(10))?;
+    await_port(ports.mqtt, &mut child, Duration::from_secs(60))?;
     Ok((vec![child], ports))
 }

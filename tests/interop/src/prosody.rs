@@ -69,7 +69,7 @@ impl Prosody {
         command.arg("-F").arg("--config").arg(&config);
         let mut process = spawn_logged(&mut command, dir, Stdio::null())?;
         for port in [client_port, component_port] {
-            await_port(port, &mut process, Duration::from_secs(20))?;
+            await_port(port, &mut process, Duration::from_secs(60))?;
         }
         Ok(Self { process, client_port, component_port })
     }

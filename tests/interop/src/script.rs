@@ -25,6 +25,10 @@ use crate::{
     target_dir,
 };
 
+/// What a script may take: many times what it does take, since the machine may be busy with others,
+/// and RabbitMQ needs several seconds for each restart. One that hangs ends all the same.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
+
 /// One client script and how it is started.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
@@ -191,15 +195,13 @@ impl Run {
             let _ = stderr.read_to_end(&mut bytes);
             let _ = talk_sender.send(String::from_utf8_lossy(&bytes).into_owned());
         });
-        // RabbitMQ needs several seconds for each restart that a script asks for.
-        let limit = if broker.peer() == Peer::Rabbitmq { 180 } else { 60 };
-        let deadline = Instant::now() + Duration::from_secs(limit);
+        let deadline = Instant::now() + SCRIPT_LIMIT;
         Ok(Self { broker, child, orders, lines, talk, deadline, seen: Vec::new() })
     }
 
     fn judge(mut self, client: Client) -> Result<()> {
         let problem = self.follow().err();
-        let patience = if problem.is_none() { 5 } else { 0 };
+        let patience = if problem.is_none() { 30 } else { 0 };
         let status = wait_at_most(&mut self.child, Duration::from_secs(patience));
         // Whatever the script started and left behind ends with it.
         let _ = kill_process_group(pid_of(&self.child), Signal::KILL);

@@ -1,7 +1,7 @@
 //! What a connection asks about queues, retained messages and the documents of users.
 
 use polymq_contract::{Answer, Command, ListedBinding, ListedQueue, Refusal, RefusalKind};
-use polymq_model::{Now, RequestId, UserName, topic::Pattern};
+use polymq_model::{Now, RequestId, UserName, address::TOPIC_EXCHANGE, topic::Pattern};
 
 use super::{BrokerConnection, not_open};
 use crate::{
@@ -23,6 +23,9 @@ impl BrokerConnection {
             }
             Command::Recall { request, exchange, pattern, count_max } => {
                 self.recall(request, &exchange, &pattern, count_max, now);
+            }
+            Command::ListTopics { request, among, count_max } => {
+                self.list_topics(request, among, count_max, now);
             }
             Command::ReadDocument { request, user, name } => {
                 self.read_document(request, user, name);
@@ -98,7 +101,7 @@ impl BrokerConnection {
             let pattern = Pattern::dot(pattern)
                 .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
             self.check_topics::<Read>(&vhost, exchange, Topics::Filter(&pattern))?;
-            if exchange != polymq_model::address::TOPIC_EXCHANGE {
+            if exchange != TOPIC_EXCHANGE {
                 return Ok(Answer::Recalled(Vec::new()));
             }
             let mut found = vhost.retained.lock().matching(&pattern, None, now.unix_ms);
@@ -106,6 +109,24 @@ impl BrokerConnection {
             Ok(Answer::Recalled(found))
         })();
         self.answer(request, recalled, None);
+    }
+
+    fn list_topics(
+        &mut self,
+        request: RequestId,
+        among: Option<Vec<String>>,
+        max: usize,
+        now: Now,
+    ) {
+        let listed = (|| {
+            let vhost = self.open_host()?;
+            self.permit::<Read>(&vhost, "exchange", TOPIC_EXCHANGE)?;
+            let topics = among.unwrap_or_else(|| vhost.retained.lock().topics(now.unix_ms));
+            let may_read = self.readable(&vhost, TOPIC_EXCHANGE)?;
+            let readable = topics.into_iter().filter(|topic| may_read(topic));
+            Ok(Answer::Topics(readable.take(max).collect()))
+        })();
+        self.answer(request, listed, None);
     }
 
     fn document_key(&self, user: UserName, name: String) -> Result<DocumentKey, Refusal> {

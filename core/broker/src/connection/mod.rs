@@ -199,6 +199,7 @@ impl BrokerConnection {
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }
+            | Command::ListTopics { .. }
             | Command::ReadDocument { .. }
             | Command::WriteDocument { .. } => self.inspect(command, now),
             Command::Consume(consume) => self.consume(*consume, now),

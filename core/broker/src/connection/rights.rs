@@ -49,6 +49,20 @@ impl BrokerConnection {
         self.core.access.check_topics::<A>(&who, &vhost.name, asked, self.client_id())
     }
 
+    /// Which topics of an exchange the user may read, asked once for many.
+    pub(super) fn readable(
+        &self,
+        vhost: &Vhost,
+        exchange: &str,
+    ) -> Result<impl Fn(&str) -> bool, Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        let client_id = self.client_id();
+        let bounds = self.core.access.topic_bounds(&who, &vhost.name, exchange, client_id);
+        Ok(move |topic: &str| {
+            bounds.as_ref().is_none_or(|bounds| bounds.allow::<Read>(Topics::Key(topic)))
+        })
+    }
+
     /// Errors: kind `Denied` when the user may not write to a key of the message.
     pub(super) fn check_keys(&self, vhost: &Vhost, message: &Message) -> Result<(), Refusal> {
         let exchange = message.exchange();

@@ -3,27 +3,39 @@
 //! A message whose key is that of such a consumer goes to it when it comes, past those that wait.
 //! It is a delivery like any other, so a durable one is stored, and when it comes back it waits for
 //! the consumers of the whole queue.
+//!
+//! What finds no room waits in its place, and whatever comes for the same consumer waits behind it,
+//! so that nothing overtakes (RFC 6120, section 10.1). The consumer takes it as it gets room,
+//! unless one of the whole queue was there first.
 
 use std::collections::HashMap;
 
-use super::state::State;
+use super::{Entry, state::State};
 
-/// Slots of consumers by the keys that they take; whoever came last has a key.
-pub(super) type Addressed = HashMap<Box<str>, usize>;
+/// Who takes what by the keys; whoever came last has a key.
+pub(super) type Addressed = HashMap<Box<str>, Taker>;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taker {
+    pub(super) slot: usize,
+    /// Something may wait that it has to get first.
+    is_behind: bool,
+}
 
 impl State {
     /// Has a consumer take what has its key from now on; false when it takes everything.
     pub(super) fn address(&mut self, slot: usize) -> bool {
         let address = self.consumers.get(slot).and_then(|consumer| consumer.spec.address.clone());
         let Some(address) = address else { return false };
-        self.addressed.get_or_insert_default().insert(address, slot);
+        let taker = Taker { slot, is_behind: false };
+        self.addressed.get_or_insert_default().insert(address, taker);
         true
     }
 
     /// A consumer takes nothing more.
     pub(super) fn forget_address(&mut self, slot: usize) {
         if let Some(addressed) = &mut self.addressed {
-            addressed.retain(|_, other| *other != slot);
+            addressed.retain(|_, taker| taker.slot != slot);
         }
     }
 
@@ -35,31 +47,95 @@ impl State {
     /// Hands those of the last `count` messages of a lane over that are addressed to a consumer
     /// with room. What finds none waits like any other message.
     pub(super) fn hand_addressed(&mut self, lane: usize, count: usize, now_ms: u64) {
-        let Some(addressed) = self.addressed.take_if(|_| !self.paused) else { return };
+        let Some(mut addressed) = self.addressed.take() else { return };
         let come = match self.lanes.get_mut(lane) {
-            // What stands behind the window stays there: the disk knows its place.
             Some(lane) if lane.tail.is_empty() => lane.take_last(count),
-            _ => Vec::new(),
+            _ => {
+                // What stands behind the window stays there: the disk knows its place.
+                addressed.values_mut().for_each(|taker| taker.is_behind = true);
+                Vec::new()
+            }
         };
         let timed_ms = self.is_timed().then_some(now_ms);
         let mut slots: Vec<usize> = Vec::new();
         for entry in come {
-            let slot = addressed.get(entry.message.key()).copied();
-            if let Some(slot) = slot.filter(|slot| self.takes(*slot, slots.contains(slot))) {
-                self.hand(entry, slot, timed_ms);
-                if !slots.contains(&slot) {
-                    slots.push(slot);
+            if let Some(taker) = addressed.get_mut(entry.message.key()) {
+                let is_first = !slots.contains(&taker.slot);
+                taker.is_behind =
+                    taker.is_behind || self.paused || !self.takes(taker.slot, !is_first);
+                if !taker.is_behind {
+                    self.hand(entry, taker.slot, timed_ms);
+                    if is_first {
+                        slots.push(taker.slot);
+                    }
+                    continue;
                 }
-            } else if let Some(lane) = self.lanes.get_mut(lane) {
+            }
+            if let Some(lane) = self.lanes.get_mut(lane) {
                 lane.put_last(entry);
             }
         }
+        self.send_staged(&slots);
+        self.addressed = Some(addressed);
+    }
+
+    /// Hands over what waits for consumers that have room again.
+    pub(super) fn catch_up(&mut self, now_ms: u64) {
+        let Some(mut addressed) = self.addressed.take() else { return };
+        let timed_ms = self.is_timed().then_some(now_ms);
+        let mut slots = Vec::new();
+        for (key, taker) in addressed.iter_mut().filter(|(_, taker)| taker.is_behind) {
+            let Some(consumer) = self.consumers.get_mut(taker.slot) else { continue };
+            consumer.look_for_room();
+            slots.push(taker.slot);
+            let mut has_room = consumer.has_room();
+            for lane in 0..self.lanes.len() {
+                let mut from = 0;
+                while has_room && let Some(at) = self.waiting_for(lane, from, key, now_ms) {
+                    has_room = self.takes(taker.slot, true);
+                    if has_room && let Some(entry) = self.take_at(lane, at) {
+                        self.hand(entry, taker.slot, timed_ms);
+                    }
+                    from = at;
+                }
+            }
+            // Whatever is on the disk may be for it.
+            taker.is_behind = !has_room || self.lanes.iter().any(|lane| !lane.tail.is_empty());
+        }
+        self.send_staged(&slots);
+        self.addressed = Some(addressed);
+    }
+
+    /// True when somebody takes what is addressed to it and has to get what waits first.
+    pub(super) fn is_behind(&self) -> bool {
+        let addressed = self.addressed.as_ref();
+        addressed.is_some_and(|addressed| addressed.values().any(|taker| taker.is_behind))
+    }
+
+    /// The first message from `from` on in the window of a lane that has this key and may be
+    /// delivered. An empty window takes in what has not gone to the disk.
+    fn waiting_for(&mut self, lane: usize, from: usize, key: &str, now_ms: u64) -> Option<usize> {
+        let lane = self.lanes.get_mut(lane)?;
+        lane.has_next(self.window);
+        let is_due = |entry: &Entry| {
+            let lives = entry.deadline_ms == 0 || entry.deadline_ms > now_ms;
+            lives && !self.restriction.as_ref().is_some_and(|restriction| restriction.denies(entry))
+        };
+        let mut waiting = lane.ready.iter().enumerate().skip(from);
+        let found = waiting.find(|(_, entry)| entry.message.key() == key && is_due(entry));
+        found.map(|(at, _)| at)
+    }
+
+    fn take_at(&mut self, lane: usize, at: usize) -> Option<Entry> {
+        self.lanes.get_mut(lane)?.take_at(at)
+    }
+
+    fn send_staged(&mut self, slots: &[usize]) {
         for slot in slots {
-            if let Some(consumer) = self.consumers.get_mut(slot) {
+            if let Some(consumer) = self.consumers.get_mut(*slot) {
                 consumer.send_staged();
             }
         }
-        self.addressed = Some(addressed);
     }
 
     /// True when a consumer has room, and has taken it.

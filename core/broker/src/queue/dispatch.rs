@@ -11,7 +11,13 @@ use super::{
 impl State {
     /// Hands ready messages to consumers until either runs out.
     pub(super) fn dispatch(&mut self, now_ms: u64) {
-        if self.ring.is_empty() || self.paused || !self.has_next() {
+        if self.paused || !self.has_next() {
+            return;
+        }
+        if self.is_behind() {
+            self.catch_up(now_ms);
+        }
+        if self.ring.is_empty() {
             return;
         }
         for slot in &self.ring {
@@ -36,6 +42,7 @@ impl State {
             }
         }
     }
+
     /// Hands a message to a consumer that has a place for it; it goes out with what else is staged.
     /// With `timed_ms`, the time, it is noted when the delivery went out.
     #[inline]

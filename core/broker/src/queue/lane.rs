@@ -132,6 +132,13 @@ impl Lane {
         self.ready.push_back(entry);
     }
 
+    /// Takes the message at this place of `ready` out.
+    pub(super) fn take_at(&mut self, at: usize) -> Option<Entry> {
+        let entry = self.ready.remove(at)?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(entry.message.body().len());
+        Some(entry)
+    }
+
     /// Takes a message back to its own place.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.ready_bytes += entry.message.body().len();

@@ -417,7 +417,7 @@ impl State {
         let ended = self
             .ring
             .iter()
-            .chain(self.addressed.iter().flat_map(|addressed| addressed.values()))
+            .chain(self.addressed.iter().flat_map(|all| all.values().map(|taker| &taker.slot)))
             .filter_map(|slot| self.consumers.get(*slot))
             .map(|c| Ended { consumer: c.spec.consumer, outbox: c.spec.outbox.clone() })
             .collect();

@@ -143,7 +143,7 @@ async fn a_server_that_stops_goes_away() {
     assert_eq!(close_code(&mut client).await, Some(CloseCode::Away));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stranger_who_is_silent_is_told_why_it_must_go() {
     let limits = Limits { login_timeout: Duration::from_millis(50), ..Limits::default() };
     let house = House::with(limits);
@@ -197,7 +197,7 @@ async fn a_flood_of_pings_costs_no_memory_and_no_other_client() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_is_silent_is_pinged_and_lost_when_no_pong_comes() {
     let web_socket_silence = Duration::from_millis(100);
     let mut house = House::with(Limits { web_socket_silence, ..Limits::default() });

@@ -80,7 +80,7 @@ fn the_service_manager_hears_of_start_reload_and_stop() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let hear = || {
         let mut heard = [0; 200];
         let count = manager.recv(&mut heard).unwrap();

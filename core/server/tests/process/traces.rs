@@ -103,7 +103,7 @@ fn a_publish_and_each_delivery_have_a_span_of_their_own() {
         })
         .collect();
 
-    let wait = Duration::from_secs(20);
+    let wait = Duration::from_secs(60);
     let got: Vec<Value> = (0..3).map(|_| spans.recv_timeout(wait).unwrap()).collect();
     let of = |word: &str| -> Vec<&Value> {
         let named = |span: &&Value| span["name"].as_str().unwrap().starts_with(word);

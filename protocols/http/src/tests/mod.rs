@@ -34,7 +34,7 @@ use tokio::{
 
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct World {
     pub(super) phase: Arc<SharedPhase>,

@@ -265,10 +265,7 @@ async fn both_versions_of_http_are_spoken() {
     // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
     socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut head = [0; 9];
-    tokio::time::timeout(Duration::from_secs(20), socket.read_exact(&mut head))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(TIMEOUT, socket.read_exact(&mut head)).await.unwrap().unwrap();
     assert_eq!(head[3], 4, "the server's SETTINGS come first");
 }
 

@@ -545,7 +545,7 @@ async fn a_page_of_very_many_queues_is_made_of_the_queues_of_the_page() {
         assert_eq!(page["item_count"], 2);
     }
     // Without optimisation and on a busy machine; writing all queues takes many times as long.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test]

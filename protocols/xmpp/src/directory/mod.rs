@@ -13,6 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use polymq_contract::{Counters, Event, Outbox, Passed};
+use polymq_model::VhostName;
 
 use crate::{
     jid::Jid,
@@ -48,7 +49,8 @@ pub(crate) struct Directory {
 #[derive(Default)]
 struct Inner {
     users: HashMap<String, User>,
-    rooms: HashMap<String, Room>,
+    /// The rooms of each virtual host: topics, of which others know nothing.
+    rooms: HashMap<VhostName, HashMap<String, Room>>,
     /// Streams that may be resumed, by their keys.
     streams: HashMap<Box<str>, Arc<Outbox>>,
     order: u64,
@@ -300,9 +302,13 @@ impl Directory {
         self.inner.lock().streams.remove(key);
     }
 
-    /// Works on the rooms.
-    pub(crate) fn rooms<R>(&self, work: impl FnOnce(&mut HashMap<String, Room>) -> R) -> R {
-        work(&mut self.inner.lock().rooms)
+    /// Works on the rooms of a virtual host.
+    pub(crate) fn rooms<R>(
+        &self,
+        vhost: &VhostName,
+        work: impl FnOnce(&mut HashMap<String, Room>) -> R,
+    ) -> R {
+        work(self.inner.lock().rooms.entry(vhost.clone()).or_default())
     }
 }
 

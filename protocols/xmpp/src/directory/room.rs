@@ -13,6 +13,9 @@ use crate::{
 /// Occupants of one room.
 pub(crate) const OCCUPANTS_MAX: usize = 10_000;
 
+/// Code of a status: somebody may not be in the room any more (XEP-0045, section 9.4).
+pub(crate) const NO_MEMBER: &str = "321";
+
 /// A room that somebody is in.
 #[derive(Default)]
 pub(crate) struct Room {
@@ -57,9 +60,10 @@ pub(crate) fn presence(
     is_leaving: bool,
     codes: &[&'static str],
 ) -> Element {
+    let affiliation = if codes.contains(&NO_MEMBER) { "none" } else { "member" };
     let role = if is_leaving { "none" } else { "participant" };
     let item = Element::new(ns::MUC_USER, "item")
-        .attr("affiliation", "member")
+        .attr("affiliation", affiliation)
         .attr("role", role)
         .attr("jid", of.jid.to_string());
     let codes = codes.iter().map(|code| Element::new(ns::MUC_USER, "status").attr("code", *code));

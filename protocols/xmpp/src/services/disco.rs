@@ -1,12 +1,14 @@
 //! Service discovery (XEP-0030), paged with result set management (XEP-0059).
 
+use std::collections::HashSet;
+
 use polymq_contract::{Answer, Command};
 use polymq_model::address::Mailbox;
 
 use super::iq::Route;
 use crate::{
     error::StanzaError,
-    jid::{Place, Service},
+    jid::{Place, Service, resource_from_name, room_key},
     services::commands::COMMANDS,
     session::{Session, Turn},
     xml::{Element, ns},
@@ -199,26 +201,12 @@ impl Session {
                 Ok(Some(answer.children(list)))
             }
             (Place::Service(Service::Rooms), None) => {
-                let mut rooms: Vec<_> =
-                    self.shared.directory.rooms(|rooms| rooms.keys().cloned().collect());
-                rooms.sort();
-                let jid = |room: &String| domains.address(Service::Rooms, room).to_string();
-                let (shown, set) = page(&rooms, query);
-                let list = shown.iter().map(|room| item(jid(room), None, Some(room)));
-                Ok(Some(answer.children(list).child(set)))
+                self.list_rooms(iq, query, turn);
+                Ok(None)
             }
             (Place::Named(Service::Rooms, room), None) => {
-                let jid = domains.address(Service::Rooms, room);
-                let mut nicks = self.shared.directory.rooms(|rooms| {
-                    let occupants = rooms.get(room).map(|room| room.occupants.as_slice());
-                    let nicks = occupants.unwrap_or_default().iter().map(|o| o.nick.clone());
-                    nicks.collect::<Vec<_>>()
-                });
-                nicks.sort();
-                let (shown, set) = page(&nicks, query);
-                let jid = |nick: &String| jid.with_resource(nick.clone()).to_string();
-                let list = shown.iter().map(|nick| item(jid(nick), None, None));
-                Ok(Some(answer.children(list).child(set)))
+                self.list_occupants(iq, query, room.clone(), turn);
+                Ok(None)
             }
             (Place::Service(Service::Queues), None) | (Place::Server, None) => {
                 let set = query.find(ns::RSM, "set");
@@ -272,25 +260,84 @@ impl Session {
 
     /// Topics exist by being spoken of; those with a retained message can be listed.
     fn list_topics(&mut self, iq: &Element, query: &Element, turn: &mut Turn<'_>) {
-        let (iq, query) = (iq.clone(), query.clone());
+        self.list_readable(iq, None, turn, {
+            let query = query.clone();
+            move |session, topics| {
+                let service = session.shared.domains.service(Service::Topics);
+                let mut nodes: Vec<_> = topics.iter().map(|key| resource_from_name(key)).collect();
+                nodes.sort();
+                let (shown, set) = page(&nodes, &query);
+                let items =
+                    shown.iter().map(|node| item(service.clone(), Some(node.clone()), None));
+                Ok(list(items, set))
+            }
+        });
+    }
+
+    /// A room is a topic: who may not read it does not see it.
+    fn list_rooms(&mut self, iq: &Element, query: &Element, turn: &mut Turn<'_>) {
+        let mut rooms: Vec<String> = self.rooms(|rooms| rooms.keys().cloned().collect());
+        rooms.sort();
+        let keys = rooms.iter().map(|room| room_key(room)).collect();
+        let query = query.clone();
+        self.list_readable(iq, Some(keys), turn, move |session, topics| {
+            let readable: HashSet<String> = topics.into_iter().collect();
+            rooms.retain(|room| readable.contains(&room_key(room)));
+            let (shown, set) = page(&rooms, &query);
+            let jid = |room| session.shared.domains.address(Service::Rooms, room).to_string();
+            Ok(list(shown.iter().map(|room| item(jid(room), None, Some(room))), set))
+        });
+    }
+
+    fn list_occupants(&mut self, iq: &Element, query: &Element, room: String, turn: &mut Turn<'_>) {
+        let query = query.clone();
+        self.list_readable(iq, Some(vec![room_key(&room)]), turn, move |session, topics| {
+            if topics.is_empty() {
+                return Err(StanzaError::new("auth", "forbidden", "you may not read this room"));
+            }
+            let jid = session.shared.domains.address(Service::Rooms, &room);
+            let mut nicks = session.rooms(|rooms| {
+                let occupants = rooms.get(&room).map(|room| room.occupants.as_slice());
+                let nicks = occupants.unwrap_or_default().iter().map(|o| o.nick.clone());
+                nicks.collect::<Vec<_>>()
+            });
+            nicks.sort();
+            let (shown, set) = page(&nicks, &query);
+            let jid = |nick: &String| jid.with_resource(nick.clone()).to_string();
+            Ok(list(shown.iter().map(|nick| item(jid(nick), None, None)), set))
+        });
+    }
+
+    /// Answers with a list that is made of the topics which the user may read, of these, or of
+    /// those with a retained message.
+    fn list_readable(
+        &mut self,
+        iq: &Element,
+        among: Option<Vec<String>>,
+        turn: &mut Turn<'_>,
+        make: impl FnOnce(&Self, Vec<String>) -> Result<Element, StanzaError> + Send + 'static,
+    ) {
+        let iq = iq.clone();
+        let count_max = among.as_ref().map_or(TOPICS_MAX, Vec::len);
         self.ask(
             turn,
-            super::topics::recall("#".to_owned(), TOPICS_MAX),
-            move |session, answer, turn| match answer {
-                Ok(Answer::Recalled(messages)) => {
-                    let service = session.shared.domains.service(Service::Topics);
-                    let nodes = messages.iter().map(|m| crate::jid::resource_from_name(m.key()));
-                    let mut nodes: Vec<String> = nodes.collect();
-                    nodes.sort();
-                    let (shown, set) = page(&nodes, &query);
-                    let node = |node: &String| item(service.clone(), Some(node.clone()), None);
-                    let list = shown.iter().map(node);
-                    let query = Element::new(ns::DISCO_ITEMS, "query").children(list).child(set);
-                    session.send_result(&iq, Some(query), turn);
+            |request| Command::ListTopics { request, among, count_max },
+            move |session, answer, turn| {
+                let made = match answer {
+                    Ok(Answer::Topics(topics)) => make(session, topics),
+                    Ok(_) => make(session, Vec::new()),
+                    Err(refusal) => Err(StanzaError::from(refusal)),
+                };
+                match made {
+                    Ok(query) => session.send_result(&iq, Some(query), turn),
+                    Err(error) => session.send_error(&iq, &error, turn),
                 }
-                Ok(_) => session.send_result(&iq, None, turn),
-                Err(refusal) => session.send_error(&iq, &StanzaError::from(refusal), turn),
             },
         );
     }
+}
+
+/// The answer with one page of a list.
+fn list(items: impl Iterator<Item = Element>, set: Element) -> Element {
+    Element::new(ns::DISCO_ITEMS, "query").children(items).child(set)
 }

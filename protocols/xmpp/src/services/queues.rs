@@ -147,15 +147,16 @@ impl Session {
                 turn.effects.commands.push(Command::Release { consumers: vec![consumer] });
             }
             Some(Source::Topic { queue, .. } | Source::Room { queue, .. }) => {
-                let delete = |request| Command::DeleteQueue {
-                    request,
-                    queue,
-                    if_unused: false,
-                    if_empty: false,
-                };
-                self.ask(turn, delete, |_, _, _| {});
+                self.delete_own(queue, turn);
             }
             _ => {}
         }
+    }
+
+    /// Deletes the queue of a subscription or an occupant that is no more, or never was.
+    pub(crate) fn delete_own(&mut self, queue: String, turn: &mut Turn<'_>) {
+        let (if_unused, if_empty) = (false, false);
+        let delete = |request| Command::DeleteQueue { request, queue, if_unused, if_empty };
+        self.ask(turn, delete, |_, _, _| {});
     }
 }

@@ -1,6 +1,10 @@
 //! Rooms (XEP-0045): a room is a topic, and being in it a subscription that ends with the stream.
 
-use polymq_contract::{Answer, BindQueue, Command, Consume, Counters, DeclareQueue, Refusal};
+use std::collections::HashMap;
+
+use polymq_contract::{
+    Answer, BindQueue, CancelReason, Command, Consume, Counters, DeclareQueue, Refusal,
+};
 use polymq_model::{RequestId, address::TOPIC_EXCHANGE};
 
 use super::{
@@ -10,7 +14,7 @@ use super::{
 use crate::{
     directory::{
         Word,
-        room::{OCCUPANTS_MAX, Occupant, Room, presence},
+        room::{NO_MEMBER, OCCUPANTS_MAX, Occupant, Room, presence},
         tell,
     },
     error::StanzaError,
@@ -30,6 +34,7 @@ const SELF: &str = "110";
 const NOT_ANONYMOUS: &str = "100";
 const CREATED: &str = "201";
 const NEW_NICK: &str = "303";
+const FAILED: &str = "333";
 
 impl Session {
     /// Presence sent to a room.
@@ -64,21 +69,17 @@ impl Session {
             return Err(StanzaError::new("modify", "jid-malformed", "a nickname is missing"));
         }
         let jid = self.shared.domains.address(Service::Rooms, room);
-        let taken = self.shared.directory.rooms(|rooms| {
-            let there = rooms.get(room);
-            there.and_then(|room| room.by_nick(nick)).map(|other| other.jid != route.from)
-        });
-        if taken == Some(true) {
-            return Err(StanzaError::new("cancel", "conflict", "the nickname is taken"));
-        }
         if self.is_in_room(&route.from, room) {
             // A new nickname, or a new presence (XEP-0045, sections 7.6 and 7.7).
             let counters = &self.shared.counters;
-            self.shared.directory.rooms(|rooms| {
-                let there = rooms.get_mut(room);
-                there.map(|room| change(room, &jid, &route.from, nick, stanza, counters))
+            return self.rooms(|rooms| {
+                let Some(there) = rooms.get_mut(room) else { return Ok(()) };
+                if there.by_nick(nick).is_some_and(|other| other.jid != route.from) {
+                    return Err(taken());
+                }
+                change(there, &jid, &route.from, nick, stanza, counters);
+                Ok(())
             });
-            return Ok(());
         }
         if self.consumers.len() >= PLACES_MAX {
             let text = format!("a stream is in at most {PLACES_MAX} places");
@@ -130,12 +131,16 @@ impl Session {
             |request| Command::BindQueue(Box::new(BindQueue { request, ..bind })),
             move |session, answer: Result<Answer, Refusal>, turn| match answer {
                 Ok(_) => session.on_entered(&stanza, who, room, queue, turn),
-                Err(refusal) => session.send_error(&stanza, &StanzaError::from(refusal), turn),
+                Err(refusal) => {
+                    session.delete_own(queue, turn);
+                    session.send_error(&stanza, &StanzaError::from(refusal), turn);
+                }
             },
         );
     }
 
-    /// The messages of the room come; now the others are told (XEP-0045, section 7.2.2).
+    /// The messages of the room come, so the user may be in it; now the others are told (XEP-0045,
+    /// section 7.2.2). Who is there already is seen only from here on.
     fn on_entered(
         &mut self,
         stanza: &Element,
@@ -148,12 +153,16 @@ impl Session {
         let nick = stanza.get("to").and_then(Jid::parse).map(|to| to.resource).unwrap_or_default();
         let outbox = self.outbox.clone();
         let counters = &self.shared.counters;
-        let entered = self.shared.directory.rooms(|rooms| {
+        let entered = self.rooms(|rooms| {
             let is_new = !rooms.contains_key(&name);
             let room = rooms.entry(name.clone()).or_default();
-            let is_full = room.occupants.len() >= OCCUPANTS_MAX;
-            if is_full || room.by_nick(&nick).is_some() {
-                return None;
+            if room.occupants.len() >= OCCUPANTS_MAX {
+                // XEP-0045, section 7.2.9.
+                let text = format!("a room has at most {OCCUPANTS_MAX} occupants");
+                return Err(StanzaError::new("wait", "service-unavailable", text));
+            }
+            if room.by_nick(&nick).is_some() {
+                return Err(taken());
             }
             let me = Occupant { nick, jid: who.clone(), outbox, presence: stanza.clone() };
             let of_others: Vec<_> =
@@ -163,11 +172,14 @@ impl Session {
             codes.extend(is_new.then_some(CREATED));
             let own = presence(&jid, &me, &me, false, &codes);
             room.occupants.push(me);
-            Some((of_others, own, room.subject.clone()))
+            Ok((of_others, own, room.subject.clone()))
         });
-        let Some((of_others, own, subject)) = entered else {
-            let error = StanzaError::new("cancel", "conflict", "the nickname is taken");
-            return self.send_error(stanza, &error, turn);
+        let (of_others, own, subject) = match entered {
+            Ok(entered) => entered,
+            Err(error) => {
+                self.delete_own(queue, turn);
+                return self.send_error(stanza, &error, turn);
+            }
         };
         for presence in of_others.iter().chain([&own]) {
             self.send(presence, turn);
@@ -186,30 +198,29 @@ impl Session {
         self.ask(
             turn,
             |request| Command::Consume(Box::new(Consume { request, ..consume })),
-            |_, _, _| {},
+            move |session, answer, turn| {
+                if answer.is_err()
+                    && let Some(Source::Room { who, room, queue }) =
+                        session.consumers.remove(&consumer)
+                {
+                    session.be_removed(&who, &room, queue, CancelReason::QueueDeleted, turn);
+                }
+            },
         );
     }
 
+    /// Works on the rooms of the virtual host.
+    pub(super) fn rooms<R>(&self, work: impl FnOnce(&mut HashMap<String, Room>) -> R) -> R {
+        self.shared.directory.rooms(&self.peer.vhost, work)
+    }
+
     fn is_in_room(&self, who: &Jid, name: &str) -> bool {
-        self.shared
-            .directory
-            .rooms(|rooms| rooms.get(name).is_some_and(|room| room.nick_of(who).is_some()))
+        self.rooms(|rooms| rooms.get(name).is_some_and(|room| room.nick_of(who).is_some()))
     }
 
     /// Leaves a room; everybody is told.
     pub(super) fn leave_room(&mut self, who: &Jid, name: &str, turn: &mut Turn<'_>) {
-        let jid = self.shared.domains.address(Service::Rooms, name);
-        let counters = &self.shared.counters;
-        self.shared.directory.rooms(|rooms| {
-            let Some(room) = rooms.get_mut(name) else { return };
-            let at = room.occupants.iter().position(|occupant| occupant.jid == *who);
-            let Some(me) = at.map(|at| room.occupants.remove(at)) else { return };
-            tell(counters, &me.outbox, Word::Stanza(presence(&jid, &me, &me, true, &[SELF])));
-            room.tell_all(counters, |other| presence(&jid, &me, other, true, &[]));
-            if room.occupants.is_empty() {
-                rooms.remove(name);
-            }
-        });
+        self.remove_occupant(who, name, None);
         let consumer = self.consumers.iter().find_map(|(consumer, source)| match source {
             Source::Room { who: of, room, .. } if of == who && room == name => Some(*consumer),
             _ => None,
@@ -217,6 +228,56 @@ impl Session {
         if let Some(consumer) = consumer {
             self.end_consumer(consumer, turn);
         }
+    }
+
+    /// The broker has ended what brought the messages of a room, so its occupant is none any more.
+    pub(crate) fn be_removed(
+        &mut self,
+        who: &Jid,
+        name: &str,
+        queue: String,
+        reason: CancelReason,
+        turn: &mut Turn<'_>,
+    ) {
+        let code = match reason {
+            CancelReason::Denied => NO_MEMBER,
+            CancelReason::QueueDeleted | CancelReason::Timeout => FAILED,
+        };
+        self.remove_occupant(who, name, Some(code));
+        self.delete_own(queue, turn);
+    }
+
+    /// Takes an occupant out of a room, and tells everybody, with the code of why, if there is one.
+    fn remove_occupant(&self, who: &Jid, name: &str, code: Option<&'static str>) {
+        let jid = self.shared.domains.address(Service::Rooms, name);
+        let counters = &self.shared.counters;
+        let of_all: Vec<_> = code.into_iter().collect();
+        let own = [&[SELF], &*of_all].concat();
+        self.rooms(|rooms| {
+            let Some(room) = rooms.get_mut(name) else { return };
+            let at = room.occupants.iter().position(|occupant| occupant.jid == *who);
+            let Some(me) = at.map(|at| room.occupants.remove(at)) else { return };
+            tell(counters, &me.outbox, Word::Stanza(presence(&jid, &me, &me, true, &own)));
+            room.tell_all(counters, |other| presence(&jid, &me, other, true, &of_all));
+            if room.occupants.is_empty() {
+                rooms.remove(name);
+            }
+        });
+    }
+
+    /// Keeps the subject of a room for those who come later: the one who has set it does, once the
+    /// room has got it, because then they may.
+    pub(crate) fn note_subject(&self, stanza: &Element, who: &Jid, name: &str) {
+        let is_subject = stanza.find(ns::CLIENT, "subject").is_some()
+            && stanza.find(ns::CLIENT, "body").is_none();
+        let from = stanza.get("from").and_then(Jid::parse).filter(|_| is_subject);
+        let Some(from) = from else { return };
+        self.rooms(|rooms| {
+            let Some(room) = rooms.get_mut(name) else { return };
+            if room.nick_of(who) == Some(&from.resource) {
+                room.subject = Some(stanza.clone());
+            }
+        });
     }
 
     /// A message to a room, or to one of its occupants.
@@ -236,7 +297,7 @@ impl Session {
             return Ok(Handled::Now);
         }
         let jid = self.shared.domains.address(Service::Rooms, name);
-        let nick = self.shared.directory.rooms(|rooms| {
+        let nick = self.rooms(|rooms| {
             rooms.get(name).and_then(|room| room.nick_of(&route.from)).map(str::to_owned)
         });
         let not_in = || StanzaError::new("modify", "not-acceptable", "only occupants may speak");
@@ -248,15 +309,6 @@ impl Session {
         if stanza.get("type") != Some("groupchat") {
             let text = "messages to a room have the type `groupchat`";
             return Err(StanzaError::bad_request(text));
-        }
-        let is_subject = stanza.find(ns::CLIENT, "subject").is_some()
-            && stanza.find(ns::CLIENT, "body").is_none();
-        if is_subject {
-            let mut subject = stanza.clone();
-            subject.set("from", from.clone());
-            self.shared
-                .directory
-                .rooms(|rooms| rooms.get_mut(name).map(|room| room.subject = Some(subject)));
         }
         let draft = self.draft(stanza.clone(), &from, None)?.transient();
         let to = (TOPIC_EXCHANGE, &*room_key(name));
@@ -272,7 +324,7 @@ impl Session {
     ) -> Result<(), StanzaError> {
         let jid = self.shared.domains.address(Service::Rooms, name);
         let counters = &self.shared.counters;
-        self.shared.directory.rooms(|rooms| {
+        self.rooms(|rooms| {
             let room = rooms.get(name);
             let not_in = || StanzaError::new("cancel", "not-acceptable", "only occupants may");
             let nick = room.and_then(|room| room.nick_of(&route.from)).ok_or_else(not_in)?;
@@ -297,7 +349,7 @@ impl Session {
         route: &Route,
         name: &str,
     ) -> Result<Option<Element>, StanzaError> {
-        let is_own = self.shared.directory.rooms(|rooms| {
+        let is_own = self.rooms(|rooms| {
             let room = rooms.get(name);
             room.and_then(|room| room.nick_of(&route.from)) == Some(route.to.resource.as_str())
         });
@@ -339,6 +391,10 @@ impl Session {
             None => Ok(Some(super::iq::empty())),
         }
     }
+}
+
+fn taken() -> StanzaError {
+    StanzaError::new("cancel", "conflict", "the nickname is taken")
 }
 
 /// True for an error that says that its sender is not there any more (XEP-0045, section 7.14).

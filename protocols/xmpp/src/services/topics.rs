@@ -6,7 +6,10 @@ use polymq_model::{
     address::{TOPIC_EXCHANGE, mailbox_key},
 };
 
-use super::iq::{Handled, Route};
+use super::{
+    iq::{Handled, Route},
+    state::PLACES_MAX,
+};
 use crate::{
     error::StanzaError,
     jid::{Jid, Place, Service, name_from_resource, resource_from_name},
@@ -241,6 +244,10 @@ impl Session {
             false => String::new(),
         };
         let is_mailbox = !queue.is_empty();
+        if !is_mailbox && self.consumers.len() >= PLACES_MAX {
+            let text = format!("a stream is in at most {PLACES_MAX} places");
+            return Err(StanzaError::new("wait", "resource-constraint", text));
+        }
         let iq = iq.clone();
         let declare = DeclareQueue {
             request: RequestId(0),
@@ -287,7 +294,12 @@ impl Session {
                     }
                     session.send_last_values(pattern, who, turn);
                 }
-                Err(refusal) => session.send_error(&iq, &StanzaError::from(refusal), turn),
+                Err(refusal) => {
+                    if !is_mailbox {
+                        session.delete_own(queue, turn);
+                    }
+                    session.send_error(&iq, &StanzaError::from(refusal), turn);
+                }
             },
         );
     }
@@ -301,9 +313,11 @@ impl Session {
         self.ask(
             turn,
             |request| Command::Consume(Box::new(Consume { request, ..consume })),
-            move |session, answer, _| {
-                if answer.is_err() {
-                    session.consumers.remove(&consumer);
+            move |session, answer, turn| {
+                if answer.is_err()
+                    && let Some(Source::Topic { queue, .. }) = session.consumers.remove(&consumer)
+                {
+                    session.delete_own(queue, turn);
                 }
             },
         );

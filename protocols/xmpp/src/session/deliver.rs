@@ -97,6 +97,7 @@ impl Session {
             }
             Source::Room { who, room, .. } => {
                 let stanza = self.of_room(message, &who, &room, &counts);
+                self.note_subject(&stanza, &who, &room);
                 self.send_settling(&stanza, Some(settle), turn);
             }
         }
@@ -202,8 +203,13 @@ impl Session {
         reason: CancelReason,
         turn: &mut Turn<'_>,
     ) {
-        let Some(Source::Queue { who, queue, .. }) = self.consumers.remove(&consumer) else {
-            return;
+        let (who, queue) = match self.consumers.remove(&consumer) {
+            Some(Source::Queue { who, queue, .. }) => (who, queue),
+            Some(Source::Room { who, room, queue }) => {
+                return self.be_removed(&who, &room, queue, reason, turn);
+            }
+            Some(Source::Topic { queue, .. }) => return self.delete_own(queue, turn),
+            Some(Source::Resource | Source::Mailbox(_)) | None => return,
         };
         let (reason, text) = match reason {
             CancelReason::QueueDeleted => ("queue-deleted", "the queue was deleted"),

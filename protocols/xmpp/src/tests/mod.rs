@@ -92,7 +92,11 @@ impl World {
     }
 
     pub(super) fn bound_at(xmpp: &Xmpp, user: &str, resource: &str) -> Self {
-        let mut world = Self::with(xmpp, peer());
+        Self::bound_over(xmpp, peer(), user, resource)
+    }
+
+    pub(super) fn bound_over(xmpp: &Xmpp, peer: Peer, user: &str, resource: &str) -> Self {
+        let mut world = Self::with(xmpp, peer);
         world.log_in(user);
         let bind = "urn:ietf:params:xml:ns:xmpp-bind";
         world.say(&format!(

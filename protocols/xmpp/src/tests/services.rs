@@ -6,14 +6,119 @@ const OWNER: &str = "http://jabber.org/protocol/muc#owner";
 
 /// Has a session enter the room `a` as `nick`, the broker saying yes to everything.
 fn join(world: &mut World, nick: &str) -> String {
+    enter(world, nick).0
+}
+
+/// The same, with the consumer that brings the messages.
+fn enter(world: &mut World, nick: &str) -> (String, ConsumerId) {
     world.say(&format!("<presence to='a@rooms.d/{nick}'/>"));
     let request = world.request();
     let queue = polymq_model::QueueName::new("own").unwrap();
     world.answer(request, Ok(Answer::QueueDeclared { queue, messages: 0, consumers: 0 }));
     let request = world.request();
     let said = world.answer(request, Ok(Answer::Done));
+    let Command::Consume(consume) = world.command() else { panic!("a consumer") };
+    (said, consume.consumer)
+}
+
+/// Asks for a page of the items of an address.
+fn items_of(address: &str, set: &str) -> String {
+    format!(
+        "<iq type='get' id='l' to='{address}'>\
+         <query xmlns='http://jabber.org/protocol/disco#items'>\
+         <set xmlns='http://jabber.org/protocol/rsm'>{set}</set></query></iq>"
+    )
+}
+
+#[test]
+fn rooms_that_the_user_may_not_read_are_not_listed_and_not_looked_into() {
+    let xmpp = Xmpp::new(settings());
+    let mut world = World::bound_at(&xmpp, "u", "r");
+    join(&mut world, "n");
+    let mut other = World::bound_at(&xmpp, "v", "r");
+    for (readable, is_seen) in [(vec!["rooms.a".to_owned()], true), (Vec::new(), false)] {
+        other.say(&items_of("rooms.d", ""));
+        let Command::ListTopics { request, among, .. } = other.command() else { panic!("a list") };
+        assert_eq!(among, Some(vec!["rooms.a".to_owned()]));
+        let said = other.answer(request, Ok(Answer::Topics(readable.clone())));
+        assert_eq!(said.contains("jid='a@rooms.d'"), is_seen, "{said}");
+        assert_eq!(said.contains("<count>1</count>"), is_seen, "{said}");
+        other.say(&items_of("a@rooms.d", ""));
+        let request = other.request();
+        let said = other.answer(request, Ok(Answer::Topics(readable)));
+        assert_eq!(said.contains("jid='a@rooms.d/n'"), is_seen, "{said}");
+        assert_eq!(said.contains("<forbidden"), !is_seen, "{said}");
+    }
+}
+
+#[test]
+fn whoever_may_not_enter_a_room_learns_nothing_of_it_and_leaves_no_queue() {
+    let xmpp = Xmpp::new(settings());
+    let mut world = World::bound_at(&xmpp, "u", "r");
+    join(&mut world, "n");
+    let mut other = World::bound_at(&xmpp, "v", "r");
+    // The nickname is taken, which only those may know who may read the room.
+    for (answer, condition) in
+        [(refused(RefusalKind::Denied), "<forbidden"), (Ok(Answer::Done), "<conflict")]
+    {
+        other.say("<presence to='a@rooms.d/n'/>");
+        let request = other.request();
+        let queue = polymq_model::QueueName::new("own").unwrap();
+        other.answer(request, Ok(Answer::QueueDeclared { queue, messages: 0, consumers: 0 }));
+        let request = other.request();
+        let said = other.answer(request, answer);
+        assert!(said.contains(condition), "{said}");
+        let Command::DeleteQueue { queue, .. } = other.command() else { panic!("a deletion") };
+        assert_eq!(queue, "own");
+    }
+    assert_eq!(world.hear(), "");
+}
+
+#[test] // XEP-0045, section 9.4.
+fn occupant_that_may_not_read_any_more_is_removed() {
+    let xmpp = Xmpp::new(settings());
+    let mut worlds = ["u", "v"].map(|user| World::bound_at(&xmpp, user, "r"));
+    let [first, second] = &mut worlds;
+    join(first, "n");
+    let (_, consumer) = enter(second, "m");
+    first.hear();
+    let reason = polymq_contract::CancelReason::Denied;
+    second.event(Event::ConsumerCancelled { consumer, reason });
+    let Command::DeleteQueue { queue, .. } = second.command() else { panic!("a deletion") };
+    assert_eq!(queue, "own");
+    let said = second.hear();
+    assert!(said.contains("code='110'") && said.contains("code='321'"), "{said}");
+    let said = first.hear();
+    let is_told = said.contains("from='a@rooms.d/m'") && said.contains("code='321'");
+    assert!(is_told && said.contains("affiliation='none'"), "{said}");
+    let said = second.say("<message type='groupchat' to='a@rooms.d'><body>x</body></message>");
+    assert!(said.contains("<not-acceptable"), "{said}");
+}
+
+#[test]
+fn rooms_of_another_virtual_host_are_others() {
+    let xmpp = Xmpp::new(settings());
+    let mut world = World::bound_at(&xmpp, "u", "r");
+    assert!(join(&mut world, "n").contains("code='201'"));
+    let vhost = VhostName::new("other").unwrap();
+    let mut other = World::bound_over(&xmpp, Peer { vhost, ..peer() }, "v", "r");
+    let said = join(&mut other, "n");
+    assert!(said.contains("code='201'") && !said.contains("u@d"), "{said}");
+    assert_eq!(world.hear(), "");
+}
+
+#[test] // XEP-0045, section 8.1.
+fn subject_is_kept_once_the_room_has_got_it() {
+    let xmpp = Xmpp::new(settings());
+    let mut world = World::bound_at(&xmpp, "u", "r");
+    join(&mut world, "n");
+    let subject = "<message type='groupchat' to='a@rooms.d'><subject>s</subject></message>";
+    world.say(subject);
     world.effects.commands.clear();
-    said
+    // Whoever may not write to the room has said nothing.
+    let mut other = World::bound_at(&xmpp, "v", "r");
+    let said = join(&mut other, "m");
+    assert!(said.contains("<subject/>"), "{said}");
 }
 
 #[test] // XEP-0410.
@@ -86,11 +191,9 @@ fn occupants_are_listed_page_by_page_in_both_directions() {
     let world = &mut worlds[0];
     world.hear();
     let mut list = |set: &str| {
-        world.say(&format!(
-            "<iq type='get' id='l' to='a@rooms.d'>\
-             <query xmlns='http://jabber.org/protocol/disco#items'>\
-             <set xmlns='http://jabber.org/protocol/rsm'>{set}</set></query></iq>"
-        ))
+        world.say(&items_of("a@rooms.d", set));
+        let request = world.request();
+        world.answer(request, Ok(Answer::Topics(vec!["rooms.a".to_owned()])))
     };
     let has = |said: &str, nick: &str| said.contains(&format!("jid='a@rooms.d/{nick}'"));
     let said = list("<max>2</max>");

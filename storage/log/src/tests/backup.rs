@@ -57,7 +57,7 @@ impl Drop for Ends<'_> {
 
 #[test]
 fn copies_of_a_store_in_use_open_with_all_that_was_confirmed_before() {
-    let dir = TempDir::new_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let dir = TempDir::new().unwrap();
     let path = dir.path().join("store");
     let (store, committer) = store_at(&path);
     write(&committer, |w| w.log_create(LOG, "queue"));
@@ -98,6 +98,7 @@ fn copies_of_a_store_in_use_open_with_all_that_was_confirmed_before() {
         }
         drop(ending);
     });
+    wait(|reply| committer.close(reply)).unwrap();
     drop((store, committer));
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, ops::Deref};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use polymq_contract::{MessageKind, WebMessages, web_message::put_head};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -59,6 +60,15 @@ impl Http {
         self.send(&message.to_string(), "amq.topic", key);
     }
 
+    /// Sends a body of any bytes.
+    pub(crate) fn publish_bytes(&self, key: &str, properties: &Value, payload: &[u8]) {
+        let payload = BASE64_STANDARD.encode(payload);
+        let message = json!({
+            "properties": properties, "payload": payload, "payload_encoding": "base64"
+        });
+        self.send(&message.to_string(), "amq.topic", key);
+    }
+
     /// Sends a message to a queue.
     pub(crate) fn publish_to_queue(&self, queue: &str, properties: &Value, payload: &str) {
         let message = json!({ "properties": properties, "payload": payload });
@@ -106,6 +116,19 @@ impl Http {
             said.push(serde_json::from_slice(&message.payload).unwrap());
         }
         said
+    }
+
+    /// The bodies of all messages that have come, and nothing else has.
+    pub(crate) fn payloads(&self) -> Vec<Vec<u8>> {
+        let deliveries = self.heard().into_iter().inspect(|said| assert_eq!(said["op"], "deliver"));
+        let payload = |said: Value| {
+            let text = said["message"]["payload"].as_str().unwrap().to_owned();
+            match said["message"]["payload_encoding"].as_str() {
+                Some("base64") => BASE64_STANDARD.decode(text).unwrap(),
+                _ => text.into_bytes(),
+            }
+        };
+        deliveries.map(payload).collect()
     }
 
     /// The only message that has come.

@@ -1,8 +1,11 @@
 //! Case A9: what a client writes stays what it is in the frames of every other protocol, and says
 //! nothing there that only the broker or another user may say.
 
+use serde_json::json;
+
 use crate::{
     amqp::{Amqp, Field, Props},
+    http::Http,
     mqtt::{Mqtt, Properties, Publish, Version},
     stomp::{Stomp, headers},
     world::World,
@@ -38,6 +41,7 @@ struct Listeners {
     mqtt: Vec<Mqtt>,
     stomp: Vec<Stomp>,
     xmpp: Xmpp,
+    json: Http,
 }
 
 impl Listeners {
@@ -57,7 +61,8 @@ impl Listeners {
         });
         let mut xmpp = Xmpp::connect(world, "u1", "r");
         xmpp.subscribe("#");
-        Self { amqp, mqtt: mqtt.into(), stomp: stomp.into(), xmpp }
+        let json = Http::listen(world, "#");
+        Self { amqp, mqtt: mqtt.into(), stomp: stomp.into(), xmpp, json }
     }
 
     /// Everybody got the message with this body, and behind it the one that everybody understands.
@@ -82,6 +87,8 @@ impl Listeners {
             assert_eq!(items.count(), 1, "XMPP: {what}: {event:?}");
             assert!(event.child(CLIENT, "message").is_none(), "XMPP: {what}: {event:?}");
         }
+        let found = self.json.payloads();
+        assert_eq!(found, [body, PLAIN], "JSON: {what}");
     }
 }
 
@@ -155,6 +162,29 @@ fn nothing_in_a_message_of_stomp_ends_a_frame_of_others() {
         stomp.send_headers(&format!("/topic/n.{encoded}"), &headers(&own), nasty.as_bytes());
         stomp.send("/topic/plain", &[], PLAIN);
         listeners.have_both(nasty, nasty.as_bytes());
+    }
+}
+
+#[test]
+fn nothing_in_a_message_of_json_ends_a_frame_of_others() {
+    let world = World::new();
+    let mut listeners = Listeners::new(&world);
+    let json = Http::connect_as(&world, "guest");
+    let binary = [&b"\r\n\0\xFF</message>"[..], "]]>\u{FFFE}".as_bytes()].concat();
+    for nasty in NASTY.into_iter().chain(["nul\0"]) {
+        let properties = json!({
+            "content_type": nasty, "content_encoding": nasty, "correlation_id": nasty,
+            "message_id": nasty, "reply_to": nasty, "type": nasty, "app_id": nasty,
+            "headers": { nasty: nasty, "h": [nasty, { nasty: nasty }] },
+        });
+        let key = key(&nasty.replace('\0', ""));
+        json.publish(&key, &properties, nasty);
+        json.publish("plain", &json!({}), "plain");
+        assert!(json.ops().is_empty(), "nothing of {nasty:?} is refused");
+        listeners.have_both(nasty, nasty.as_bytes());
+        json.publish_bytes(&key, &properties, &binary);
+        json.publish("plain", &json!({}), "plain");
+        listeners.have_both(nasty, &binary);
     }
 }
 

@@ -237,9 +237,18 @@ impl Xmpp {
 
     /// Every message since the last call.
     pub(crate) fn messages(&mut self) -> Vec<Xml> {
+        self.stanzas("message")
+    }
+
+    /// All presence since the last call.
+    pub(crate) fn presence(&mut self) -> Vec<Xml> {
+        self.stanzas("presence")
+    }
+
+    fn stanzas(&mut self, name: &str) -> Vec<Xml> {
         self.take();
         let all = std::mem::take(&mut self.received);
-        all.into_iter().filter(|xml| xml.name == "message").collect()
+        all.into_iter().filter(|xml| xml.name == name).collect()
     }
 
     pub(crate) fn message(&mut self) -> Xml {

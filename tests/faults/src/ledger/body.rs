@@ -50,10 +50,14 @@ impl Body {
         out
     }
 
-    /// Reads a body.
+    /// Reads a body, as it is or in hexadecimal, as it goes through protocols of text.
     ///
     /// Errors: [`BadBody`] when a byte is wrong, missing or too much.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadBody> {
+        Self::read(bytes).or_else(|bad| Self::read(&from_hexadecimal(bytes).ok_or(bad)?))
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, BadBody> {
         let u32_at = |at: usize| bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b));
         let u64_at = |at: usize| bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b));
         let read = || {
@@ -63,6 +67,12 @@ impl Body {
         };
         read().ok_or(BadBody)
     }
+}
+
+fn from_hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.iter().map(byte).collect::<Option<_>>().filter(|_| rest.is_empty())
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// The protocol a client spoke.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Protocol {
     /// The runner itself.
@@ -85,6 +85,18 @@ pub enum Protocol {
     Amqp = 1,
     /// MQTT.
     Mqtt = 2,
+    /// STOMP.
+    Stomp = 3,
+    /// XMPP.
+    Xmpp = 4,
+    /// HTTP.
+    Http = 5,
+}
+
+impl Protocol {
+    /// All of them, at the places of their numbers.
+    const ALL: [Self; 6] =
+        [Self::None, Self::Amqp, Self::Mqtt, Self::Stomp, Self::Xmpp, Self::Http];
 }
 
 /// One thing that happened.
@@ -150,10 +162,9 @@ impl Record {
         let u32_at = |at: usize| bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b));
         let u64_at = |at: usize| bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b));
         let [kind, protocol, low, high, ..] = *bytes;
-        let protocols = [Protocol::None, Protocol::Amqp, Protocol::Mqtt];
         Some(Self {
             kind: Kind::of(kind)?,
-            protocol: *protocols.get(usize::from(protocol))?,
+            protocol: *Protocol::ALL.get(usize::from(protocol))?,
             flags: u16::from_le_bytes([low, high]),
             producer: u32_at(4)?,
             n: u64_at(8)?,

@@ -6,13 +6,19 @@ use anyhow::{Context, Result, bail};
 
 use super::{Life, Stage, publishers::tx_select};
 use crate::{
-    amqp::{Amqp, Incoming, Method},
+    amqp::{self, Amqp, Incoming, Method},
+    broker::Ports,
     ledger::{Kind, Protocol, Record},
-    mqtt::{Login, Mqtt},
+    mqtt::{Login, Mqtt, packet, text},
 };
 
-/// When nothing comes for this long while a run is drained, nothing is left.
-const QUIET: Duration = Duration::from_millis(1500);
+/// How long a consumer waits before it looks whether the run is over.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A run is over when the mark at the end of the queue has come. Where none can be published, when
+/// nothing has come in so many pauses.
+const PAUSES_MAX: u32 = 40;
+/// What every mark begins with.
+const MARK: &[u8] = b"the end of the queue for ";
 /// Messages on their way to a consumer.
 const PREFETCH: u16 = 100;
 /// Acknowledgements of one transaction, or of one `multiple`.
@@ -78,7 +84,7 @@ impl Open<'_> {
                 Ok(Some(other)) => late.push(other),
             }
         }
-        client.set_patience(QUIET)?;
+        client.set_patience(PAUSE)?;
         self.write(Kind::AckDurable);
         Ok(true)
     }
@@ -97,17 +103,72 @@ pub fn amqp_consumer(stage: &Stage, queue: u32, name: &str, acks: Acks) -> Resul
         if client.consume(name, PREFETCH).is_err() {
             return Ok(false);
         }
-        client.set_patience(QUIET)?;
+        client.set_patience(PAUSE)?;
         let place = stage.place(life, Protocol::Amqp, queue);
         let (tags, messages) = (Vec::new(), Vec::new());
-        amqp_life(client, Open { stage, place, acks, tags, messages })
+        let end = End::new(life, place.connection, "", name);
+        amqp_life(client, Open { stage, place, acks, tags, messages }, end)
     })
 }
 
+/// The end of a queue, known by a mark that its consumer puts behind everything that is in it.
+struct End {
+    ports: Ports,
+    exchange: &'static str,
+    key: String,
+    mark: Vec<u8>,
+    is_sent: bool,
+    has_come: bool,
+    /// Pauses since something came.
+    pauses: u32,
+}
+
+impl End {
+    fn new(life: Life, connection: u32, exchange: &'static str, key: &str) -> Self {
+        let mark = [MARK, connection.to_string().as_bytes()].concat();
+        let (ports, key) = (life.ports, key.to_owned());
+        Self { ports, exchange, key, mark, is_sent: false, has_come: false, pauses: 0 }
+    }
+
+    /// Publishes the mark, once. Where that fails, the pauses tell.
+    fn send(&mut self) {
+        if std::mem::replace(&mut self.is_sent, true) {
+            return;
+        }
+        self.pauses = 0;
+        let publish = amqp::publish(self.exchange, &self.key, &self.mark);
+        if let Ok(mut client) = Amqp::open(self.ports.amqp)
+            && client.send(&publish).is_ok()
+        {
+            let _ = client.close();
+        }
+    }
+
+    /// True for a mark, also for one of a connection that was lost.
+    fn is_mark(&mut self, body: &[u8]) -> bool {
+        self.pauses = 0;
+        self.has_come |= body == self.mark;
+        body.starts_with(MARK)
+    }
+
+    /// Nothing has come for a while.
+    fn note_pause(&mut self) {
+        self.pauses += 1;
+    }
+
+    /// True once nothing more is to come, when the run is over.
+    fn is_reached(&self, stage: &Stage) -> bool {
+        self.has_come || !stage.is_consuming() && self.pauses >= PAUSES_MAX
+    }
+}
+
 /// One connection; true when nothing is left.
-fn amqp_life(mut client: Amqp, mut open: Open<'_>) -> Result<bool> {
+fn amqp_life(mut client: Amqp, mut open: Open<'_>, mut end: End) -> Result<bool> {
     let mut late = Vec::new();
     loop {
+        if !open.stage.is_consuming() {
+            end.send();
+        }
         let waiting = if late.is_empty() { None } else { Some(late.remove(0)) };
         let found = match waiting {
             Some(found) => Some(found),
@@ -116,8 +177,10 @@ fn amqp_life(mut client: Amqp, mut open: Open<'_>) -> Result<bool> {
                 Ok(found) => found,
             },
         };
-        let is_quiet = found.is_none();
         match found {
+            Some(Incoming::Delivery(delivery)) if end.is_mark(&delivery.body) => {
+                open.tags.push(delivery.tag);
+            }
             Some(Incoming::Delivery(delivery)) => {
                 let (redelivered, bytes) = (delivery.redelivered, &delivery.body);
                 let body = open.stage.delivered(open.place, redelivered, bytes);
@@ -128,14 +191,18 @@ fn amqp_life(mut client: Amqp, mut open: Open<'_>) -> Result<bool> {
             Some(Incoming::Method(id, arguments)) => {
                 bail!("{id:?} for a consumer: {}", String::from_utf8_lossy(&arguments))
             }
-            None => {}
+            None => end.note_pause(),
         }
         let is_full = open.acks == Acks::Each || open.tags.len() >= TOGETHER;
         let may_wait = client.has_input() || !late.is_empty();
         if (is_full || !may_wait) && !open.settle(&mut client, &mut late)? {
             return Ok(false);
         }
-        if is_quiet && late.is_empty() && !open.stage.is_consuming() {
+        let is_over = end.is_reached(open.stage) && late.is_empty();
+        if is_over && !open.settle(&mut client, &mut late)? {
+            return Ok(false);
+        }
+        if is_over && late.is_empty() {
             client.close().context("a drained consumer says goodbye")?;
             return Ok(true);
         }
@@ -152,20 +219,42 @@ pub fn mqtt_subscriber(stage: &Stage, queue: u32, client_id: &str) -> Result<()>
         if !client.present {
             bail!("the broker has forgotten the session `{client_id}`");
         }
-        client.set_patience(QUIET)?;
+        client.set_patience(PAUSE)?;
         let place = stage.place(life, Protocol::Mqtt, queue);
+        let mut end = End::new(life, place.connection, "amq.topic", &format!("end.{client_id}"));
+        let mut is_asked = false;
         loop {
+            if !stage.is_consuming() && !std::mem::replace(&mut is_asked, true) {
+                // What the session has had so far stands before what it has from now on.
+                let body =
+                    [&[0, 1][..], &text(format!("end/{client_id}").as_bytes()), &[1]].concat();
+                if client.send(&packet(0x82, &body)).is_err() {
+                    return Ok(false);
+                }
+                end.pauses = 0;
+            }
+            if end.is_reached(stage) {
+                client.close().context("a drained subscriber says goodbye")?;
+                return Ok(true);
+            }
             let packet = match client.next_packet() {
                 Err(_) => return Ok(false),
                 Ok(Some(packet)) => packet,
-                Ok(None) if stage.is_consuming() => continue,
                 Ok(None) => {
-                    client.close().context("a drained subscriber says goodbye")?;
-                    return Ok(true);
+                    end.note_pause();
+                    continue;
                 }
             };
+            if packet.first == 0x90 {
+                end.send();
+                continue;
+            }
             let publish = packet.publish().context("not a PUBLISH")?;
-            if let Some(body) = stage.delivered(place, publish.dup, &publish.payload) {
+            let body = match end.is_mark(&publish.payload) {
+                true => None,
+                false => stage.delivered(place, publish.dup, &publish.payload),
+            };
+            if let Some(body) = body {
                 let (kind, producer, n) = (Kind::Acked, body.producer, body.n);
                 stage.ledger.write(Record { kind, producer, n, ..place });
             }

@@ -2,6 +2,7 @@
 //! it saw into the ledger.
 
 mod consumers;
+mod others;
 mod publishers;
 mod run;
 
@@ -16,6 +17,7 @@ use std::{
 use anyhow::{Result, bail};
 
 pub use consumers::{Acks, amqp_consumer, mqtt_subscriber};
+pub use others::publisher_of;
 pub use publishers::{Target, amqp_publisher, mqtt_publisher};
 pub use run::{Run, judge};
 
@@ -50,6 +52,16 @@ struct Scene {
     consuming: bool,
     /// The case has failed: nobody waits for a broker any more.
     over: bool,
+}
+
+struct Guard<'a>(&'a Stage);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up();
+        }
+    }
 }
 
 /// One life of the broker, as a client sees it.
@@ -104,6 +116,12 @@ impl Stage {
     pub fn drain(&self) {
         self.scene().consuming = false;
         self.changed.notify_all();
+    }
+
+    /// Has everybody end when the thread that holds this panics: the end of a scope would wait for
+    /// them for ever.
+    pub fn guard(&self) -> impl Drop {
+        Guard(self)
     }
 
     /// Everybody ends who waits for a broker.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Messages on their way to the broker.
-const WINDOW: usize = 24;
+pub(super) const WINDOW: usize = 24;
 
 /// Where a publisher publishes to, and how much.
 #[derive(Debug, Clone)]
@@ -30,25 +30,25 @@ pub struct Target {
 }
 
 /// Numbers and fates of one publisher's messages.
-struct Course<'a> {
-    stage: &'a Stage,
-    target: &'a Target,
-    protocol: Protocol,
-    next: u64,
+pub(super) struct Course<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) target: &'a Target,
+    pub(super) protocol: Protocol,
+    pub(super) next: u64,
 }
 
 impl Course<'_> {
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         self.next < self.target.messages_max && self.stage.is_publishing()
     }
 
-    fn write(&self, kind: Kind, numbers: impl IntoIterator<Item = u64>) {
+    pub(super) fn write(&self, kind: Kind, numbers: impl IntoIterator<Item = u64>) {
         let producer = self.target.producer;
         let record = Record { protocol: self.protocol, producer, ..Record::new(kind) };
         self.stage.ledger.write_all(numbers.into_iter().map(|n| Record { n, ..record }));
     }
 
-    fn message(&mut self) -> (u64, Vec<u8>) {
+    pub(super) fn message(&mut self) -> (u64, Vec<u8>) {
         self.next += 1;
         let (producer, n) = (self.target.producer, self.next);
         self.write(Kind::Sent, [n]);
@@ -179,7 +179,10 @@ fn mqtt_life(course: &mut Course<'_>, client: &mut Mqtt) -> Result<bool> {
 }
 
 /// Calls `live` for each life of the broker until it says that all is done.
-fn through_faults(stage: &Stage, mut live: impl FnMut(Life) -> Result<bool>) -> Result<()> {
+pub(super) fn through_faults(
+    stage: &Stage,
+    mut live: impl FnMut(Life) -> Result<bool>,
+) -> Result<()> {
     let mut life = None;
     while let Some(next) = stage.next_life(life, Stage::is_publishing)? {
         if live(next)? {

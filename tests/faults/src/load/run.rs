@@ -1,14 +1,21 @@
 //! The usual run: publishers and consumers of both protocols, a queue that fills, a session.
 
-use std::{collections::HashSet, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 
-use super::{Acks, Stage, Target, amqp_consumer, amqp_publisher, mqtt_publisher, mqtt_subscriber};
+use super::{
+    Acks, Stage, Target, amqp_consumer, amqp_publisher, mqtt_publisher, mqtt_subscriber,
+    publisher_of,
+};
 use crate::{
     amqp::Amqp,
     broker::{Broker, Home},
-    ledger::{Findings, Kind, Plan, Record, check},
+    ledger::{Findings, Kind, Plan, Protocol, Record, check},
     mqtt::{Login, Mqtt},
     report::say,
 };
@@ -33,17 +40,7 @@ pub struct Run {
     pub plan: Plan,
     amqp: Vec<Target>,
     mqtt: Vec<Target>,
-}
-
-/// Has everybody end when the case fails, or the end of the test would wait for them for ever.
-struct Guard<'a>(&'a Stage);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.give_up();
-        }
-    }
+    others: Vec<(Protocol, Target)>,
 }
 
 impl Run {
@@ -63,12 +60,41 @@ impl Run {
         let by_topic = [3, 11, 12].map(|producer| (producer, vec![TOPIC, LATER, SESSION]));
         let ack_loss_max_ns = u64::try_from(ACK_LOSS_MAX.as_nanos()).unwrap_or(u64::MAX);
         let plan = Plan { routes: routes.into_iter().chain(by_topic).collect(), ack_loss_max_ns };
-        Self { stage: Stage::new(number), plan, amqp, mqtt }
+        Self { stage: Stage::new(number), plan, amqp, mqtt, others: Vec::new() }
+    }
+
+    /// Publishes over STOMP, XMPP and HTTP, too.
+    pub fn of_every_protocol(mut self) -> Self {
+        let Some(model) = self.amqp.first().cloned() else { return self };
+        for (protocol, producer, exchange, key) in [
+            (Protocol::Stomp, 21, "amq.topic", "k.s"),
+            (Protocol::Xmpp, 31, "", "work"),
+            (Protocol::Xmpp, 32, "amq.topic", "k.x"),
+            (Protocol::Http, 41, "", "work"),
+        ] {
+            let target = Target { producer, exchange, key, ..model.clone() };
+            self.others.push((protocol, target));
+            let queues = if exchange.is_empty() { vec![WORK] } else { vec![TOPIC, LATER, SESSION] };
+            self.plan.routes.insert(producer, queues);
+        }
+        self
+    }
+
+    /// Confirmed messages so far, by protocol.
+    pub fn confirmed(&self) -> HashMap<Protocol, u64> {
+        let mut all = HashMap::new();
+        for record in self.stage.ledger.records() {
+            if record.kind == Kind::Confirmed {
+                *all.entry(record.protocol).or_default() += 1;
+            }
+        }
+        all
     }
 
     /// Each publisher ends after so many messages.
     pub fn limited(mut self, messages_max: u64) -> Self {
-        for target in self.amqp.iter_mut().chain(&mut self.mqtt) {
+        let others = self.others.iter_mut().map(|(_, target)| target);
+        for target in self.amqp.iter_mut().chain(&mut self.mqtt).chain(others) {
             target.messages_max = messages_max;
         }
         self
@@ -105,6 +131,9 @@ impl Run {
             for target in &self.mqtt {
                 scope.spawn(|| expect(mqtt_publisher(&self.stage, target)));
             }
+            for (protocol, target) in &self.others {
+                scope.spawn(|| expect(publisher_of(*protocol, &self.stage, target)));
+            }
         });
     }
 
@@ -115,7 +144,7 @@ impl Run {
     pub fn under_load<T>(&self, harm: impl FnOnce() -> T) -> T {
         let stage = &self.stage;
         thread::scope(|scope| {
-            let _guard = Guard(stage);
+            let _guard = stage.guard();
             let publishers = scope.spawn(|| self.publish());
             scope.spawn(|| expect(amqp_consumer(stage, WORK, "work", Acks::Each)));
             scope.spawn(|| expect(amqp_consumer(stage, TOPIC, "topic", Acks::Transactions)));

@@ -1,5 +1,5 @@
-//! Cases A1, A2 and A4 on the port of HTTP: lengths that lie, requests in requests, heads that do
-//! not end, and addresses that come too fast.
+//! Cases A1, A2, A4 and A9 on the port of HTTP: lengths that lie, requests in requests, heads that
+//! do not end, addresses that come too fast, and what others say inside of answers.
 
 use std::{
     io::{Read, Write},
@@ -8,12 +8,15 @@ use std::{
 };
 
 use polymq_faults::{
+    amqp::Amqp,
     broker::{Broker, Home},
     report::{say, setting},
     talk::connect_from,
+    web::{self, Page},
 };
+use serde_json::json;
 
-use crate::served::Honest;
+use crate::{served::Honest, strangers::settled_kib};
 
 /// `guest:guest`.
 const LOGIN: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
@@ -74,6 +77,58 @@ fn a02_http_lengths_that_lie_end_the_connection() {
         );
         honest.is_served();
     }
+    assert!(broker.is_alive());
+}
+
+#[test]
+fn a02_chunks_beyond_the_limit_are_refused_and_not_kept() {
+    const LIMIT: &str = "limits.message_size=64KiB";
+    let home = Home::new().unwrap();
+    let mut broker = home.start_with(&["--set", LIMIT]).unwrap();
+    let mut honest = Honest::new(&broker);
+    honest.is_served();
+    let chunks =
+        |size: usize, count: usize| format!("{size:x}\r\n{}\r\n", "x".repeat(size)).repeat(count);
+    let ack = "POST /api/v1/vhosts/~/queues/honest/leases:ack HTTP/1.1";
+    let extended = format!("1;{}\r\nx\r\n", "e".repeat(100)).repeat(2000);
+    let trailers = format!("1\r\nx\r\n0\r\n{}\r\n", "T: v\r\n".repeat(40_000));
+    for (name, line, body, statuses) in [
+        ("large chunks", PUBLISH, chunks(20_000, 10), "413"),
+        ("one large chunk", PUBLISH, chunks(200_000, 1), "413"),
+        ("chunks of a byte", PUBLISH, chunks(1, 70_000), "413"),
+        ("a body that is no message", ack, chunks(50_000, 24), "413"),
+        ("extensions", PUBLISH, extended, "400"),
+        ("trailers", PUBLISH, trailers, "400 431"),
+    ] {
+        let mut stream = open(&broker);
+        let head = format!(
+            "{line}\r\nHost: x\r\n{LOGIN}\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        );
+        // The last chunk never comes, so nothing but the limit ends this. The broker may close
+        // while it is still being sent to.
+        let _ = stream.write_all([head, body].concat().as_bytes());
+        let said = web::head(&mut stream).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let status = said.split(' ').nth(1).unwrap_or_default();
+        assert!(statuses.split(' ').any(|one| one == status), "{name}: {said}");
+        honest.is_served();
+    }
+    let before = broker.resident_kib().unwrap();
+    let half = chunks(30_000, 1);
+    let streams: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = open(&broker);
+            let head =
+                format!("{PUBLISH}\r\nHost: x\r\n{LOGIN}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            stream.write_all([head.as_str(), &half, "FFFF\r\n"].concat().as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    honest.is_served();
+    let grown = settled_kib(&broker).saturating_sub(before);
+    say(&format!("A2: 100 HTTP clients with chunks of 30 KB: {grown} KiB"));
+    assert!(grown < 16 * 1024, "{grown} KiB");
+    drop(streams);
     assert!(broker.is_alive());
 }
 
@@ -159,5 +214,65 @@ fn a04_an_address_that_comes_too_fast_is_closed_and_others_are_served() {
     say(&format!("A4: of 300 connections from one address at once, {counted} are closed"));
     assert!(counted >= 150.0 && closed >= 150, "{counted} {closed}");
     assert!(honest.slowest < Duration::from_secs(2), "{:?}", honest.slowest);
+    assert!(broker.is_alive());
+}
+
+#[test]
+fn a09_what_others_say_ends_no_head_of_http_and_what_http_says_no_frame() {
+    let home = Home::new().unwrap();
+    let mut broker = home.start().unwrap();
+    let mut honest = Honest::new(&broker);
+    Amqp::open(broker.ports.amqp).unwrap().declare("nasty").unwrap();
+    let mut page = Page::over(open(&broker)).unwrap();
+    assert!(page.log_in("guest", "guest").unwrap());
+    let listen = json!({
+        "op": "subscribe", "id": 1, "sub": "s", "exchange": "amq.topic", "pattern": "k.#",
+        "ack": "auto"
+    });
+    page.say(&listen).unwrap();
+    assert_eq!(page.hear().unwrap().unwrap()["op"], "subscribed");
+    let mut http = open(&broker);
+    for nasty in ["\r\n\r\nHTTP/1.1 200 forged", "x\r\nforged: y", "\n\nforged", "a\0b", "\u{7f}é☃"]
+    {
+        let properties = json!({
+            "content_type": nasty, "message_id": nasty, "type": nasty, "app_id": nasty,
+            "reply_to": nasty, "correlation_id": nasty, "headers": { nasty: nasty },
+        });
+        let message = json!({
+            "exchange": "", "routing_key": "nasty", "properties": properties, "payload": nasty
+        });
+        page.say(&json!({ "op": "publish", "id": 2, "message": message })).unwrap();
+        assert_eq!(page.hear().unwrap().unwrap()["op"], "confirm", "{nasty:?}");
+        let receive = format!(
+            "POST /api/v1/vhosts/~/queues/nasty/messages:receive HTTP/1.1\r\nHost: x\r\n{LOGIN}\r\n\
+             Accept: application/octet-stream\r\nContent-Type: application/json\r\n\
+             Content-Length: 2\r\n\r\n{{}}"
+        );
+        http.write_all(receive.as_bytes()).unwrap();
+        let (head, body) = web::whole_answer(&mut http).unwrap();
+        assert!(head.starts_with("http/1.1 200 "), "{nasty:?}: {head}");
+        let is_forged = |line: &str| line.starts_with("forged") || line.starts_with("http/1.1");
+        assert!(!head.lines().skip(1).any(is_forged), "{nasty:?}: {head}");
+        assert_eq!(body, nasty.as_bytes());
+
+        // The other way: a key of any bytes, and a body that looks like a frame.
+        let key: String = format!("k.{nasty}").bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let publish = format!(
+            "POST /api/v1/vhosts/~/exchanges/amq.topic/messages?routing_key={key} HTTP/1.1\r\n\
+             Host: x\r\n{LOGIN}\r\nContent-Length: {}\r\n\r\n{nasty}",
+            nasty.len()
+        );
+        http.write_all(publish.as_bytes()).unwrap();
+        let (status, said) = web::answer(&mut http).unwrap();
+        assert!([200, 400].contains(&status), "{nasty:?}: {said}");
+        if status == 200 {
+            let heard = page.hear().unwrap().unwrap();
+            assert_eq!(
+                (&heard["op"], &heard["message"]["payload"]),
+                (&json!("deliver"), &json!(nasty))
+            );
+        }
+        honest.is_served();
+    }
     assert!(broker.is_alive());
 }

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,9 @@ use polymq_faults::{
     mqtt::{self, Login, Mqtt},
     report::say,
     talk::Talk,
+    web::Page,
 };
+use serde_json::json;
 
 use crate::served::Honest;
 
@@ -138,7 +141,9 @@ fn a07_acknowledgements_of_a_consumer_that_reads_nothing_meanwhile_are_taken() {
     let waiting = || broker.metric("polymq_queue_messages{state=\"ready\"}").unwrap();
     // Everything between the broker and the client is full when no more leaves the queue.
     let mut ready = waiting();
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < Duration::from_secs(60), "{ready} are ready, and they change");
         std::thread::sleep(Duration::from_millis(300));
         let now = waiting();
         if now == ready && now < COUNT as f64 {
@@ -153,7 +158,7 @@ fn a07_acknowledgements_of_a_consumer_that_reads_nothing_meanwhile_are_taken() {
     let all = || waiting() + broker.metric("polymq_queue_messages{state=\"unacked\"}").unwrap();
     let began = Instant::now();
     while all() > (COUNT - ACKED) as f64 {
-        assert!(began.elapsed() < Duration::from_secs(10), "{} of {COUNT} are left", all());
+        assert!(began.elapsed() < Duration::from_secs(60), "{} of {COUNT} are left", all());
         std::thread::sleep(Duration::from_millis(20));
     }
     say("A7: acknowledgements are taken from a consumer that reads nothing meanwhile");
@@ -161,8 +166,9 @@ fn a07_acknowledgements_of_a_consumer_that_reads_nothing_meanwhile_are_taken() {
 
 /// Readers of each protocol at a time.
 const READERS: usize = 4;
-/// Messages for each: 16 MiB, more than the system takes for a connection.
-const EACH: usize = 4096;
+/// Messages for each: 12 MiB, more than the system takes for a connection. All queues together stay
+/// below the 64 MiB from which they keep less in memory, with readers and without.
+const EACH: usize = 3072;
 /// What may wait for a connection inside the broker, and encoded for it.
 const OUTBOUND_KIB: u64 = 1024 + 256;
 /// What else a connection may take.
@@ -202,11 +208,23 @@ fn open_reader(broker: &Broker, protocol: &str, queue: &str) -> Option<Box<dyn A
             client.hear(&format!("from='{queue}@queues.localhost'")).unwrap();
             Some(Box::new(client))
         }
+        "json" => {
+            let socket = TcpStream::connect(("127.0.0.1", broker.ports.http)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            let mut page = Page::over(socket).unwrap();
+            assert!(page.log_in("guest", "guest").unwrap());
+            let subscribe = json!({
+                "op": "subscribe", "id": 1, "sub": "s", "queue": queue, "credit": 65_535
+            });
+            page.say(&subscribe).unwrap();
+            assert_eq!(page.hear().unwrap().unwrap()["op"], "subscribed");
+            Some(Box::new(page))
+        }
         _ => None,
     }
 }
 
-/// How much the broker grows when each of some queues gets 16 MiB, with a reader each that does not
+/// How much the broker grows when each of some queues gets 12 MiB, with a reader each that does not
 /// read.
 fn growth_kib(protocol: &str) -> u64 {
     let home = Home::new().unwrap();
@@ -230,7 +248,12 @@ fn growth_kib(protocol: &str) -> u64 {
     }
     let ready = broker.metric("polymq_queue_messages{state=\"ready\"}").unwrap();
     assert!(ready > 0.0, "{protocol}: all went to clients that do not read");
-    let grown = broker.resident_kib().unwrap().saturating_sub(before);
+    // What the allocator gives back comes within a second or so.
+    let resident = (0..12).map(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        broker.resident_kib().unwrap()
+    });
+    let grown = resident.min().unwrap().saturating_sub(before);
     drop(readers);
     grown
 }
@@ -239,7 +262,7 @@ fn growth_kib(protocol: &str) -> u64 {
 fn a07_readers_that_never_read_take_their_outbound_limit_each() {
     // What the queues themselves keep in memory.
     let alone = growth_kib("nobody");
-    for protocol in ["amqp", "mqtt", "stomp", "xmpp"] {
+    for protocol in ["amqp", "mqtt", "stomp", "xmpp", "json"] {
         let each = growth_kib(protocol).saturating_sub(alone) / READERS as u64;
         say(&format!(
             "A7: {READERS} lazy readers of {protocol}: {each} KiB each beside {alone} KiB of queues"

@@ -10,6 +10,7 @@ use polymq_faults::{
     broker::{Broker, Home, allow_files},
     mqtt::{self, Login, Mqtt},
     report::{say, setting},
+    web::{self, frame},
 };
 
 use crate::{served::Honest, strangers::settled_kib};
@@ -18,39 +19,11 @@ use crate::{served::Honest, strangers::settled_kib};
 const FLOOD: usize = 16_384;
 const MESSAGE: usize = 4096;
 
-/// A frame of a client, whose mask changes nothing.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        length @ 0..=125 => bytes.push(0x80 | u8::try_from(length).unwrap()),
-        length => {
-            bytes.push(0x80 | 126);
-            bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
-        }
-    }
-    bytes.extend([0; 4]);
-    bytes.extend(payload);
-    bytes
-}
-
 /// A connection that was upgraded, and the answer to its handshake.
 fn upgrade(broker: &Broker, path: &str, more: &str) -> (TcpStream, String) {
     let mut socket = TcpStream::connect(("127.0.0.1", broker.ports.http)).unwrap();
-    socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
-    );
-    socket.write_all(request.as_bytes()).unwrap();
-    let (mut answer, mut byte) = (Vec::new(), [0]);
-    while !answer.ends_with(b"\r\n\r\n") {
-        socket.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    assert!(answer.to_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    let answer = web::upgrade(&mut socket, path, more).unwrap();
     (socket, answer)
 }
 

@@ -1,4 +1,6 @@
-//! Cases A2, A10 and A11 over XMPP.
+//! Cases A2, A7, A10 and A11 over XMPP.
+
+use std::io::Read;
 
 use polymq_faults::{
     amqp,
@@ -124,6 +126,70 @@ fn a02_xmpp_memory_follows_what_was_sent() {
     let grown = broker.resident_kib().unwrap().saturating_sub(before);
     say(&format!("A2: {count} open attributes of XMPP take {grown} KiB"));
     assert!(grown < 4 * 1024, "{grown} KiB");
+}
+
+/// Sends requests of 4 KiB, up to 64 MiB, to somebody who does not read them, for as long as the
+/// broker takes them; returns how many it took.
+fn flood(sender: &mut Talk, to: &str, mut between: impl FnMut()) -> usize {
+    let text = "x".repeat(4096);
+    for number in 0..16_384 {
+        let stanza =
+            format!("<iq type='get' id='{number}' to='{to}'><q xmlns='urn:x'>{text}</q></iq>");
+        match sender.write(stanza.as_bytes()) {
+            Ok(()) => {}
+            Err(_) => return number,
+        }
+        if number % 512 == 0 {
+            between();
+        }
+    }
+    16_384
+}
+
+#[test]
+fn a07_xmpp_clients_that_flood_each_other_and_never_read_cost_bounded_memory() {
+    let home = Home::new().unwrap();
+    let mut broker = home.start().unwrap();
+    let mut honest = Honest::new(&broker);
+    let lazy = Talk::xmpp(broker.ports.xmpp, "lazy").unwrap();
+    let mut reading = Talk::xmpp(broker.ports.xmpp, "reading").unwrap();
+    let mut deaf = Talk::xmpp(broker.ports.xmpp, "deaf").unwrap();
+    honest.is_served();
+    let before = broker.resident_kib().unwrap();
+    // One who reads is told that there is no room any more.
+    let mut answers = reading.stream.try_clone().unwrap();
+    let ends_by = std::thread::spawn(move || {
+        let (mut said, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+        while !String::from_utf8_lossy(&said).contains("id='end'") {
+            let keep = said.len().saturating_sub(1 << 16);
+            said.drain(..keep);
+            match answers.read(&mut piece) {
+                Ok(count @ 1..) => said.extend(&piece[..count]),
+                other => panic!("{other:?} instead of the end"),
+            }
+        }
+        String::from_utf8_lossy(&said).contains("<resource-constraint")
+    });
+    let sent = flood(&mut reading, "guest@localhost/lazy", || honest.is_served());
+    reading.say("<iq type='get' id='end'><ping xmlns='urn:xmpp:ping'/></iq>").unwrap();
+    assert!(ends_by.join().unwrap(), "the flood of {sent} was taken");
+    let by_one = broker.resident_kib().unwrap().saturating_sub(before) / 1024;
+    // One who does not even read the refusals is not read any more, or has to go.
+    deaf.stream.set_write_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+    let taken = flood(&mut deaf, "guest@localhost/lazy", || honest.is_served());
+    honest.is_served();
+    let by_both = broker.resident_kib().unwrap().saturating_sub(before) / 1024;
+    say(&format!(
+        "A7: {sent} requests of 4 KiB to a lazy XMPP client grew the broker by {by_one} MiB; \
+         {taken} more from one who reads no refusals, by {by_both} MiB; slowest honest round trip \
+         {} ms",
+        honest.slowest.as_millis()
+    ));
+    // Who does not read costs 16 MiB, and what is around each stanza.
+    assert!(by_one < 48, "{by_one} MiB");
+    assert!(by_both < 80, "{by_both} MiB");
+    drop((lazy, deaf));
+    assert!(broker.is_alive());
 }
 
 #[test]

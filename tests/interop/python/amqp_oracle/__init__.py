@@ -190,7 +190,7 @@ class Talk:
             while self.call("basic.get", 0, self.name(queue), True) == "basic.get-ok":
                 pass
 
-    def holds(self, queue, count, consumers=0, seconds=5.0):
+    def holds(self, queue, count, consumers=0, seconds=30.0):
         """Waits until a queue has so many ready messages, and says how many it has."""
         deadline = time.monotonic() + seconds
         at = len(self.said)
@@ -206,7 +206,7 @@ class Talk:
             del self.said[at:]
             time.sleep(0.01)
 
-    def gone(self, queue, seconds=5.0):
+    def gone(self, queue, seconds=30.0):
         """Waits until a queue is not there any more.
 
         To ask for a queue is to use it, which puts its expiry off, so the pauses grow.

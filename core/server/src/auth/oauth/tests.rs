@@ -240,7 +240,7 @@ fn a_new_key_in_the_file_is_found_when_a_token_names_it() {
     // The thread that reads keys was asked just now.
     let begun = std::time::Instant::now();
     while world.check(&token).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the new key is not read");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the new key is not read");
         thread::yield_now();
     }
     world.issuer = next;

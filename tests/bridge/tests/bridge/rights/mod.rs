@@ -2,6 +2,7 @@
 //! it.
 
 mod matrix;
+mod rooms;
 mod told;
 
 use polymq_broker::{
