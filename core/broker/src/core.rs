@@ -99,6 +99,8 @@ pub(crate) struct Core {
     /// Set while publishers must wait: memory or disk is short.
     pub(crate) alarm: RwLock<Option<Arc<str>>>,
     pub(crate) alarmed: AtomicBool,
+    /// Whether the store refused what it was last given: the log says so once.
+    pub(crate) store_refuses: Arc<AtomicBool>,
     /// Bytes of the publishes that wait because publishers are blocked.
     pub(crate) parked_bytes: AtomicUsize,
     /// When the bytes of virtual hosts were added up, in ms since 1970.
@@ -171,6 +173,7 @@ impl Core {
             stopping: AtomicBool::new(false),
             alarm: RwLock::new(None),
             alarmed: AtomicBool::new(false),
+            store_refuses: Arc::default(),
             parked_bytes: AtomicUsize::new(0),
             measured_ms: AtomicU64::new(0),
             parameters: Parameters::default(),

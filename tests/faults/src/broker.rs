@@ -7,10 +7,11 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// How long a start or a stop may take before the broker counts as hung.
@@ -213,7 +214,7 @@ pub fn allow_files(files: u64) -> bool {
 fn ready_line(child: &mut Child) -> Result<String> {
     let stdout = child.stdout.take().context("standard output is not piped")?;
     let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
         // Nobody listens any more when the patience has ended.
@@ -268,7 +269,7 @@ fn ended_within(child: &mut Child, time: Duration) -> Result<Option<ExitStatus>>
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
     Ok(None)
 }
@@ -293,11 +294,31 @@ impl Broker {
         self.signal(Signal::TERM)
     }
 
-    /// Stops the process without telling it; nothing runs in it until [`Broker::go_on`].
+    /// Stops the process without telling it; nothing runs in it until [`Broker::go_on`], and
+    /// nothing that it had asked the disk for is under way.
     ///
-    /// Errors: when the process is gone.
+    /// Errors: when the process is gone, when the disk does not let a thread go.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let began = Instant::now();
+        while !self.is_paused()? {
+            ensure!(began.elapsed() < PATIENCE, "a thread of the broker does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether each thread is stopped: `T` behind the name in its `stat` (`proc_pid_stat(5)`).
+    fn is_paused(&self) -> Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // One that ends meanwhile runs no more.
+            let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map_or("T", |(_, rest)| &rest[..1]);
+            if state != "T" {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Ends a pause.

@@ -392,14 +392,21 @@ impl BrokerConnection {
         // then.
         let ended = std::mem::take(&mut self.ended);
         let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
-        let facts = self.facts.clone();
+        let (facts, refuses) = (self.facts.clone(), self.core.store_refuses.clone());
         self.core.committer.when_durable(batch, move |result| {
             let waited = unconfirmed.fetch_sub(bytes, Ordering::SeqCst) >= bytes_max;
             facts.told_confirms(ended.iter().map(Ended::count));
             match result {
-                Ok(()) => outbox.push_all(ended.iter().map(Ended::event)),
+                Ok(()) => {
+                    if refuses.load(Ordering::Relaxed) {
+                        refuses.store(false, Ordering::Relaxed);
+                    }
+                    outbox.push_all(ended.iter().map(Ended::event));
+                }
                 Err(error) => {
-                    tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
+                    if !refuses.swap(true, Ordering::Relaxed) {
+                        tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
+                    }
                     outbox.push_all(ended.iter().map(Ended::failed));
                 }
             }

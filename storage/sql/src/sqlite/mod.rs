@@ -81,6 +81,8 @@ struct Open {
     shard: ShardId,
     checkpoints: Checkpoints,
     reserve: Reserve,
+    /// The disk took no writes when it was last asked.
+    is_refused: bool,
     /// When to ask for the reserve, once it was given up.
     tidies_at: Instant,
     /// Held until the file is closed.
@@ -146,7 +148,16 @@ impl Database for Sqlite {
         reserve.refill();
         let (path, checkpoints) = (self.path.clone(), Checkpoints::default());
         let tidies_at = Instant::now();
-        let open = Open { path, connection, shard, checkpoints, reserve, tidies_at, _lock: lock };
+        let open = Open {
+            path,
+            connection,
+            shard,
+            checkpoints,
+            reserve,
+            is_refused: false,
+            tidies_at,
+            _lock: lock,
+        };
         self.open = Some(open);
         Ok(position)
     }
@@ -251,12 +262,33 @@ impl Database for Sqlite {
 impl Open {
     async fn commit(&mut self, epoch: Epoch, changes: &Changes<'_>) -> Result<Sent, Failure> {
         let sent = commit::commit(&mut self.connection, self.shard, epoch, changes).await;
-        sent.map_err(|failure| explained(&self.path, failure))
+        match sent {
+            Ok(sent) => {
+                self.is_refused = false;
+                Ok(sent)
+            }
+            Err(failure) => Err(self.explained(failure)),
+        }
+    }
+
+    /// Why a write was refused. A disk that took none a moment ago may be writable again between
+    /// the write and the look why; then the next write tells.
+    fn explained(&mut self, failure: Failure) -> Failure {
+        let is_of_disk = matches!(failure, Failure::NotWritten(_));
+        match explained(&self.path, failure) {
+            Failure::Fatal(why) if is_of_disk && std::mem::take(&mut self.is_refused) => {
+                Failure::ReadOnly(why)
+            }
+            failure => {
+                self.is_refused |= matches!(failure, Failure::ReadOnly(_) | Failure::Full(_));
+                failure
+            }
+        }
     }
 
     async fn sweep(&mut self, log: LogId, from: i64, below: i64) -> Result<Option<i64>, Failure> {
         let swept = sweep(&mut self.connection, log, from, below).await;
-        swept.map_err(|failure| explained(&self.path, failure))
+        swept.map_err(|failure| self.explained(failure))
     }
 
     async fn checkpoint_when_due(&mut self) -> Result<(), Failure> {
@@ -292,8 +324,8 @@ impl Open {
     }
 
     /// Whether something was done that can also be done later, when there is room.
-    fn harmless(&self, done: Result<(), Failure>) -> Result<bool, Failure> {
-        match done.map_err(|failure| explained(&self.path, failure)) {
+    fn harmless(&mut self, done: Result<(), Failure>) -> Result<bool, Failure> {
+        match done.map_err(|failure| self.explained(failure)) {
             Ok(()) => Ok(true),
             Err(Failure::Full(_)) => Ok(false),
             Err(Failure::ReadOnly(_) | Failure::Again(_)) => Ok(true),
