@@ -405,7 +405,8 @@ impl BrokerConnection {
                 }
                 Err(error) => {
                     if !refuses.swap(true, Ordering::Relaxed) {
-                        tracing::error!(event = "store_refused", %error, "publishes are not confirmed");
+                        let so = "publishes are not confirmed";
+                        tracing::error!(event = "store_refused", %error, so);
                     }
                     outbox.push_all(ended.iter().map(Ended::failed));
                 }
