@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use polymq_contract::{Refusal, RefusalKind};
-use polymq_model::{Limits, Now, VhostName};
+use polymq_model::{ConnectionId, Limits, Now, VhostName};
 
 use crate::{
+    access::{Principal, Role},
     broker::BrokerHandle,
     core::Core,
+    declare::no_queue,
     definitions,
     policies::{PolicyKind, PolicyRecord},
     queue::{QueueSettings, Rules},
@@ -85,6 +87,44 @@ impl BrokerHandle {
             Refusal::new(RefusalKind::NotFound, text)
         })?;
         queue.pause(paused, now.unix_ms);
+        Ok(())
+    }
+
+    /// Ends a consumer: it is told in its protocol's terms, and what it has not settled goes back
+    /// to its places. Whoever owns it may do that, and an administrator.
+    ///
+    /// Errors: kind `NotFound`; kind `Denied` for somebody else's; kind `Reserved` for that of a
+    /// client session, which would only lose its connection.
+    pub fn cancel_consumer(
+        &self,
+        who: &Principal,
+        (vhost, queue): (&VhostName, &str),
+        (connection, channel, tag): (ConnectionId, u32, &str),
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let core = &self.0;
+        let vhost = core.vhost(vhost.as_str())?;
+        let found = vhost.topology.load().queue(queue).cloned();
+        let queue = found.ok_or_else(|| no_queue(&vhost, queue))?;
+        let owner = self.connection_ref(connection).and_then(|connection| connection.user);
+        if owner.as_ref() != Some(&who.user)
+            && !core.access.tags_of(who).include(Role::Administrator)
+        {
+            let text = "a consumer is ended by its own user or by an administrator";
+            return Err(Refusal::new(RefusalKind::Denied, text));
+        }
+        if queue.settings.of_client {
+            let text = format!("{queue} belongs to a client session; close its connection instead");
+            return Err(Refusal::new(RefusalKind::Reserved, text));
+        }
+        let left = queue.cancel_of((connection, channel), tag, now.unix_ms).ok_or_else(|| {
+            let text = format!("no consumer '{tag}' of that connection and channel in {queue}");
+            Refusal::new(RefusalKind::NotFound, text)
+        })?;
+        if queue.settings.auto_delete && left == 0 {
+            // It is used again when somebody was quicker.
+            let _ = core.remove_queue(&vhost, &queue, true, false);
+        }
         Ok(())
     }
 }

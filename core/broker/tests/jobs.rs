@@ -46,6 +46,15 @@ fn fill(client: &mut Client, queue: &str, from: u64, to: u64) {
     client.events();
 }
 
+/// The queue `q` with so many messages, and the empty queue `to`.
+fn two_queues(world: &World, messages: u64) -> Client {
+    let mut client = world.connect();
+    client.queue("q");
+    client.queue("to");
+    fill(&mut client, "q", 0, messages);
+    client
+}
+
 fn run(broker: &BrokerHandle, spec: JobSpec, now: Now) -> JobRecord {
     let job = broker.start_job(&guest(), spec, now).unwrap();
     while broker.step_job(job.id, now) != JobStep::Over {}
@@ -68,10 +77,7 @@ fn numbers(numbers: impl Iterator<Item = u64>) -> Vec<String> {
 #[test]
 fn a_whole_queue_moves_in_order_and_stays_moved() {
     let world = small_window();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, LONG);
+    let _client = two_queues(&world, LONG);
     let job = run(&world.broker, spec(Work::Move(to_queue("to"))), world.now());
     assert_eq!((job.state, job.done, job.refused), (JobState::Done, LONG, 0));
     assert_eq!((ready(&world, "q"), ready(&world, "to")), (0, LONG));
@@ -83,10 +89,7 @@ fn a_whole_queue_moves_in_order_and_stays_moved() {
 #[test]
 fn a_filter_a_limit_and_positions_choose() {
     let world = small_window();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, LONG);
+    let mut client = two_queues(&world, LONG);
     let filter = Some("matches(routing_key, 'q') AND json('$') < 20".to_owned());
     let nothing = JobSpec { filter: Some("payload_bytes > 9".to_owned()), ..spec(Work::Delete) };
     assert_eq!(run(&world.broker, nothing, world.now()).done, 0);
@@ -158,10 +161,7 @@ fn what_the_target_refuses_stays_in_its_place_and_is_listed() {
 #[test]
 fn what_consumers_have_is_not_moved() {
     let world = World::new();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, 5);
+    let mut client = two_queues(&world, 5);
     client.consume("q", 1, 2);
     assert_eq!(client.bodies(), ["0", "1"]);
     let job = run(&world.broker, spec(Work::Move(to_queue("to"))), world.now());
@@ -173,10 +173,7 @@ fn what_consumers_have_is_not_moved() {
 #[test]
 fn consumers_get_what_is_moved_to_them_and_messages_between_batches_stay_in_order() {
     let world = small_window();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, LONG);
+    let mut client = two_queues(&world, LONG);
     let mut reader = world.connect();
     reader.consume("to", 1, 0);
     let now = world.now();
@@ -246,10 +243,7 @@ fn delete(client: &mut Client, queue: &str) {
 #[test]
 fn a_job_ends_between_batches_and_leaves_each_message_in_one_place() {
     let world = small_window();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, LONG);
+    let _client = two_queues(&world, LONG);
     let now = world.now();
     let job = world.broker.start_job(&guest(), spec(Work::Move(to_queue("to"))), now).unwrap();
     assert!(matches!(world.broker.step_job(job.id, now), JobStep::Again { .. }));
@@ -270,10 +264,7 @@ fn a_job_ends_between_batches_and_leaves_each_message_in_one_place() {
 fn a_kill_between_batches_leaves_each_message_in_one_place_and_the_job_interrupted() {
     for steps in [1, 2] {
         let world = small_window();
-        let mut client = world.connect();
-        client.queue("q");
-        client.queue("to");
-        fill(&mut client, "q", 0, LONG);
+        let _client = two_queues(&world, LONG);
         let now = world.now();
         let move_all = spec(Work::Move(to_queue("to")));
         let job = world.broker.start_job(&guest(), move_all.clone(), now).unwrap();
@@ -294,10 +285,7 @@ fn a_kill_between_batches_leaves_each_message_in_one_place_and_the_job_interrupt
 #[test]
 fn a_job_keeps_to_its_rate_and_may_do_only_what_its_user_may() {
     let world = World::new();
-    let mut client = world.connect();
-    client.queue("q");
-    client.queue("to");
-    fill(&mut client, "q", 0, LONG);
+    let _client = two_queues(&world, LONG);
     let slow = JobSpec { rate: Some(100), ..spec(Work::Move(to_queue("to"))) };
     let job = world.broker.start_job(&guest(), slow, world.now()).unwrap();
     let JobStep::Again { after_ms } = world.broker.step_job(job.id, world.now()) else {

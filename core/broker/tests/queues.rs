@@ -4,12 +4,13 @@
 
 mod world;
 
+use polymq_broker::Principal;
 use polymq_contract::{
-    Command, DeliveryRange, Event, Outcome, Publish, PublishOutcome, RefusalKind, Settlement,
-    Transaction,
+    CancelReason, Command, Consume, DeliveryRange, Event, Outcome, Publish, PublishOutcome,
+    RefusalKind, Settlement, Transaction,
 };
-use polymq_model::{ConsumerId, Durability, PublisherId, RequestId, Value};
-use world::{World, declare_queue, kind_of, message, publish, publish_of};
+use polymq_model::{ConsumerId, Durability, PublisherId, RequestId, UserName, Value, VhostName};
+use world::{World, consume_of, declare_queue, kind_of, message, publish, publish_of};
 
 #[test]
 fn a_queue_delivers_in_publishing_order() {
@@ -316,6 +317,37 @@ fn a_deleted_queue_tells_its_consumers() {
         matches!(events[..], [Event::ConsumerCancelled { consumer: ConsumerId(7), .. }]),
         "{events:?}"
     );
+}
+
+#[test]
+fn a_consumer_is_ended_from_elsewhere_by_its_user_or_an_administrator() {
+    let world = World::new();
+    let (mut client, vhost) = (world.connect(), VhostName::new("/").unwrap());
+    client.ask(|request| {
+        let mut command = declare_queue(request, "q", &[]);
+        if let Command::DeclareQueue(declare) = &mut command {
+            declare.auto_delete = true;
+        }
+        command
+    });
+    client.publish("", "q", "held");
+    let consume = Consume { tag: "t".to_owned(), ..consume_of("q", 1, 5) };
+    client.ask(|request| Command::Consume(Box::new(Consume { request, ..consume })));
+    assert_eq!(client.bodies(), ["held"]);
+    let consumer = world.broker.consumers(None).unwrap().remove(0);
+    let end = |user: &str, tag: &str| {
+        let who = Principal::of_user(UserName::new(user).unwrap());
+        let meant = (consumer.connection, consumer.channel, tag);
+        world.broker.cancel_consumer(&who, (&vhost, "q"), meant, world.now())
+    };
+    assert_eq!(end("stranger", "t").unwrap_err().kind, RefusalKind::Denied);
+    assert_eq!(end("guest", "other").unwrap_err().kind, RefusalKind::NotFound);
+    end("guest", "t").unwrap();
+    let events = client.events();
+    let reason = CancelReason::Administrator;
+    let told = Event::ConsumerCancelled { consumer: ConsumerId(1), reason };
+    assert_eq!(format!("{events:?}"), format!("{:?}", [told]));
+    assert!(world.broker.queues().is_empty(), "nobody uses the queue any more");
 }
 
 #[test]

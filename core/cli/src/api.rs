@@ -78,6 +78,17 @@ impl<'c> Call<'c> {
     }
 }
 
+/// A body as it may be shown.
+fn without_passwords(body: &Value) -> Value {
+    let mut shown = body.clone();
+    for field in ["password", "password_hash"] {
+        if let Some(value) = shown.get_mut(field).filter(|value| !value.is_null()) {
+            *value = Value::from("***");
+        }
+    }
+    shown
+}
+
 impl Api {
     pub(crate) fn new(target: Target, shows_requests: bool) -> Result<Self, Failure> {
         // The second of two providers in one process would be ambiguous.
@@ -181,7 +192,7 @@ impl Api {
         let url = self.url(call);
         if self.shows_requests {
             let body = match &call.body {
-                Content::Json(body) => format!("\n{body}"),
+                Content::Json(body) => format!("\n{}", without_passwords(body)),
                 Content::Bytes(body) => format!("\n({} bytes)", body.len()),
                 Content::Nothing => String::new(),
             };

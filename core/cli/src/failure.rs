@@ -38,6 +38,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Something that this side has looked for in vain.
+    pub(crate) fn missing(detail: &str) -> Self {
+        Self::Refused { status: 404, problem: serde_json::json!({ "detail": detail }) }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,

@@ -11,9 +11,12 @@ mod commands;
 mod context;
 mod destination;
 mod failure;
+mod help;
 mod messages;
 mod output;
 mod progress;
+mod receiving;
+mod reply;
 mod resource;
 mod sse;
 
@@ -57,6 +60,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
+    #[command(disable_help_subcommand = true)]
     struct Program {
         #[command(subcommand)]
         command: Whole,
@@ -97,10 +101,28 @@ mod tests {
             "binding delete id --yes",
             "context ls -o json",
             "man --all-to /tmp",
+            "perm ls -o json",
+            "queue update q --arg x-max-length=5 --unset x-expires --dry-run",
+            "dlq show q --origin a --reason expired",
+            "dlq edit q 7 body -H a=b --remove-header c --via-exchange",
+            "dlq park q --into r --filter x=1 --dry-run",
+            "consumer cancel q ctag --connection 7",
+            "reply queue:q --body x -n 1",
+            "reply topic:a.# --exec cat",
+            "help queue move",
         ] {
             assert!(is_read(line), "{line}");
         }
-        for line in ["ban create b", "health --check cert:30", "bench mix --size 1", "limit set"] {
+        for line in [
+            "ban create b",
+            "health --check cert:30",
+            "bench mix --size 1",
+            "limit set",
+            "queue update q",
+            "reply q",
+            "reply q --body x --exec y",
+            "dlq edit q 7 --via-exchange --to q",
+        ] {
             assert!(!is_read(line), "{line}");
         }
     }

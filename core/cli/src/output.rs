@@ -71,7 +71,9 @@ impl Output {
     }
 
     /// Writes one document; as a table, a line for each of its fields.
-    pub(crate) fn document(&self, document: &Value) -> io::Result<()> {
+    ///
+    /// Errors: when standard output takes no more.
+    pub fn document(&self, document: &Value) -> io::Result<()> {
         let mut out = io::stdout().lock();
         match self.format {
             Format::Json => {
@@ -193,12 +195,17 @@ impl Output {
     }
 }
 
-/// The field with a dotted name; names that hold dots themselves are found as well.
+/// The field with a dotted name; names that hold dots themselves are found as well. A number is a
+/// place in a list.
 fn at<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    if let Some(found) = value.get(name) {
+    let of = |name: &str| match value {
+        Value::Array(list) => list.get(name.parse::<usize>().ok()?),
+        other => other.get(name),
+    };
+    if let Some(found) = of(name) {
         return Some(found).filter(|found| !found.is_null());
     }
-    name.match_indices('.').find_map(|(dot, _)| at(value.get(&name[..dot])?, &name[dot + 1..]))
+    name.match_indices('.').find_map(|(dot, _)| at(of(&name[..dot])?, &name[dot + 1..]))
 }
 
 fn cell(row: &Value, column: &str) -> String {
@@ -294,5 +301,8 @@ mod tests {
         assert_eq!(cell(&row, "arguments.x.y"), "7");
         assert_eq!(cell(&row, "a.b"), "1");
         assert_eq!(cell(&row, "a.c"), "");
+        let row = json!({ "death": [{ "reason": "expired" }] });
+        assert_eq!(cell(&row, "death.0.reason"), "expired");
+        assert_eq!(cell(&row, "death.1.reason"), "");
     }
 }

@@ -63,6 +63,8 @@ pub enum CancelReason {
     Timeout,
     /// The user lost the right to read.
     Denied,
+    /// An administrator, or its user from elsewhere, has ended it.
+    Administrator,
 }
 
 /// A fact for a connection.

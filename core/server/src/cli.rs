@@ -12,7 +12,7 @@ use crate::config::{
 
 /// A message broker for clients that speak different protocols, and its command line.
 #[derive(Debug, Parser)]
-#[command(name = "polymq", version, arg_required_else_help = true)]
+#[command(name = "polymq", version, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -23,6 +23,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker.
     Server(ServerArgs),
+    /// Write a configuration to begin with, a unit for systemd, and, if wanted, a certificate.
+    Init(InitArgs),
     /// Check a configuration, and print every value and where it comes from.
     Check(CheckArgs),
     /// Look for what keeps a broker on this machine from running well, and say what to do.
@@ -44,15 +46,27 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Print what the store says it holds, queue by queue.
-    Inspect(StoreArgs),
+    Inspect {
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
     /// Read everything and compare it with what the store counts; exit code 1 when they differ.
-    Verify(StoreArgs),
+    Verify {
+        #[command(flatten)]
+        shown: Shown,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
     /// List exactly what is damaged and what would be lost; with --yes, copy that to quarantine
     /// and make the store whole without it.
     Repair {
         /// Do it; without this nothing is touched, and the exit code is 1 when something is damaged
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        shown: Shown,
         #[command(flatten)]
         store: StoreArgs,
     },
@@ -96,6 +110,8 @@ pub(crate) enum BackupCommand {
     Verify {
         /// A folder that `create` has made
         dir: PathBuf,
+        #[command(flatten)]
+        shown: Shown,
     },
     /// Check a backup, and put its store into the data directory. The broker must not run.
     Restore {
@@ -119,6 +135,14 @@ impl BackupCommand {
     }
 }
 
+/// How a command that reads answers.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Shown {
+    /// table, json, jsonl or csv
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
 /// Which store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
@@ -136,8 +160,8 @@ pub(crate) struct StoreArgs {
 impl StorageCommand {
     /// Where the configuration of the store comes from.
     pub(crate) fn sources(&self) -> Sources {
-        let (Self::Inspect(store)
-        | Self::Verify(store)
+        let (Self::Inspect { store, .. }
+        | Self::Verify { store, .. }
         | Self::Repair { store, .. }
         | Self::Export { store, .. }
         | Self::Import { store, .. }
@@ -171,6 +195,8 @@ fn push_data_dir(sources: &mut Sources, data_dir: Option<&str>) {
 pub(crate) enum ConfigCommand {
     /// Print a file with every key, its default and what it means.
     Docs,
+    /// Print a JSON Schema of the file, for editors.
+    Schema,
     #[command(flatten)]
     Running(Box<polymq_cli::ConfigCommand>),
 }
@@ -202,6 +228,20 @@ pub(crate) struct ServerArgs {
     /// When ready, print the ports as one line of JSON and nothing else
     #[arg(long)]
     pub(crate) print_ports: bool,
+}
+
+/// Flags of `polymq init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The folder; it may be there, but none of the files
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Make a certificate that signs itself, and listeners with TLS that use it
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Tell what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Flags of `polymq check`.
@@ -334,5 +374,68 @@ mod tests {
         let both = ["polymq", "server", "--port", "0", "--port-offset", "7"];
         assert!(Cli::try_parse_from(both).is_err());
         assert!(Cli::try_parse_from(["polymq", "server", "--port", "5672"]).is_err());
+    }
+
+    /// The words of a line of a shell up to a comment, a pipe or a redirection.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for character in line.chars() {
+            match (quote, character) {
+                (Some(open), close) if open == close => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                (None, ' ') => words.extend(word.take()),
+                (None, '#' | '|' | '>' | '&' | ';') if word.is_none() => break,
+                (_, character) => word.get_or_insert_default().push(character),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    /// Every line of a shell in a document that begins with our name.
+    fn commands(text: &str) -> Vec<String> {
+        let (mut found, mut in_shell) = (Vec::new(), false);
+        for line in text.lines() {
+            match line.trim() {
+                "```sh" => in_shell = true,
+                "```" => in_shell = false,
+                line if in_shell && line.starts_with("polymq ") => found.push(line.to_owned()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut folders = vec![root];
+        let mut count = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                let is_ours = name != "target" && name != ".git";
+                if path.is_dir() && is_ours {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "md") {
+                    for line in commands(&std::fs::read_to_string(&path).unwrap()) {
+                        let read = Cli::try_parse_from(words(&line));
+                        assert!(read.is_ok(), "{}: {line}: {read:?}", path.display());
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert!(count > 10, "{count} commands are found");
+        let cheat = include_str!("../../cli/src/help/cheat.txt");
+        for line in cheat.lines().filter_map(|line| line.strip_prefix("  polymq ")) {
+            // What it does stands behind two spaces.
+            let line = format!("polymq {}", line.split("   ").next().unwrap_or(line));
+            let read = Cli::try_parse_from(words(&line));
+            assert!(read.is_ok(), "{line}: {read:?}");
+        }
     }
 }

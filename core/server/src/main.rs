@@ -16,6 +16,7 @@ mod facts;
 mod first_admin;
 mod housekeeping;
 mod http;
+mod init;
 mod limits;
 mod live_log;
 mod log_lines;
@@ -52,9 +53,11 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let result = match Cli::parse().command {
         Command::Server(args) => serve(&args, started),
+        Command::Init(args) => init::run(&args),
         Command::Check(args) => check(&args),
         Command::Doctor(args) => doctor::run(&args.sources(), args.output, args.strict),
         Command::Config(ConfigCommand::Docs) => say(&config::reference()),
+        Command::Config(ConfigCommand::Schema) => say(&format!("{:#}\n", config::schema())),
         Command::Config(ConfigCommand::Running(command)) => Ok(polymq_cli::run_config(*command)),
         Command::Storage(command) => Config::load(&command.sources())
             .map_err(anyhow::Error::from)
@@ -82,6 +85,7 @@ fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
         tracing::warn!(event = "configuration_warning", "{warning}");
     }
     data_dir::make_files_private();
+    process::leave_no_core_dump();
     let mode = server::Mode {
         sources,
         is_dev: args.dev,
@@ -97,6 +101,8 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(&args.sources())?;
     tls::load(&loaded.config.tls)?;
     store::check(&loaded.config)?;
+    auth::check_keys(&loaded.config.auth_oauth)?;
+    xmpp::components(&loaded.config)?;
     if args.output != Format::Table {
         let row = |row: &(String, String, String)| {
             let (key, value, origin) = row;

@@ -42,10 +42,10 @@ impl Tracer {
         settings: &config::Tracing,
         name: &str,
     ) -> anyhow::Result<Option<Arc<Self>>> {
-        if settings.endpoint.is_empty() {
+        if settings.endpoint.0.is_empty() {
             return Ok(None);
         }
-        let exporter = Exporter::start(&settings.endpoint, name)?;
+        let exporter = Exporter::start(&settings.endpoint.0, name)?;
         let next_id = AtomicU64::new(u64::from_ne_bytes(auth::random()?));
         Ok(Some(Arc::new(Self { exporter, one_in: u64::from(settings.one_in).max(1), next_id })))
     }

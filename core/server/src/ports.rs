@@ -18,6 +18,7 @@ use polymq_model::{Limits, VhostName};
 use crate::{
     banner::Bound,
     config::{self, Config, Endpoint, EndpointProtocol},
+    http,
     protocols::Protocols,
 };
 
@@ -217,11 +218,11 @@ impl Ports {
         Ok(())
     }
 
-    /// Other limits for connections and requests that come from now on.
-    pub(crate) fn set_limits(&self, limits: Arc<Limits>) {
-        if let Some(doors) = self.doors.get() {
-            doors.driver.set_limits(Arc::clone(&limits));
-            doors.http.set_limits(limits);
+    /// Other limits, and another HTTP server, for connections and requests that come from now on.
+    pub(crate) fn set(&self, config: &Config, limits: Arc<Limits>) {
+        if let Some(Doors { driver, http }) = self.doors.get() {
+            driver.set_limits(Arc::clone(&limits));
+            http.set(http::settings(config, limits, (&self.protocols, driver)));
         }
     }
 

@@ -2,6 +2,17 @@
 
 use std::{fs, path::Path};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Has the system write no copy of our memory to the disk when the process ends badly: passwords
+/// of clients that log in are in it, and it may be as large as the machine. Whoever wants one
+/// raises the limit of the process that runs (`prlimit --core`).
+pub(crate) fn leave_no_core_dump() {
+    let maximum = getrlimit(Resource::Core).maximum;
+    // Only a hard limit below 0 could refuse it.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+}
+
 /// Memory that the process holds; `None` where the system does not tell.
 pub(crate) fn resident_bytes() -> Option<u64> {
     fs::read_to_string("/proc/self/status").ok().and_then(|text| bytes_of(&text, "VmRSS:"))
@@ -36,7 +47,7 @@ pub(crate) fn files_open() -> Option<u64> {
 
 /// Files that it may have open.
 pub(crate) fn files_max() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    getrlimit(Resource::Nofile).current
 }
 
 /// Space on the disk of `path` that this process may use.

@@ -25,11 +25,6 @@ use crate::{
 const APPLIED: &[&str] = &[
     "amqp.frame_size",
     "amqp.heartbeat",
-    "auth.anonymous_user",
-    "auth.login_timeout",
-    "auth.mechanisms",
-    "auth.plain_without_tls",
-    "http.web_socket_ping",
     "limits.channels_per_connection",
     "limits.connection_rate",
     "limits.connection_rate_per_address",
@@ -58,7 +53,7 @@ const APPLIED: &[&str] = &[
     "stomp.transactions_max",
 ];
 /// Tables of which every key is applied, also those that are new or gone.
-const APPLIED_TABLES: &[&str] = &["auth.oauth2.", "listeners.", "tls."];
+const APPLIED_TABLES: &[&str] = &["auth.", "http.", "listeners.", "tls."];
 
 /// True when a reload applies a key, false when it waits for a restart.
 fn is_applied(key: &str) -> bool {
@@ -110,7 +105,7 @@ impl Reload {
         self.marks.set(config.limits.memory_high, &config.disk_free);
         let limits = Arc::new(limits(&config));
         self.broker.set_limits(Arc::clone(&limits));
-        self.ports.set_limits(limits);
+        self.ports.set(&config, limits);
         self.ports.warn_of_certificates();
         for warning in warnings {
             tracing::warn!(event = "configuration_warning", "{warning}");

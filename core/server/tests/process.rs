@@ -16,14 +16,20 @@ use serde_json::Value;
 
 #[path = "process/command_line.rs"]
 mod command_line;
+#[path = "process/dead_letters.rs"]
+mod dead_letters;
 #[path = "process/https.rs"]
 mod https;
+#[path = "process/init.rs"]
+mod init;
 #[path = "process/management.rs"]
 mod management;
 #[path = "process/operation.rs"]
 mod operation;
 #[path = "process/reload.rs"]
 mod reload;
+#[path = "process/replies.rs"]
+mod replies;
 #[path = "process/secrets.rs"]
 mod secrets;
 #[path = "process/shared_port.rs"]
@@ -313,6 +319,25 @@ fn check_prints_values_and_their_origins() {
     assert!(line("limits.connections = 5 ").ends_with("# flag --set limits.connections"));
     assert!(line("server.name = \"here\"").ends_with("# env POLYMQ__SERVER__NAME"));
     assert!(line("auth.login_timeout = \"10s\"").ends_with("# default"));
+}
+
+#[test]
+fn check_opens_the_files_that_the_configuration_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("polymq.toml");
+    for (text, told) in [
+        ("[tls.own]\ncert_file = \"none\"\nkey_file = \"none\"\n", "none"),
+        ("[auth.oauth2]\njwks = \"/none/keys\"\n", "/none/keys"),
+        (
+            "[components.c]\ndomain = \"c\"\nuser = \"u\"\nsecret_file = \"/none/secret\"\n",
+            "/none/secret",
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = Command::new(PROGRAM).arg("check").arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(refused(&output).contains(told), "{output:?}");
+    }
 }
 
 #[test]

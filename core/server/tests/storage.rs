@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_polymq");
 const MESSAGES: u16 = 120;
 
@@ -33,7 +35,7 @@ impl Broker {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ports: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let ports: Value = serde_json::from_str(&line).unwrap();
         let port = u16::try_from(ports["mqtt"].as_u64().unwrap()).unwrap();
         Self { child, port }
     }
@@ -131,6 +133,10 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn document(output: &Output) -> Value {
+    serde_json::from_str(&said(output)).unwrap()
+}
+
 /// Every file of the store with its content.
 fn files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -168,6 +174,17 @@ fn a_store_is_inspected_and_verified() {
     assert!(queue.contains(&format!(" {MESSAGES} ")), "{shown}");
     let verified = said(&storage(&["verify"], dir.path()));
     assert!(verified.contains("is sound") && verified.contains(" 120 messages"), "{verified}");
+    let shown = document(&storage(&["inspect", "-o", "json"], dir.path()));
+    assert_eq!((&shown["messages"], &shown["store"]["backend"]), (&120.into(), &"file".into()));
+    let is_queue = |log: &&Value| log["queue"].as_str().unwrap().ends_with("sqos1");
+    let queue = shown["logs"].as_array().unwrap().iter().find(is_queue).unwrap();
+    assert_eq!(queue["messages"], MESSAGES);
+    let lines = said(&storage(&["inspect", "-o", "csv"], dir.path()));
+    assert!(lines.starts_with("log,messages,bytes,floor,next_seq,queue\r\n"), "{lines}");
+    for command in ["verify", "repair"] {
+        let shown = document(&storage(&[command, "-o", "json"], dir.path()));
+        assert_eq!(shown["sound"], true, "{shown}");
+    }
     assert!(files(dir.path()) == before, "a store that is looked at is not touched");
     drain(dir.path());
 }
@@ -272,6 +289,9 @@ fn a_backup_of_a_running_broker_is_checked_and_restored() {
         let verify = || Command::new(PROGRAM).args(["backup", "verify", folder]).output().unwrap();
         let told = said(&verify());
         assert!(told.contains("is sound") && told.contains(" 120 messages"), "{told}");
+        let json = ["backup", "verify", folder, "-o", "json"];
+        let shown = document(&Command::new(PROGRAM).args(json).output().unwrap());
+        assert_eq!((&shown["sound"], &shown["messages"]), (&true.into(), &120.into()), "{shown}");
         said(&backup(&["restore", folder], &to, extra));
         drain_with(&to, extra);
         assert!(refused(&backup(&["restore", folder], &to, extra)).contains("--replace"));
@@ -324,6 +344,9 @@ fn a_backup_that_is_damaged_is_not_restored() {
         std::fs::write(&store, bytes).unwrap();
         let verify = Command::new(PROGRAM).args(["backup", "verify", path]).output().unwrap();
         assert!(refused(&verify).contains("damaged"), "{verify:?}");
+        let json = Command::new(PROGRAM).args(["backup", "verify", path, "-o", "json"]).output();
+        let shown: Value = serde_json::from_str(&refused(&json.unwrap())).unwrap();
+        assert!(!shown["problems"].as_array().unwrap().is_empty(), "{shown}");
         assert!(refused(&backup(&["restore", path], &to, extra)).contains("nothing was written"));
         let left: Vec<_> = std::fs::read_dir(&to).unwrap().flatten().collect();
         assert!(left.is_empty(), "{left:?}");

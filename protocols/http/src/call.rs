@@ -205,7 +205,10 @@ impl Call {
             return Shown::of(&self.headers, &self.socket.peer);
         }
         let id = sessions::id_of(&self.headers).ok_or_else(Problem::login_required)?;
-        let who = self.site.sessions.find(&id, &self.site.watched.broker)?;
+        let who = {
+            let (broker, idle) = (&self.site.watched.broker, self.site.settings().login_idle);
+            self.site.sessions.find(&id, broker, idle)?
+        };
         sessions::check_csrf(&id, &self.method, &self.headers)?;
         Ok(Shown::Session(id, who))
     }

@@ -206,6 +206,7 @@ fn words(reason: CancelReason) -> &'static str {
         CancelReason::QueueDeleted => "the queue was deleted",
         CancelReason::Timeout => "a message was not settled in time",
         CancelReason::Denied => "the right to read was taken away",
+        CancelReason::Administrator => "an administrator ended it",
     }
 }
 

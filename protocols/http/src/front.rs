@@ -57,7 +57,7 @@ pub(crate) async fn answer(
         Some(id) => id.clone(),
         None => site.request_ids.next(),
     };
-    let origin = origin::of(request.headers(), request.uri(), &site.settings.cors_origins);
+    let origin = origin::of(request.headers(), request.uri(), &site.settings().cors_origins);
     let page = request.headers().get(header::ORIGIN).filter(|_| origin == Origin::Listed).cloned();
     let (method, version) = (request.method().clone(), request.version());
     let early = match origin::check(origin, &method) {

@@ -22,7 +22,8 @@ const PATH: &str = "/ws/xmpp";
 /// Both documents, when XMPP is spoken over WebSocket. Their paths are fixed, whatever the prefix
 /// of others is.
 pub(crate) fn routes(site: &Arc<Site>) -> Router {
-    let web_sockets = site.settings.web_sockets.iter();
+    let settings = site.settings();
+    let web_sockets = settings.web_sockets.iter();
     if !web_sockets.flat_map(|web_sockets| &web_sockets.routes).any(|route| route.path == PATH) {
         return Router::new();
     }
@@ -69,5 +70,5 @@ fn place(site: &Site, socket: &Socket, headers: &HeaderMap) -> Option<String> {
         return None;
     }
     let scheme = if socket.peer.tls.is_some() { "wss" } else { "ws" };
-    Some(format!("{scheme}://{host}{}{PATH}", site.settings.path_prefix))
+    Some(format!("{scheme}://{host}{}{PATH}", site.settings().path_prefix))
 }

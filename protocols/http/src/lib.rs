@@ -208,7 +208,7 @@ pub struct Watched {
 /// What all connections share.
 pub(crate) struct Site {
     watched: Arc<Watched>,
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     traffic: serve::Traffic,
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
@@ -232,11 +232,16 @@ impl Site {
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
-            sessions: sessions::Sessions::new(settings.login_idle),
+            sessions: sessions::Sessions::default(),
             conversions: Conversions::default(),
             node_history: rabbitmq::NodeHistory::default(),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         }
+    }
+
+    /// How the operator wants it now.
+    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<Settings>> {
+        self.settings.load()
     }
 
     /// The limits of what comes now.

@@ -36,7 +36,7 @@ pub(crate) fn router(site: &Arc<Site>) -> Router {
         .merge(websocket::routes(site))
         .merge(rabbitmq::router())
         .with_state(Arc::clone(site));
-    let pages = match site.settings.path_prefix.as_str() {
+    let pages = match site.settings().path_prefix.as_str() {
         "" => pages,
         prefix => Router::new().nest(prefix, pages),
     };

@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use polymq_contract::{Peer, Transport};
 use polymq_driver::{Accepting, Door, Entered, Tls};
 use polymq_model::{Limits, VhostName};
@@ -81,12 +83,17 @@ struct Entrance {
 #[derive(Clone)]
 pub struct Http {
     site: Arc<Site>,
-    router: axum::Router,
+    pages: Arc<ArcSwap<Pages>>,
 }
+
+/// What answers requests.
+type Pages = TowerToHyperService<axum::Router>;
 
 /// How many connections there are, and whether they are to end.
 pub(crate) struct Traffic {
     room: Arc<Semaphore>,
+    /// How many connections there may be at a time.
+    places: Mutex<usize>,
     door: Door,
     open: AtomicUsize,
     refused: AtomicU64,
@@ -120,17 +127,41 @@ impl Traffic {
         entered
     }
 
+    /// Another number of connections at a time. Those that are open stay: nobody new comes in until
+    /// there are less, but for one on each listener, whose place was taken before.
+    fn bound(&self, connections_max: usize) {
+        let (new, mut places) = (places(connections_max), self.places.lock());
+        let before = std::mem::replace(&mut *places, new);
+        if new > before {
+            return self.room.add_permits(new - before);
+        }
+        // Waits in front of whoever comes, for places that are taken.
+        let (room, less) = (Arc::clone(&self.room), before - new);
+        tokio::spawn(async move {
+            for _ in 0..less {
+                let Ok(place) = room.acquire().await else { return };
+                place.forget();
+            }
+        });
+    }
+
     pub(crate) fn new(connections_max: usize, limits: &Limits) -> Self {
         Self {
             door: Door::new(limits),
             refused: AtomicU64::new(0),
             too_fast: AtomicU64::new(0),
-            room: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new(places(connections_max))),
+            places: Mutex::new(places(connections_max)),
             open: AtomicUsize::new(0),
             empty: Notify::new(),
             draining: watch::Sender::new(false),
         }
     }
+}
+
+/// Places for connections; without any nobody could ask for more.
+fn places(connections_max: usize) -> usize {
+    connections_max.clamp(1, Semaphore::MAX_PERMITS >> 1)
 }
 
 /// An open connection: counted until it is dropped.
@@ -158,8 +189,19 @@ impl Http {
     /// A server of these pages that serves no port yet.
     pub fn new(watched: Arc<Watched>, settings: Settings) -> Self {
         let site = Arc::new(Site::new(watched, settings));
-        let router = pages::router(&site);
-        Self { site, router }
+        let pages = TowerToHyperService::new(pages::router(&site));
+        Self { site, pages: Arc::new(ArcSwap::from_pointee(pages)) }
+    }
+
+    /// Other settings for connections and requests that come from now on.
+    pub fn set(&self, settings: Settings) {
+        let (traffic, limits) = (&self.site.traffic, Arc::clone(&settings.limits));
+        traffic.bound(settings.connections_max);
+        traffic.door.set(&limits);
+        self.site.limits.store(limits);
+        self.site.settings.store(Arc::new(settings));
+        let pages = TowerToHyperService::new(pages::router(&self.site));
+        self.pages.store(Arc::new(pages));
     }
 
     /// Serves a listener from now on. Needs a tokio runtime with I/O and time.
@@ -176,12 +218,6 @@ impl Http {
     #[cfg(test)]
     pub(crate) fn site(&self) -> &Arc<Site> {
         &self.site
-    }
-
-    /// Other limits for connections and requests that come from now on.
-    pub fn set_limits(&self, limits: Arc<Limits>) {
-        self.site.traffic.door.set(&limits);
-        self.site.limits.store(limits);
     }
 
     /// Serves a connection that somebody else has accepted and found to speak HTTP. When there are
@@ -283,19 +319,18 @@ async fn connection<S>(http: Http, socket: S, state: Socket)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Http { site, router } = http;
+    let Http { site, pages } = http;
     let state = Arc::new(state);
     let (activity, own) = (Arc::clone(&state.activity), Arc::clone(&state));
     let socket = Noted { socket, activity: Arc::clone(&activity) };
     let mut draining = site.traffic.draining.subscribe();
     let address = state.peer.address;
-    let service = Arc::new(TowerToHyperService::new(router));
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = state.activity.begin(request.version());
         let (site, socket) = (Arc::clone(&site), Arc::clone(&state));
-        let service = Arc::clone(&service);
+        let pages = pages.load_full();
         async move {
-            let answer = front::answer(&site, &service, socket, request).await;
+            let answer = front::answer(&site, &pages, socket, request).await;
             drop(busy);
             Ok::<_, std::convert::Infallible>(answer)
         }

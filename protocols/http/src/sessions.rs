@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use polymq_broker::{BrokerHandle, Principal};
 use polymq_model::sha256;
 
-use crate::{clock, identity::is_same, problem::Problem, settings::Entropy};
+use crate::{clock, identity::is_same, problem::Problem, settings::Settings};
 
 /// The name of the cookie.
 const COOKIE_NAME: &str = "polymq_session";
@@ -28,10 +28,8 @@ const SESSIONS_MAX: usize = 10_000;
 const OF_USER_MAX: usize = 50;
 
 /// All sessions, by the hash of their ids, so that memory does not hold what opens them.
-pub(crate) struct Sessions {
-    idle: Duration,
-    all: Mutex<HashMap<[u8; 32], Session>>,
-}
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
 
 struct Session {
     who: Principal,
@@ -50,11 +48,6 @@ pub(crate) struct Begun {
 }
 
 impl Sessions {
-    /// Sessions that end when they are not used for so long.
-    pub(crate) fn new(idle: Duration) -> Self {
-        Self { idle, all: Mutex::default() }
-    }
-
     /// Begins a session of somebody who has logged in.
     ///
     /// Errors: there are too many.
@@ -62,14 +55,14 @@ impl Sessions {
         &self,
         who: &Principal,
         broker: &BrokerHandle,
-        entropy: &Entropy,
+        settings: &Settings,
     ) -> Result<Begun, Problem> {
         let mut random = [0; 32];
-        entropy(&mut random);
+        (settings.entropy)(&mut random);
         let id = BASE64_URL_SAFE_NO_PAD.encode(random);
         let now = clock::now().instant;
-        let mut all = self.all.lock();
-        all.retain(|_, session| session.is_alive(now, self.idle));
+        let mut all = self.0.lock();
+        all.retain(|_, session| session.is_alive(now, settings.login_idle));
         let of_user = || all.iter().filter(|(_, session)| session.who.user == who.user);
         if of_user().count() >= OF_USER_MAX {
             let oldest = of_user().min_by_key(|(_, session)| session.used).map(|(key, _)| *key);
@@ -89,12 +82,17 @@ impl Sessions {
     /// Who has the session of a cookie.
     ///
     /// Errors: it is over, or never was.
-    pub(crate) fn find(&self, id: &str, broker: &BrokerHandle) -> Result<Principal, Problem> {
+    pub(crate) fn find(
+        &self,
+        id: &str,
+        broker: &BrokerHandle,
+        idle: Duration,
+    ) -> Result<Principal, Problem> {
         let key = sha256(id.as_bytes());
         let now = clock::now().instant;
-        let mut all = self.all.lock();
+        let mut all = self.0.lock();
         let found = all.get_mut(&key).filter(|session| {
-            session.is_alive(now, self.idle) && session.proof == proof_of(&session.who, broker)
+            session.is_alive(now, idle) && session.proof == proof_of(&session.who, broker)
         });
         match found {
             Some(session) => {
@@ -111,7 +109,7 @@ impl Sessions {
 
     /// Ends a session.
     pub(crate) fn end(&self, id: &str) {
-        self.all.lock().remove(&sha256(id.as_bytes()));
+        self.0.lock().remove(&sha256(id.as_bytes()));
     }
 }
 

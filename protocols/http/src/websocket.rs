@@ -69,7 +69,8 @@ pub struct WebSockets {
 /// The paths of all protocols.
 pub(crate) fn routes(site: &Site) -> Router<Arc<Site>> {
     let mut router = Router::new();
-    for (driver, route) in site.settings.web_sockets.iter().flat_map(WebSockets::all) {
+    let settings = site.settings();
+    for (driver, route) in settings.web_sockets.iter().flat_map(WebSockets::all) {
         let path = route.path;
         let upgrade = move |State(site): State<Arc<Site>>,
                             Extension(socket): Extension<Arc<Socket>>,
@@ -225,7 +226,8 @@ fn of_session(
     let Some(id) = sessions::id_of(headers).filter(|_| !headers.contains_key(AUTHORIZATION)) else {
         return Ok(None);
     };
-    match site.sessions.find(&id, &site.watched.broker) {
+    let idle = site.settings().login_idle;
+    match site.sessions.find(&id, &site.watched.broker, idle) {
         Ok(who) => Ok(Some(who)),
         Err(_) if route.greeting.is_none() => Ok(None),
         Err(over) => Err(over),

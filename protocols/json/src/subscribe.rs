@@ -252,6 +252,7 @@ impl Session {
             CancelReason::QueueDeleted => "queue_deleted",
             CancelReason::Timeout => "timeout",
             CancelReason::Denied => "denied",
+            CancelReason::Administrator => "administrator",
         };
         say(&Said::Cancelled { sub: &subscription.name, reason }, turn.effects);
     }

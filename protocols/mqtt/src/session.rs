@@ -386,6 +386,9 @@ impl Session {
                 (Reason::ADMINISTRATIVE_ACTION, "a message was not acknowledged in time")
             }
             CancelReason::Denied => (Reason::NOT_AUTHORIZED, "the user may not read it any more"),
+            CancelReason::Administrator => {
+                (Reason::ADMINISTRATIVE_ACTION, "an administrator ended it")
+            }
         };
         let text = format!("the subscription `{filter}` has ended: {why}");
         self.disconnect(code, "consumer_cancelled", &text, effects);

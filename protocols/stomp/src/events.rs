@@ -106,6 +106,7 @@ impl Session {
             CancelReason::QueueDeleted => "its queue was deleted",
             CancelReason::Timeout => "a message was not acknowledged in time",
             CancelReason::Denied => "the user may not read it any more",
+            CancelReason::Administrator => "an administrator ended it",
         };
         self.fail(&Failure::cancelled(format!("{what} has ended: {why}")), None, effects);
     }

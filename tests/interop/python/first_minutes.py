@@ -1,6 +1,7 @@
 """A newcomer's first minutes: a broker without configuration, its printed password, stock clients
 of two protocols, the command line, a kill, a clean stop, and a mistake in a configuration."""
 
+import base64
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 import paho.mqtt.client as mqtt
 import pika
@@ -51,6 +53,22 @@ class Server:
         equal(done.returncode, code, f"{arguments}: {done.stderr}")
         return done.stdout
 
+    def begin(self, *arguments):
+        """A command of the client that goes on."""
+        command = [POLYMQ, *arguments, "--url", f"http://127.0.0.1:{self.ports['http']}",
+                   "--user", "admin", "--password-file", "data/initial-admin-password"]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder)}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True,
+                                stdout=subprocess.PIPE)
+
+    def api(self, path):
+        """What the HTTP API answers, without our client."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.ports['http']}/api/v1{path}")
+        login = base64.b64encode(f"admin:{self.password()}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -58,6 +76,13 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+
+def within_seconds(is_so, what):
+    until = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
 
 
 def publish(server, topic, body):
@@ -95,8 +120,15 @@ def the_first_minutes_take_less_than_two():
 
         server.polymq("queue", "create", "hello")
         server.polymq("binding", "create", "amq.topic", "hello", "demo.#")
+        trace = server.begin("trace", "-n", "3", "--address", "topic:demo.1", "-o", "json")
+        within_seconds(lambda: server.api("/traces")["items"], "the trace has begun")
         publish(server, "demo/1", b"\x00first\xff")
         equal(consume(server, "hello"), ("demo.1", b"\x00first\xff"))
+        steps = [json.loads(line) for line in trace.communicate(timeout=30)[0].splitlines()]
+        spoken = {step.get("protocol") for step in steps}
+        assert "mqtt" in spoken, f"the trace tells who has published: {steps}"
+        received = server.api("/vhosts/~/queues/hello")["activity"]
+        equal(received["published"], 1, f"the API has seen it: {received}")
 
         publish(server, "demo/2", b"second")
         peeked = json.loads(server.polymq("queue", "peek", "hello", "-o", "json"))

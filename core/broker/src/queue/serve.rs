@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use parking_lot::MutexGuard;
 use polymq_contract::{
     CancelReason, DeliveryRange, Event, Outcome, Refusal, RefusalKind, Settlement,
 };
-use polymq_model::{ConsumerId, Seq};
+use polymq_model::{ConnectionId, ConsumerId, Seq};
 
 use super::{
     Cancelled, ConsumerSpec, Entry, Got, Queue, consumers::tell_cancelled, settling::Moment,
+    state::State,
 };
 
 /// Every delivery of a consumer.
@@ -183,12 +185,38 @@ impl Queue {
     /// Ends a consumer whose user may not read here any more, takes back what it has, and tells it.
     /// The slot stays until its connection gives it up. Returns the consumers left.
     pub(crate) fn deny(self: &Arc<Self>, slot: usize, now_ms: u64) -> usize {
-        let mut state = self.lock();
+        self.end_consumer(self.lock(), slot, CancelReason::Denied, now_ms)
+    }
+
+    /// Does the same with a consumer that somebody else wants to end; `None` when it is not there.
+    pub(crate) fn cancel_of(
+        self: &Arc<Self>,
+        (connection, channel): (ConnectionId, u32),
+        tag: &str,
+        now_ms: u64,
+    ) -> Option<usize> {
+        let state = self.lock();
+        let (slot, _) = state.consumers.iter().find(|(_, consumer)| {
+            let spec = &consumer.spec;
+            consumer.active
+                && (spec.group.connection, spec.group.channel) == (connection, channel)
+                && *spec.tag == *tag
+        })?;
+        Some(self.end_consumer(state, slot, CancelReason::Administrator, now_ms))
+    }
+
+    fn end_consumer(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        slot: usize,
+        reason: CancelReason,
+        now_ms: u64,
+    ) -> usize {
         let spec = state.consumers.get(slot).map(|consumer| consumer.spec.clone());
         state.cancel(slot, now_ms);
         self.settle_in(&mut state, slot, ALL, (Outcome::Returned, None), now_ms);
         if let Some(spec) = spec {
-            tell_cancelled(&spec, CancelReason::Denied);
+            tell_cancelled(&spec, reason);
         }
         state.dispatch(now_ms);
         state.drop_over_limit(now_ms);

@@ -57,6 +57,8 @@ pub enum UserCommand {
 /// Commands on permissions.
 #[derive(Debug, Subcommand)]
 pub enum PermCommand {
+    /// List what users may do, in all virtual hosts.
+    Ls(Ls),
     /// What a user may do in the virtual host.
     Show(Named),
     /// Set what a user may do in the virtual host: three regular expressions.

@@ -2,12 +2,13 @@
 
 mod access;
 mod bench;
+mod messages;
 mod objects;
 mod server;
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 pub use server::ConfigCommand;
@@ -17,9 +18,11 @@ pub(crate) use {
         VhostCommand, Whose,
     },
     bench::{Bench, BenchProtocol, Load},
+    messages::{Content, Decode, Publish, Reply, Request, Subscribe},
     objects::{
-        BindingCommand, ChannelCommand, ConnCommand, DlqCommand, ExchangeCommand, JobCommand,
-        Named, QueueCommand, Removed, ScheduledCommand, TopicCommand,
+        BindingCommand, Cause, ChannelCommand, ConnCommand, ConsumerCommand, DlqCommand, DlqEdit,
+        ExchangeCommand, JobCommand, Named, Paused, QueueCommand, Removed, ScheduledCommand,
+        TopicCommand,
     },
     server::{ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace},
 };
@@ -132,6 +135,8 @@ pub enum Command {
     Sub(Subscribe),
     /// Publish a message and wait for its reply.
     Req(Request),
+    /// Answer requests, with a text or with what a program makes of each.
+    Reply(Reply),
     /// Tell where a message would go, and why.
     Route(Route),
     /// Tell what of a message would be kept, changed or lost in another protocol.
@@ -155,7 +160,7 @@ pub enum Command {
     /// Topics and their last values.
     Topic(Group<TopicCommand>),
     /// Consumers.
-    Consumer(Group<ListCommand>),
+    Consumer(Group<ConsumerCommand>),
     /// Virtual hosts.
     Vhost(Group<VhostCommand>),
     /// Users.
@@ -176,6 +181,12 @@ pub enum Command {
     /// Brokers by name, with what is needed to get in.
     #[command(subcommand)]
     Context(ContextCommand),
+    /// Tell about a command, or about a topic; without either, list both.
+    Help {
+        /// A command, as queue move; or a topic: cheat, addresses, conditions, output, login, codes
+        #[arg(value_name = "COMMAND OR TOPIC")]
+        about: Vec<String>,
+    },
     /// Print the completions of a shell.
     Completion {
         /// The shell
@@ -263,109 +274,6 @@ pub struct Health {
     pub(crate) common: Common,
 }
 
-/// A message on the command line.
-#[derive(Debug, Args)]
-pub(crate) struct Content {
-    /// Body: text, @FILE, or - for standard input
-    #[arg(default_value = "")]
-    pub(crate) body: String,
-    /// A header, as tenant=a or tenant:a
-    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
-    pub(crate) headers: Vec<String>,
-    /// Type of the body, as application/json
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) content_type: Option<String>,
-    /// 0 to 255
-    #[arg(long)]
-    pub(crate) priority: Option<u8>,
-    /// It expires after this many milliseconds
-    #[arg(long, value_name = "MS")]
-    pub(crate) expiration: Option<u64>,
-    /// It is delayed by this many milliseconds
-    #[arg(long, value_name = "MS")]
-    pub(crate) delay: Option<u64>,
-    /// It need not survive a restart
-    #[arg(long)]
-    pub(crate) transient: bool,
-    /// It is kept as the last value of its topic
-    #[arg(long)]
-    pub(crate) retain: bool,
-}
-
-/// Flags of `polymq pub`.
-#[derive(Debug, Args)]
-pub struct Publish {
-    /// queue:NAME, topic:KEY or exchange:NAME/KEY; a bare name is a queue
-    pub(crate) destination: Destination,
-    #[command(flatten)]
-    pub(crate) content: Content,
-    /// How often
-    #[arg(short = 'n', long, default_value_t = 1)]
-    pub(crate) count: u64,
-    /// Messages a second, at most
-    #[arg(long)]
-    pub(crate) rate: Option<f64>,
-    /// What to wait for: stored, routed or none
-    #[arg(long, value_parser = ["stored", "routed", "none"])]
-    pub(crate) confirm: Option<String>,
-    /// A message that no queue takes is an error
-    #[arg(long)]
-    pub(crate) mandatory: bool,
-    #[command(flatten)]
-    pub(crate) common: Common,
-}
-
-/// How bodies are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Decode {
-    /// Text if it is text, else hexadecimal digits.
-    Auto,
-    /// Text, with a mark for what is none.
-    Text,
-    /// Indented JSON.
-    Json,
-    /// Hexadecimal digits.
-    Hex,
-}
-
-/// Flags of `polymq sub`.
-#[derive(Debug, Args)]
-pub struct Subscribe {
-    /// queue:NAME, topic:PATTERN or exchange:NAME/PATTERN; a bare name is a queue
-    pub(crate) destination: Destination,
-    /// End after this many
-    #[arg(short = 'n', long)]
-    pub(crate) count: Option<u64>,
-    /// Give the messages of a queue back instead of acknowledging them
-    #[arg(long)]
-    pub(crate) no_ack: bool,
-    /// How to show bodies
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) decode: Decode,
-    /// Bodies only
-    #[arg(long)]
-    pub(crate) raw: bool,
-    /// End when nothing has come for this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) wait: Option<u64>,
-    #[command(flatten)]
-    pub(crate) common: Common,
-}
-
-/// Flags of `polymq req`.
-#[derive(Debug, Args)]
-pub struct Request {
-    /// queue:NAME, topic:KEY or exchange:NAME/KEY; a bare name is a queue
-    pub(crate) destination: Destination,
-    #[command(flatten)]
-    pub(crate) content: Content,
-    /// Seconds to wait for the reply
-    #[arg(long, default_value_t = 10)]
-    pub(crate) timeout: u64,
-    #[command(flatten)]
-    pub(crate) common: Common,
-}
-
 /// Flags of `polymq route`.
 #[derive(Debug, Args)]
 pub struct Route {
@@ -391,13 +299,6 @@ pub struct Convert {
     pub(crate) to: Vec<String>,
     #[command(flatten)]
     pub(crate) common: Common,
-}
-
-/// Commands on things that are only listed.
-#[derive(Debug, Subcommand)]
-pub enum ListCommand {
-    /// List them.
-    Ls(Ls),
 }
 
 /// Which of them.

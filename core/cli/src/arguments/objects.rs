@@ -12,6 +12,16 @@ pub struct Named {
     pub(crate) name: String,
 }
 
+/// A queue that stands still, or goes on.
+#[derive(Debug, Args)]
+pub struct Paused {
+    /// Its name
+    pub(crate) name: String,
+    /// Check everything and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// Something that goes, once somebody is sure.
 #[derive(Debug, Args)]
 pub struct Removed {
@@ -38,6 +48,20 @@ pub enum QueueCommand {
         made: Made,
         #[command(flatten)]
         change: Change,
+    },
+    /// Change arguments of a queue while it is there.
+    Update {
+        /// Its name
+        name: String,
+        /// An argument, as x-max-length=1000; those that are not named stay
+        #[arg(long = "arg", value_name = "KEY=VALUE", required_unless_present = "unset")]
+        arguments: Vec<String>,
+        /// An argument that goes
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Delete a queue and what is in it.
     Delete {
@@ -119,9 +143,9 @@ pub enum QueueCommand {
         work: Work,
     },
     /// Deliver nothing for a while.
-    Pause(Named),
+    Pause(Paused),
     /// Go on delivering.
-    Resume(Named),
+    Resume(Paused),
     /// Who holds which messages without having acknowledged them.
     Unacked {
         /// Its name
@@ -216,11 +240,38 @@ pub enum ScheduledCommand {
     Cancel(Removed),
 }
 
+/// Which dead letters of a queue.
+#[derive(Debug, Args)]
+pub struct Cause {
+    /// Only those that died in this queue
+    #[arg(long, value_name = "QUEUE")]
+    pub(crate) origin: Option<String>,
+    /// Only those that died of this: rejected, expired, maxlen, delivery_limit, ...
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
 /// Commands on dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
     /// List groups of dead letters.
     Ls(Ls),
+    /// Look at the dead letters in a queue: where each died, of what, and how often.
+    Show {
+        /// The queue that holds them
+        name: String,
+        #[command(flatten)]
+        cause: Cause,
+        /// Only those of which this is true, too
+        #[arg(long, value_name = "CONDITION")]
+        filter: Option<String>,
+        /// As many at most
+        #[arg(long, default_value_t = 20)]
+        limit: u64,
+        /// Whole bodies
+        #[arg(long)]
+        full: bool,
+    },
     /// Send the dead letters in a queue back to where they died.
     Retry {
         /// The queue that holds them
@@ -229,8 +280,56 @@ pub enum DlqCommand {
         #[arg(long)]
         via_exchange: bool,
         #[command(flatten)]
+        cause: Cause,
+        #[command(flatten)]
         work: Work,
     },
+    /// Change one dead letter, and send it back to where it died or elsewhere.
+    Edit(DlqEdit),
+    /// Move dead letters out of the way, into a queue that nothing reads.
+    Park {
+        /// The queue that holds them
+        name: String,
+        /// The queue that they are moved to, made when it is missing [default: NAME.parked]
+        #[arg(long, value_name = "QUEUE")]
+        into: Option<String>,
+        #[command(flatten)]
+        cause: Cause,
+        #[command(flatten)]
+        work: Work,
+    },
+}
+
+/// What changes of a dead letter.
+#[derive(Debug, Args)]
+pub struct DlqEdit {
+    /// The queue that holds it
+    pub(crate) name: String,
+    /// Its position, as `dlq show` and `queue peek` show it
+    pub(crate) seq: String,
+    /// Another body: text, @FILE, or - for standard input
+    pub(crate) body: Option<String>,
+    /// A header that it gets, as tenant=a
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// A header that it loses
+    #[arg(long, value_name = "NAME")]
+    pub(crate) remove_header: Vec<String>,
+    /// Another type of the body
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+    /// Another routing key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) routing_key: Option<String>,
+    /// Through the exchange again, not straight to the queue
+    #[arg(long, conflicts_with = "to")]
+    pub(crate) via_exchange: bool,
+    /// Not back, but to queue:NAME, topic:KEY or exchange:NAME/KEY
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<Destination>,
+    /// Check everything and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Commands on jobs.
@@ -260,6 +359,25 @@ pub enum ConnCommand {
         /// What its client is told
         #[arg(long)]
         reason: Option<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Commands on consumers.
+#[derive(Debug, Subcommand)]
+pub enum ConsumerCommand {
+    /// List consumers.
+    Ls(Ls),
+    /// End a consumer: its client is told, and what it has not settled goes back to the queue.
+    Cancel {
+        /// The queue
+        queue: String,
+        /// Its tag, as `consumer ls` shows it
+        tag: String,
+        /// Its connection, where several consumers have the tag
+        #[arg(long, value_name = "ID")]
+        connection: Option<String>,
         #[command(flatten)]
         change: Change,
     },

@@ -55,6 +55,9 @@ pub(super) fn permission(session: &Session, command: PermCommand) -> Done {
         format!("users/{}/permissions/{}", segment(name), vhost_segment(api.vhost()))
     };
     match command {
+        PermCommand::Ls(ls) => {
+            session.list("permissions", &ls, &["user", "vhost", "configure", "write", "read"])
+        }
         PermCommand::Show(Named { name }) => session.show(&of(&session.api, &name)),
         PermCommand::Set { name, configure, write, read, dry_run } => {
             let body = json!({ "configure": configure, "write": write, "read": read });

@@ -2,6 +2,7 @@
 
 mod access;
 mod contexts;
+mod dead_letters;
 mod live;
 mod objects;
 mod queues;
@@ -19,19 +20,19 @@ use serde_json::{Value, json};
 use self::{
     access::{ban, limit, permission, policy, token, user, vhost},
     contexts::context,
-    objects::{binding, channel, connection, exchange, scheduled, topic},
-    queues::{dead_letters, job, queue},
+    dead_letters::dead_letters,
+    objects::{binding, channel, connection, consumer, exchange, scheduled, topic},
+    queues::{job, queue},
 };
 use crate::{
     api::Call,
-    arguments::{
-        Change, Check, Command, ConfigCommand, Convert, ListCommand, ListenerCommand, Ls, Route,
-    },
+    arguments::{Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route},
     bench,
     destination::Destination,
     failure::Failure,
-    messages,
+    help, messages,
     output::Format,
+    receiving, reply,
     resource::{Session, headers},
 };
 
@@ -42,7 +43,7 @@ const JOB_COLUMNS: &[&str] =
 const BINDING_COLUMNS: &[&str] =
     &["id", "source", "destination", "destination_type", "routing_key"];
 const CONSUMER_COLUMNS: &[&str] =
-    &["queue", "tag", "protocol", "user", "prefetch", "unacked", "active"];
+    &["queue", "tag", "connection", "protocol", "user", "prefetch", "unacked", "active"];
 
 const LISTENER_COLUMNS: &[&str] = &["name", "protocol", "address", "tls", "certificate_expires_at"];
 
@@ -77,8 +78,9 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         }
         Command::Bench(wanted) => bench::run(&wanted),
         Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),
-        Command::Sub(wanted) => messages::subscribe(&Session::new(&wanted.common)?, &wanted),
+        Command::Sub(wanted) => receiving::subscribe(&Session::new(&wanted.common)?, &wanted),
         Command::Req(wanted) => messages::request(&Session::new(&wanted.common)?, &wanted),
+        Command::Reply(wanted) => reply::reply(&Session::new(&wanted.common)?, &wanted),
         Command::Route(wanted) => route(&Session::new(&wanted.common)?, &wanted),
         Command::Convert(wanted) => convert(&Session::new(&wanted.common)?, &wanted),
         Command::Queue(group) => queue(&Session::new(&group.common)?, group.command),
@@ -90,10 +92,7 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         Command::Conn(group) => connection(&Session::new(&group.common)?, group.command),
         Command::Channel(group) => channel(&Session::new(&group.common)?, &group.command),
         Command::Topic(group) => topic(&Session::new(&group.common)?, group.command),
-        Command::Consumer(group) => {
-            let ListCommand::Ls(ls) = group.command;
-            Session::new(&group.common)?.list("consumers", &ls, CONSUMER_COLUMNS)
-        }
+        Command::Consumer(group) => consumer(&Session::new(&group.common)?, group.command),
         Command::Vhost(group) => vhost(&Session::new(&group.common)?, group.command),
         Command::User(group) => user(&Session::new(&group.common)?, group.command),
         Command::Perm(group) => permission(&Session::new(&group.common)?, group.command),
@@ -106,6 +105,7 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
             return server::definitions(&session, group.command);
         }
         Command::Context(command) => context(command),
+        Command::Help { about } => help::tell(&without_help(program.clone()), &about),
         Command::Completion { shell } => {
             let name = program.get_name().to_owned();
             let mut program = without_help(program.clone());

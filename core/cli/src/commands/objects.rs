@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, Done, PLAIN, dry};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, PLAIN, dry};
 use crate::{
     api::{Call, segment},
     arguments::{
-        BindingCommand, ChannelCommand, ConnCommand, ExchangeCommand, Named, ScheduledCommand,
-        TopicCommand,
+        BindingCommand, ChannelCommand, ConnCommand, ConsumerCommand, ExchangeCommand, Named,
+        ScheduledCommand, TopicCommand,
     },
-    resource::{Session, made, typed},
+    failure::Failure,
+    resource::{Session, made, say, typed},
 };
 
 pub(super) fn exchange(session: &Session, command: ExchangeCommand) -> Done {
@@ -108,6 +109,39 @@ pub(super) fn channel(session: &Session, command: &ChannelCommand) -> Done {
     channels.truncate(ls.limit.unwrap_or(usize::MAX));
     let columns = &["connection", "user", "number", "prefetch", "consumers", "unacked"];
     Ok(session.output.rows(&channels, columns)?)
+}
+
+pub(super) fn consumer(session: &Session, command: ConsumerCommand) -> Done {
+    let (queue, tag, connection, change) = match command {
+        ConsumerCommand::Ls(ls) => return session.list("consumers", &ls, CONSUMER_COLUMNS),
+        ConsumerCommand::Cancel { queue, tag, connection, change } => {
+            (queue, tag, connection, change)
+        }
+    };
+    let all = session.api.in_vhost(&format!("queues/{}/consumers", segment(&queue)));
+    let mut found = session.api.list(&all, &[], None)?;
+    let says = |row: &Value, name: &str, text: &str| row.get(name) == Some(&json!(text));
+    found.retain(|row| says(row, "tag", &tag));
+    if let Some(connection) = &connection {
+        found.retain(|row| says(row, "connection", connection));
+    }
+    let [one] = found.as_slice() else {
+        return match found.as_slice() {
+            [] if change.idempotent => say("unchanged"),
+            [] => Err(Failure::missing(&format!("no consumer `{tag}` of queue `{queue}`"))),
+            _ => {
+                session.output.rows(&found, CONSUMER_COLUMNS)?;
+                let text = format!("several consumers are called `{tag}`: add --connection");
+                Err(Failure::Usage(text))
+            }
+        };
+    };
+    let part = |name: &str| {
+        let value = one.get(name).unwrap_or(&Value::Null);
+        segment(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let path = format!("{all}/{}/{}/{}", part("connection"), part("channel"), part("tag"));
+    session.delete(&path, &[], change, None)
 }
 
 pub(super) fn topic(session: &Session, command: TopicCommand) -> Done {

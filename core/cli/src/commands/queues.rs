@@ -9,26 +9,25 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN, dry};
 use crate::{
     api::{Call, segment},
-    arguments::{DlqCommand, JobCommand, Ls, Named, QueueCommand, Selection, Work},
+    arguments::{JobCommand, Ls, Named, Paused, QueueCommand, Selection, Work},
     destination::Destination,
     failure::Failure,
     progress::Bar,
-    resource::{Session, confirm, made, say},
+    resource::{Session, confirm, made, say, typed},
 };
 
 const QUEUE_COLUMNS: &[&str] =
     &["name", "state", "messages.ready", "messages.unacked", "messages.scheduled", "consumers"];
 const MESSAGE_COLUMNS: &[&str] =
     &["seq", "state", "routing_key", "payload_bytes", "delivery_count", "enqueued_at", "payload"];
-const DEAD_LETTER_COLUMNS: &[&str] = &["queue", "origin", "reason", "count", "last_at"];
 /// How often a job is asked how far it is.
 const JOB_PAUSE: Duration = Duration::from_millis(300);
 
 /// A destination as the body of a request names it.
-fn address(to: &Destination) -> Value {
+pub(super) fn address(to: &Destination) -> Value {
     match to {
         Destination::Queue(name) => json!({ "queue": name }),
         Destination::Exchange(name, key) => json!({ "exchange": name, "routing_key": key }),
@@ -43,6 +42,14 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
         QueueCommand::Create { name, made: wanted, change } => {
             session.put(&of(&name), &Value::Object(made(&wanted)?), change)
         }
+        QueueCommand::Update { name, arguments, unset, dry_run } => {
+            let mut changes = typed(&arguments)?;
+            for key in unset {
+                changes[key] = Value::Null;
+            }
+            let body = json!({ "arguments": changes });
+            session.change(&Call::new("PATCH", &of(&name)).json(&body), dry(dry_run))
+        }
         QueueCommand::Delete { name, if_empty, if_unused, change, sure } => {
             let mut query = Vec::new();
             query.extend(if_empty.then(|| ("if_empty", "true".to_owned())));
@@ -50,14 +57,8 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
             session.delete(&of(&name), &query, change, Some((&name, sure)))
         }
         QueueCommand::Peek { name, from, limit, filter, full } => {
-            let payload = if full { "full" } else { "head" };
-            let mut query = vec![("from", from), ("payload", payload.to_owned())];
-            query.extend(filter.map(|filter| ("filter", filter)));
-            query.push(("limit", limit.to_string()));
-            let path = format!("{}/messages", of(&name));
-            let page = session.api.call(&Call::new("GET", &path).query(&query))?;
-            let rows = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-            Ok(session.output.rows(&rows, MESSAGE_COLUMNS)?)
+            let query = vec![("from", from), ("limit", limit.to_string())];
+            peek(session, &name, query, (filter, full), MESSAGE_COLUMNS)
         }
         QueueCommand::Search { name, filter, limit } => {
             search(session, &format!("{}/messages:search", of(&name)), &filter, limit)
@@ -79,11 +80,11 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
         QueueCommand::Retry { name, via_exchange, work } => {
             retry(session, &of(&name), via_exchange, work)
         }
-        QueueCommand::Pause(Named { name }) => {
-            session.change(&Call::new("PUT", &format!("{}/pause", of(&name))), PLAIN)
+        QueueCommand::Pause(Paused { name, dry_run }) => {
+            session.change(&Call::new("PUT", &format!("{}/pause", of(&name))), dry(dry_run))
         }
-        QueueCommand::Resume(Named { name }) => {
-            session.change(&Call::new("DELETE", &format!("{}/pause", of(&name))), PLAIN)
+        QueueCommand::Resume(Paused { name, dry_run }) => {
+            session.change(&Call::new("DELETE", &format!("{}/pause", of(&name))), dry(dry_run))
         }
         QueueCommand::Unacked { name, limit } => {
             let query = [("limit", limit.to_string())];
@@ -101,6 +102,22 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
             session.list(&format!("{}/bindings", of(&name)), &Ls::default(), BINDING_COLUMNS)
         }
     }
+}
+
+/// Shows messages of a queue, of which nothing changes.
+pub(super) fn peek(
+    session: &Session,
+    queue: &str,
+    mut query: Vec<(&str, String)>,
+    (filter, full): (Option<String>, bool),
+    columns: &[&str],
+) -> Done {
+    query.push(("payload", if full { "full" } else { "head" }.to_owned()));
+    query.extend(filter.map(|filter| ("filter", filter)));
+    let path = session.api.in_vhost(&format!("queues/{}/messages", segment(queue)));
+    let page = session.api.call(&Call::new("GET", &path).query(&query))?;
+    let rows = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(session.output.rows(&rows, columns)?)
 }
 
 fn search(session: &Session, path: &str, filter: &str, limit: u64) -> Done {
@@ -126,13 +143,17 @@ fn search(session: &Session, path: &str, filter: &str, limit: u64) -> Done {
     }
 }
 
-fn retry(session: &Session, queue: &str, via_exchange: bool, work: Work) -> Done {
-    let via = if via_exchange { "exchange" } else { "queue" };
-    begin(session, &format!("{queue}/messages:retry"), work, json!({ "via": via }))
+pub(super) fn retry(session: &Session, queue: &str, via_exchange: bool, work: Work) -> Done {
+    begin(session, &format!("{queue}/messages:retry"), work, json!({ "via": via(via_exchange) }))
+}
+
+/// How a dead letter goes back.
+pub(super) fn via(exchange: bool) -> &'static str {
+    if exchange { "exchange" } else { "queue" }
 }
 
 /// Begins work on messages, and follows it to its end.
-fn begin(session: &Session, path: &str, work: Work, mut body: Value) -> Done {
+pub(super) fn begin(session: &Session, path: &str, work: Work, mut body: Value) -> Done {
     let Selection { filter, seq, limit } = work.selection;
     let mut select = json!({});
     if !seq.is_empty() {
@@ -180,18 +201,6 @@ fn watch(session: &Session, id: &str) -> Done {
             "done" => Ok(()),
             other => Err(Failure::Partly(format!("job {id}: {other}"))),
         };
-    }
-}
-
-pub(super) fn dead_letters(session: &Session, command: DlqCommand) -> Done {
-    match command {
-        DlqCommand::Ls(ls) => {
-            session.list(&session.api.in_vhost("dead-letters"), &ls, DEAD_LETTER_COLUMNS)
-        }
-        DlqCommand::Retry { name, via_exchange, work } => {
-            let queue = session.api.in_vhost(&format!("queues/{}", segment(&name)));
-            retry(session, &queue, via_exchange, work)
-        }
     }
 }
 

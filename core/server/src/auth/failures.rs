@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,9 +20,9 @@ const USER_BYTES_MAX: usize = 64;
 /// Failures within the running minute, per user and address, and per address.
 pub(crate) struct LoginFailures {
     /// 0 for no bound.
-    per_user_max: u32,
+    per_user_max: AtomicU32,
     /// 0 for no bound.
-    per_address_max: u32,
+    per_address_max: AtomicU32,
     counts: Mutex<HashMap<Key, (Instant, u32)>>,
 }
 
@@ -30,20 +31,28 @@ type Key = (Option<String>, Option<IpAddr>);
 
 impl LoginFailures {
     pub(crate) fn new(per_user_max: u32, per_address_max: u32) -> Self {
+        let (per_user_max, per_address_max) = (per_user_max.into(), per_address_max.into());
         Self { per_user_max, per_address_max, counts: Mutex::default() }
+    }
+
+    /// Other bounds from now on, also on what was counted before.
+    pub(crate) fn set_bounds(&self, per_user_max: u32, per_address_max: u32) {
+        self.per_user_max.store(per_user_max, Ordering::Relaxed);
+        self.per_address_max.store(per_address_max, Ordering::Relaxed);
     }
 
     /// Whether this user may try again from this address.
     pub(crate) fn allows(&self, user: &str, address: Option<IpAddr>, now: Instant) -> bool {
         let counts = self.counts.lock();
-        let is_below = |key: Key, max: u32| {
+        let is_below = |key: Key, max: &AtomicU32| {
+            let max = max.load(Ordering::Relaxed);
             max == 0
                 || counts.get(&key).is_none_or(|(since, count)| {
                     *count < max || now.duration_since(*since) >= WINDOW
                 })
         };
-        is_below(key(user, address), self.per_user_max)
-            && address.is_none_or(|from| is_below(source(from), self.per_address_max))
+        is_below(key(user, address), &self.per_user_max)
+            && address.is_none_or(|from| is_below(source(from), &self.per_address_max))
     }
 
     /// Counts a failure and returns how many of the user there are in this window.
@@ -68,7 +77,7 @@ impl LoginFailures {
             *count = count.saturating_add(1);
             *count
         };
-        if let Some(from) = address.filter(|_| self.per_address_max > 0) {
+        if let Some(from) = address.filter(|_| self.per_address_max.load(Ordering::Relaxed) > 0) {
             add(source(from));
         }
         add(key(user, address))
@@ -126,6 +135,19 @@ mod tests {
         assert!(failures.allows("ann", elsewhere, now));
         assert!(failures.allows("ann", None, now));
         assert!(failures.allows("ann", HERE, now + WINDOW));
+    }
+
+    #[test]
+    fn another_bound_holds_for_what_was_counted_before() {
+        let (failures, now) = (LoginFailures::new(1, 0), Instant::now());
+        failures.note("ann", HERE, now);
+        assert!(!failures.allows("ann", HERE, now));
+        failures.set_bounds(2, 1);
+        assert!(failures.allows("ann", HERE, now), "addresses were not counted before");
+        failures.note("bob", HERE, now);
+        assert!(!failures.allows("ann", HERE, now));
+        failures.set_bounds(0, 0);
+        assert!(failures.allows("ann", HERE, now));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use polymq_scram::{ClientFirst, Exchange, Verifier};
 use self::{cache::VerifiedLogins, failures::LoginFailures, oauth::Provider, pool::HashingPool};
 pub(crate) use self::{
     directory::Directory,
+    oauth::check_keys,
     random::{fill_random, random},
 };
 use crate::config::{
@@ -136,9 +137,10 @@ impl Logins {
         Ok(Self { inner: Arc::new(inner), pool })
     }
 
-    /// Another policy from now on; connections that have logged in stay. The bound of failures
-    /// stays as it was.
+    /// Another policy from now on; connections that have logged in stay.
     pub(crate) fn set_policy(&self, policy: Policy) {
+        let (per_user, per_address) = (policy.failures_per_minute, policy.failures_per_address);
+        self.inner.failures.set_bounds(per_user, per_address);
         self.inner.policy.store(Arc::new(policy));
     }
 

@@ -74,7 +74,7 @@ impl World {
 
 fn no_provider() -> AuthOauth {
     AuthOauth {
-        jwks: String::new(),
+        jwks: crate::config::value::Url(String::new()),
         issuer: String::new(),
         audience: String::new(),
         scope_prefix: String::new(),

@@ -21,6 +21,8 @@ pub(crate) struct Key {
     pub(crate) about: &'static str,
     /// The default as it stands in a file.
     pub(crate) default: fn() -> String,
+    /// What a file may hold, as JSON Schema.
+    pub(crate) schema: fn() -> serde_json::Value,
 }
 
 /// A section that can be read from sources.
@@ -48,6 +50,7 @@ macro_rules! section {
                     name: stringify!($field),
                     about: concat!($($doc, "\n"),*),
                     default: || $crate::config::key::default::<$kind>($default).show(),
+                    schema: <$kind as $crate::config::value::Setting>::schema,
                 }, )* ],
             };
 

@@ -6,8 +6,10 @@
 pub(crate) mod edit;
 mod key;
 mod listener;
+mod mask;
 mod problem;
 mod reference;
+mod schema;
 mod section;
 mod source;
 #[cfg(test)]
@@ -26,7 +28,8 @@ use self::{key::Configured, source::Source};
 pub(crate) use self::{
     listener::{Endpoint, EndpointProtocol},
     problem::FileText,
-    reference::reference,
+    reference::{reference, starter},
+    schema::schema,
     section::{
         Amqp, Auth, AuthOauth, Component, DiskFree, DiskSlow, Http, Limits, Logging, Mqtt, Server,
         Stomp, Storage, StorageFile, StoragePassword, StoragePostgres, StorageSqlite, Tls, Tracing,
@@ -267,7 +270,7 @@ impl Config {
     }
 
     fn check_tracing(&self, source: &mut Source) {
-        let (endpoint, key) = (self.tracing.endpoint.as_str(), "tracing.endpoint");
+        let (endpoint, key) = (self.tracing.endpoint.0.as_str(), "tracing.endpoint");
         if !endpoint.is_empty() && !cfg!(feature = "otel") {
             let help = Some("build it with `--features otel`".to_owned());
             source.note_at(key, "this program was built without traces".to_owned(), help);
@@ -275,7 +278,7 @@ impl Config {
             && !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme))
         {
             let help = Some("write it as \"http://127.0.0.1:4318\"".to_owned());
-            source.note_at(key, format!("`{endpoint}` is no URL of HTTP"), help);
+            source.note_at(key, format!("`{}` is no URL of HTTP", mask::urls(endpoint)), help);
         }
         if self.tracing.one_in == 0 {
             let help = Some("use 1 for all of them".to_owned());

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, ops::Range};
 
+use super::mask;
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -50,7 +52,7 @@ impl FileText {
 
     fn excerpt(&self, span: &Range<usize>) -> String {
         let (line, column) = self.position(span.start);
-        let shown = self.text.lines().nth(line - 1).unwrap_or("");
+        let shown = mask::line(self.text.lines().nth(line - 1).unwrap_or(""));
         let rest = shown.chars().count().saturating_sub(column - 1).max(1);
         let marked = self.text.get(span.clone()).map_or(1, |text| text.chars().count());
         let carets = "^".repeat(marked.clamp(1, rest));

@@ -31,6 +31,28 @@ pub(crate) fn reference() -> String {
     text
 }
 
+const STARTER_HEAD: &str = "\
+# PolyMQ. Each key stands here with its default, as a comment: take the # away to change it.
+#
+# Sizes and times carry their unit: \"16MiB\", \"30s\". An unknown key is an error.
+# `polymq check FILE` shows every value and where it comes from; `polymq config diff` what a reload
+# would change. A key may also be set by the environment (POLYMQ__LIMITS__CONNECTIONS=1000) and,
+# stronger still, by a flag (--set limits.connections=1000).
+";
+
+/// A file to begin with: the reference in which nothing is set, so that the defaults of later
+/// versions hold, too.
+pub(crate) fn starter() -> String {
+    let reference = reference();
+    let body = reference.strip_prefix(HEAD).unwrap_or(&reference);
+    let mut text = STARTER_HEAD.to_owned();
+    for line in body.lines() {
+        let is_plain = line.is_empty() || line.starts_with(['#', '[']);
+        let _ = writeln!(text, "{}{line}", if is_plain { "" } else { "# " });
+    }
+    text
+}
+
 fn push_section(text: &mut String, path: &str, section: &Section) {
     // A section under a chosen name has no default, so it is shown as an example.
     let (mark, path) = match path.strip_suffix(".*") {
@@ -47,7 +69,7 @@ fn push_section(text: &mut String, path: &str, section: &Section) {
 
 fn push_listeners(text: &mut String, section: &Section) {
     text.push_str("#\n# The keys of a listener:\n");
-    for Key { name, about, default } in section.keys {
+    for Key { name, about, default, .. } in section.keys {
         let about = about.replace('\n', "");
         let _ = writeln!(text, "#   {name} = {}:{about}", default());
     }

@@ -7,9 +7,9 @@ use polymq_store::Durability;
 use super::{
     key::{Configured, Section, section},
     value::{
-        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ConsumerTimeout, DatabaseUrl, Kept,
+        Backend, Bind, ByteCount, CertificateUser, ClientAuth, ConsumerTimeout, Kept,
         ListenerProtocol, LogFormat, Mechanism, MemoryMark, OnDamage, PlainWithoutTls, Setting,
-        WebSocketProtocol,
+        Url, WebSocketProtocol,
     },
 };
 
@@ -86,7 +86,7 @@ section! {
     StoragePostgres at "storage.postgres" {
         /// "postgres://user@host:port/database"; "?host=/folder" at the end takes the socket in
         /// a folder. The database must exist and belong to the user.
-        url: DatabaseUrl = "postgres://polymq@localhost/polymq",
+        url: Url = "postgres://polymq@localhost/polymq",
         /// Connections: one that writes, the others read.
         pool_size: u16 = "16",
         /// How long another broker waits after the last sign of this one before it takes over.
@@ -177,7 +177,7 @@ section! {
     AuthOauth at "auth.oauth2" {
         /// The provider's keys (JWKS): a file, or a URL that begins with https; empty for no such
         /// tokens.
-        jwks: String = "",
+        jwks: Url = "",
         /// The provider as its tokens name it (`iss`); empty for any whose key is in `jwks`.
         issuer: String = "",
         /// This broker as tokens name it (`aud`).
@@ -377,7 +377,7 @@ section! {
     Tracing at "tracing" {
         /// Where the collector takes OTLP over HTTP, such as "http://127.0.0.1:4318"; empty for no
         /// spans.
-        endpoint: String = "",
+        endpoint: Url = "",
         /// Of so many sampled traces one is kept, all of it.
         one_in: u32 = "1",
     }

@@ -2,6 +2,10 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use serde_json::{Value, json};
+
+use super::mask;
+
 /// A value before its type is known.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Raw {
@@ -48,6 +52,10 @@ pub(crate) trait Setting: Sized {
     fn read(raw: &Raw) -> Option<Self>;
     /// The value as it would stand in a file.
     fn show(&self) -> String;
+    /// What a file may hold, as JSON Schema.
+    fn schema() -> Value {
+        json!({ "type": "string" })
+    }
 }
 
 impl Setting for bool {
@@ -65,6 +73,10 @@ impl Setting for bool {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -99,6 +111,17 @@ fn unscaled(number: u64, units: &[(&str, u64)]) -> String {
     format!("\"{}{unit}\"", number / factor)
 }
 
+/// Text that `scaled` reads.
+fn scaled_pattern(units: &[(&str, u64)]) -> String {
+    let units: Vec<_> = units.iter().map(|(unit, _)| *unit).collect();
+    format!("[0-9][0-9_]* *({})", units.join("|"))
+}
+
+/// Text that matches an expression as a whole.
+fn pattern(expression: &str) -> Value {
+    json!({ "type": "string", "pattern": format!("^{expression}$") })
+}
+
 impl ByteCount {
     /// As a size in memory, cut at what this machine can address.
     pub(crate) fn as_usize(self) -> usize {
@@ -115,6 +138,9 @@ impl Setting for ByteCount {
     }
     fn show(&self) -> String {
         unscaled(self.0, &BYTE_UNITS)
+    }
+    fn schema() -> Value {
+        pattern(&scaled_pattern(&BYTE_UNITS))
     }
 }
 
@@ -134,6 +160,9 @@ impl Setting for Duration {
             return "\"0s\"".to_owned();
         }
         unscaled(u64::try_from(self.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS_MS)
+    }
+    fn schema() -> Value {
+        pattern(&scaled_pattern(&TIME_UNITS_MS))
     }
 }
 
@@ -180,6 +209,9 @@ impl Setting for MemoryMark {
             Self::Bytes(bytes) => bytes.show(),
         }
     }
+    fn schema() -> Value {
+        pattern(&format!("(([1-9][0-9]?|100) *%|{})", scaled_pattern(&BYTE_UNITS)))
+    }
 }
 
 impl Setting for String {
@@ -210,45 +242,25 @@ impl Setting for PathBuf {
     }
 }
 
-/// Where a database is. It may hold a password, which is shown nowhere.
+/// Where something is. It may hold a password, which is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct DatabaseUrl(pub(crate) String);
+pub(crate) struct Url(pub(crate) String);
 
-impl DatabaseUrl {
-    fn masked(&self) -> String {
-        let masked = || {
-            let (scheme, rest) = self.0.split_once("://")?;
-            let (login, place) = rest.split_once('@')?;
-            let (user, _) = login.split_once(':')?;
-            Some(format!("{scheme}://{user}:***@{place}"))
-        };
-        let shown = masked().unwrap_or_else(|| self.0.clone());
-        // As a parameter a password may stand behind the place.
-        match shown.split_once("password=") {
-            Some((before, after)) => {
-                let rest = after.split_once('&').map(|(_, rest)| format!("&{rest}"));
-                format!("{before}password=***{}", rest.unwrap_or_default())
-            }
-            None => shown,
-        }
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
+impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.masked())
+        f.write_str(&mask::urls(&self.0))
     }
 }
 
-impl Setting for DatabaseUrl {
+impl Setting for Url {
     fn expects() -> String {
-        "a text such as \"postgres://user@host:5432/database\"".to_owned()
+        "a text such as \"https://example.org/\"".to_owned()
     }
     fn read(raw: &Raw) -> Option<Self> {
         raw.text().map(|text| Self(text.to_owned()))
     }
     fn show(&self) -> String {
-        quoted(&self.masked())
+        quoted(&mask::urls(&self.0))
     }
 }
 
@@ -268,6 +280,9 @@ macro_rules! number {
             fn show(&self) -> String {
                 self.to_string()
             }
+            fn schema() -> Value {
+                json!({ "type": "integer", "minimum": 0, "maximum": <$kind>::MAX })
+            }
         }
     )* };
 }
@@ -283,6 +298,9 @@ impl<T: Setting> Setting for Vec<T> {
     fn show(&self) -> String {
         let items: Vec<_> = self.iter().map(T::show).collect();
         format!("[{}]", items.join(", "))
+    }
+    fn schema() -> Value {
+        json!({ "type": "array", "items": T::schema() })
     }
 }
 
@@ -310,6 +328,9 @@ impl Setting for Bind {
             Some(address) => format!("\"{}\"", std::net::SocketAddr::new(address, self.port)),
             None => format!("\":{}\"", self.port),
         }
+    }
+    fn schema() -> Value {
+        pattern("(\\[[0-9a-fA-F:.]+\\]|[0-9.]*):[0-9]{1,5}")
     }
 }
 
@@ -354,6 +375,10 @@ macro_rules! words {
             }
             fn show(&self) -> String {
                 format!("\"{self}\"")
+            }
+            fn schema() -> Value {
+                let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
+                json!({ "type": "string", "enum": words })
             }
         }
     };

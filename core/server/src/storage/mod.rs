@@ -9,11 +9,13 @@ mod repair;
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
+use polymq_cli::{Format, Output};
 use polymq_store::{
-    Close, Committer, Opened, ShardId, Store,
-    copy::{Progress, Summary, Writer, summarise, visit},
+    Close, Committer, Opened, OpenedLog, ShardId, Store,
+    copy::{LogSummary, Progress, Summary, Writer, summarise, visit},
     wait,
 };
+use serde_json::{Value, json};
 
 use crate::{
     cli::StorageCommand,
@@ -27,9 +29,9 @@ use progress::Bar;
 /// Errors: what keeps it from being done.
 pub(crate) fn run(config: &Config, command: &StorageCommand) -> anyhow::Result<ExitCode> {
     match command {
-        StorageCommand::Inspect(_) => inspect(config),
-        StorageCommand::Verify(_) => verify(config),
-        StorageCommand::Repair { yes, .. } => repair::run(config, *yes),
+        StorageCommand::Inspect { shown, .. } => inspect(config, shown.output),
+        StorageCommand::Verify { shown, .. } => verify(config, shown.output),
+        StorageCommand::Repair { yes, shown, .. } => repair::run(config, *yes, shown.output),
         StorageCommand::Export { file, .. } => export_to(config, file),
         StorageCommand::Import { file, .. } => import_from(config, file),
         StorageCommand::Migrate { to, .. } => migrate(config, *to),
@@ -83,10 +85,60 @@ fn place(config: &Config) -> String {
     format!("the {} store `{}`", config.storage.backend, store::place(config))
 }
 
-fn inspect(config: &Config) -> anyhow::Result<ExitCode> {
+/// Tells what a command has found: one document, or text for people.
+fn tell(format: Format, document: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+    match format {
+        Format::Table => say(&text()),
+        Format::Json | Format::JsonLines | Format::Csv => {
+            Ok(Output::new(format).document(document)?)
+        }
+    }
+}
+
+/// Backend and place of a store as part of a document.
+fn named(config: &Config) -> Value {
+    json!({ "backend": config.storage.backend.to_string(), "place": store::place(config) })
+}
+
+const LOG_COLUMNS: &[&str] = &["log", "messages", "bytes", "floor", "next_seq", "queue"];
+
+fn inspect(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let session = Session::look(config)?;
     let opened = &session.opened;
     let all = Progress::of_all(opened);
+    let row = |log: &OpenedLog| -> Value {
+        json!({
+            "log": log.id.0,
+            "messages": log.live_count,
+            "bytes": log.live_bytes,
+            "floor": log.floor.0,
+            "next_seq": log.next_seq.0,
+            "queue": log.name,
+        })
+    };
+    let rows: Vec<_> = opened.logs.iter().map(row).collect();
+    match format {
+        // Lines are about one kind of thing.
+        Format::JsonLines | Format::Csv => Output::new(format).rows(&rows, LOG_COLUMNS)?,
+        Format::Table | Format::Json => {
+            let document = json!({
+                "store": named(config),
+                "epoch": opened.epoch.0,
+                "last_batch": opened.last_batch.0,
+                "definitions": opened.metas.len(),
+                "messages": all.messages,
+                "bytes": all.bytes,
+                "logs": rows,
+            });
+            tell(format, &document, || inspected(&session, &all))?;
+        }
+    }
+    session.close()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspected(session: &Session, all: &Progress) -> String {
+    let opened = &session.opened;
     let mut text = format!(
         "{}\nepoch {}, last batch {}, {} definitions, {} messages with {} bytes\n\n",
         session.name,
@@ -108,42 +160,48 @@ fn inspect(config: &Config) -> anyhow::Result<ExitCode> {
             printable(&log.name)
         ));
     }
-    say(&text)?;
-    session.close()?;
-    Ok(ExitCode::SUCCESS)
+    text
 }
 
 /// Reads everything, and compares what was read with what the store counts.
-fn verify(config: &Config) -> anyhow::Result<ExitCode> {
+fn verify(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let session = Session::look(config)?;
     let summary = session.summary("verifying")?;
-    let mut text = String::new();
-    for (log, opened) in summary.logs.iter().zip(&session.opened.logs) {
-        if (log.messages, log.bytes) != (opened.live_count, opened.live_bytes) {
-            text.push_str(&format!(
-                "log {} (`{}`) holds {} messages with {} bytes and says {} with {}\n",
-                log.id,
-                printable(&log.name),
-                log.messages,
-                log.bytes,
-                opened.live_count,
-                opened.live_bytes
-            ));
-        }
-    }
-    let is_sound = text.is_empty();
-    if is_sound {
-        let all = Progress::of_all(&session.opened);
-        text = format!(
-            "{} is sound: {} definitions, {} logs, {} messages with {} bytes\n",
-            session.name,
-            summary.definitions,
-            summary.logs.len(),
-            all.messages,
-            all.bytes
-        );
-    }
-    say(&text)?;
+    let pairs = summary.logs.iter().zip(&session.opened.logs);
+    let differing = pairs.filter(|(log, opened)| {
+        (log.messages, log.bytes) != (opened.live_count, opened.live_bytes)
+    });
+    let problem = |(log, opened): (&LogSummary, &OpenedLog)| {
+        format!(
+            "log {} (`{}`) holds {} messages with {} bytes and says {} with {}",
+            log.id,
+            printable(&log.name),
+            log.messages,
+            log.bytes,
+            opened.live_count,
+            opened.live_bytes
+        )
+    };
+    let problems: Vec<_> = differing.map(problem).collect();
+    let is_sound = problems.is_empty();
+    let all = Progress::of_all(&session.opened);
+    let (definitions, logs) = (summary.definitions, summary.logs.len());
+    let document = json!({
+        "store": named(config),
+        "sound": is_sound,
+        "definitions": definitions,
+        "logs": logs,
+        "messages": all.messages,
+        "bytes": all.bytes,
+        "problems": problems,
+    });
+    tell(format, &document, || match is_sound {
+        true => format!(
+            "{} is sound: {definitions} definitions, {logs} logs, {} messages with {} bytes\n",
+            session.name, all.messages, all.bytes
+        ),
+        false => problems.join("\n") + "\n",
+    })?;
     session.close()?;
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use polymq_cli::Format;
+use polymq_log::Finding;
+use serde_json::{Value, json};
 
-use super::{place, say};
+use super::{named, place, progress::Bar, tell};
 use crate::{
     config::{Config, value::Backend},
     store::log_config,
@@ -13,7 +16,7 @@ use crate::{
 /// Lists what is damaged; with `yes` also repairs it.
 ///
 /// Errors: a store that is no file store, that somebody has, or of which too much is missing.
-pub(super) fn run(config: &Config, yes: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(config: &Config, yes: bool, format: Format) -> anyhow::Result<ExitCode> {
     if config.storage.backend != Backend::File {
         bail!("{} is a database: it has means of its own to repair it", place(config));
     }
@@ -22,23 +25,58 @@ pub(super) fn run(config: &Config, yes: bool) -> anyhow::Result<ExitCode> {
         bail!("there is no store in `{}`", path.display());
     }
     let sizes = log_config(config);
-    let repair =
-        if yes { polymq_log::repair(path, sizes) } else { polymq_log::examine(path, sizes) };
+    let bar = Bar::of_bytes("reading");
+    let repair = match yes {
+        true => polymq_log::repair(path, sizes),
+        false => polymq_log::examine(path, sizes, &mut |done, all| bar.show_bytes(done, all)),
+    };
+    drop(bar);
     let findings =
         repair.with_context(|| format!("{} cannot be repaired", place(config)))?.findings;
-    let name = place(config);
-    if findings.is_empty() {
-        say(&format!("{name} is sound: there is nothing to repair\n"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
+    let known = findings.iter().flat_map(|finding| &finding.lost);
+    let lost: u64 = known.filter_map(|lost| lost.messages).sum();
+    let is_unknown = findings.iter().any(|finding| finding.is_unknown());
+    let document = json!({
+        "store": named(config),
+        "sound": findings.is_empty(),
+        "repaired": yes && !findings.is_empty(),
+        "lost_messages": lost,
+        "lost_more": is_unknown,
+        "findings": findings.iter().map(shown).collect::<Vec<_>>(),
+    });
+    tell(format, &document, || told(&place(config), &findings, yes, (lost, is_unknown)))?;
+    let is_well = yes || findings.is_empty();
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn shown(finding: &Finding) -> Value {
+    let lost = finding.lost.iter().map(|lost| {
+        json!({
+            "log": lost.log,
+            "queue": lost.name,
+            "first_seq": lost.first,
+            "last_seq": lost.last,
+            "messages": lost.messages,
+        })
+    });
+    json!({
+        "file": finding.file,
+        "first_byte": finding.bytes.0,
+        "end_byte": finding.bytes.1,
+        "what": finding.what,
+        "lost": lost.collect::<Vec<_>>(),
+        "kept_as": finding.kept_as,
+    })
+}
+
+/// The same for people.
+fn told(name: &str, findings: &[Finding], yes: bool, (lost, is_unknown): (u64, bool)) -> String {
     let mut text = String::new();
-    for finding in &findings {
+    for finding in findings {
         text.push_str(&format!("{finding}\n"));
     }
-    let known = findings.iter().flat_map(|finding| &finding.lost);
-    let lost: u64 = known.clone().filter_map(|lost| lost.messages).sum();
-    let is_unknown = findings.iter().any(|finding| finding.is_unknown());
     let places = match findings.len() {
+        0 => return format!("{name} is sound: there is nothing to repair\n"),
         1 => "1 place".to_owned(),
         many => format!("{many} places"),
     };
@@ -53,6 +91,5 @@ pub(super) fn run(config: &Config, yes: bool) -> anyhow::Result<ExitCode> {
              touched. Restore a backup, or run this again with --yes\n"
         ),
     });
-    say(&text)?;
-    Ok(if yes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    text
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Every command that reads, with what is made for it before.
-const READING: [&str; 30] = [
+const READING: [&str; 32] = [
     "status",
     "health",
     "health --check alarms",
@@ -29,6 +29,7 @@ const READING: [&str; 30] = [
     "binding ls",
     "scheduled ls",
     "dlq ls",
+    "dlq show q",
     "job ls",
     "conn ls",
     "channel ls",
@@ -36,6 +37,7 @@ const READING: [&str; 30] = [
     "topic ls",
     "vhost ls",
     "user ls",
+    "perm ls",
     "perm show admin",
     "policy ls",
     "token ls admin",
@@ -184,7 +186,11 @@ fn manual_pages_and_completions_are_written_for_every_command() {
     let names = std::fs::read_dir(dir.path()).unwrap();
     let names: Vec<_> =
         names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(!names.iter().any(|name| name.contains("-help")), "{names:?}");
+    assert!(!names.iter().any(|name| name.contains("-help-")), "{names:?}");
+    for command in ["init", "reply", "queue-update", "dlq-edit", "consumer-cancel", "config-schema"]
+    {
+        assert!(names.contains(&format!("polymq-{command}.1")), "{command}: {names:?}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         let output = Command::new(PROGRAM).args(["completion", shell]).output().unwrap();
         assert!(output.status.success() && output.stdout.len() > 10_000, "{shell}");

@@ -174,6 +174,48 @@ fn listeners_limits_and_certificates_change_while_clients_stay() {
 }
 
 #[test]
+fn the_bound_of_failures_and_pages_change_while_clients_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("polymq.toml"));
+    fs::write(&file, "[auth]\nlogin_failures_per_minute = 1\n").unwrap();
+    let (server, mut log) = start(&data, &file);
+    let password = fs::read_to_string(data.join("initial-admin-password")).unwrap();
+    let login = |password: &str| server.mqtt_login(Some(("admin", password)));
+    assert_ne!(login("wrong"), 0);
+    assert_ne!(login(password.trim()), 0, "nobody may try again within this minute");
+
+    // One connection lasts over the reload, and is answered by the pages that hold.
+    let mut client = server.connect("http");
+    let mut ask = |path: &str, origin: &str| {
+        write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\n{origin}\r\n").unwrap();
+        let mut answer = String::new();
+        while !answer.contains("\r\n\r\n") {
+            let mut part = [0; 4096];
+            let count = client.read(&mut part).unwrap();
+            assert!(count > 0, "closed after {answer:?}");
+            answer.push_str(&String::from_utf8_lossy(&part[..count]));
+        }
+        answer
+    };
+    let page = "Origin: https://app.example\r\n";
+    assert!(ask("/health/live", "").starts_with("HTTP/1.1 200"));
+    assert!(!ask("/health/live", page).contains("access-control-allow-origin"));
+    let text = "[auth]\nlogin_failures_per_minute = 0\n[http]\npath_prefix = \"/broker\"\n\
+                cors_origins = [\"https://app.example\"]\nconnections = 9\nlogin_idle = \"1h\"\n\
+                web_sockets = [\"json\"]\n";
+    fs::write(&file, text).unwrap();
+    server.signal("-HUP");
+    let told = logged(&mut log, "configuration_reloaded");
+    assert!(told.iter().all(|line| line["event"] != "configuration_waits"), "{told:?}");
+    assert_eq!(login(password.trim()), 0);
+    assert!(ask("/health/live", "").starts_with("HTTP/1.1 404"));
+    let answer = ask("/broker/health/live", page);
+    assert!(answer.contains("access-control-allow-origin: https://app.example"), "{answer}");
+    assert!(ask("/broker/api/overview", "").starts_with("HTTP/1.1 401"));
+    assert!(ask("/broker/ws/mqtt", "").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
 fn an_address_that_is_taken_leaves_everything_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (data, file) = (dir.path().join("data"), dir.path().join("polymq.toml"));

@@ -85,8 +85,8 @@ fn a_publish_and_each_delivery_have_a_span_of_their_own() {
     let mut publisher = stomp(&server);
     for flags in ["00", "01"] {
         let send = format!(
-            "SEND\ndestination:/topic/t\ntraceparent:00-{TRACE}-{PARENT}-{flags}\n\
-             tracestate:a=1\n\nx\0"
+            "SEND\ndestination:/topic/t\nauthorization:s3cret\n\
+             traceparent:00-{TRACE}-{PARENT}-{flags}\ntracestate:a=1\n\nx\0"
         );
         publisher.get_mut().write_all(send.as_bytes()).unwrap();
     }
@@ -114,6 +114,8 @@ fn a_publish_and_each_delivery_have_a_span_of_their_own() {
     assert_eq!(published[0]["parentSpanId"], PARENT);
     assert_eq!(published[0]["name"], "publish amq.topic:t");
     assert!(got.iter().all(|span| span["traceId"] == TRACE), "{got:?}");
+    let all = format!("{got:?}");
+    assert!(!all.contains("guest") && !all.contains("s3cret"), "logins are no part: {all}");
     let parent = &published[0]["spanId"];
     assert!(delivered.iter().all(|span| span["parentSpanId"] == *parent), "{got:?}");
     let mut ids: Vec<_> =

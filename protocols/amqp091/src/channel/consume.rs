@@ -240,6 +240,9 @@ impl Channel {
                 (ReplyCode::PreconditionFailed, "a delivery was not acknowledged in time")
             }
             CancelReason::Denied => (ReplyCode::AccessRefused, "its user may no longer read"),
+            CancelReason::Administrator => {
+                (ReplyCode::PreconditionFailed, "an administrator ended it")
+            }
         };
         Err(Exception::new(code, id::CONSUME, format!("consumer '{tag}' was cancelled: {why}")))
     }

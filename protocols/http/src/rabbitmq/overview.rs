@@ -52,7 +52,7 @@ fn listeners(call: &Call) -> Value {
 /// Where management answers.
 pub(super) fn contexts(call: &Call) -> Value {
     let node = &call.site.watched.name;
-    let prefix = &call.site.settings.path_prefix;
+    let prefix = &call.site.settings().path_prefix;
     let ports = call.site.watched.listeners.open();
     let ports = ports.iter().filter(|port| port.protocol == "http");
     let contexts = ports.map(|port| {

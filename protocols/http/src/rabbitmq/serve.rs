@@ -43,7 +43,7 @@ async fn serve(State(site): State<Arc<Site>>, request: Request) -> Response {
 
 /// The part of the path behind `/api/`, in its parts.
 fn parts_of(site: &Site, path: &str) -> Option<Vec<String>> {
-    let path = path.strip_prefix(site.settings.path_prefix.as_str()).unwrap_or(path);
+    let path = path.strip_prefix(site.settings().path_prefix.as_str()).unwrap_or(path);
     let path = path.strip_prefix("/api/")?;
     // Flower asks for `queues//` when the virtual host is `/`.
     let path = path.trim_end_matches('/');

@@ -19,6 +19,15 @@ async fn rest(socket: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Waits until something is so that nobody tells.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < TIMEOUT, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_does_not_end_is_cut_and_others_are_served() {
     let world = World::start(Audience::Loopback).await;
@@ -79,16 +88,9 @@ async fn a_reader_that_takes_nothing_is_cut_and_its_messages_stay() {
     stuck.write_all(head.as_bytes()).await.unwrap();
     let open = || world.broker.connection_totals().connections();
     let before = open();
-    let begun = Instant::now();
-    while open() == before || begun.elapsed() < Duration::from_secs(1) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(begun.elapsed() < TIMEOUT, "the subscription has begun");
-    }
+    until("the subscription has begun", || open() > before).await;
     // Nothing is read, so only what the system buffers has gone, and in the end the rest is back.
-    while open() > before {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(begun.elapsed() < TIMEOUT, "the reader is cut");
-    }
+    until("the reader is cut", || open() == before).await;
     assert!(world.ready("q") > 0);
     drop(stuck);
 }
@@ -153,6 +155,33 @@ async fn connections_beyond_their_number_wait_for_others_to_go() {
     assert!(early.is_err(), "nobody has gone");
     drop(first);
     assert!(rest(&mut third).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn the_number_of_connections_grows_and_shrinks_while_they_are_open() {
+    let few = |settings: &mut Settings| settings.connections_max = 1;
+    let world = World::start_with(Audience::Loopback, few).await;
+    let first = connect(&world).await;
+    let request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut second = connect(&world).await;
+    second.write_all(request).await.unwrap();
+    let mut byte = [0];
+    world.http.set(Settings { connections_max: 3, ..settings() });
+    second.read_exact(&mut byte).await.unwrap();
+    let mut third = connect(&world).await;
+    third.write_all(request).await.unwrap();
+    third.read_exact(&mut byte).await.unwrap();
+    world.http.set(Settings { connections_max: 1, ..settings() });
+    drop((first, third));
+    // The listener may have had a place for one more; beyond that nobody comes in.
+    let mut fourth = connect(&world).await;
+    fourth.write_all(request).await.unwrap();
+    let mut fifth = connect(&world).await;
+    fifth.write_all(request).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), fifth.read(&mut byte)).await;
+    assert!(early.is_err(), "one is enough");
+    drop((second, fourth));
+    fifth.read_exact(&mut byte).await.unwrap();
 }
 
 #[tokio::test]

@@ -81,6 +81,18 @@ fn broker() -> BrokerHandle {
     broker
 }
 
+pub(super) fn settings() -> Settings {
+    Settings {
+        web_sockets: None,
+        path_prefix: String::new(),
+        cors_origins: vec!["https://app.example".to_owned()],
+        connections_max: 64,
+        login_idle: Duration::from_secs(600),
+        limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
+        entropy: Arc::new(|bytes| bytes.fill(7)),
+    }
+}
+
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
         Self::start_with(audience, |_| ()).await
@@ -116,15 +128,7 @@ impl World {
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let mut settings = Settings {
-            web_sockets: None,
-            path_prefix: String::new(),
-            cors_origins: vec!["https://app.example".to_owned()],
-            connections_max: 64,
-            login_idle: Duration::from_secs(600),
-            limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
-            entropy: Arc::new(|bytes| bytes.fill(7)),
-        };
+        let mut settings = settings();
         change(&mut settings);
         let (name, vhost) = ("http".into(), VhostName::new("/").unwrap());
         let listener = HttpListener { name, socket, audience, tls: None, vhost };

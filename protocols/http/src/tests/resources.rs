@@ -100,6 +100,18 @@ impl World {
 }
 
 #[tokio::test]
+async fn a_consumer_that_is_not_there_cannot_be_ended() {
+    let (_world, mut client) = world().await;
+    client.put("/api/v1/vhosts/~/queues/q", &json!({})).await;
+    for tail in ["7/0/tag", "x/0/tag", "7/y/tag"] {
+        let path = format!("/api/v1/vhosts/~/queues/q/consumers/{tail}");
+        assert_eq!(client.delete(&path).await.code(), "consumer_not_found", "{tail}");
+    }
+    let path = "/api/v1/vhosts/~/queues/none/consumers/7/0/tag";
+    assert_eq!(client.delete(path).await.code(), "queue_not_found");
+}
+
+#[tokio::test]
 async fn wrong_declarations_are_told() {
     let (_world, mut client) = world().await;
     let path = "/api/v1/vhosts/~/queues/q";

@@ -34,6 +34,7 @@ const SELF: &str = "110";
 const NOT_ANONYMOUS: &str = "100";
 const CREATED: &str = "201";
 const NEW_NICK: &str = "303";
+const KICKED: &str = "307";
 const FAILED: &str = "333";
 
 impl Session {
@@ -241,6 +242,7 @@ impl Session {
     ) {
         let code = match reason {
             CancelReason::Denied => NO_MEMBER,
+            CancelReason::Administrator => KICKED,
             CancelReason::QueueDeleted | CancelReason::Timeout => FAILED,
         };
         self.remove_occupant(who, name, Some(code));

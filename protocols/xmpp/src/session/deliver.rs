@@ -215,6 +215,7 @@ impl Session {
             CancelReason::QueueDeleted => ("queue-deleted", "the queue was deleted"),
             CancelReason::Timeout => ("timeout", "a delivery was not settled in time"),
             CancelReason::Denied => ("denied", "the right to read the queue is gone"),
+            CancelReason::Administrator => ("administrator", "an administrator ended it"),
         };
         // An <error/> would make it a presence of the type `error`, which ends nothing.
         let presence = Element::new(ns::CLIENT, "presence")

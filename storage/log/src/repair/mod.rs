@@ -18,7 +18,7 @@ use crate::{
     manifest::Manifest,
     names::{BASE_DIR, QUARANTINE_DIR, SEG_DIR, WAL_DIR, seg_name},
     overlay::Overlay,
-    part::{FilePart, Source},
+    part::{FilePart, Part, Source},
     place::{Shared, WalFile},
     quarantine,
     read::bad_range,
@@ -30,6 +30,9 @@ use files::Top;
 pub(crate) use finding::Keep;
 pub use finding::{Finding, Lost};
 
+/// Told how much is done, of how much.
+type Progress<'p> = &'p mut dyn FnMut(u64, u64);
+
 /// What a repair has found, and done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Repair {
@@ -37,13 +40,18 @@ pub struct Repair {
     pub findings: Vec<Finding>,
 }
 
-/// Says what is damaged in the store at `path`, and touches nothing.
+/// Says what is damaged in the store at `path`, and touches nothing. `progress` is told how many
+/// bytes of segments have been read, of how many.
 ///
 /// Errors: when another process has the store, or when something is missing without which nothing
 /// can be told; the text says what to restore.
-pub fn examine(path: impl Into<PathBuf>, config: LogConfig) -> Result<Repair, StoreError> {
+pub fn examine(
+    path: impl Into<PathBuf>,
+    config: LogConfig,
+    progress: Progress<'_>,
+) -> Result<Repair, StoreError> {
     let disk = Arc::new(Overlay::new(path));
-    let examined = Examined::of(disk, Arc::new(SystemClock), config)?;
+    let examined = Examined::of(disk, Arc::new(SystemClock), config, progress)?;
     Ok(examined.report)
 }
 
@@ -60,7 +68,7 @@ pub(crate) fn repair_on(
     clock: Arc<dyn Clock>,
     config: LogConfig,
 ) -> Result<Repair, Failure> {
-    let examined = Examined::of(disk, clock, config)?;
+    let examined = Examined::of(disk, clock, config, &mut |_, _| {})?;
     if examined.report.findings.is_empty() { Ok(examined.report) } else { examined.repair() }
 }
 
@@ -81,6 +89,7 @@ impl Examined {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         config: LogConfig,
+        progress: Progress<'_>,
     ) -> Result<Self, Failure> {
         let owner = format!("process {}, which repairs it", std::process::id());
         let lock = match disk.lock("LOCK", &owner).map_err(io_at("locking the data directory"))? {
@@ -96,7 +105,7 @@ impl Examined {
         let mut recovered = recovery::recover(&home, &top.manifest, &|_| {}, Some(findings))?;
         let mut findings = recovered.findings.take().unwrap_or_default();
         let (mut damaged, mut gone) = (BTreeSet::new(), Vec::new());
-        scan(&recovered.shared, |log, part, bad, finding| {
+        scan(&recovered.shared, progress, |log, part, bad, finding| {
             damaged.insert(part);
             gone.extend(bad.map(|(first, last)| (log, first, last)));
             findings.push(finding);
@@ -131,7 +140,7 @@ impl Examined {
 pub(crate) fn refuse_damage(shared: &Shared) -> Result<(), Failure> {
     const NAMED_MAX: usize = 20;
     let (mut text, mut count) = (String::new(), 0);
-    scan(shared, |_, _, _, finding| {
+    scan(shared, &mut |_, _| {}, |_, _, _, finding| {
         count += 1;
         if count <= NAMED_MAX {
             text.push_str(&format!("\n{finding}"));
@@ -173,10 +182,19 @@ fn keep(disk: &dyn Disk, findings: &mut [Finding]) -> Result<(), Failure> {
 /// positions, and words for it.
 pub(crate) fn scan(
     shared: &Shared,
+    progress: Progress<'_>,
     mut found: impl FnMut(LogId, u32, Option<(u64, u64)>, Finding),
 ) {
+    let bytes = |part: &Part| match &part.source {
+        Source::File(place) => place.bytes,
+        Source::Wal(..) => 0,
+    };
+    let parts = shared.state.logs().flat_map(|(_, log)| log.messages().parts());
+    let (mut done, all) = (0, parts.map(bytes).sum());
     for (id, log) in shared.state.logs() {
         for part in log.messages().parts() {
+            progress(done, all);
+            done += bytes(part);
             let Source::File(place) = &part.source else { continue };
             let segments = &shared.segments;
             let number = place.file.number();

@@ -38,7 +38,7 @@ fn write(committer: &Committer, write: impl FnOnce(&mut polymq_store::BatchWrite
 
 /// The positions of the messages in a copy, which must be sound.
 fn kept(copy: &Path) -> Vec<u64> {
-    let found = examine(copy, SMALL).unwrap();
+    let found = examine(copy, SMALL, &mut |_, _| {}).unwrap();
     assert_eq!(found.findings, []);
     let (store, _) = opened(Arc::new(LogStore::untouched(copy, SMALL).unwrap()));
     let page = wait(|reply| store.read(LOG, Seq(0), ALL, reply)).unwrap();

@@ -71,7 +71,7 @@ fn store(seed: u64) -> Store {
 }
 
 fn examined(disk: &SimDisk) -> Result<Repair, Failure> {
-    let examined = Examined::of(Arc::new(disk.clone()), Arc::new(SimClock), SMALL);
+    let examined = Examined::of(Arc::new(disk.clone()), Arc::new(SimClock), SMALL, &mut |_, _| {});
     examined.map(|examined| examined.report)
 }
 

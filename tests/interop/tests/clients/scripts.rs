@@ -76,6 +76,11 @@ fn python_first_minutes() -> Result<()> {
 }
 
 #[test]
+fn python_documents() -> Result<()> {
+    run_script(Client::Python("documents.py"), Speaks::Both)
+}
+
+#[test]
 fn python_kill_both_protocols() -> Result<()> {
     run_script(Client::Python("cross_kill.py"), Speaks::Both)
 }

@@ -44,7 +44,7 @@ pub(super) struct Url {
 impl KeySource {
     /// Errors: a URL that is none or is not safe; authorities that cannot be read.
     pub(super) fn new(settings: &AuthOauth) -> anyhow::Result<Self> {
-        let text = settings.jwks.as_str();
+        let text = settings.jwks.0.as_str();
         let (rest, has_tls) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (rest, true),
             (None, Some(rest)) => (rest, false),

@@ -35,13 +35,27 @@ pub(crate) struct Provider {
     reread: mpsc::SyncSender<()>,
 }
 
+/// Looks for what would keep the keys of a provider from being read; asks nobody.
+///
+/// Errors: a URL that is none; a file of keys or of authorities that cannot be read.
+pub(crate) fn check_keys(settings: &AuthOauth) -> anyhow::Result<()> {
+    if settings.jwks.0.is_empty() {
+        return Ok(());
+    }
+    let source = KeySource::new(settings).context("auth.oauth2.jwks")?;
+    if source.is_file() {
+        source.read().context("auth.oauth2.jwks")?;
+    }
+    Ok(())
+}
+
 impl Provider {
     /// Reads the keys of the provider, and goes on doing so; `None` when none is configured. A URL
     /// that does not answer is no reason not to start.
     ///
     /// Errors: when the file of keys or of authorities cannot be read.
     pub(crate) fn start(settings: &AuthOauth) -> anyhow::Result<Option<Self>> {
-        if settings.jwks.is_empty() {
+        if settings.jwks.0.is_empty() {
             return Ok(None);
         }
         let source = KeySource::new(settings).context("auth.oauth2.jwks")?;

@@ -66,7 +66,7 @@ impl Issuer {
 
 fn settings(jwks: &str) -> AuthOauth {
     AuthOauth {
-        jwks: jwks.to_owned(),
+        jwks: crate::config::value::Url(jwks.to_owned()),
         issuer: "https://issuer".into(),
         audience: "polymq".into(),
         scope_prefix: "polymq.".into(),

@@ -45,7 +45,7 @@ pub(crate) fn run(command: &BackupCommand) -> anyhow::Result<ExitCode> {
             let sources = command.sources();
             create(&load(&sources)?.config, &sources, dir)
         }
-        BackupCommand::Verify { dir } => verify::run(dir),
+        BackupCommand::Verify { dir, shown } => verify::run(dir, shown.output),
         BackupCommand::Restore { dir, replace, .. } => {
             restore::run(&load(&command.sources())?.config, dir, *replace)
         }

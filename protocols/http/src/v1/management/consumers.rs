@@ -1,18 +1,26 @@
 //! Consumers, whatever protocol they speak.
 
-use axum::Json;
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use polymq_broker::{BrokerHandle, ConsumerView};
+use polymq_model::ConnectionId;
 use serde_json::{Value, json};
 
 use super::{
-    caller::{Caller, blocking},
+    caller::{Caller, blocking, vhost_of},
     list,
-    route::{MONITORING, ROUTE},
+    problems::not_there,
+    queues,
+    route::{DRY_RUN, MONITORING, NOTHING, ROUTE},
     value::from_table,
 };
 use crate::{
-    api::{Api, Operation},
+    api::{Api, Method, Operation},
     call::Call,
+    clock,
     problem::Problem,
 };
 
@@ -27,8 +35,20 @@ static LIST: Operation = Operation {
     ..ROUTE
 };
 
+static CANCEL: Operation = Operation {
+    method: Method::Delete,
+    path: "/vhosts/{vhost}/queues/{queue}/consumers/{connection}/{channel}/{tag}",
+    id: "cancelConsumer",
+    tag: "connections",
+    summary: "End a consumer; its client is told, and what it has not settled goes back",
+    permission: "own consumers; all with tag administrator",
+    query: &[DRY_RUN],
+    answers: NOTHING,
+    ..ROUTE
+};
+
 pub(super) fn routes(api: Api) -> Api {
-    api.route(&LIST, index)
+    api.route(&LIST, index).route(&CANCEL, cancel)
 }
 
 /// What a list of consumers is sorted by.
@@ -72,4 +92,29 @@ async fn index(call: Call) -> Result<Json<Value>, Problem> {
         list::page(&call, found, key, |consumer| shown(&broker, consumer))
     });
     found.await?.map(Json)
+}
+
+async fn cancel(call: Call) -> Result<Response, Problem> {
+    let caller = Caller::in_vhost(&call).await?;
+    let (vhost, queue) = (vhost_of(&call)?, queues::find(&call, &caller)?);
+    let tag = call.path("tag").to_owned();
+    let missing = || not_there("consumer_not_found", "consumer", &tag);
+    let connection = ConnectionId(call.path("connection").parse().map_err(|_| missing())?);
+    let channel: u32 = call.path("channel").parse().map_err(|_| missing())?;
+    let is_meant = |consumer: &ConsumerView| {
+        (consumer.connection, consumer.channel, &*consumer.tag) == (connection, channel, &*tag)
+    };
+    let found = queue.consumers().into_iter().find(is_meant).ok_or_else(missing)?;
+    let before = shown(caller.broker(), &found);
+    if call.flag("dry_run") {
+        return Ok(Json(json!({ "dry_run": true, "consumer": before })).into_response());
+    }
+    let place = (&vhost, queue.name().as_str());
+    let broker = caller.broker();
+    broker
+        .cancel_consumer(&caller.who, place, (connection, channel, &tag), clock::now())
+        .map_err(|refusal| Problem::refused(&refusal, "consumer"))?;
+    let object = format!("/vhosts/{vhost}/queues/{}/consumers/{tag}", queue.name());
+    caller.audit(&call, "consumer.cancel", object, (before, Value::Null));
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -199,8 +199,8 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
         (None, _) => None,
         (Some(edit), [seq]) => {
             let place = (spec.vhost.clone(), spec.queue.clone(), *seq);
-            let limits = &call.site.settings.limits;
-            Some(edit::edited(&caller, limits, place, edit).await?)
+            let limits = call.site.limits();
+            Some(edit::edited(&caller, &limits, place, edit).await?)
         }
         (Some(_), _) => {
             let text = "`edit` is for one message: name its position in `select.seqs`";

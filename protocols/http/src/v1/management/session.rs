@@ -85,7 +85,7 @@ async fn log_in(mut call: Call) -> Result<Response, Problem> {
     let who = step
         .map_err(|_| late())?
         .map_err(|refusal| Problem::refused(&refusal, "session").without_challenge())?;
-    let begun = site.sessions.begin(&who, broker, &site.settings.entropy)?;
+    let begun = site.sessions.begin(&who, broker, &site.settings())?;
     tracing::info!(event = "session_begun", user = %who.user);
     let mut told = shown(broker, &who);
     told["csrf_token"] = json!(begun.csrf_token);
@@ -97,7 +97,7 @@ fn headers(call: &Call, id: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Nowhere else is it read, so that a browser sends it nowhere else.
     for path in [ROOT, "/ws"] {
-        let path = format!("{}{path}", call.site.settings.path_prefix);
+        let path = format!("{}{path}", call.site.settings().path_prefix);
         if let Some(cookie) = sessions::cookie(id, &path, call.socket.peer.tls.is_some()) {
             headers.append(header::SET_COOKIE, cookie);
         }

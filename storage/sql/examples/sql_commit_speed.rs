@@ -1,5 +1,5 @@
 //! Measures a database:
-//! `cargo run --release -p polymq-sql --features testing --example commit_speed [URL | FILE]`,
+//! `cargo run --release -p polymq-sql --features testing --example sql_commit_speed [URL | FILE]`,
 //! by default a PostgreSQL that this program starts and ends.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people")]
