@@ -5,7 +5,7 @@
 mod world;
 
 use polymq_broker::ScheduledAt;
-use polymq_contract::{Answer, Command, Event, Publish, PublishOutcome, RefusalKind};
+use polymq_contract::{Answer, Command, Event, Place, Publish, PublishOutcome, RefusalKind};
 use polymq_model::{
     Durability, Message, PublisherId, Value, VhostName, delay::Delay, message::NewMessage,
 };
@@ -165,6 +165,23 @@ fn a_confirm_means_that_the_message_is_kept() {
     };
     assert_eq!(outcome, PublishOutcome::Routed(Durability::Memory));
     assert_eq!(waiting(&world.restart()), 1);
+}
+
+#[test]
+fn whoever_asks_is_told_the_schedule_id() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.queue("q");
+    client.send(Command::TellPlaces);
+    client.events();
+    send(&mut client, &world, "q", "m", 100_000);
+    let events = client.events();
+    let [Event::Placed { first: 1, last: 1, place, .. }, Event::Confirmed { .. }] = events[..]
+    else {
+        panic!("{events:?}")
+    };
+    let views = world.broker.scheduled(&vhost(), None, 2).unwrap();
+    assert_eq!(place, Place::Scheduled(views[0].at.id));
 }
 
 #[test]

@@ -45,6 +45,15 @@ pub enum PublishOutcome {
     Refused(RefusalKind),
 }
 
+/// Where a publish went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Into so many queues. Subscribers without a queue do not count.
+    Queues(u32),
+    /// Among the delayed messages of its virtual host, under this schedule id.
+    Scheduled(u64),
+}
+
 /// Why a consumer ends without having asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelReason {
@@ -80,6 +89,19 @@ pub enum Event {
         last: u64,
         /// How they ended.
         outcome: PublishOutcome,
+    },
+    /// Publishes `first` to `last` of a publisher have been taken, and this is where they are; how
+    /// safe they are there is told by `Confirmed`. For connections that have asked by
+    /// [`crate::Command::TellPlaces`].
+    Placed {
+        /// The publisher.
+        publisher: PublisherId,
+        /// Number of the first publish.
+        first: u64,
+        /// Number of the last publish.
+        last: u64,
+        /// Where each of them is.
+        place: Place,
     },
     /// A mandatory message found no queue. Comes before its confirm.
     Returned {
@@ -157,6 +179,7 @@ impl Event {
                 Self::Returned { message, .. } => message.size(),
                 Self::Passed(passed) => passed.bytes,
                 Self::Confirmed { .. }
+                | Self::Placed { .. }
                 | Self::PublishRefused { .. }
                 | Self::Answered { .. }
                 | Self::ConsumerCancelled { .. }

@@ -22,6 +22,7 @@ pub mod output;
 pub mod peer;
 pub mod protocol;
 pub mod refusal;
+pub mod settlement;
 pub mod subscription;
 pub mod web_message;
 
@@ -30,12 +31,12 @@ pub use broadcast::Broadcast;
 pub use broker::{Broker, Connection, DisconnectCause};
 pub use command::{
     Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
-    DeliveryRange, Note, OpenClientSession, Outcome, Publish, Settlement, Transaction, Will,
+    OpenClientSession, Publish, Transaction, Will,
 };
 pub use conversions::{Conversions, Pair};
 pub use counters::{Counter, Counters};
 pub use effects::{Close, Effects};
-pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, PublishOutcome};
+pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, Place, PublishOutcome};
 pub use introduction::{Introduction, Traffic, TrafficCounts};
 pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
@@ -43,5 +44,6 @@ pub use output::Output;
 pub use peer::{Account, ChannelBindings, KnownUser, Peer, TlsPeer, Transport};
 pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
+pub use settlement::{DeliveryRange, Note, Outcome, Settlement};
 pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};
 pub use web_message::{MessageKind, MessageTooLong, WebMessage, WebMessages};

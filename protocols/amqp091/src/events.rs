@@ -70,7 +70,7 @@ impl Session {
             }
             Event::Closing { reason, .. } => self.on_closing(&reason, now, effects),
             // Other protocols have sessions that can be taken over.
-            Event::TakenOver | Event::Passed(_) => {}
+            Event::TakenOver | Event::Passed(_) | Event::Placed { .. } => {}
         }
     }
 

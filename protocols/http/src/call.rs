@@ -231,14 +231,19 @@ impl Call {
     /// Errors: it is none, or not that of a `T`; every one names its place.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
         self.expect_content_type(&["application/json"])?;
-        if self.headers.contains_key(header::CONTENT_ENCODING) {
-            let text = "the body must not be compressed";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let problem = Problem::new(status, "unsupported_media_type", text);
-            return Err(problem.at("Content-Encoding"));
-        }
+        self.expect_plain()?;
         let bytes = self.bytes(BODY_BYTES_MAX).await?;
         json::read(&bytes)
+    }
+
+    /// Errors: the body is compressed, and it is one that has to be read.
+    pub(crate) fn expect_plain(&self) -> Result<(), Problem> {
+        if !self.headers.contains_key(header::CONTENT_ENCODING) {
+            return Ok(());
+        }
+        let text = "the body must not be compressed";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Err(Problem::new(status, "unsupported_media_type", text).at("Content-Encoding"))
     }
 
     /// Errors: the content type is none of these.

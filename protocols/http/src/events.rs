@@ -53,6 +53,11 @@ pub(crate) fn to_headers(table: &mut Table, out: &mut HeaderMap) {
     }
     table.retain(|(name, value)| {
         let Some((name, text)) = attribute(name, value) else { return true };
+        // Section 3.1 of the specification; what is no such name would change as a header of HTTP.
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if !name.bytes().all(is_plain) {
+            return true;
+        }
         let name = HeaderName::from_bytes(format!("{HEADER_PREFIX}{name}").as_bytes());
         match (name, HeaderValue::from_str(&encode(&text))) {
             (Ok(name), Ok(value)) => {
@@ -173,6 +178,19 @@ mod tests {
             assert_eq!(decode(encode(text).as_bytes()).as_deref(), Some(text));
         }
         assert_eq!(encode("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
+    }
+
+    #[test]
+    fn what_is_no_name_of_an_attribute_stays_where_names_are_exact() {
+        let text = |text: &str| Value::String(text.to_owned());
+        let odd = ["cloudEvents_FooBar", "cloudEvents_a-b", "cloudEvents_é", "other"];
+        let mut table: Table = odd.map(|name| (name.to_owned(), text("x"))).into();
+        let kept = table.clone();
+        table.push((VERSION.to_owned(), text("1.0")));
+        let mut out = HeaderMap::new();
+        to_headers(&mut table, &mut out);
+        assert_eq!(table, kept);
+        assert_eq!((out.len(), out.get("ce-specversion").unwrap().as_bytes()), (1, &b"1.0"[..]));
     }
 
     #[test]

@@ -33,6 +33,8 @@ mod serve;
 mod sessions;
 mod settings;
 mod socket;
+#[doc(hidden)]
+pub mod strangers;
 #[cfg(test)]
 mod tests;
 mod v1;

@@ -122,6 +122,11 @@ impl Problem {
         &self.0.detail
     }
 
+    /// Where it is; empty when that is not said.
+    pub(crate) fn place(&self) -> &str {
+        self.0.at.as_deref().unwrap_or_default()
+    }
+
     /// The same problem of a part of something larger, which is at `prefix` of it.
     pub(crate) fn below(mut self, prefix: &str) -> Self {
         self.0.at = Some(format!("{prefix}{}", self.0.at.as_deref().unwrap_or_default()));

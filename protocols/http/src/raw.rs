@@ -121,6 +121,18 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Problem> {
     text.parse().map_err(|_| bad(name, "it is no whole number in its range"))
 }
 
+/// The header that says a property, by the property's name in JSON.
+pub(crate) fn header_of(property: &str) -> String {
+    match property {
+        "content_type" | "content_encoding" => property.replace('_', "-"),
+        "delivery_mode" => "mq-persistent".to_owned(),
+        "timestamp_ms" => "mq-timestamp".to_owned(),
+        // Headers of a message have one header for all of them.
+        name if name.starts_with("header") => "mq-headers".to_owned(),
+        name => format!("mq-{}", name.replace('_', "-")),
+    }
+}
+
 /// A message as an answer. What a header cannot hold is left out, and counted.
 pub(crate) fn response(site: &Site, message: &Message, unix_ms: u64) -> Response<Body> {
     let body = match message.large_body() {
@@ -128,11 +140,21 @@ pub(crate) fn response(site: &Site, message: &Message, unix_ms: u64) -> Response
         None => Bytes::copy_from_slice(message.body()),
     };
     let mut response = Response::new(Body::from(body));
-    let said = JsonProperties::of(message, unix_ms, Style::Typed);
-    put_properties(response.headers_mut(), &said, &mut |field| {
+    headers(message, unix_ms, response.headers_mut(), &mut |field| {
         site.conversion_of(message).dropped(field, Outcome::NoPlace, 1);
     });
     response
+}
+
+/// The properties of a message as headers. `dropped` hears of each field with a control character,
+/// which no header can hold.
+pub(crate) fn headers(
+    message: &Message,
+    unix_ms: u64,
+    out: &mut HeaderMap,
+    dropped: &mut dyn FnMut(&'static str),
+) {
+    put_properties(out, &JsonProperties::of(message, unix_ms, Style::Typed), dropped);
 }
 
 /// The field of a message, as metrics name it, that a header says.
@@ -151,7 +173,6 @@ fn field(name: &str) -> &'static str {
     }
 }
 
-/// `dropped` hears of each field with a control character, which no header can hold.
 fn put_properties(
     out: &mut HeaderMap,
     said: &JsonProperties,

@@ -20,6 +20,12 @@ pub(crate) enum Said<'a> {
         re: &'a Id,
         outcome: &'static str,
         routed: bool,
+        /// How many queues have it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        queues: Option<u32>,
+        /// Under which it is found while it is delayed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        schedule_id: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<&'static str>,
     },

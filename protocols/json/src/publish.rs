@@ -1,7 +1,7 @@
 //! `publish` and `confirm`.
 
 use bytes::Bytes;
-use polymq_contract::{Command, Publish as Order, PublishOutcome};
+use polymq_contract::{Command, Place, Publish as Order, PublishOutcome};
 use polymq_model::{
     Body, Durability, PublisherId,
     json_form::{BadField, NewJsonMessage, Sender},
@@ -15,6 +15,14 @@ use crate::{
 
 /// The only publisher of a connection.
 const PUBLISHER: PublisherId = PublisherId(1);
+
+/// A publish that is to be confirmed.
+#[derive(Debug)]
+pub(crate) struct Publishing {
+    pub(crate) id: Id,
+    /// Where it is, once it has been taken.
+    place: Option<Place>,
+}
 
 impl Session {
     pub(crate) fn on_publish(
@@ -56,7 +64,8 @@ impl Session {
             None => 0,
             Some(id) => {
                 self.last_publish = self.last_publish.saturating_add(1);
-                self.publishes.insert(self.last_publish, id.clone());
+                let publishing = Publishing { id: id.clone(), place: None };
+                self.publishes.insert(self.last_publish, publishing);
                 self.last_publish
             }
         };
@@ -71,6 +80,12 @@ impl Session {
         Ok(())
     }
 
+    pub(crate) fn on_placed(&mut self, first: u64, last: u64, place: Place) {
+        if first <= last {
+            self.publishes.range_mut(first..=last).for_each(|(_, one)| one.place = Some(place));
+        }
+    }
+
     pub(crate) fn on_confirmed(
         &mut self,
         first: u64,
@@ -80,7 +95,7 @@ impl Session {
     ) {
         let mut left = self.publishes.split_off(&first);
         self.publishes.extend(left.split_off(&last.saturating_add(1)));
-        for re in left.values() {
+        for Publishing { id: re, place } in left.values() {
             let (outcome, code) = match outcome {
                 PublishOutcome::Routed(Durability::Memory) => ("routed", None),
                 PublishOutcome::Routed(_) => ("stored", None),
@@ -88,7 +103,13 @@ impl Session {
                 PublishOutcome::Refused(kind) => ("refused", Some(kind.as_str())),
             };
             let routed = matches!(outcome, "routed" | "stored");
-            say(&Said::Confirm { re, outcome, routed, code }, turn.effects);
+            let (queues, schedule_id) = match place.filter(|_| code.is_none()) {
+                Some(Place::Queues(queues)) => (Some(queues), None),
+                Some(Place::Scheduled(id)) => (None, Some(id.to_string())),
+                None => (None, None),
+            };
+            let said = Said::Confirm { re, outcome, routed, queues, schedule_id, code };
+            say(&said, turn.effects);
         }
     }
 }

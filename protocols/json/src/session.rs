@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     answer::{Bounds, Said, Server, Wrong, say, say_wrong},
     op::{Connect, Head, Id, Op, Ping},
+    publish::Publishing,
     subscribe::{Cancelling, Subscription},
 };
 
@@ -76,7 +77,7 @@ pub(crate) struct Session {
     asks: HashMap<RequestId, Ask>,
     next_request: u32,
     /// Publishes that are to be confirmed.
-    pub(crate) publishes: BTreeMap<u64, Id>,
+    pub(crate) publishes: BTreeMap<u64, Publishing>,
     pub(crate) last_publish: u64,
     pub(crate) subs: HashMap<Box<str>, ConsumerId>,
     pub(crate) consumers: HashMap<ConsumerId, Subscription>,
@@ -279,6 +280,7 @@ impl Session {
     fn open(&mut self, turn: &mut Turn<'_>) {
         self.phase = Phase::Open;
         turn.effects.logged_in = true;
+        turn.effects.commands.push(Command::TellPlaces);
         let said = Said::Connected {
             re: self.connect.as_ref(),
             server: Server { name: &self.server, version: env!("CARGO_PKG_VERSION") },
@@ -314,8 +316,9 @@ impl Session {
             Event::Confirmed { first, last, outcome, .. } => {
                 self.on_confirmed(first, last, outcome, turn);
             }
+            Event::Placed { first, last, place, .. } => self.on_placed(first, last, place),
             Event::PublishRefused { number, refusal, .. } => {
-                let id = self.publishes.remove(&number);
+                let id = self.publishes.remove(&number).map(|publishing| publishing.id);
                 say_wrong(id.as_ref(), &Wrong::refused(&refusal), turn.effects);
             }
             Event::ConsumerCancelled { consumer, reason } => {

@@ -333,7 +333,7 @@ impl Session {
             Event::TakenOver if matches!(self.phase, Phase::Open) => {
                 self.taken_over.get_or_insert(now.instant);
             }
-            Event::Passed(_) => {}
+            Event::Passed(_) | Event::Placed { .. } => {}
             Event::TakenOver => {
                 if let Phase::Connecting(_) = self.phase {
                     let text = "another connection has come for this client identifier";

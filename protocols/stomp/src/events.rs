@@ -39,7 +39,8 @@ impl Session {
             Event::Returned { .. }
             | Event::Broadcast { .. }
             | Event::Passed(_)
-            | Event::TakenOver => {}
+            | Event::TakenOver
+            | Event::Placed { .. } => {}
         }
     }
 

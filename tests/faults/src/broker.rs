@@ -34,6 +34,22 @@ pub struct Ports {
     pub http: u16,
 }
 
+/// Whether each thread of a process is stopped, by a signal or by a tracer: `T` or `t` behind the
+/// name in its `stat` (`proc_pid_stat(5)`).
+///
+/// Errors: when the process is gone.
+pub(crate) fn is_stopped(process: u32) -> Result<bool> {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        // One that ends meanwhile runs no more.
+        let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("T", |(_, rest)| rest.get(..1).unwrap_or("T"));
+        if !["T", "t"].contains(&state) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A broker that we started; killed when dropped.
 #[derive(Debug)]
 pub struct Broker {
@@ -301,24 +317,11 @@ impl Broker {
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let began = Instant::now();
-        while !self.is_paused()? {
+        while !is_stopped(self.child.id())? {
             ensure!(began.elapsed() < PATIENCE, "a thread of the broker does not stop");
             thread::sleep(Duration::from_millis(1));
         }
         Ok(())
-    }
-
-    /// Whether each thread is stopped: `T` behind the name in its `stat` (`proc_pid_stat(5)`).
-    fn is_paused(&self) -> Result<bool> {
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // One that ends meanwhile runs no more.
-            let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
-            let state = stat.rsplit_once(") ").map_or("T", |(_, rest)| &rest[..1]);
-            if state != "T" {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Ends a pause.

@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::broker::{Broker, Home, wait_for_end};
+use crate::broker::{Broker, Home, is_stopped, wait_for_end};
 
 /// Looks for the first line of the tracer for this long.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After this long everything of a process has stopped.
-const STOP_TIME: Duration = Duration::from_millis(50);
+/// How long a process may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An injection into a process that runs; it ends when this is dropped.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ impl Injection {
         let files = files.iter().map(|file| home.data().join(file));
         let files = files.flat_map(|file| ["-P".into(), file.into_os_string()]);
         let log = home.file("strace.err");
+        // The tracer takes one thread after the other, and none may do meanwhile what another one
+        // could not.
+        broker.pause()?;
         let child = Command::new("strace")
             .args(["-f", "-o"])
             .arg(home.file("strace.log"))
@@ -54,8 +57,16 @@ impl Injection {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
-            .spawn()?;
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                broker.go_on()?;
+                return Err(error.into());
+            }
+        };
         let traced = i32::try_from(broker.pid()).ok().and_then(Pid::from_raw);
+        // What is dropped lets the broker go on.
         let injection = Self { tracer: child, traced };
         let began = Instant::now();
         while !std::fs::read_to_string(&log)?.contains("attached") {
@@ -64,6 +75,7 @@ impl Injection {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        broker.go_on()?;
         Ok(injection)
     }
 }
@@ -94,7 +106,13 @@ impl Drop for Injection {
         // A call that it has begun to answer when it lets go would fail as one that does not exist,
         // so there is none: whoever is stopped has come back from its call.
         let _ = send(self.traced, Signal::STOP);
-        std::thread::sleep(STOP_TIME);
+        let began = Instant::now();
+        let process = self.traced.and_then(|pid| u32::try_from(pid.as_raw_pid()).ok());
+        while process.is_some_and(|process| is_stopped(process).is_ok_and(|stopped| !stopped))
+            && began.elapsed() < STOP_TIMEOUT
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // On this signal it lets go of the process, which goes on.
         let tracer = i32::try_from(self.tracer.id()).ok().and_then(Pid::from_raw);
         let _ = send(tracer, Signal::INT);

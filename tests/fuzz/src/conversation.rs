@@ -8,12 +8,14 @@ use std::{
 use bytes::BytesMut;
 use polymq_contract::{
     Answer, Command, Delivery, DisconnectCause, Effects, Event, EventBatch, ListedBinding,
-    ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Protocol, ProtocolSession, Publish,
-    PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
+    ListedQueue, Matched, OpenedClientSession, Outbox, Peer, Place, Protocol, ProtocolSession,
+    Publish, PublishOutcome, Refusal, RefusalKind, SubscriptionTarget, Transport,
 };
 use polymq_model::{
     ConsumerId, Durability, Limits, Message, Now, RequestId, Seq, UserName, VhostName,
 };
+
+use crate::sight;
 
 /// Output may exceed the input by what the server says unasked, and by its error texts.
 const UNASKED_BYTES: usize = 8 * 1024;
@@ -273,6 +275,7 @@ impl Conversation {
             | Command::LeaveChannel { .. }
             | Command::CloseChannel { .. }
             | Command::Introduce(_)
+            | Command::TellPlaces
             | Command::CloseClientSession { .. } => {}
         }
     }
@@ -358,6 +361,12 @@ impl Conversation {
             self.events.push(Event::Returned { publisher, message });
         }
         if number > 0 {
+            // Only sessions that ask hear of it; the others must pass it over.
+            let place = match number % 3 {
+                0 => Place::Scheduled(number),
+                _ => Place::Queues(2),
+            };
+            self.events.push(Event::Placed { publisher, first: number, last: number, place });
             let outcome = match number % 5 {
                 0 => PublishOutcome::Refused(RefusalKind::Full),
                 1 => PublishOutcome::Unrouted,
@@ -406,6 +415,10 @@ pub fn in_pieces(mut make: impl FnMut() -> Conversation, bytes: &[u8]) -> Conver
         rest = after;
     }
     pieces.settle();
+    let (output, orders, close) = whole.visible();
+    sight::note("output", output);
+    orders.iter().for_each(|order| sight::note("order", order.as_bytes()));
+    sight::note("close", close.unwrap_or("open").as_bytes());
     assert_eq!(whole.visible(), pieces.visible(), "pieces differ from the whole");
     pieces.end();
     whole

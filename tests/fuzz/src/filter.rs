@@ -2,6 +2,8 @@
 
 use polymq_filter::{FILTER_BYTES_MAX, Fields, Filter, Scalar};
 
+use crate::sight;
+
 struct Row<'b>(&'b [u8]);
 
 impl Fields for Row<'_> {
@@ -28,6 +30,7 @@ pub fn filter(bytes: &[u8]) {
     match Filter::parse(text) {
         Ok(filter) => {
             let row = Row(body.as_bytes());
+            sight::note("filter", text.as_bytes());
             let selects = filter.selects(&row, u64::MAX);
             assert_eq!(filter.as_str(), text);
             // What is true is not also false.
@@ -37,6 +40,9 @@ pub fn filter(bytes: &[u8]) {
                 assert!(!(selects && negated.selects(&row, u64::MAX)), "{text} and its contrary");
             }
         }
-        Err(bad) => assert!(bad.at <= text.len(), "{bad} is no place in {text}"),
+        Err(bad) => {
+            sight::note("bad", bad.to_string().as_bytes());
+            assert!(bad.at <= text.len(), "{bad} is no place in {text}")
+        }
     }
 }

@@ -7,12 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod amqp;
+pub mod changes;
 pub mod conversation;
 pub mod filter;
+pub mod http;
 pub mod json;
 pub mod mqtt;
 pub mod record;
+pub mod scram;
 pub mod seeds;
+pub mod sight;
 pub mod stomp;
 pub mod topic;
 pub mod web;
@@ -47,4 +51,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("topic", topic::topic),
     ("record", record::record),
     ("filter", filter::filter),
+    ("http_headers", http::headers),
+    ("http_events", http::events),
+    ("http_receipt", http::receipt),
+    ("http_authorization", http::authorization),
+    ("scram", scram::scram),
 ];

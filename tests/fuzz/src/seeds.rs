@@ -3,6 +3,7 @@
 //! They are made here and not committed as files, because some of them have hundreds of kilobytes.
 
 mod filter;
+mod http;
 mod json;
 mod stomp;
 mod web;
@@ -426,5 +427,6 @@ pub fn all() -> Vec<Seed> {
     topics(&mut seeds);
     records(&mut seeds);
     filter::filters(&mut seeds);
+    http::add_all(&mut seeds);
     seeds
 }

@@ -7,7 +7,7 @@ use polymq_json::Json;
 use crate::{
     amqp::deliver_everywhere,
     conversation::{Conversation, in_pieces},
-    seeds,
+    seeds, sight,
 };
 
 fn protocol() -> Json {
@@ -94,6 +94,8 @@ pub fn frames(bytes: &[u8]) {
     let forms = [Form::Binary, Form::Text, Form::TextMessages, Form::Messages];
     let form = forms.get(usize::from(*form) % 4).copied().unwrap_or(Form::Messages);
     let whole = read_frames(form, rest, usize::MAX);
+    let class = whole.as_ref().map(|payload| payload.len().checked_ilog2());
+    sight::note_value((bytes.first(), class));
     if let Ok(payload) = &whole {
         assert!(payload.len() <= rest.len(), "payload is part of what came");
     }

@@ -8,19 +8,11 @@ use std::{
     path::Path,
 };
 
-use polymq_fuzz::{TARGETS, Target, amqp, mqtt, seeds, stomp, web, xmpp};
-
-/// A small generator, so that each run tries the same inputs.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap() % bound.max(1)
-    }
-}
+use polymq_fuzz::{
+    TARGETS, Target, amqp,
+    changes::{Random, changed},
+    mqtt, seeds, stomp, web, xmpp,
+};
 
 /// The seeds and the corpus of a target, by name.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -44,31 +36,6 @@ fn run(target: &str, function: Target, name: &str, bytes: &[u8]) {
     }
 }
 
-/// One change of the kinds that fuzzers make.
-fn change(random: &mut Random, bytes: &mut Vec<u8>, others: &[(String, Vec<u8>)]) {
-    let at = random.below(bytes.len());
-    let interesting = [0, 1, 0x7F, 0x80, 0xFF, 0xCE, b'A', b'F', b'/', b'#', b'+', b'%'];
-    match random.below(7) {
-        0 => bytes.truncate(at),
-        1 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-        2 if !bytes.is_empty() => bytes[at] = interesting[random.below(interesting.len())],
-        3 => bytes.insert(at, interesting[random.below(interesting.len())]),
-        4 if !bytes.is_empty() => drop(bytes.remove(at)),
-        5 => {
-            let end = at + random.below(bytes.len().saturating_sub(at).min(40) + 1);
-            let piece = bytes[at..end].to_vec();
-            let to = random.below(bytes.len() + 1);
-            bytes.splice(to..to, piece);
-        }
-        _ => {
-            let other = &others[random.below(others.len())].1;
-            let from = random.below(other.len());
-            bytes.truncate(at);
-            bytes.extend_from_slice(&other[from..]);
-        }
-    }
-}
-
 fn target(name: &str) {
     let (_, function) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     let inputs = inputs(name);
@@ -78,14 +45,12 @@ fn target(name: &str) {
     }
     let rounds = std::env::var("POLYMQ_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok());
     let seed = std::env::var("POLYMQ_SEED").ok().and_then(|text| text.parse().ok());
-    let mut random = Random(seed.unwrap_or(1) | 1 << 40);
+    let mut random = Random::new(seed.unwrap_or(1));
     // Huge seeds are slow and teach little when changed.
-    let small: Vec<_> = inputs.into_iter().filter(|(_, bytes)| bytes.len() < 4096).collect();
+    let small = inputs.into_iter().map(|(_, bytes)| bytes).filter(|bytes| bytes.len() < 4096);
+    let small: Vec<_> = small.collect();
     for round in 0..rounds.unwrap_or(2000) {
-        let (_, mut bytes) = small[random.below(small.len())].clone();
-        for _ in 0..=random.below(6) {
-            change(&mut random, &mut bytes, &small);
-        }
+        let bytes = changed(&mut random, &small);
         run(name, *function, &format!("round {round}"), &bytes);
     }
 }
@@ -151,4 +116,5 @@ targets! {
     xmpp_framed
     json_stranger json_session json_messages websocket_frames
     json_message topic record filter
+    http_headers http_events http_receipt http_authorization scram
 }

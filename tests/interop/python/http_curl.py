@@ -40,7 +40,7 @@ def publish_receive_and_acknowledge():
     _connection, channel = declare("curl-work")
     answer = told(f"{API}/queues/curl-work/messages", "-d", "hello",
                   "-H", "Content-Type: text/plain", "-H", 'Mq-Headers: {"tenant":"a"}')
-    equal(answer, {"outcome": "stored", "routed": True})
+    equal(answer, {"outcome": "stored", "routed": True, "queues": 1})
     got = told(f"{API}/queues/curl-work/messages:receive", "--json",
                '{"max":10,"wait":"20s","lease":"30s"}')
     message = got["messages"][0]
@@ -66,7 +66,7 @@ def every_byte_of_a_body_arrives():
 def both_versions_of_http():
     for version in ["--http1.1", "--http2-prior-knowledge"]:
         answer = told(version, f"{API}/exchanges/amq.topic/messages?routing_key=nobody", "-d", "x")
-        equal(answer, {"outcome": "unrouted", "routed": False})
+        equal(answer, {"outcome": "unrouted", "routed": False, "queues": 0})
 
 
 @case

@@ -1,6 +1,7 @@
 //! The broker's side of one connection: one line per command, each operation in the file of its
 //! subject.
 
+mod address_key;
 mod client;
 mod consume;
 mod failed;
@@ -90,6 +91,8 @@ pub(crate) struct BrokerConnection {
     /// The latest batch that holds a publish of the call that is under way.
     appended: Option<ShardBatch>,
     publishes: bool,
+    /// The client wants to hear where its publishes go.
+    tells_places: bool,
     tally: Tally,
     gone: bool,
 }
@@ -157,6 +160,7 @@ impl BrokerConnection {
             unconfirmed_new: 0,
             appended: None,
             publishes: false,
+            tells_places: false,
             tally: Tally::default(),
             gone: false,
         }
@@ -182,6 +186,7 @@ impl BrokerConnection {
             Command::OpenChannel { .. } | Command::CloseChannel { .. } | Command::Introduce(_) => {
                 self.present(command);
             }
+            Command::TellPlaces => self.tells_places = true,
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);

@@ -2,16 +2,13 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Event, Publish, PublishOutcome, Refusal, RefusalKind};
-use polymq_model::{
-    Durability, Message, Now, PublisherId,
-    address::{ADDRESS_KEY_PREFIX, Address, MAILBOX_PREFIX, mailbox_key},
-    delay::Delay,
-};
+use polymq_contract::{Event, Place, Publish, PublishOutcome, Refusal, RefusalKind};
+use polymq_model::{Durability, Message, Now, PublisherId, address::MAILBOX_PREFIX, delay::Delay};
 use polymq_store::ShardBatch;
 
 use super::{
     BrokerConnection,
+    address_key::address,
     routes::{Cached, Versions},
 };
 use crate::{
@@ -19,7 +16,7 @@ use crate::{
     counters::size_class,
     publishing::Handed,
     queue::Room,
-    routing::{Route, Routing, check_publishable},
+    routing::{Route, Routing, Target, check_publishable},
     trace::{Begun, Mark},
     vhost::Vhost,
 };
@@ -181,10 +178,14 @@ impl BrokerConnection {
             _ => None,
         };
         drop(together);
-        let Ok(batch) = stored else {
+        let Ok((batch, id)) = stored else {
             let refused = PublishOutcome::Refused(RefusalKind::Full);
             return self.end_publish(publisher, number, refused, None);
         };
+        if self.tells_places && number > 0 {
+            let place = Place::Scheduled(id);
+            self.outbox.push(Event::Placed { publisher, first: number, last: number, place });
+        }
         self.unconfirmed_new += size;
         self.appended = self.appended.max(Some(batch));
         let wait = is_durable.then_some(batch).max(remembered);
@@ -327,6 +328,9 @@ impl BrokerConnection {
         if self.run.numbers.is_empty() {
             return;
         }
+        if self.tells_places {
+            self.tell_places(route, handed, accepted);
+        }
         let committer = &self.core.committer;
         let kept = handed.kept.unwrap_or(Durability::Memory);
         for (index, taken) in self.run.numbers.drain(..).enumerate() {
@@ -350,6 +354,25 @@ impl BrokerConnection {
             }
         }
         self.wait_for = self.wait_for.max(batch);
+    }
+
+    /// Tells where the first `accepted` messages of the run are that want a confirm.
+    fn tell_places(&self, route: &Route, handed: Handed, accepted: usize) {
+        let queues = route.targets.iter().filter(|target| matches!(target, Target::Queue(..)));
+        if route.targets.is_empty() {
+            return;
+        }
+        // None of them was full for these; those that are left out are gone.
+        let queues = queues.count().saturating_sub(handed.refusing);
+        let place = Place::Queues(u32::try_from(queues).unwrap_or(u32::MAX));
+        let follows = |one: &Numbered, next: &Numbered| {
+            one.publisher == next.publisher && one.number + 1 == next.number
+        };
+        for range in self.run.numbers[..accepted].chunk_by(follows) {
+            let [Numbered { publisher, number: first, .. }, ..] = *range else { continue };
+            let last = range.last().map_or(first, |last| last.number);
+            self.outbox.push(Event::Placed { publisher, first, last, place });
+        }
     }
 
     /// Notes the packet ids of the first `accepted` messages of the run.
@@ -405,8 +428,10 @@ impl BrokerConnection {
                 }
                 Err(error) => {
                     if !refuses.swap(true, Ordering::Relaxed) {
-                        let text = "publishes are not confirmed";
-                        tracing::error!(event = "store_refused", %error, "{text}");
+                        tracing::error!(
+                            event = "store_refused", %error,
+                            "publishes are not confirmed"
+                        );
                     }
                     outbox.push_all(ended.iter().map(Ended::failed));
                 }
@@ -435,30 +460,6 @@ impl BrokerConnection {
             self.publishes = true;
             self.core.tell_new_publisher(self.id);
         }
-    }
-}
-
-/// Moves the message to where its key says, when that is an address.
-#[inline]
-pub(super) fn address(publish: &mut Publish) {
-    let message = &publish.message;
-    if message.exchange_bytes().is_empty()
-        && message.key_bytes().starts_with(b"amq.address:")
-        && let Some(moved) = to_address(message)
-    {
-        publish.message = moved;
-    }
-}
-
-/// The message as its key says, when that is an address: an answer to a client of another protocol.
-fn to_address(message: &Message) -> Option<Message> {
-    match Address::parse(message.key().strip_prefix(ADDRESS_KEY_PREFIX)?) {
-        Address::Queue(queue) => Some(message.moved_to("", &queue)),
-        Address::Exchange { exchange, key } => {
-            Some(message.moved_to(&exchange, key.as_deref().unwrap_or_default()))
-        }
-        Address::Jid(jid) => Some(message.moved_to("", &mailbox_key(&jid))),
-        Address::Opaque(_) => None,
     }
 }
 

@@ -8,10 +8,7 @@ use std::{
 use polymq_contract::{Answer, Outcome, Publish, Refusal, Settlement, Transaction};
 use polymq_model::Now;
 
-use super::{
-    BrokerConnection,
-    publish::{Run, address},
-};
+use super::{BrokerConnection, address_key::address, publish::Run};
 use crate::{
     publishing::push_together,
     queue::{Queue, Reserved, Room},

@@ -94,7 +94,7 @@ impl Inner {
 }
 
 impl Core {
-    /// Keeps a message until it is due. The answer is the batch that holds it.
+    /// Keeps a message until it is due. The answer is the batch that holds it, and its schedule id.
     ///
     /// Errors: kind `Full` while the store has no room.
     pub(crate) fn delay(
@@ -104,7 +104,7 @@ impl Core {
         delay: Delay,
         publisher: Option<&ClientSession>,
         now: Now,
-    ) -> Result<ShardBatch, Refusal> {
+    ) -> Result<(ShardBatch, u64), Refusal> {
         if self.committer.is_refused() {
             let text = "the disk is full, so that no message can be delayed";
             return Err(Refusal::new(RefusalKind::Full, text));
@@ -147,7 +147,7 @@ impl Core {
                 vhost.schedule.0.lock().fresh.remove(&seq);
             }
         });
-        Ok(batch)
+        Ok((batch, seq.0))
     }
 
     fn begin_schedule(&self, vhost: &Vhost) -> LogId {

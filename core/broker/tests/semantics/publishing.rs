@@ -1,6 +1,6 @@
 //! Sections 7.1 and 7.2: confirms, durability, mandatory.
 
-use polymq_contract::{Command, Event, PublishOutcome, RefusalKind};
+use polymq_contract::{Command, Event, Place, PublishOutcome, RefusalKind};
 use polymq_model::{Durability, Value};
 use polymq_store::StoreError;
 
@@ -145,6 +145,40 @@ fn a_store_that_fails_makes_the_confirm_negative() {
     client.send(publish("", "q", "m", 1));
     let refused = PublishOutcome::Refused(RefusalKind::StoreFailed);
     assert_eq!(confirmed(&mut client), [(1, 1, refused)]);
+}
+
+#[test]
+fn whoever_asks_is_told_where_publishes_are() {
+    let world = World::new();
+    let mut client = world.connect();
+    client.exchange("x", "fanout");
+    let full = [("x-max-length", Value::I32(2)), ("x-overflow", text("reject-publish"))];
+    client.queue_with("small", &full);
+    client.queue("large");
+    for queue in ["small", "large"] {
+        client.bind("x", queue, "");
+    }
+    client.events();
+    let placed = |client: &mut Client, messages: Vec<Command>| {
+        client.send_all(messages);
+        let events = client.events().into_iter();
+        let places = events.filter_map(|event| match event {
+            Event::Placed { first, last, place, .. } => Some((first, last, place)),
+            _ => None,
+        });
+        places.collect::<Vec<_>>()
+    };
+    assert!(placed(&mut client, vec![publish("x", "", "m", 1)]).is_empty(), "nobody has asked");
+    client.send(Command::TellPlaces);
+    let two = vec![publish("x", "", "m", 2), publish("x", "", "too many", 3)];
+    assert_eq!(placed(&mut client, two), [(2, 2, Place::Queues(2))]);
+    let others = vec![
+        publish("", "large", "m", 4),
+        publish("", "large", "m", 5),
+        publish("", "large", "nobody waits for it", 0),
+        publish("", "nowhere", "m", 6),
+    ];
+    assert_eq!(placed(&mut client, others), [(4, 5, Place::Queues(1))]);
 }
 
 #[test]

@@ -11,7 +11,6 @@ mod oauth;
 mod password;
 mod pool;
 mod random;
-mod scram;
 #[cfg(test)]
 mod tests;
 
@@ -28,14 +27,9 @@ use polymq_broker::{
 };
 use polymq_contract::{Account, Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
 use polymq_model::UserName;
+use polymq_scram::{ClientFirst, Exchange, Verifier};
 
-use self::{
-    cache::VerifiedLogins,
-    failures::LoginFailures,
-    oauth::Provider,
-    pool::HashingPool,
-    scram::{ClientFirst, Exchange, Verifier},
-};
+use self::{cache::VerifiedLogins, failures::LoginFailures, oauth::Provider, pool::HashingPool};
 pub(crate) use self::{
     directory::Directory,
     random::{fill_random, random},
@@ -365,9 +359,10 @@ impl Inner {
         let stored = record.and_then(|record| Verifier::find(&record.scram, scram.hash));
         let verifier = stored
             .unwrap_or_else(|| Verifier::of_nobody(scram.hash, &first.user, &self.process_key));
-        let Ok(exchange) = Exchange::start(first, verifier) else {
+        let Ok(nonce) = random() else {
             return Err(self.refuse(&attempt, "the system gives no randomness"));
         };
+        let exchange = Exchange::start(first, verifier, nonce);
         let challenge = exchange.server_first.clone().into_bytes();
         *conversation.0.lock() = Some(Box::new(exchange));
         Ok(LoginStep::Challenge(challenge))
@@ -433,7 +428,7 @@ impl Inner {
 
 /// The verifiers of all mechanisms of SCRAM.
 fn verifiers(password: &[u8]) -> anyhow::Result<String> {
-    let of = |hash| Verifier::of_password(hash, password);
+    let of = |hash| anyhow::Ok(Verifier::of_password(hash, password, random()?));
     Ok(format!("{} {}", of(ScramHash::Sha256)?, of(ScramHash::Sha1)?))
 }
 

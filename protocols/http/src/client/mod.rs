@@ -17,11 +17,12 @@ use std::{
 use polymq_broker::{BrokerHandle, Principal};
 use polymq_contract::{
     Answer, Broker, CancelReason, Command, Consume, Delivery, DeliveryRange, Login, Outbox,
-    Outcome, Peer, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
+    Outcome, Peer, Place, PublishOutcome, Refusal, RefusalKind, Settlement, Transaction,
 };
 use polymq_model::{ConnectionId, ConsumerId, Message, RequestId, UserName, delay::Delay};
 
 use line::{Line, Waiting};
+pub(crate) use waiters::Publishing;
 use waiters::Waits;
 
 /// A client of the broker that has logged in.
@@ -39,13 +40,22 @@ pub(crate) struct Ended {
     pub(crate) shutdown: bool,
 }
 
-/// What came of one publish.
+/// How one publish ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Published {
     /// It ended like this.
     Ended(PublishOutcome),
     /// It broke a rule.
     Refused(Refusal),
+}
+
+/// What came of one publish.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// Where it is, if it has been taken.
+    pub(crate) place: Option<Place>,
+    /// How it ended.
+    pub(crate) outcome: Published,
 }
 
 /// One message to publish.
@@ -103,6 +113,7 @@ impl Client {
         id: ConnectionId,
         vhost: Option<String>,
     ) -> Result<Self, Refusal> {
+        line.order(|side| side.push(Command::TellPlaces));
         if vhost.is_some() {
             line.ask(|request| Command::OpenVhost { request, vhost }).await?;
         }
@@ -208,7 +219,7 @@ impl Client {
     pub(crate) async fn publish_together(
         &self,
         messages: impl IntoIterator<Item = Outgoing>,
-    ) -> Result<Vec<Published>, Refusal> {
+    ) -> Result<Vec<Told>, Refusal> {
         self.line.room().await;
         let (place, answer) = self.line.order(|side| {
             let (publishes, place) = side.number(messages);
@@ -254,43 +265,46 @@ pub(crate) struct Confirms<'a>(Waiting<'a>);
 
 impl Confirms<'_> {
     /// All outcomes, in order.
-    pub(crate) async fn all(&self) -> Vec<Published> {
+    pub(crate) async fn all(&self) -> Vec<Told> {
         let all = self.0.wait(|waits| match waits {
-            Waits::Confirms { outcomes, open: 0, .. } => {
-                Some(outcomes.drain(..).flatten().collect())
-            }
+            Waits::Confirms { publishes, open: 0, .. } => Some(std::mem::take(publishes)),
             _ => None,
         });
-        match all.await {
-            Ok(all) => all,
-            Err(ended) => self.0.line.look(|side| {
-                let refusal = waiters::outcome_unknown(&ended);
-                let unknown = || Published::Refused(refusal.clone());
-                match side.waiters.get_mut(self.0.place) {
-                    Some(Waits::Confirms { outcomes, .. }) => {
-                        outcomes.drain(..).map(|told| told.unwrap_or_else(unknown)).collect()
-                    }
-                    _ => Vec::new(),
-                }
+        let (all, ended) = match all.await {
+            Ok(all) => (all, None),
+            Err(ended) => self.0.line.look(|side| match side.waiters.get_mut(self.0.place) {
+                Some(Waits::Confirms { publishes, .. }) => (std::mem::take(publishes), Some(ended)),
+                _ => (Vec::new(), Some(ended)),
             }),
-        }
+        };
+        let told = |one: Publishing| {
+            let outcome = one
+                .outcome
+                .or_else(|| ended.as_ref().map(waiters::outcome_unknown).map(Published::Refused));
+            Some(Told { place: one.place, outcome: outcome? })
+        };
+        all.into_iter().filter_map(told).collect()
     }
 
-    /// The outcome of the first publish, if it is known already.
-    pub(crate) fn now(&self) -> Option<Published> {
+    /// What is known of the first publish already.
+    pub(crate) fn now(&self) -> Publishing {
         self.0.line.look(|side| match side.waiters.get_mut(self.0.place) {
-            Some(Waits::Confirms { outcomes, .. }) => outcomes.first().cloned().flatten(),
-            _ => None,
+            Some(Waits::Confirms { publishes, .. }) => {
+                publishes.first().cloned().unwrap_or_default()
+            }
+            _ => Publishing::default(),
         })
     }
 
     /// The first refusal, if one is known already.
     fn refusal(&self) -> Option<Refusal> {
         self.0.line.look(|side| match side.waiters.get_mut(self.0.place) {
-            Some(Waits::Confirms { outcomes, .. }) => outcomes.iter().find_map(|told| match told {
-                Some(Published::Refused(refusal)) => Some(refusal.clone()),
-                _ => None,
-            }),
+            Some(Waits::Confirms { publishes, .. }) => {
+                publishes.iter().find_map(|one| match &one.outcome {
+                    Some(Published::Refused(refusal)) => Some(refusal.clone()),
+                    _ => None,
+                })
+            }
             _ => None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, task::Waker};
 
-use polymq_contract::{Answer, CancelReason, Delivery, Event, Refusal};
+use polymq_contract::{Answer, CancelReason, Delivery, Event, Place, Refusal};
 use polymq_model::{ConsumerId, RequestId};
 use slab::Slab;
 
@@ -24,14 +24,23 @@ pub(super) enum Waits {
     /// The answer to a command.
     Answer { request: RequestId, answer: Option<Result<Answer, Refusal>> },
     /// How publishes end, counted from `first`.
-    Confirms { first: u64, outcomes: Vec<Option<Published>>, open: usize },
+    Confirms { first: u64, publishes: Vec<Publishing>, open: usize },
     /// Deliveries.
     Consumer { consumer: ConsumerId, arrived: VecDeque<Delivery>, reason: Option<CancelReason> },
 }
 
+/// What is known of a publish.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Publishing {
+    /// Where it is, once it has been taken.
+    pub(crate) place: Option<Place>,
+    /// How it ended.
+    pub(crate) outcome: Option<Published>,
+}
+
 impl Waits {
     pub(super) fn confirms(first: u64, count: usize) -> Self {
-        Self::Confirms { first, outcomes: vec![None; count], open: count }
+        Self::Confirms { first, publishes: vec![Publishing::default(); count], open: count }
     }
 }
 
@@ -85,6 +94,9 @@ impl Waiters {
                     _ => false,
                 });
             }
+            Event::Placed { first, last, place, .. } => {
+                self.publishing(first, last, |one, _| one.place = Some(place));
+            }
             Event::Confirmed { first, last, outcome, .. } => {
                 self.confirm(first, last, &Published::Ended(outcome));
             }
@@ -122,24 +134,38 @@ impl Waiters {
 
     /// Notes how publishes ended; a range may belong to several requests.
     fn confirm(&mut self, first: u64, last: u64, published: &Published) {
+        self.publishing(first, last, |one, open| {
+            if one.outcome.is_none() {
+                one.outcome = Some(published.clone());
+                *open = open.saturating_sub(1);
+            }
+        });
+    }
+
+    /// Notes something of publishes, with how many of a request have no outcome yet; wakes those
+    /// for whom there are fewer then.
+    fn publishing(
+        &mut self,
+        first: u64,
+        last: u64,
+        mut note: impl FnMut(&mut Publishing, &mut usize),
+    ) {
         for (_, waiter) in &mut self.0 {
-            let Waits::Confirms { first: from, outcomes, open } = &mut waiter.waits else {
+            let Waits::Confirms { first: from, publishes, open } = &mut waiter.waits else {
                 continue;
             };
-            let mut is_told = false;
+            let before = *open;
             let start = usize::try_from(first.saturating_sub(*from)).unwrap_or(usize::MAX);
             let Some(end) = last.checked_sub(*from).and_then(|end| usize::try_from(end).ok())
             else {
                 continue;
             };
-            for outcome in outcomes.iter_mut().take(end.saturating_add(1)).skip(start) {
-                if outcome.is_none() {
-                    *outcome = Some(published.clone());
-                    *open = open.saturating_sub(1);
-                    is_told = true;
-                }
+            for one in publishes.iter_mut().take(end.saturating_add(1)).skip(start) {
+                note(one, open);
             }
-            if is_told && let Some(waker) = waiter.waker.take() {
+            if *open < before
+                && let Some(waker) = waiter.waker.take()
+            {
                 waker.wake();
             }
         }

@@ -18,7 +18,7 @@ use polymq_contract::{Delivery, DeliveryRange, Note, Outcome, Peer, Settlement};
 use polymq_model::{ConsumerId, UserName};
 use tokio::{sync::Notify, time::timeout};
 
-pub(crate) use receipt::Bearer;
+pub(crate) use receipt::{Bearer, Signer};
 
 use crate::{
     Site,
@@ -28,7 +28,6 @@ use crate::{
     settings::Entropy,
     socket::{Shown, Socket},
 };
-use receipt::Signer;
 
 /// Leases of one user on one queue.
 pub(crate) const LEASES_MAX: usize = 10_000;

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 const NUMBER_BYTES: usize = 8;
 
 /// Signs receipts. Its key lives as long as the process, like the leases.
-pub(super) struct Signer(hmac::Key);
+pub(crate) struct Signer(hmac::Key);
 
 /// Whom a receipt is for.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +18,12 @@ pub(crate) struct Bearer<'a> {
 }
 
 impl Signer {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
     /// The receipt of a lease.
-    pub(super) fn sign(&self, lease: u64, bearer: Bearer<'_>) -> String {
+    pub(crate) fn sign(&self, lease: u64, bearer: Bearer<'_>) -> String {
         let tag = hmac::sign(&self.0, &signed(lease, bearer));
         let mut bytes = lease.to_be_bytes().to_vec();
         bytes.extend_from_slice(tag.as_ref());
@@ -31,7 +31,7 @@ impl Signer {
     }
 
     /// The lease of a receipt; `None` when it is nobody's, or somebody else's.
-    pub(super) fn read(&self, receipt: &str, bearer: Bearer<'_>) -> Option<u64> {
+    pub(crate) fn read(&self, receipt: &str, bearer: Bearer<'_>) -> Option<u64> {
         let bytes = URL_SAFE_NO_PAD.decode(receipt).ok()?;
         let (number, tag) = bytes.split_at_checked(NUMBER_BYTES)?;
         let lease = u64::from_be_bytes(number.try_into().ok()?);

@@ -108,7 +108,7 @@ pub(super) async fn publish(call: Call) -> Outcome {
         .map_err(|bad| Failure::bad(bad.to_string()))?;
     let outgoing = Outgoing { message, delay, mandatory: false };
     let told = client.publish([outgoing]).await.all().await.pop();
-    match told {
+    match told.map(|told| told.outcome) {
         Some(Published::Ended(PublishOutcome::Routed(_))) => wire::ok(&json!({ "routed": true })),
         Some(Published::Ended(PublishOutcome::Unrouted)) | None => {
             wire::ok(&json!({ "routed": false }))

@@ -1,5 +1,6 @@
 //! Publishing over HTTP.
 
+use polymq_contract::Command;
 use polymq_model::Table;
 use serde_json::json;
 
@@ -41,6 +42,16 @@ async fn what_cannot_be_is_told() {
         (TO_Q, &[("Mq-User-Id", "other")], 400, "bad_message"),
         ("POST /api/v1/vhosts/%zz/queues/q/messages", &[], 400, "bad_path"),
     ];
+    for (headers, key, at) in [
+        ([("Mq-User-Id", "other")], "a", "mq-user-id"),
+        ([("Mq-Correlation-Kind", "odd")], "a", "mq-correlation-kind"),
+        ([("Mq-Headers", r#"{"x-delay":"soon"}"#)], "a", "mq-headers"),
+        ([("Mq-Type", "t")], "%00", "routing_key"),
+    ] {
+        let line = format!("{at_topic}?routing_key={key}");
+        let told = client.ask(&line, &headers, b"x").await.json();
+        assert_eq!((&told["status"], &told["at"]), (&json!(400), &json!(at)), "{told}");
+    }
     for (line, headers, status, code) in expected {
         let answer = client.ask(line, headers, b"x").await;
         assert_eq!((answer.status, &*answer.code()), (status, code), "{line}");
@@ -124,6 +135,8 @@ async fn many_messages_end_in_order_and_each_by_itself() {
     let told = client.ask(&format!("POST {path}"), &ndjson, lines.as_bytes()).await.json();
     assert_eq!(told["results"].as_array().unwrap().len(), 2, "{told}");
     assert_eq!(world.ready("q"), 4);
+    let packed = [ndjson[0], ("Content-Encoding", "gzip")];
+    assert_eq!(client.ask(&format!("POST {path}"), &packed, lines.as_bytes()).await.status, 415);
 
     let atomic = json!([message("", "q"), message("none", "q")]);
     let told = client.post(&format!("{path}?atomic=true"), &atomic).await;
@@ -149,6 +162,77 @@ async fn confirm_is_as_strong_as_asked_for() {
     let lost = "POST /api/v1/vhosts/~/exchanges/none/messages?confirm=none";
     assert_eq!(client.ask(lost, &[], b"x").await.status, 404);
     assert_eq!(world.ready("q"), 3);
+}
+
+/// Declares queues that get whatever `amq.fanout` gets.
+async fn fan_out(world: &World, queues: &[&str], arguments: Table) {
+    for queue in queues {
+        world.declare(queue, arguments.clone()).await;
+        let bind = |request| {
+            Command::BindQueue(Box::new(polymq_contract::BindQueue {
+                request,
+                queue: (*queue).to_owned(),
+                exchange: "amq.fanout".to_owned(),
+                key: String::new(),
+                arguments: Table::new(),
+            }))
+        };
+        world.run(bind).await;
+    }
+}
+
+#[tokio::test]
+async fn answer_tells_how_many_queues_took_it() {
+    let world = World::start(Audience::Loopback).await;
+    let mut client = world.client("u").await;
+    let line = "POST /api/v1/vhosts/~/exchanges/amq.fanout/messages";
+    for (queues, word) in [(0, "unrouted"), (1, "routed"), (2, "routed")] {
+        let names = ["q", "r"];
+        fan_out(&world, &names[..queues], Table::new()).await;
+        let told = client.ask(line, &[], b"x").await.json();
+        let routed = queues > 0;
+        assert_eq!(told, json!({ "outcome": word, "routed": routed, "queues": queues }));
+    }
+    let routed = format!("{line}?confirm=routed");
+    let told = client.ask(&routed, &[("Mq-Message-Id", "m")], b"x").await.json();
+    assert_eq!((&told["queues"], &told["id"]), (&json!(2), &json!("m")), "{told}");
+    for atomic in ["", "?atomic=true"] {
+        let path = format!("/api/v1/vhosts/~/messages:publish{atomic}");
+        let batch = json!([{ "exchange": "amq.fanout", "payload": "x" }, { "routing_key": "q" }]);
+        let told = client.post(&path, &batch).await.json();
+        let queues = [0, 1].map(|at| told["results"][at]["queues"].as_u64());
+        assert_eq!(queues, [Some(2), Some(1)], "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_queue_refuses_is_refused_whatever_the_others_do() {
+    let world = World::start(Audience::Loopback).await;
+    let arguments = vec![
+        ("x-max-length".to_owned(), polymq_model::Value::I64(0)),
+        ("x-overflow".to_owned(), polymq_model::Value::String("reject-publish".to_owned())),
+    ];
+    fan_out(&world, &["full"], arguments).await;
+    fan_out(&world, &["free"], Table::new()).await;
+    let line = "POST /api/v1/vhosts/~/exchanges/amq.fanout/messages?confirm=routed";
+    let told = world.client("u").await.ask(line, &[], b"x").await;
+    assert_eq!((told.status, &*told.code()), (429, "queue_full"));
+}
+
+#[tokio::test]
+async fn delayed_publish_is_answered_with_its_schedule_id() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Table::new()).await;
+    let mut client = world.client("u").await;
+    for confirm in ["stored", "routed"] {
+        let line = format!("{TO_Q}?confirm={confirm}");
+        let told = client.ask(&line, &[("Mq-Delay", "3600000")], b"x").await.json();
+        assert_eq!((&told["routed"], &told["queues"]), (&json!(true), &Value::Null), "{told}");
+        let id = told["schedule_id"].as_str().unwrap_or_else(|| panic!("{told}"));
+        let one = format!("DELETE /api/v1/vhosts/~/scheduled/{id}");
+        assert_eq!(client.ask(&one, &[], b"").await.status, 204);
+    }
+    assert_eq!(world.ready("q"), 0);
 }
 
 #[tokio::test]

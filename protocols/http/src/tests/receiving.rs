@@ -206,6 +206,14 @@ async fn event_comes_in_binary_mode_and_leaves_as_it_is_wanted() {
     let events = json!([expected, expected]).to_string();
     let told = client.ask(&to_q, &batch, events.as_bytes()).await.json();
     assert_eq!(told["results"].as_array().unwrap().len(), 2, "{told}");
+    let reply = format!("{to_q}?reply=1s");
+    let told = client.ask(&reply, &batch, events.as_bytes()).await;
+    assert_eq!((told.status, &*told.code()), (400, "wrong_parameters"));
+    let nowhere = "POST /api/v1/vhosts/~/exchanges/amq.topic/messages?mandatory=true";
+    let told = client.ask(nowhere, &batch, events.as_bytes()).await.json();
+    assert_eq!(told["results"][1]["error"]["code"], "unroutable", "{told}");
+    let packed = [batch[0], ("Content-Encoding", "gzip")];
+    assert_eq!(client.ask(&to_q, &packed, events.as_bytes()).await.status, 415);
     let binary = [("Content-Type", "application/json"), ("Accept", "application/octet-stream")];
     client.ask(&to_q, &event, br#"{"a":1}"#).await;
     client.ask(&path, &binary, b"{}").await;

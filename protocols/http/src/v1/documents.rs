@@ -42,6 +42,10 @@ record! {
         outcome: String,
         /// A queue or subscriber took it.
         routed: bool,
+        /// How many queues took it; subscribers without a queue do not count.
+        queues: Option<u64>,
+        /// Of a delayed message: under this id it waits in `/vhosts/{vhost}/scheduled`.
+        schedule_id: Option<String>,
         /// The message's id, where it has one.
         id: Option<String>,
         /// Why it was refused.

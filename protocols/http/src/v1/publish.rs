@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header},
 };
-use polymq_contract::{Consume, PublishOutcome, Refusal, RefusalKind};
+use polymq_contract::{Consume, Place, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Body as MessageBody, Durability,
     json_form::{BadField, IncomingMessage, JsonProperties, NewJsonMessage, Sender},
@@ -17,7 +17,7 @@ use super::documents::{self, Outcome, Outcomes};
 use crate::{
     api::{Answer, Kind, Media, Method, Operation, Parameter},
     call::Call,
-    client::{Client, Next, Outgoing, Published},
+    client::{Client, Next, Outgoing, Published, Publishing, Told},
     clock, events, json,
     problem::Problem,
     raw,
@@ -110,7 +110,6 @@ pub(super) static MANY: Operation = Operation {
     body: &[
         Media::json(documents::messages_schema),
         Media { content_type: "application/x-ndjson", schema: None },
-        Media { content_type: events::BATCH, schema: None },
     ],
     answers: &[
         Answer {
@@ -164,30 +163,38 @@ async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<B
     }
     let id = properties.message_id.clone();
     let outgoing = outgoing(&call, &client, (exchange, key), properties, MessageBody::Shared(body))
-        .map_err(problem_of)?;
+        .map_err(|bad| of_request(problem_of(bad)))?;
     let confirms = client.publish([outgoing]).await;
     let object = if exchange.is_empty() { "queue" } else { "exchange" };
     let confirm = Confirm::of(&call);
     let told = match (confirms.now(), confirm) {
-        (Some(told), _) => told,
-        // Nobody has refused it, and somebody has it: only the store is still to say so.
-        (None, Confirm::Routed | Confirm::None) if client.blocked().is_none() => {
-            Published::Ended(PublishOutcome::Routed(Durability::Memory))
+        (Publishing { place, outcome: Some(outcome) }, _) => Told { place, outcome },
+        // It has been taken: only the store is still to say so.
+        (Publishing { place: Some(place), .. }, Confirm::Routed | Confirm::None) => {
+            let outcome = Published::Ended(PublishOutcome::Routed(Durability::Memory));
+            Told { place: Some(place), outcome }
         }
-        (None, _) => {
-            let mut all = confirms.all().await;
-            all.pop().unwrap_or(Published::Ended(PublishOutcome::Unrouted))
-        }
+        (Publishing { .. }, _) => last(confirms.all().await),
     };
-    if call.flag("mandatory") && told == Published::Ended(PublishOutcome::Unrouted) {
-        let text = "no queue takes the message";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+    let unrouted = Published::Ended(PublishOutcome::Unrouted);
+    if call.flag("mandatory") && told.outcome == unrouted {
+        return Err(unroutable("no queue takes the message"));
     }
-    let word = outcome(&told, &client, object)?;
+    let word = outcome(&told.outcome, &client, object)?;
     Ok(match confirm {
         Confirm::None => status(StatusCode::ACCEPTED),
-        Confirm::Stored | Confirm::Routed => outcome_answer(word, id),
+        Confirm::Stored | Confirm::Routed => outcome_answer(word, told.place, id),
     })
+}
+
+fn unroutable(text: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text)
+}
+
+/// What came of the only publish.
+fn last(mut all: Vec<Told>) -> Told {
+    let outcome = Published::Ended(PublishOutcome::Unrouted);
+    all.pop().unwrap_or(Told { place: None, outcome })
 }
 
 fn status(status: StatusCode) -> Response<Body> {
@@ -196,18 +203,25 @@ fn status(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// The answers of a publish that has no id are always the same few.
-fn outcome_answer(word: &'static str, id: Option<String>) -> Response<Body> {
-    let body = match (word, id) {
-        ("stored", None) => Body::from(r#"{"outcome":"stored","routed":true}"#),
-        ("routed", None) => Body::from(r#"{"outcome":"routed","routed":true}"#),
-        (word, id) => Body::from(told(word, id).to_string()),
-    };
-    json_answer(body)
+/// The usual answer, of one queue to a publish that has no id, is always the same.
+fn outcome_answer(word: &'static str, place: Option<Place>, id: Option<String>) -> Response<Body> {
+    json_answer(match (word, place, id) {
+        ("stored", Some(Place::Queues(1)), None) => {
+            Body::from(r#"{"outcome":"stored","queues":1,"routed":true}"#)
+        }
+        (word, place, id) => Body::from(told(word, place, id).to_string()),
+    })
 }
 
-fn told(word: &str, id: Option<String>) -> Value {
+fn told(word: &str, place: Option<Place>, id: Option<String>) -> Value {
     let mut told = json!({ "outcome": word, "routed": word != "unrouted" });
+    match place {
+        Some(Place::Queues(queues)) => told["queues"] = json!(queues),
+        // As text, like every number that may be beyond 2^53.
+        Some(Place::Scheduled(id)) => told["schedule_id"] = json!(id.to_string()),
+        None if word == "unrouted" => told["queues"] = json!(0),
+        None => {}
+    }
     if let Some(id) = id {
         told["id"] = json!(id);
     }
@@ -277,6 +291,19 @@ pub(super) fn problem_of(bad: BadField) -> Problem {
     .at(bad.at)
 }
 
+/// The same problem of a message that stands in a request and in no object: its properties are
+/// headers there.
+fn of_request(problem: Problem) -> Problem {
+    let at = match problem.place() {
+        "/routing_key" => "routing_key".to_owned(),
+        at => match at.strip_prefix("/properties/") {
+            Some(property) => raw::header_of(property),
+            None => return problem,
+        },
+    };
+    problem.at(at)
+}
+
 /// The word for how a publish ended.
 ///
 /// Errors: it was refused.
@@ -331,14 +358,12 @@ async fn request(
     let name = answers.reply_name().unwrap_or_default().to_owned();
     properties.reply_to = Some(polymq_model::address::Address::Queue(name.clone()).to_text());
     properties.correlation_id.get_or_insert(name);
-    let outgoing =
-        outgoing(call, client, to, properties, MessageBody::Shared(body)).map_err(problem_of)?;
+    let outgoing = outgoing(call, client, to, properties, MessageBody::Shared(body))
+        .map_err(|bad| of_request(problem_of(bad)))?;
     let confirms = client.publish([outgoing]).await;
-    let told = confirms.all().await.pop();
-    let told = told.unwrap_or(Published::Ended(PublishOutcome::Unrouted));
-    if outcome(&told, client, "exchange")? == "unrouted" {
-        let text = "no queue takes the request, so nobody can answer it";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text));
+    let told = last(confirms.all().await);
+    if outcome(&told.outcome, client, "exchange")? == "unrouted" {
+        return Err(unroutable("no queue takes the request, so nobody can answer it"));
     }
     match answers.next_within(wait).await {
         Some(Next::Delivery(delivery)) => {
@@ -362,6 +387,11 @@ async fn event_batch(
     client: &Client,
     to: (&str, &str),
 ) -> Result<Response<Body>, Problem> {
+    if call.query("reply").is_some() {
+        let text = "one message is answered, and this is a batch of events";
+        return Err(Problem::bad("wrong_parameters", text).at("reply"));
+    }
+    call.expect_plain()?;
     let body = message_body(&mut call).await?;
     let parts = events::split(&body)?;
     check_count(parts.len())?;
@@ -396,6 +426,7 @@ pub(super) async fn many(mut call: Call) -> Result<Response<Body>, Problem> {
     if !is_lines {
         call.expect_content_type(&["application/json", "application/x-ndjson"])?;
     }
+    call.expect_plain()?;
     let body = message_body(&mut call).await?;
     let messages: Vec<IncomingMessage> = match is_lines {
         false => json::read(&body)?,
@@ -446,10 +477,15 @@ async fn publish_all(
         confirms.all().await
     };
     let mut ids = ids.into_iter();
+    let is_mandatory = call_is_mandatory(call);
     let results: Vec<_> = told
         .iter()
-        .map(|one| match outcome(one, client, "exchange") {
-            Ok(word) => self::told(word, ids.next().flatten()),
+        .map(|one| match outcome(&one.outcome, client, "exchange") {
+            Ok("unrouted") if is_mandatory => Err(unroutable("no queue takes the message")),
+            ended => ended.map(|word| (word, one.place)),
+        })
+        .map(|ended| match ended {
+            Ok((word, place)) => self::told(word, place, ids.next().flatten()),
             Err(problem) => {
                 ids.next();
                 json!({ "outcome": "refused", "routed": false, "error": problem.to_json() })

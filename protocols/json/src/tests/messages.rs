@@ -1,6 +1,6 @@
 //! `publish` and its confirms.
 
-use polymq_contract::Publish;
+use polymq_contract::{Place, Publish};
 use polymq_model::Durability;
 
 use super::*;
@@ -36,6 +36,30 @@ fn a_publish_with_an_id_is_confirmed() {
     let said = world.event(confirmed(1, 1, PublishOutcome::Unrouted));
     assert_eq!(said, [json!({"op":"confirm","re":1,"outcome":"unrouted","routed":false})]);
     assert!(world.event(confirmed(1, 3, PublishOutcome::Unrouted)).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_confirm_tells_where_the_message_is() {
+    let mut world = World::open();
+    let message = json!({"exchange":"amq.topic","routing_key":"a.b","payload":"hi"});
+    for id in 1..=3 {
+        world.say(&json!({"op":"publish","id":id,"message":message}));
+    }
+    let publisher = polymq_model::PublisherId(1);
+    let placed = |number, place| Event::Placed { publisher, first: number, last: number, place };
+    let confirmed =
+        |number, outcome| Event::Confirmed { publisher, first: number, last: number, outcome };
+    assert!(world.event(placed(1, Place::Queues(2))).is_empty());
+    assert!(world.event(placed(2, Place::Scheduled(7))).is_empty());
+    assert!(world.event(placed(3, Place::Queues(2))).is_empty());
+    let stored = PublishOutcome::Routed(Durability::Sync);
+    let said = world.event(confirmed(1, stored));
+    let confirm = json!({"op":"confirm","re":1,"outcome":"stored","routed":true,"queues":2});
+    assert_eq!(said, [confirm]);
+    let said = world.event(confirmed(2, stored));
+    assert_eq!((&said[0]["schedule_id"], &said[0]["queues"]), (&json!("7"), &Value::Null));
+    let said = world.event(confirmed(3, PublishOutcome::Refused(RefusalKind::StoreFailed)));
+    assert_eq!((&said[0]["code"], &said[0]["queues"]), (&json!("store_failed"), &Value::Null));
 }
 
 #[test]

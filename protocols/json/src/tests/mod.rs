@@ -41,6 +41,7 @@ impl World {
         let said = world.answer(request, Ok(Answer::VhostOpened));
         assert_eq!((&said[0]["op"], &said[0]["re"]), (&json!("connected"), &json!(1)));
         assert!(world.effects.logged_in);
+        assert!(matches!(world.commands()[..], [Command::TellPlaces]));
         world
     }
 

@@ -256,7 +256,7 @@ impl Session {
                 self.on_consumer_cancelled(consumer, reason, turn);
             }
             // Publishes are confirmed later, and with them the stanzas.
-            Event::Blocked { .. } | Event::Unblocked | Event::TakenOver => {}
+            Event::Blocked { .. } | Event::Unblocked | Event::TakenOver | Event::Placed { .. } => {}
             Event::Passed(passed) => {
                 if let Some(word) = passed.word.downcast_ref::<Word>() {
                     self.on_word(word, turn);

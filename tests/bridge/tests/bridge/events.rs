@@ -27,6 +27,16 @@ fn cloudevent() {
     assert_eq!(seen.props.message_id.as_deref(), Some("1"));
     assert_eq!(seen.props.kind.as_deref(), Some("t"));
     assert_eq!(seen.props.content_type.as_deref(), Some("application/json"));
+
+    amqp.declare("h");
+    amqp.publish("", "h", &seen.props, &seen.body);
+    let (shown, lost) = polymq_http::strangers::headers(&world.queued("h"), world.now_ms());
+    let header = |name: &str| shown.iter().find(|(known, _)| known == name).map(|(_, v)| &**v);
+    for (name, value) in attributes {
+        assert_eq!(header(&format!("ce-{name}")), Some(value.as_bytes()), "{shown:?}");
+    }
+    assert_eq!(header("content-type"), Some(&b"application/json"[..]));
+    assert_eq!((header("mq-headers"), lost), (None, 0), "{shown:?}");
 }
 
 #[test]

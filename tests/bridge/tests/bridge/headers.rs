@@ -154,6 +154,25 @@ fn trace_passes() {
     let headers = trace.map(|(name, value)| (name, Field::text(value)));
     assert_eq!(seen.props, Props::with_headers(&headers));
     assert_eq!(back.properties, sent);
+
+    let world = World::new();
+    world.trace();
+    let mut readers = [Amqp::connect(&world), Amqp::connect(&world)];
+    for (reader, queue) in readers.iter_mut().zip(["p", "q"]) {
+        reader.listen(queue, "t");
+    }
+    Mqtt::v5(&world, "m").publish(publish("t", b"hi").with(&sent));
+    let mut parents = vec![parent.to_owned()];
+    for reader in &mut readers {
+        let seen = reader.delivery();
+        assert_eq!(seen.text_header("tracestate"), Some("a=1"));
+        let own = seen.text_header("traceparent").unwrap();
+        assert_eq!((&own[..36], &own[52..]), (&parent[..36], &parent[52..]), "one trace");
+        parents.push(own.to_owned());
+    }
+    parents.sort();
+    parents.dedup();
+    assert_eq!(parents.len(), 3, "each delivery has a parent of its own: {parents:?}");
 }
 
 #[test]

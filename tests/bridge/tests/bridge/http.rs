@@ -80,6 +80,11 @@ impl Http {
         self.send(&message.text, "amq.topic", key);
     }
 
+    /// Sends what was received to a queue.
+    pub(crate) fn republish_to_queue(&self, message: &Seen, queue: &str) {
+        self.send(&message.text, "", queue);
+    }
+
     fn send(&self, message: &str, exchange: &str, key: &str) {
         // All else stays as it stands, with the order of its fields.
         let mut message: BTreeMap<String, Box<RawValue>> = serde_json::from_str(message).unwrap();
@@ -145,6 +150,17 @@ impl Http {
 pub(crate) struct Seen {
     text: String,
     value: Value,
+}
+
+impl Seen {
+    /// The body, however it is written.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let payload = self.value["payload"].as_str().expect("a text");
+        match self.value["payload_encoding"].as_str() {
+            Some("base64") => BASE64_STANDARD.decode(payload).unwrap(),
+            _ => payload.as_bytes().to_vec(),
+        }
+    }
 }
 
 impl Deref for Seen {

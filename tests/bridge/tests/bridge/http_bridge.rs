@@ -11,6 +11,7 @@ use crate::{
     lossless::{odd_text, properties, props, runner},
     mqtt::{Mqtt, Properties, Publish, publish},
     stomp::Stomp,
+    stomp_lossless::own_headers,
     world::World,
     xmpp_client::Xmpp,
 };
@@ -352,6 +353,52 @@ fn whatever_http_says_returns_from_amqp_mqtt_5_and_stomp() {
             let seen = stomp.message();
             stomp.republish(&seen, "/topic/h.x");
             prop_assert_eq!(&http.message()["properties"], &sent, "over STOMP");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn whatever_stomp_says_returns_from_http() {
+    for version in ["1.0", "1.1", "1.2"] {
+        let world = World::new();
+        let mut stomp = Stomp::connect_as(&world, version, "guest");
+        stomp.subscribe("/topic/s.x");
+        let clients = RefCell::new((stomp, Http::listen(&world, "h.x")));
+        runner(128)
+            .run(&(own_headers(version), vec(any::<u8>(), 0..20)), |(sent, body)| {
+                let (stomp, http) = &mut *clients.borrow_mut();
+                stomp.send_headers("/topic/h.x", &sent, &body);
+                http.republish(&http.message(), "s.x");
+                let back = stomp.message();
+                prop_assert_eq!(back.own(), sent);
+                prop_assert_eq!(back.body, body);
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn whatever_http_says_returns_from_xmpp() {
+    let world = World::new();
+    Amqp::connect(&world).declare("x");
+    let mut xmpp = Xmpp::connect(&world, "guest", "r");
+    xmpp.consume("x@queues.d");
+    xmpp.messages();
+    let clients = RefCell::new((xmpp, Http::listen(&world, "h.x")));
+    runner(256)
+        .run(&(json_properties(), odd_text()), |(sent, payload)| {
+            let (xmpp, http) = &mut *clients.borrow_mut();
+            http.publish_to_queue("x", &sent, &payload);
+            let seen = xmpp.message();
+            xmpp.republish(&seen, "h.x@topics.d");
+            let back = http.message();
+            prop_assert_eq!(back.body(), payload.as_bytes());
+            let mut back = back["properties"].clone();
+            // Who answers to a stanza that names nobody answers to its sender.
+            back.as_object_mut().unwrap().remove("reply_to");
+            prop_assert_eq!(&back, &sent);
             Ok(())
         })
         .unwrap();

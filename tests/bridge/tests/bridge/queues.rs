@@ -1,5 +1,7 @@
 //! Queues read by MQTT clients, and what a client of few means loses.
 
+use polymq_model::carry::{Target, explain};
+
 use crate::{
     amqp::{Amqp, Field, Props},
     mqtt::{Mqtt, Version, publish},
@@ -18,6 +20,14 @@ fn loss_is_counted() {
     assert_eq!(world.mqtt_count("no_place"), 3);
     assert_eq!(world.conversions("amqp091", "mqtt311"), 1);
     assert_eq!(world.conversions("mqtt311", "amqp091"), 0);
+    let mut amqp = Amqp::connect(&world);
+    amqp.declare("q");
+    amqp.publish("", "q", &Props::with_headers(&headers), b"hi");
+    let lines = explain(&world.queued("q"), Target::Mqtt311, world.now_ms());
+    let lost: Vec<_> = lines.iter().filter(|line| line.outcome == "dropped").collect();
+    assert!(lost.iter().all(|line| line.why == Some("no_place")), "{lost:?}");
+    let fields: Vec<_> = lost.iter().map(|line| &*line.field).collect();
+    assert_eq!(fields, ["header a", "header b", "header c"]);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use polymq_broker::{
     AcceptEverybody, BrokerHandle, Browse, Parts, PermissionRecord, Principal, UserRecord,
 };
 use polymq_contract::{
-    Broker, Connection, DisconnectCause, Effects, EventBatch, Outbox, Peer, Protocol,
-    ProtocolSession, Transport,
+    Broker, Command, Connection, DisconnectCause, Effects, Event, EventBatch, Outbox, Peer,
+    Protocol, ProtocolSession, Transport,
 };
 use polymq_json::Json;
 use polymq_memory::MemoryStore;
@@ -56,6 +56,8 @@ struct State {
     limits: Arc<Limits>,
     started: Instant,
     now_ms: u64,
+    /// Numbers of spans, while messages are traced.
+    spans: Option<Arc<AtomicU64>>,
     links: Vec<Link>,
 }
 
@@ -70,6 +72,7 @@ struct Link {
     batch: EventBatch,
     effects: Effects,
     resume: bool,
+    spans: Option<Arc<AtomicU64>>,
     /// For the client.
     sent: BytesMut,
     is_open: bool,
@@ -100,6 +103,12 @@ impl World {
         state.links.iter_mut().for_each(|link| link.is_open = false);
         state.broker.committer().kick();
         *state = State::over(state.store.clone(), state.now_ms);
+    }
+
+    /// From now on connections that are opened put their publishes and deliveries into spans of
+    /// their own, as the server does between the sessions and the broker.
+    pub(crate) fn trace(&self) {
+        self.0.borrow_mut().spans = Some(Arc::new(AtomicU64::new(1)));
     }
 
     /// Opens a connection that has sent nothing yet, and returns its number.
@@ -138,6 +147,7 @@ impl World {
             batch: EventBatch::default(),
             effects: Effects::default(),
             resume: false,
+            spans: state.spans.clone(),
             sent: BytesMut::new(),
             is_open: true,
         });
@@ -260,6 +270,15 @@ fn count(protocol: &dyn Protocol, name: &str) -> u64 {
     all.iter().find(|(known, _)| *known == name).expect("the counter is known").1
 }
 
+/// Puts a message of a trace into a span of its own.
+fn in_span(spans: Option<&Arc<AtomicU64>>, message: &mut Message) {
+    let Some(spans) = spans else { return };
+    if let Some(context) = message.trace_context() {
+        let span = spans.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        *message = message.in_span(&context, span);
+    }
+}
+
 fn xmpp_settings() -> Settings {
     let random = AtomicU64::new(1);
     Settings {
@@ -306,10 +325,22 @@ impl State {
             skips_damage: false,
         });
         let started = Instant::now();
-        let links = Vec::new();
+        let (links, spans) = (Vec::new(), None);
         broker.serve_mailboxes(DOMAIN);
-        let state =
-            Self { store, broker, amqp, mqtt, stomp, xmpp, json, limits, started, now_ms, links };
+        let state = Self {
+            store,
+            broker,
+            amqp,
+            mqtt,
+            stomp,
+            xmpp,
+            json,
+            limits,
+            started,
+            now_ms,
+            spans,
+            links,
+        };
         state.broker.recover(&opened, &dyn_store, state.now()).unwrap();
         let vhost = VhostName::new("/").unwrap();
         state.broker.create_vhost(vhost.clone());
@@ -393,6 +424,12 @@ impl Link {
         if before == 0 {
             return false;
         }
+        let spans = self.spans.as_ref();
+        for event in self.batch.iter_mut() {
+            if let Event::Delivered(delivery) = event {
+                in_span(spans, &mut delivery.message);
+            }
+        }
         self.session.on_events(&mut self.batch, now, &mut self.effects);
         let room = self.outbox.release(&mut self.batch);
         self.execute(now);
@@ -404,6 +441,11 @@ impl Link {
     }
 
     fn execute(&mut self, now: Now) {
+        for command in &mut self.effects.commands {
+            if let Command::Publish(publish) = command {
+                in_span(self.spans.as_ref(), &mut publish.message);
+            }
+        }
         if !self.effects.commands.is_empty() {
             self.connection.execute(&mut self.effects.commands, now);
         }

@@ -2,9 +2,11 @@
 
 use polymq_model::carry::rfc3339_to_ms;
 use proptest::{collection::vec, prelude::*};
+use serde_json::json;
 
 use crate::{
     amqp::{Amqp, Delivery, Field, Props},
+    http::Http,
     lossless::{properties, props, runner},
     mqtt::{Mqtt, Properties, Publish, publish},
     world::World,
@@ -124,12 +126,11 @@ fn xml_item() {
 #[test]
 fn upper_case_queue_jid() {
     let world = World::new();
-    let mut amqp = Amqp::connect(&world);
-    amqp.declare("Orders");
+    Amqp::connect(&world).declare("Orders");
     let mut xmpp = Xmpp::connect(&world, "u1", "r");
     xmpp.consume("queues.d/Orders");
     xmpp.messages();
-    amqp.publish("", "Orders", &Props::persistent(), b"x");
+    Http::connect_as(&world, "guest").publish_to_queue("Orders", &json!({}), "x");
     assert_eq!(xmpp.message().attr("from"), Some("queues.d/Orders"));
 }
 

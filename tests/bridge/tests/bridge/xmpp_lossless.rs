@@ -6,6 +6,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use crate::{
     amqp::Amqp,
+    http::Http,
     lossless::{odd_text, properties, runner},
     mqtt::{Mqtt, Properties, Publish, publish},
     stomp::{Frame, Stomp},
@@ -279,6 +280,21 @@ fn whatever_a_stanza_says_returns_from_mqtt_5() {
             chat.send(&sent);
             let seen = mqtt.one();
             mqtt.republish(&seen, &format!("$queue/{MAILBOX}"));
+            prop_assert_eq!(said(&chat.two.message()), said(&sent));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn whatever_a_stanza_says_returns_from_http() {
+    let world = World::new();
+    let clients = RefCell::new((Chat::new(&world), Http::listen(&world, "there")));
+    runner(256)
+        .run(&stanza(), |sent| {
+            let (chat, http) = &mut *clients.borrow_mut();
+            chat.send(&sent);
+            http.republish_to_queue(&http.message(), MAILBOX);
             prop_assert_eq!(said(&chat.two.message()), said(&sent));
             Ok(())
         })

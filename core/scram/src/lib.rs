@@ -4,26 +4,30 @@
 //! ```text
 //! client-first  --> [server-first] --> client-final --> [server-final, or failure]
 //! ```
+//!
+//! It looks up no user, opens no socket and makes no randomness: what is stored of a user and what
+//! must not be guessed are handed in.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
-use std::{fmt, num::NonZeroU32};
+use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use polymq_contract::{ChannelBindings, Scram, ScramHash};
 
-use super::random;
-
 /// RFC 7677, section 4: at least 4096.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
 /// Bytes of the longest key.
-const KEY_BYTES: usize = 32;
-const SALT_BYTES: usize = 16;
+pub const KEY_BYTES: usize = 32;
+/// Bytes of randomness in the salt of a password.
+pub const SALT_BYTES: usize = 16;
 /// Bytes of randomness in our half of the nonce.
-const NONCE_BYTES: usize = 18;
+pub const NONCE_BYTES: usize = 18;
 
 /// What is stored instead of the password.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Verifier {
+pub struct Verifier {
     hash: ScramHash,
     iterations: NonZeroU32,
     salt: Vec<u8>,
@@ -33,14 +37,20 @@ pub(crate) struct Verifier {
 
 /// The client's messages broke the rules, or the proof is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Failed;
+pub struct Failed;
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the login breaks the rules of SCRAM, or its proof is wrong")
+    }
+}
+
+impl std::error::Error for Failed {}
 
 impl Verifier {
-    /// Derives the verifier of a password with a fresh salt. Takes some milliseconds.
-    ///
-    /// Errors: when the system gives no randomness.
-    pub(crate) fn of_password(hash: ScramHash, password: &[u8]) -> anyhow::Result<Self> {
-        Ok(Self::derive(hash, password, random::<SALT_BYTES>()?.to_vec(), ITERATIONS))
+    /// Derives the verifier of a password with a salt that is used once. Takes some milliseconds.
+    pub fn of_password(hash: ScramHash, password: &[u8], salt: [u8; SALT_BYTES]) -> Self {
+        Self::derive(hash, password, salt.to_vec(), ITERATIONS)
     }
 
     fn derive(hash: ScramHash, password: &[u8], salt: Vec<u8>, iterations: NonZeroU32) -> Self {
@@ -56,14 +66,14 @@ impl Verifier {
     }
 
     /// The verifier of a mechanism among those of a user, which are separated by spaces.
-    pub(crate) fn find(stored: &str, hash: ScramHash) -> Option<Self> {
+    pub fn find(stored: &str, hash: ScramHash) -> Option<Self> {
         let verifiers = stored.split(' ').filter_map(|text| text.parse::<Self>().ok());
         verifiers.into_iter().find(|verifier| verifier.hash == hash)
     }
 
     /// A verifier that fits no password and looks the same at each try of `user`, so that nobody
     /// learns from the salt who exists.
-    pub(crate) fn of_nobody(hash: ScramHash, user: &str, process_key: &[u8; KEY_BYTES]) -> Self {
+    pub fn of_nobody(hash: ScramHash, user: &str, process_key: &[u8; KEY_BYTES]) -> Self {
         let made = mac(hash, process_key, user.as_bytes());
         Self {
             hash,
@@ -91,7 +101,7 @@ impl fmt::Display for Verifier {
     }
 }
 
-impl std::str::FromStr for Verifier {
+impl FromStr for Verifier {
     type Err = Failed;
 
     fn from_str(text: &str) -> Result<Self, Failed> {
@@ -114,9 +124,9 @@ impl std::str::FromStr for Verifier {
 
 /// The client's first message, taken apart.
 #[derive(Debug)]
-pub(crate) struct ClientFirst {
+pub struct ClientFirst {
     /// Who wants to log in.
-    pub(crate) user: String,
+    pub user: String,
     /// What the final message must bind: the GS2 header, then what ties the login to its channel.
     binding: Vec<u8>,
     nonce: String,
@@ -126,11 +136,7 @@ pub(crate) struct ClientFirst {
 impl ClientFirst {
     /// Errors: a message that RFC 5802, section 7, does not allow, a channel binding that the
     /// mechanism has not or that there is none of, or the wish to be somebody else.
-    pub(crate) fn parse(
-        message: &[u8],
-        scram: Scram,
-        bindings: &ChannelBindings,
-    ) -> Result<Self, Failed> {
+    pub fn parse(message: &[u8], scram: Scram, bindings: &ChannelBindings) -> Result<Self, Failed> {
         let text = std::str::from_utf8(message).map_err(|_| Failed)?;
         let mut parts = text.splitn(3, ',');
         let (flag, authzid) = (parts.next().ok_or(Failed)?, parts.next().ok_or(Failed)?);
@@ -185,11 +191,11 @@ fn unescaped(name: &str) -> Result<String, Failed> {
 }
 
 /// A login between the server's first message and the client's final one.
-pub(crate) struct Exchange {
+pub struct Exchange {
     /// Who wants to log in.
-    pub(crate) user: String,
+    pub user: String,
     /// Our answer to the first message.
-    pub(crate) server_first: String,
+    pub server_first: String,
     verifier: Verifier,
     binding: Vec<u8>,
     nonce: String,
@@ -197,12 +203,9 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Answers the client's first message.
-    ///
-    /// Errors: when the system gives no randomness.
-    pub(crate) fn start(first: ClientFirst, verifier: Verifier) -> anyhow::Result<Self> {
-        let nonce = BASE64_STANDARD.encode(random::<NONCE_BYTES>()?);
-        Ok(Self::start_with(first, verifier, &nonce))
+    /// Answers the client's first message, with random bytes that are used once.
+    pub fn start(first: ClientFirst, verifier: Verifier, random: [u8; NONCE_BYTES]) -> Self {
+        Self::start_with(first, verifier, &BASE64_STANDARD.encode(random))
     }
 
     fn start_with(first: ClientFirst, verifier: Verifier, server_nonce: &str) -> Self {
@@ -221,7 +224,7 @@ impl Exchange {
     /// Checks the client's final message and returns ours.
     ///
     /// Errors: when the message breaks the rules, or the proof is not that of the password.
-    pub(crate) fn finish(&self, message: &[u8]) -> Result<String, Failed> {
+    pub fn finish(&self, message: &[u8]) -> Result<String, Failed> {
         let text = std::str::from_utf8(message).map_err(|_| Failed)?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(Failed)?;
         let mut attributes = without_proof.split(',');
@@ -386,7 +389,7 @@ mod tests {
 
     #[test]
     fn verifier_survives_its_text_form() {
-        let verifier = Verifier::of_password(ScramHash::Sha256, b"pencil").unwrap();
+        let verifier = Verifier::of_password(ScramHash::Sha256, b"pencil", [3; SALT_BYTES]);
         assert!(verifier.to_string().parse() == Ok(verifier));
         assert!("SCRAM-SHA-256$0:AA==$AA==:AA==".parse::<Verifier>().is_err());
         assert!("SCRAM-SHA-1$4096:".parse::<Verifier>().is_err());
