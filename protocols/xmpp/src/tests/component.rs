@@ -1,6 +1,6 @@
 //! The stream to a server that we join: XEP-0114.
 
-use polymq_contract::{Login, ProtocolSession};
+use polymq_contract::{Account, Login, ProtocolSession};
 
 use super::*;
 
@@ -8,7 +8,7 @@ const SERVER: &str = "<stream:stream xmlns='jabber:component:accept' id='3BF96D3
                       xmlns:stream='http://etherx.jabber.org/streams'>";
 
 fn joined() -> World {
-    let account = Some(UserName::new("remote").unwrap());
+    let account = Some(Account::Configured(UserName::new("remote").unwrap()));
     let mut world = World::with(&component(), Peer { account, ..peer() });
     let said = world.pass(0);
     assert!(said.contains("xmlns='jabber:component:accept'") && said.contains("to='mq.d'"));
