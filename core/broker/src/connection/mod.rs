@@ -3,6 +3,7 @@
 
 mod address;
 mod client;
+mod confirms;
 mod consume;
 mod failed;
 mod inspect;
@@ -42,11 +43,12 @@ use crate::{
     vhost::Vhost,
     view::ConnectionFacts,
 };
+use confirms::Ended;
 use consume::{Get, Held};
 use failed::Channels;
 use login::Identity;
 use parking::Parked;
-use publish::{Ended, Run};
+use publish::Run;
 use routes::RouteCache;
 
 /// The broker's side of one connection.

@@ -1,6 +1,6 @@
 //! Publishing: consecutive messages of one route are handed over together.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use polymq_contract::{Event, Place, Publish, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{Durability, Message, Now, PublisherId, address::MAILBOX_PREFIX, delay::Delay};
@@ -9,6 +9,7 @@ use polymq_store::ShardBatch;
 use super::{
     BrokerConnection,
     address::address,
+    confirms::Ended,
     routes::{Cached, Versions},
 };
 use crate::{
@@ -46,17 +47,6 @@ struct Numbered {
     received: Option<u16>,
     /// How well the message may be kept.
     durability: Durability,
-}
-
-/// A range of publishes that ended alike.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ended {
-    publisher: PublisherId,
-    first: u64,
-    last: u64,
-    outcome: PublishOutcome,
-    /// Told when this is durable.
-    batch: Option<ShardBatch>,
 }
 
 /// Messages of one run at most, so that consumers start while the rest is still parsed.
@@ -415,58 +405,6 @@ impl BrokerConnection {
         self.core.remember_received(vhost, client, &packet_ids, class)
     }
 
-    /// Tells what is known about confirms, and asks to be told about the rest.
-    pub(super) fn settle_confirms(&mut self) {
-        let confirmed: u64 = self.ended.iter().map(|e| e.last - e.first + 1).sum();
-        self.tally.confirmed += confirmed;
-        let durable = self.core.committer.durable();
-        let appended = self.appended.take().filter(|batch| *batch > durable);
-        let Some(batch) = appended else {
-            if !self.ended.is_empty() {
-                self.facts.told_confirms(self.ended.iter().map(Ended::count));
-                self.outbox.push_all(self.ended.iter().map(Ended::event));
-                self.ended.clear();
-            }
-            self.unconfirmed_new = 0;
-            return;
-        };
-        let bytes = std::mem::take(&mut self.unconfirmed_new);
-        let before = self.unconfirmed.fetch_add(bytes, Ordering::SeqCst);
-        let bytes_max = self.core.limits.unconfirmed_bytes_max;
-        if before + bytes >= bytes_max {
-            self.wait_for = self.wait_for.max(Some(batch));
-        }
-        // Those without a batch are told with the others: an order within a publisher costs nothing
-        // then.
-        let ended = std::mem::take(&mut self.ended);
-        let (outbox, unconfirmed) = (self.outbox.clone(), self.unconfirmed.clone());
-        let (facts, refuses) = (self.facts.clone(), self.core.store_refuses.clone());
-        self.core.committer.when_durable(batch, move |result| {
-            let waited = unconfirmed.fetch_sub(bytes, Ordering::SeqCst) >= bytes_max;
-            facts.told_confirms(ended.iter().map(Ended::count));
-            match result {
-                Ok(()) => {
-                    if refuses.load(Ordering::Relaxed) {
-                        refuses.store(false, Ordering::Relaxed);
-                    }
-                    outbox.push_all(ended.iter().map(Ended::event));
-                }
-                Err(error) => {
-                    if !refuses.swap(true, Ordering::Relaxed) {
-                        tracing::error!(
-                            event = "store_refused", %error,
-                            "publishes are not confirmed"
-                        );
-                    }
-                    outbox.push_all(ended.iter().map(Ended::failed));
-                }
-            }
-            if waited && ended.is_empty() {
-                outbox.nudge();
-            }
-        });
-    }
-
     pub(super) fn refuse_publish(&mut self, publish: &Publish, refusal: Refusal) {
         self.channels.fail(publish.publisher);
         self.tally.refused += 1;
@@ -484,34 +422,6 @@ impl BrokerConnection {
         if !self.publishes {
             self.publishes = true;
             self.core.tell_new_publisher(self.id);
-        }
-    }
-}
-
-impl Ended {
-    /// Whose publishes, and how many.
-    fn count(&self) -> (PublisherId, u64) {
-        (self.publisher, self.last - self.first + 1)
-    }
-
-    fn event(&self) -> Event {
-        Event::Confirmed {
-            publisher: self.publisher,
-            first: self.first,
-            last: self.last,
-            outcome: self.outcome,
-        }
-    }
-
-    fn failed(&self) -> Event {
-        Event::Confirmed {
-            publisher: self.publisher,
-            first: self.first,
-            last: self.last,
-            outcome: match self.batch {
-                Some(_) => PublishOutcome::Refused(RefusalKind::StoreFailed),
-                None => self.outcome,
-            },
         }
     }
 }

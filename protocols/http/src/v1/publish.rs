@@ -485,16 +485,16 @@ async fn publish_all(
     let is_mandatory = call_is_mandatory(call);
     let results: Vec<_> = told
         .iter()
-        .map(|one| match outcome(&one.outcome, client, "exchange") {
-            Ok("unrouted") if is_mandatory => Err(unroutable("no queue takes the message")),
-            ended => ended.map(|word| (word, one.place)),
-        })
-        .map(|ended| match ended {
-            Ok((word, place)) => self::told(word, place, ids.next().flatten()),
-            Err(problem) => {
-                ids.next();
-                json!({ "outcome": "refused", "routed": false, "error": problem.to_json() })
-            }
+        .map(|one| {
+            let id = ids.next().flatten();
+            let ended = match outcome(&one.outcome, client, "exchange") {
+                Ok("unrouted") if is_mandatory => Err(unroutable("no queue takes the message")),
+                ended => ended,
+            };
+            ended.map_or_else(
+                |no| json!({ "outcome": "refused", "routed": false, "error": no.to_json() }),
+                |word| self::told(word, one.place, id),
+            )
         })
         .collect();
     Ok(json_answer(json!({ "results": results }).to_string()))
