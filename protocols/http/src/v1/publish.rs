@@ -26,7 +26,6 @@ use crate::{
 
 /// Messages of one call.
 const BATCH_MAX: usize = 1000;
-/// The longest time to wait for an answer.
 const REPLY_WAIT_MAX: Duration = Duration::from_secs(60);
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -436,8 +435,8 @@ pub(super) async fn many(mut call: Call) -> Result<Response<Body>, Problem> {
     let messages: Vec<IncomingMessage> = match is_lines {
         false => json::read(&body)?,
         true => {
-            let lines =
-                body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            let lines = body.split(|byte| *byte == b'\n');
+            let lines = lines.filter(|line| !line.trim_ascii().is_empty());
             let read = |(place, line): (usize, &[u8])| {
                 json::read(line).map_err(|problem: Problem| problem.below(&format!("/{place}")))
             };
@@ -449,8 +448,8 @@ pub(super) async fn many(mut call: Call) -> Result<Response<Body>, Problem> {
     let mut ids = Vec::with_capacity(messages.len());
     for (place, message) in messages.into_iter().enumerate() {
         let made = message.body().and_then(|body| {
-            let exchange = message.exchange.as_deref().unwrap_or_default();
-            let exchange = if exchange == "amq.default" { "" } else { exchange };
+            let named = message.exchange.as_deref().filter(|name| *name != "amq.default");
+            let exchange = named.unwrap_or_default();
             if exchange.len() > polymq_model::names::NAME_BYTES_MAX {
                 return Err(BadField::new("/exchange", "the name is too long"));
             }
