@@ -203,6 +203,7 @@ pub struct EventBatch {
 
 impl EventBatch {
     /// Takes the next event.
+    #[inline]
     pub fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.weight += event.weight();

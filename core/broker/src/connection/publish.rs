@@ -67,6 +67,7 @@ impl BrokerConnection {
     }
 
     /// Refuses a publish whose route is known, or is none.
+    #[cold]
     fn turn_away(&mut self, publish: &Publish, refusal: Refusal) {
         if self.core.traces.is_on() {
             self.trace_refused(&publish.message, &refusal.text);
@@ -84,6 +85,7 @@ impl BrokerConnection {
     /// Where a publish goes.
     ///
     /// Errors: those of the route, kind `TooLarge`.
+    #[inline]
     pub(super) fn route_for(&mut self, publish: &Publish) -> Cached {
         let message = &publish.message;
         // One that follows its like goes the same way: a run ends before anything else happens on
@@ -100,6 +102,7 @@ impl BrokerConnection {
         Ok(route)
     }
 
+    #[inline]
     pub(super) fn publish_to(&mut self, route: Arc<Route>, publish: Publish, now: Now) {
         self.count_received(&publish);
         if let Some(delay) = publish.delay

@@ -64,7 +64,7 @@ impl State {
                 taker.is_behind =
                     taker.is_behind || self.paused || !self.takes(taker.slot, !is_first);
                 if !taker.is_behind {
-                    self.hand(entry, taker.slot, timed_ms);
+                    self.hand_one(entry, taker.slot, timed_ms);
                     if is_first {
                         slots.push(taker.slot);
                     }
@@ -94,7 +94,7 @@ impl State {
                 while has_room && let Some(at) = self.waiting_for(lane, from, key, now_ms) {
                     has_room = self.takes(taker.slot, true);
                     if has_room && let Some(entry) = self.take_at(lane, at) {
-                        self.hand(entry, taker.slot, timed_ms);
+                        self.hand_one(entry, taker.slot, timed_ms);
                     }
                     from = at;
                 }
@@ -124,6 +124,12 @@ impl State {
         let mut waiting = lane.ready.iter().enumerate().skip(from);
         let found = waiting.find(|(_, entry)| entry.message.key() == key && is_due(entry));
         found.map(|(at, _)| at)
+    }
+
+    /// Apart, so that the code for it stands here once and in the dispatch of queues once.
+    #[inline(never)]
+    fn hand_one(&mut self, entry: Entry, slot: usize, timed_ms: Option<u64>) {
+        self.hand(entry, slot, timed_ms);
     }
 
     fn take_at(&mut self, lane: usize, at: usize) -> Option<Entry> {

@@ -206,6 +206,7 @@ impl QueueConsumer {
         true
     }
 
+    #[inline]
     pub(super) fn stage(&mut self, event: Event, weight: usize) {
         self.room = self.room.saturating_sub(weight);
         if self.room == 0 {

@@ -45,7 +45,7 @@ impl State {
 
     /// Hands a message to a consumer that has a place for it; it goes out with what else is staged.
     /// With `timed_ms`, the time, it is noted when the delivery went out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand(&mut self, entry: Entry, slot: usize, timed_ms: Option<u64>) {
         let Some(consumer) = self.consumers.get_mut(slot) else { return };
         let weight = size_of::<Event>() + entry.message.size();

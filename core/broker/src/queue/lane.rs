@@ -103,6 +103,7 @@ impl Lane {
     }
 
     /// Takes the message that `head` shows.
+    #[inline]
     pub(super) fn pop_head(&mut self) -> Option<Entry> {
         let entry = if self.returned.is_empty() {
             self.ready.pop_front()?

@@ -97,7 +97,9 @@ impl State {
             match outcome {
                 Outcome::Accepted => {
                     self.note_settled(&entry);
-                    self.trace_end(entry.at, "acknowledged", None);
+                    if self.tracked.is_some() {
+                        self.trace_end(entry.at, "acknowledged", None);
+                    }
                 }
                 Outcome::Returned => self.come_back(entry, false, moment, &mut settled),
                 Outcome::Failed => self.come_back(entry, true, moment, &mut settled),

@@ -468,11 +468,13 @@ fn is_at_most_once(message: &Message) -> bool {
 }
 
 /// The event's view of an entry that stays until it is settled.
+#[inline]
 pub(super) fn delivery(entry: &Entry, consumer: polymq_model::ConsumerId, number: u64) -> Delivery {
     last_delivery(entry.clone(), consumer, number)
 }
 
 /// The event's view of an entry that is nowhere else any more.
+#[inline]
 pub(super) fn last_delivery(
     entry: Entry,
     consumer: polymq_model::ConsumerId,

@@ -60,7 +60,17 @@ impl Unsettled {
         let end = self.first + self.window.len() as u64;
         let from = first.max(self.first);
         let to = last.saturating_add(1).min(end);
-        for number in from..to {
+        if from == self.first {
+            // The usual case: from the oldest on.
+            for place in (from..to).map_while(|_| self.window.pop_front()) {
+                self.first += 1;
+                if let Some(entry) = place {
+                    self.live -= 1;
+                    each(entry);
+                }
+            }
+        }
+        for number in self.first.max(from)..to {
             let Ok(index) = usize::try_from(number - self.first) else { break };
             if let Some(entry) = self.window.get_mut(index).and_then(Option::take) {
                 self.live -= 1;
