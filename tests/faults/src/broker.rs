@@ -34,11 +34,24 @@ pub struct Ports {
     pub http: u16,
 }
 
+/// Stops a process, and waits until each of its threads has come back from what it had asked of the
+/// system.
+///
+/// Errors: when the process is gone, when a thread does not stop.
+pub(crate) fn stop_threads(process: u32) -> Result<()> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    kill_process(pid.context("a process has a number")?, Signal::STOP)?;
+    let began = Instant::now();
+    while !is_stopped(process)? {
+        ensure!(began.elapsed() < PATIENCE, "a thread of the broker does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Whether each thread of a process is stopped, by a signal or by a tracer: `T` or `t` behind the
 /// name in its `stat` (`proc_pid_stat(5)`).
-///
-/// Errors: when the process is gone.
-pub(crate) fn is_stopped(process: u32) -> Result<bool> {
+fn is_stopped(process: u32) -> Result<bool> {
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
         // One that ends meanwhile runs no more.
         let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
@@ -315,13 +328,7 @@ impl Broker {
     ///
     /// Errors: when the process is gone, when the disk does not let a thread go.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)?;
-        let began = Instant::now();
-        while !is_stopped(self.child.id())? {
-            ensure!(began.elapsed() < PATIENCE, "a thread of the broker does not stop");
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        stop_threads(self.child.id())
     }
 
     /// Ends a pause.

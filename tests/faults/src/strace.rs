@@ -9,19 +9,17 @@ use std::{
 use anyhow::{Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::broker::{Broker, Home, is_stopped, wait_for_end};
+use crate::broker::{Broker, Home, stop_threads, wait_for_end};
 
 /// Looks for the first line of the tracer for this long.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a process may take to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An injection into a process that runs; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Injection {
     tracer: Child,
-    traced: Option<Pid>,
+    /// Number of the process that is traced.
+    traced: u32,
 }
 
 impl Injection {
@@ -65,9 +63,8 @@ impl Injection {
                 return Err(error.into());
             }
         };
-        let traced = i32::try_from(broker.pid()).ok().and_then(Pid::from_raw);
         // What is dropped lets the broker go on.
-        let injection = Self { tracer: child, traced };
+        let injection = Self { tracer: child, traced: broker.pid() };
         let began = Instant::now();
         while !std::fs::read_to_string(&log)?.contains("attached") {
             if began.elapsed() > ATTACH_TIMEOUT {
@@ -102,20 +99,15 @@ pub fn killer(home: &Home, calls: &str, files: &[&str], when: u32) -> Vec<String
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        let send = |pid: Option<Pid>, signal| pid.map(|pid| kill_process(pid, signal));
+        let send = |process: u32, signal| {
+            let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+            pid.map(|pid| kill_process(pid, signal))
+        };
         // A call that it has begun to answer when it lets go would fail as one that does not exist,
         // so there is none: whoever is stopped has come back from its call.
-        let _ = send(self.traced, Signal::STOP);
-        let began = Instant::now();
-        let process = self.traced.and_then(|pid| u32::try_from(pid.as_raw_pid()).ok());
-        while process.is_some_and(|process| is_stopped(process).is_ok_and(|stopped| !stopped))
-            && began.elapsed() < STOP_TIMEOUT
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let _ = stop_threads(self.traced);
         // On this signal it lets go of the process, which goes on.
-        let tracer = i32::try_from(self.tracer.id()).ok().and_then(Pid::from_raw);
-        let _ = send(tracer, Signal::INT);
+        let _ = send(self.tracer.id(), Signal::INT);
         let _ = wait_for_end(&mut self.tracer);
         let _ = send(self.traced, Signal::CONT);
     }

@@ -34,7 +34,7 @@ pub use backup::{Examined, back_up_sqlite, examine_sqlite};
 use checkpoint::Checkpoints;
 use lock::Lock;
 pub(crate) use read::SqliteReader;
-use reserve::{Reserve, explained};
+use reserve::{Refusals, Reserve, explained};
 
 /// Pages that are given back at once: a bound on how long a batch waits behind it.
 const GIVE_BACK: &str = "PRAGMA incremental_vacuum(4096)";
@@ -81,8 +81,7 @@ struct Open {
     shard: ShardId,
     checkpoints: Checkpoints,
     reserve: Reserve,
-    /// The disk took no writes when it was last asked.
-    is_refused: bool,
+    refusals: Refusals,
     /// When to ask for the reserve, once it was given up.
     tidies_at: Instant,
     /// Held until the file is closed.
@@ -154,7 +153,7 @@ impl Database for Sqlite {
             shard,
             checkpoints,
             reserve,
-            is_refused: false,
+            refusals: Refusals::default(),
             tidies_at,
             _lock: lock,
         };
@@ -264,26 +263,15 @@ impl Open {
         let sent = commit::commit(&mut self.connection, self.shard, epoch, changes).await;
         match sent {
             Ok(sent) => {
-                self.is_refused = false;
+                self.refusals.end();
                 Ok(sent)
             }
             Err(failure) => Err(self.explained(failure)),
         }
     }
 
-    /// Why a write was refused. A disk that took none a moment ago may be writable again between
-    /// the write and the look why; then the next write tells.
     fn explained(&mut self, failure: Failure) -> Failure {
-        let is_of_disk = matches!(failure, Failure::NotWritten(_));
-        match explained(&self.path, failure) {
-            Failure::Fatal(why) if is_of_disk && std::mem::take(&mut self.is_refused) => {
-                Failure::ReadOnly(why)
-            }
-            failure => {
-                self.is_refused |= matches!(failure, Failure::ReadOnly(_) | Failure::Full(_));
-                failure
-            }
-        }
+        self.refusals.explained(&self.path, failure)
     }
 
     async fn sweep(&mut self, log: LogId, from: i64, below: i64) -> Result<Option<i64>, Failure> {

@@ -108,6 +108,35 @@ pub(super) fn explained(database: &Path, failure: Failure) -> Failure {
     }
 }
 
+/// What is known of a disk from one refused write to the next.
+#[derive(Default)]
+pub(super) struct Refusals {
+    /// It took no writes when it was last asked.
+    is_refused: bool,
+}
+
+impl Refusals {
+    /// A write was taken.
+    pub(super) fn end(&mut self) {
+        self.is_refused = false;
+    }
+
+    /// Why a write was refused, as [`explained`]. A disk that took none a moment ago may be
+    /// writable again between the write and the look why; then the next write tells.
+    pub(super) fn explained(&mut self, database: &Path, failure: Failure) -> Failure {
+        let is_of_disk = matches!(failure, Failure::NotWritten(_));
+        match explained(database, failure) {
+            Failure::Fatal(why) if is_of_disk && std::mem::take(&mut self.is_refused) => {
+                Failure::ReadOnly(why)
+            }
+            failure => {
+                self.is_refused |= matches!(failure, Failure::ReadOnly(_) | Failure::Full(_));
+                failure
+            }
+        }
+    }
+}
+
 fn probe(path: &Path) -> io::Result<()> {
     let written = File::create(path).and_then(|file| file.write_all_at(&[0; 4096], 0));
     let removed = fs::remove_file(path);
@@ -149,5 +178,21 @@ mod tests {
         assert!(matches!(explained(&database, why()), Failure::Fatal(_)));
         assert!(matches!(explained(Path::new("/proc/none.db"), why()), Failure::Fatal(_)));
         assert_eq!(dir.path().read_dir().unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn disk_that_is_writable_again_while_one_looks_why_it_was_not_is_asked_once_more() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let database = dir.path().join("polymq.db");
+        let mut refusals = Refusals::default();
+        let mut told = |failure| refusals.explained(&database, failure);
+        let write = || Failure::NotWritten("disk I/O error".to_owned());
+        assert!(matches!(told(Failure::ReadOnly("it says so".to_owned())), Failure::ReadOnly(_)));
+        assert!(matches!(told(Failure::Fatal("a sync".to_owned())), Failure::Fatal(_)));
+        assert!(matches!(told(write()), Failure::ReadOnly(_)));
+        assert!(matches!(told(write()), Failure::Fatal(_)), "it breaks");
+        told(Failure::Full("no room".to_owned()));
+        refusals.end();
+        assert!(matches!(refusals.explained(&database, write()), Failure::Fatal(_)));
     }
 }
