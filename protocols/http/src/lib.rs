@@ -20,6 +20,7 @@ mod identity;
 mod json;
 mod leases;
 mod metrics;
+mod mistakes;
 mod openapi;
 mod operation;
 mod origin;

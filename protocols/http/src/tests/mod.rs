@@ -15,6 +15,7 @@ mod receiving;
 mod resources;
 mod rights;
 mod roles;
+mod rules;
 mod session;
 mod subscribing;
 mod tracing;
