@@ -91,6 +91,11 @@ impl Call {
         self.operation.id
     }
 
+    /// The path of something in the API, as clients ask for it.
+    pub(crate) fn location(&self, path: &str) -> String {
+        format!("{}{}{path}", self.site.settings().path_prefix, api::ROOT)
+    }
+
     /// The right that the operation says it needs.
     pub(crate) fn permission(&self) -> &'static str {
         self.operation.permission

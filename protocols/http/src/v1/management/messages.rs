@@ -334,7 +334,11 @@ impl Searching {
             lines.push_str(&json!({ "hit": browsed(hit, self.payload) }).to_string());
             lines.push('\n');
         }
-        lines.push_str(&json!({ "progress": { "scanned": self.scanned } }).to_string());
+        let queue = self.caller.broker().queue_ref(self.vhost.as_str(), self.queue.as_str());
+        let total =
+            queue.ok().map(|queue| queue.counts()).map(|c| c.ready + c.unsettled + c.delayed);
+        let progress = json!({ "scanned": self.scanned, "total": total });
+        lines.push_str(&json!({ "progress": progress }).to_string());
         lines.push('\n');
         let end = match () {
             () if found.next.is_none() => Some("end_of_queue"),
