@@ -213,6 +213,7 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    replays: Arc<v1::Replays>,
     limits: ArcSwap<Limits>,
     sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
@@ -231,6 +232,7 @@ impl Site {
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            replays: Arc::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
             sessions: sessions::Sessions::default(),
             conversions: Conversions::default(),

@@ -10,6 +10,7 @@ mod subscribe;
 
 use crate::api::Api;
 
+pub(crate) use management::Replays;
 pub(crate) use streams::Place;
 pub(crate) use subscribe::Readers;
 

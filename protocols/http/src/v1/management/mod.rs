@@ -23,6 +23,7 @@ mod overview;
 mod policies;
 mod problems;
 mod queues;
+mod replay;
 mod retained;
 mod route;
 mod scheduled;
@@ -38,6 +39,7 @@ mod vhosts;
 use crate::api::Api;
 
 pub(super) use caller::Caller;
+pub(crate) use replay::Replays;
 
 /// Adds the operations of management.
 pub(super) fn routes(api: Api) -> Api {
