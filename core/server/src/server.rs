@@ -162,7 +162,7 @@ impl Running {
             running: Mutex::new(loaded.effective.clone()),
             waiting: Mutex::default(),
         });
-        let of_server = (mode, Arc::clone(&reload) as _);
+        let of_server = (mode, Arc::clone(&reload) as _, protocols.spans.clone());
         let watched = http::watched(config, of_server, brokers, &store, states, &ports);
         let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         ports.serve_pages(&driver, &http)?;

@@ -55,7 +55,7 @@ use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
 pub use operation::{
-    ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine,
+    ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine, Spans,
 };
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
@@ -201,6 +201,8 @@ pub struct Watched {
     pub configuration: Arc<dyn Configuration>,
     /// The last lines of its log.
     pub log: Arc<dyn LiveLog>,
+    /// Who makes spans of messages, if anybody does.
+    pub spans: Option<Arc<dyn Spans>>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }
@@ -239,6 +241,13 @@ impl Site {
             node_history: rabbitmq::NodeHistory::default(),
             settings: ArcSwap::from_pointee(settings),
         }
+    }
+
+    /// The name of the cluster that an administrator has given, or that of the server.
+    pub(crate) fn cluster_name(&self) -> String {
+        let kept = self.watched.broker.global_parameter("cluster_name");
+        let kept = kept.and_then(|value| value.as_str().map(str::to_owned));
+        kept.unwrap_or_else(|| self.watched.name.clone())
     }
 
     /// How the operator wants it now.

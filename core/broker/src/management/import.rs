@@ -283,8 +283,8 @@ impl Manager {
             return Ok(());
         }
         // Names that the broker makes may be among those of a dump.
-        let (permit, nobody) = (Access::own(), ConnectionId::default());
-        self.core.declare_queue(&permit, &vhost, declare, nobody, true, now).map(drop)
+        let (permit, by) = (Access::own(), (ConnectionId::default(), &self.who.user));
+        self.core.declare_queue(&permit, &vhost, declare, by, true, now).map(drop)
     }
 
     fn make_binding(&self, vhost: &VhostName, binding: NewBinding) -> Result<(), Refusal> {

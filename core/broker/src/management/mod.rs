@@ -58,7 +58,7 @@ impl BrokerHandle {
 
 impl Manager {
     /// Who it is, with what a token says.
-    pub(crate) fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.who
     }
 

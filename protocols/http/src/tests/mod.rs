@@ -4,6 +4,7 @@ mod attacks;
 mod definitions;
 mod document;
 mod events;
+mod holding;
 mod limits;
 mod messages;
 mod operation;
@@ -112,6 +113,7 @@ impl World {
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
             log: Arc::new(operation::Sample),
+            spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),

@@ -10,8 +10,8 @@ mod subscribe;
 
 use crate::api::Api;
 
-pub(crate) use management::Replays;
-pub(crate) use streams::Place;
+pub(crate) use management::{Events, Replays, events};
+pub(crate) use streams::{OF_EVENTS, Place};
 pub(crate) use subscribe::Readers;
 
 /// All operations.

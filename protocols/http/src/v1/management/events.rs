@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     caller::{Caller, blocking},
-    jobs, listeners, logs, overview, queues,
+    cluster, jobs, listeners, logs, overview, queues,
     replay::{Asked, GoingOn, KEPT_FOR, Left, ROWS_BYTES_MAX, Recent, Remembered, Replays},
     route::ROUTE,
     stream::{self, Events},
@@ -41,8 +41,8 @@ const TOPICS: Parameter = Parameter {
     name: "topics",
     kind: Kind::Text,
     about: "Up to 20 of overview, connections, queues/{vhost}, queue/{vhost}/{name}, storage, \
-            alarms, listeners, jobs, job/{id}, log and trace/{id}, separated by commas; `~` is the \
-            virtual host `/`",
+            alarms, listeners, cluster, jobs, job/{id}, log and trace/{id}, separated by commas; \
+            `~` is the virtual host `/`",
 };
 
 const LAST_EVENT_ID: Parameter = Parameter {
@@ -82,6 +82,7 @@ enum Topic {
     Storage,
     Alarms,
     Listeners,
+    Cluster,
     Jobs,
     Job(u64),
     Log,
@@ -98,6 +99,7 @@ impl Topic {
             ("storage", None, None) => Self::Storage,
             ("alarms", None, None) => Self::Alarms,
             ("listeners", None, None) => Self::Listeners,
+            ("cluster", None, None) => Self::Cluster,
             ("log", None, None) => Self::Log,
             ("trace", Some(id), None) => Self::Trace(id.parse().ok()?),
             ("jobs", None, None) => Self::Jobs,
@@ -111,9 +113,12 @@ impl Topic {
     /// Errors: the caller may not follow it.
     fn check(&self, caller: &Caller) -> Result<(), Problem> {
         match self {
-            Self::Overview | Self::Storage | Self::Alarms | Self::Listeners | Self::Log => {
-                caller.needs(Role::Monitoring)
-            }
+            Self::Overview
+            | Self::Storage
+            | Self::Alarms
+            | Self::Listeners
+            | Self::Cluster
+            | Self::Log => caller.needs(Role::Monitoring),
             Self::Trace(id) => {
                 let found = caller.broker().manage(&caller.who, "").trace(*id);
                 found.map(drop).map_err(|refusal| Problem::refused(&refusal, "trace"))
@@ -384,6 +389,7 @@ impl Reader {
             Topic::Storage => one("storage", overview::storage_of(&site.watched)),
             Topic::Alarms => by("id", overview::standing(&site.watched)),
             Topic::Listeners => by("address", listeners::all(&site.watched)),
+            Topic::Cluster => by("name", cluster::members(&site)),
             Topic::Log | Topic::Trace(_) => Rows::new(),
             Topic::Jobs => {
                 let mine = |job: &polymq_broker::JobRecord| sees_all || job.by == who.user.as_str();

@@ -249,16 +249,22 @@ struct Row<T> {
     made: Option<Value>,
 }
 
-fn to_cursor(by: &Value, key: &str) -> String {
+/// The text of a cursor behind a row.
+pub(super) fn to_cursor(by: &Value, key: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(json!([by, key]).to_string())
 }
 
-fn cursor(text: &str) -> Result<(Value, String), Problem> {
+/// Reads a cursor.
+///
+/// Errors: it is none.
+pub(super) fn cursor(text: &str) -> Result<(Value, String), Problem> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
-    let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    read.ok_or_else(|| {
-        Problem::bad("bad_cursor", "`after` is not the `next` of an earlier answer").at("after")
-    })
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(bad_cursor)
+}
+
+/// A cursor that is none of ours.
+pub(super) fn bad_cursor() -> Problem {
+    Problem::bad("bad_cursor", "`after` is not the `next` of an earlier answer").at("after")
 }
 
 /// The columns of a row as a filter sees them, by dotted names.

@@ -3,6 +3,7 @@
 mod bans;
 mod bindings;
 mod caller;
+mod cluster;
 mod config;
 mod connections;
 mod consumers;
@@ -32,6 +33,7 @@ mod shown;
 mod stream;
 mod tokens;
 mod traces;
+mod unacked;
 mod users;
 mod value;
 mod vhosts;
@@ -40,12 +42,14 @@ use crate::api::Api;
 
 pub(super) use caller::Caller;
 pub(crate) use replay::Replays;
+pub(crate) use stream::{Events, events};
 
 /// Adds the operations of management.
 pub(super) fn routes(api: Api) -> Api {
     [
         bans::routes,
         bindings::routes,
+        cluster::routes,
         config::routes,
         connections::routes,
         consumers::routes,
@@ -67,6 +71,7 @@ pub(super) fn routes(api: Api) -> Api {
         session::routes,
         tokens::routes,
         traces::routes,
+        unacked::routes,
         users::routes,
         vhosts::routes,
     ]
