@@ -12,6 +12,7 @@ mod clock;
 mod events;
 mod exposition;
 mod feed;
+mod forecast;
 mod front;
 mod guest;
 mod health;
@@ -37,6 +38,7 @@ mod socket;
 pub mod strangers;
 #[cfg(test)]
 mod tests;
+mod times;
 mod v1;
 mod websocket;
 
@@ -216,6 +218,8 @@ pub(crate) struct Site {
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
     replays: Arc<v1::Replays>,
+    times: times::RequestTimes,
+    forecast: forecast::Forecast,
     limits: ArcSwap<Limits>,
     sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
@@ -235,6 +239,8 @@ impl Site {
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
             replays: Arc::default(),
+            times: times::RequestTimes::default(),
+            forecast: forecast::Forecast::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
             sessions: sessions::Sessions::default(),
             conversions: Conversions::default(),

@@ -40,6 +40,11 @@ pub struct ConfigChange {
 
 /// The configuration of the server. Every call but the first reads files, so it may block.
 pub trait Configuration: Send + Sync {
+    /// False when the last reload was refused, by whoever had asked for it.
+    fn is_reload_ok(&self) -> bool {
+        true
+    }
+
     /// What holds, by key.
     fn effective(&self) -> Vec<ConfigValue>;
 

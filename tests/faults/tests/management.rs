@@ -200,7 +200,10 @@ fn poll(browser: &mut Browser, took: &mut [Vec<Duration>; POLLED.len()], queues:
         let text = String::from_utf8(body).unwrap();
         match path.starts_with("/api") {
             true => assert!(text.contains(r#""queue-000000""#) && text.len() > 20_000, "{text}"),
-            false => assert!(text.contains(&format!("polymq_queues {}\n", queues + 1)), "{text}"),
+            false => {
+                let line = format!("polymq_queues{{type=\"classic\"}} {}\n", queues + 1);
+                assert!(text.contains(&line), "{text}");
+            }
         }
     }
 }

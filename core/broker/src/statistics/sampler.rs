@@ -104,6 +104,8 @@ pub struct Summary {
     pub sample: Sample,
     /// Queues.
     pub queues: u64,
+    /// Those of type quorum.
+    pub quorum_queues: u64,
     /// Exchanges, those that every virtual host has included.
     pub exchanges: u64,
     /// Consumers of queues.
@@ -234,6 +236,7 @@ impl Vhost {
         });
         let topology = self.topology.load_full();
         summary.queues += topology.queues.len() as u64;
+        summary.quorum_queues += topology.quorum_queues;
         // The one without a name is none of the map's.
         summary.exchanges += topology.exchanges.len() as u64 + 1;
     }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use polymq_broker::JobState;
+
 use crate::{
     Site,
-    exposition::{
-        Exposition,
-        Kind::{Counter, Gauge},
-    },
+    exposition::{Exposition, Kind::Gauge},
     v1,
 };
 
@@ -64,10 +63,9 @@ pub(super) fn write(text: &mut Exposition, site: &Site) {
 
     let mut states = BTreeMap::from([("queued", 0), ("running", 0)]);
     for job in watched.broker.jobs() {
-        *states.entry(job.state.as_str()).or_default() += 1;
+        *states.entry(word(job.state)).or_default() += 1;
     }
-    let rows: Vec<_> =
-        states.iter().map(|(state, count)| ([("state", *state)], *count)).collect();
+    let rows: Vec<_> = states.iter().map(|(state, count)| ([("state", *state)], *count)).collect();
     let values = rows.iter().map(|(labels, count)| (&labels[..], *count));
     text.family("jobs", Gauge, "Jobs, the last 1,000 that are over included.", values);
 
@@ -75,6 +73,15 @@ pub(super) fn write(text: &mut Exposition, site: &Site) {
     let is_ok = u8::from(watched.configuration.is_reload_ok());
     text.single("config_reload_ok", Gauge, help, is_ok);
     site.times.write(text);
-    let help = "Bytes of requests and answers are those of sockets; these are requests.";
-    text.single("http_requests_total", Counter, help, site.times.count());
+}
+
+fn word(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Done => "done",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Interrupted => "interrupted",
+    }
 }

@@ -20,6 +20,12 @@ pub(crate) static OF_EVENTS: Streams = Streams::new(8, "streams of events");
 /// Streams of messages.
 pub(super) static OF_MESSAGES: Streams = Streams::new(100, "subscriptions");
 
+/// How many are open, by kind.
+pub(crate) fn open_streams() -> [(&'static str, usize); 2] {
+    let count = |streams: &Streams| streams.open.lock().values().sum();
+    [("events", count(&OF_EVENTS)), ("messages", count(&OF_MESSAGES))]
+}
+
 /// A stream of a user, counted until it is dropped.
 pub(crate) struct Place {
     of: &'static Streams,

@@ -187,7 +187,7 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         Some(id) => replays.take(id, &caller.who, &names).await,
         None => None,
     };
-    let place = OF_EVENTS.enter(&caller.who.user)?;
+    let (place, is_back) = (OF_EVENTS.enter(&caller.who.user), going_on.is_some());
     let (events, answer) = stream::events();
     let (start, recent, opening) = begin(&mut followed, seen, going_on);
     let reader = Reader {
@@ -200,7 +200,16 @@ async fn follow(call: Call) -> Result<Response, Problem> {
         opening,
         events,
     };
-    tokio::spawn(reader.serve(place));
+    match place {
+        Ok(place) => drop(tokio::spawn(reader.serve(place))),
+        Err(problem) => {
+            match is_back {
+                true => drop(tokio::spawn(reader.wait_for_another())),
+                false => replays.forget(start),
+            }
+            return Err(problem);
+        }
+    }
     Ok(answer)
 }
 
@@ -257,12 +266,7 @@ impl Reader {
         let (replays, start) = (Arc::clone(&self.site.replays), self.start);
         match ended {
             Ended::Over => replays.forget(start),
-            Ended::Lost => {
-                let left = self.leave().await;
-                let at = replays.keep(start, left);
-                sleep(KEPT_FOR).await;
-                replays.expire(start, at);
-            }
+            Ended::Lost => self.wait_for_another().await,
             Ended::Asked(reply) => {
                 // Whoever has asked does not wait for ever.
                 if reply.send(self.leave().await).is_err() {
@@ -298,6 +302,16 @@ impl Reader {
                 (true, _) => return Ended::Over,
                 (false, false) => return Ended::Lost,
                 (false, true) => {}
+            }
+        }
+    }
+
+    /// Keeps the stream for a reader that comes back.
+    async fn wait_for_another(self) {
+        let (replays, start) = (Arc::clone(&self.site.replays), self.start);
+        if replays.keep(start, self.leave().await) {
+            while replays.sweep() {
+                sleep(KEPT_FOR / 4).await;
             }
         }
     }
@@ -386,7 +400,7 @@ impl Reader {
         let site = Arc::clone(&self.site);
         let look = move || match topic {
             Topic::Overview => one("overview", overview::shown(&broker, None)),
-            Topic::Storage => one("storage", overview::storage_of(&site.watched)),
+            Topic::Storage => one("storage", overview::storage_of(&site)),
             Topic::Alarms => by("id", overview::standing(&site.watched)),
             Topic::Listeners => by("address", listeners::all(&site.watched)),
             Topic::Cluster => by("name", cluster::members(&site)),

@@ -41,6 +41,7 @@ mod vhosts;
 use crate::api::Api;
 
 pub(super) use caller::Caller;
+pub(crate) use overview::alarms;
 pub(crate) use replay::Replays;
 pub(crate) use stream::{Events, events};
 

@@ -22,6 +22,9 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
 const RECENT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of what one stream has sent last of its topics, once its reader is lost.
 pub(super) const ROWS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Streams without readers, of one user and of all.
+const LEFT_OF_USER_MAX: usize = 8;
+const LEFT_MAX: usize = 1000;
 /// Bytes of all streams without readers.
 const LEFT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a reader that is still there may take to leave for one that comes back.
@@ -110,9 +113,17 @@ struct Stream {
     reading: Reading,
 }
 
-/// The streams of events, with their readers or without, by the first part of their ids.
+/// The streams of events, with their readers or without.
 #[derive(Default)]
-pub(crate) struct Replays(Mutex<BTreeMap<u64, Stream>>);
+pub(crate) struct Replays(Mutex<Streams>);
+
+#[derive(Default)]
+struct Streams {
+    /// By the first part of their ids.
+    all: BTreeMap<u64, Stream>,
+    /// Somebody sweeps.
+    is_swept: bool,
+}
 
 /// A stream that goes on, and the events that its reader has missed.
 pub(super) struct GoingOn {
@@ -136,7 +147,7 @@ impl Replays {
     pub(super) fn enter(&self, start: u64, who: Principal, topics: Vec<String>) -> Asked {
         let (sender, asked) = mpsc::channel(1);
         let stream = Stream { who, topics, reading: Reading::Somebody(sender) };
-        self.0.lock().insert(start, stream);
+        self.0.lock().all.insert(start, stream);
         asked
     }
 
@@ -152,7 +163,7 @@ impl Replays {
         let (start, number): (u64, u64) = (start.parse().ok()?, number.parse().ok()?);
         let sender = {
             let streams = self.0.lock();
-            let stream = streams.get(&start)?;
+            let stream = streams.all.get(&start)?;
             if !stream.who.is_same_login(who) || stream.topics != topics {
                 return None;
             }
@@ -178,55 +189,62 @@ impl Replays {
     }
 
     fn without_reader(&self, start: u64) -> Option<Left> {
-        match self.0.lock().remove(&start)?.reading {
+        match self.0.lock().all.remove(&start)?.reading {
             Reading::Nobody(left, _) => Some(left),
             Reading::Somebody(_) => None,
         }
     }
 
-    /// The reader of a stream is lost, and may come back until [`Replays::expire`] is called with
-    /// what this returns. Others that wait longer go when all together take too much.
-    pub(super) fn keep(&self, start: u64, left: Left) -> Instant {
-        let at = Instant::now();
+    /// The reader of a stream is lost, and may come back for [`KEPT_FOR`]. Others that wait longer
+    /// go when they are too many, or take too much together. True for whoever has to call
+    /// [`sweep`](Self::sweep) from now on.
+    pub(super) fn keep(&self, start: u64, left: Left) -> bool {
         let mut streams = self.0.lock();
-        if let Some(stream) = streams.get_mut(&start) {
-            stream.reading = Reading::Nobody(left, at);
-            make_room(&mut streams);
-        }
-        at
+        let Streams { all, is_swept } = &mut *streams;
+        let Some(stream) = all.get_mut(&start) else { return false };
+        stream.reading = Reading::Nobody(left, Instant::now());
+        make_room(all);
+        !std::mem::replace(is_swept, true)
     }
 
-    /// Nobody has come back to a stream that is without a reader since then.
-    pub(super) fn expire(&self, start: u64, at: Instant) {
+    /// Forgets streams whose readers have not come back. False when none is left that waits.
+    pub(super) fn sweep(&self) -> bool {
         let mut streams = self.0.lock();
-        let is_it = |stream: &Stream| matches!(stream.reading, Reading::Nobody(_, a) if a == at);
-        if streams.get(&start).is_some_and(is_it) {
-            streams.remove(&start);
-        }
+        let mut waiting = 0;
+        streams.all.retain(|_, stream| match &stream.reading {
+            Reading::Somebody(_) => true,
+            Reading::Nobody(_, at) => {
+                let waits = at.elapsed() < KEPT_FOR;
+                waiting += usize::from(waits);
+                waits
+            }
+        });
+        streams.is_swept = waiting > 0;
+        streams.is_swept
     }
 
     /// The stream is over.
     pub(super) fn forget(&self, start: u64) {
-        self.0.lock().remove(&start);
+        self.0.lock().all.remove(&start);
     }
 }
 
 fn make_room(streams: &mut BTreeMap<u64, Stream>) {
-    let mut left: Vec<(Instant, u64, usize)> = streams
-        .iter()
-        .filter_map(|(start, stream)| match &stream.reading {
-            Reading::Nobody(left, at) => Some((*at, *start, left.bytes())),
-            Reading::Somebody(_) => None,
-        })
-        .collect();
-    left.sort_unstable();
-    let mut sum: usize = left.iter().map(|(_, _, bytes)| bytes).sum();
-    for (_, start, bytes) in left {
-        if sum <= LEFT_BYTES_MAX {
-            return;
+    let waiting = streams.iter().filter_map(|(start, stream)| match &stream.reading {
+        Reading::Nobody(left, at) => Some((*at, *start, left.bytes(), stream.who.user.clone())),
+        Reading::Somebody(_) => None,
+    });
+    let mut waiting: Vec<_> = waiting.collect();
+    // Those that have waited longest are at the end, and go.
+    waiting.sort_unstable_by_key(|(at, start, ..)| std::cmp::Reverse((*at, *start)));
+    let (mut sum, mut of_user) = (0, BTreeMap::new());
+    for (place, (_, start, bytes, user)) in waiting.into_iter().enumerate() {
+        sum += bytes;
+        let count: &mut usize = of_user.entry(user).or_default();
+        *count += 1;
+        if sum > LEFT_BYTES_MAX || place >= LEFT_MAX || *count > LEFT_OF_USER_MAX {
+            streams.remove(&start);
         }
-        sum -= bytes;
-        streams.remove(&start);
     }
 }
 
@@ -267,18 +285,22 @@ mod tests {
         let replays = Replays::default();
         let topics = vec!["jobs".to_owned()];
         drop(replays.enter(7, who("a"), topics.clone()));
-        let first = replays.keep(7, left(1));
+        assert!(replays.keep(7, left(1)));
+        assert!(replays.sweep());
         assert!(replays.take("7-0", &who("b"), &topics).await.is_none());
         assert!(replays.take("7-0", &who("a"), &["log".to_owned()]).await.is_none());
         assert!(replays.take("7-x", &who("a"), &topics).await.is_none());
         assert!(replays.take("7-0", &who("a"), &topics).await.is_some());
         assert!(replays.take("7-0", &who("a"), &topics).await.is_none(), "it goes on once");
         drop(replays.enter(7, who("a"), topics));
-        let second = replays.keep(7, left(1));
-        replays.expire(7, first);
-        assert_eq!(replays.0.lock().len(), 1, "it has been read since");
-        replays.expire(7, second);
-        assert!(replays.0.lock().is_empty());
+        assert!(!replays.keep(7, left(1)), "somebody sweeps already");
+        if let Some(stream) = replays.0.lock().all.get_mut(&7)
+            && let Reading::Nobody(_, at) = &mut stream.reading
+        {
+            *at -= KEPT_FOR;
+        }
+        assert!(!replays.sweep());
+        assert!(replays.0.lock().all.is_empty());
     }
 
     #[tokio::test]
@@ -294,11 +316,16 @@ mod tests {
     #[test]
     fn what_has_waited_longest_makes_room() {
         let replays = Replays::default();
+        let starts = || replays.0.lock().all.keys().copied().collect::<Vec<_>>();
         for start in 0..6 {
             drop(replays.enter(start, who("a"), Vec::new()));
             replays.keep(start, left(ROWS_BYTES_MAX));
         }
-        let starts: Vec<_> = replays.0.lock().keys().copied().collect();
-        assert_eq!(starts, [2, 3, 4, 5]);
+        assert_eq!(starts(), [2, 3, 4, 5]);
+        for start in 10..30 {
+            drop(replays.enter(start, who("b"), Vec::new()));
+            replays.keep(start, left(0));
+        }
+        assert_eq!(starts().len(), 4 + LEFT_OF_USER_MAX, "those of others stay");
     }
 }
