@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use polymq_broker::{ChannelView, ConnectionRef, ConsumerView, Span};
-use polymq_model::{ConnectionId, Value as Typed, value::find};
+use polymq_model::{ConnectionId, UserName, Value as Typed, value::find};
 use serde_json::{Value, json};
 
 use super::{
@@ -195,9 +195,9 @@ pub(super) fn list_of_user(call: &Call) -> Outcome {
 
 /// `DELETE /connections/username/:user`
 pub(super) fn close_of_user(call: &Call) -> Outcome {
-    for named in of_user(call)? {
-        close(call, &named);
-    }
+    let user = UserName::new(call.path("user")).map_err(|_| Failure::not_found())?;
+    call.manager.require_self(Some(&user))?;
+    of_user(call)?.iter().try_for_each(|named| close(call, named))?;
     wire::done()
 }
 
@@ -221,18 +221,15 @@ pub(super) fn one(call: &Call) -> Outcome {
 
 /// `DELETE /connections/:connection`
 pub(super) fn delete(call: &Call) -> Outcome {
-    let named = found(call)?;
-    close(call, &named);
+    close(call, &found(call)?)?;
     wire::done()
 }
 
-fn close(call: &Call, named: &Named) {
+fn close(call: &Call, named: &Named) -> Result<(), Failure> {
     let reason = call.headers.get("x-reason").and_then(|reason| reason.to_str().ok());
     let reason = reason.filter(|reason| !reason.is_empty());
     let reason = reason.unwrap_or("Closed via management plugin");
-    call.broker().close_connection(named.connection.id, reason);
-    let object = format!("/connections/{}", named.name);
-    call.manager.audit("connection.close", object, Value::Null, json!({ "reason": reason }));
+    Ok(call.manager.close_connection(&named.connection, reason)?)
 }
 
 struct ChannelRow {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use axum::http::{HeaderValue, header};
 use polymq_broker::{
     BrokerHandle, Definition, Manager, NewBinding, PermissionView, PolicyKind, TopicPermissionView,
-    UserLimits, VhostLimits, VhostRecord, VhostView, limit_from,
+    UserLimits, VhostLimits, VhostView, limit_from,
 };
 use polymq_contract::{DeclareExchange, DeclareQueue};
 use polymq_model::{RequestId, UserName, VhostName};
@@ -15,6 +15,7 @@ use super::{
     call::Call,
     limits, permissions, policies, users,
     values::{Fields, object},
+    vhosts,
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
 
@@ -170,20 +171,8 @@ pub(crate) fn document(origin: &Origin<'_>) -> Result<Map<String, Value>, Failur
             && view.record.exported_hash().1 == "polymq_argon2id"
     });
     shown.insert("users".to_owned(), users.iter().map(users::object_of).collect());
-    let vhosts = manager.vhosts()?.into_iter().map(|view| {
-        json!({
-            "name": view.name.as_str(),
-            "description": view.record.description,
-            "tags": view.record.tags,
-            "default_queue_type": view.record.default_queue_type.as_deref().unwrap_or("classic"),
-            "metadata": {
-                "description": view.record.description,
-                "tags": view.record.tags,
-            },
-            "protected_from_deletion": view.record.protected_from_deletion,
-        })
-    });
-    shown.insert("vhosts".to_owned(), vhosts.collect());
+    let vhosts = manager.vhosts()?;
+    shown.insert("vhosts".to_owned(), vhosts.iter().map(vhosts::made).collect());
     let all = permissions::all(manager, origin.broker)?;
     let all: Vec<Value> =
         all.iter().map(|view: &PermissionView| permissions::object_of(view)).collect();
@@ -382,19 +371,7 @@ impl Reader {
             let vhost = name(VhostName::new(item.needed_text("name")?))?;
             let known = self.known.iter().find(|view| view.name == vhost);
             let now = known.map(|view| view.record.clone()).unwrap_or_default();
-            let kind = match item.text("default_queue_type")? {
-                None => now.default_queue_type,
-                Some(kind) => {
-                    Some(kind).filter(|kind| !matches!(kind.as_str(), "" | "undefined" | "classic"))
-                }
-            };
-            let record = VhostRecord {
-                description: item.text("description")?.unwrap_or(now.description),
-                tags: item.words("tags")?.unwrap_or(now.tags),
-                default_queue_type: kind,
-                protected_from_deletion: item
-                    .flag("protected_from_deletion", now.protected_from_deletion)?,
-            };
+            let record = vhosts::record_of(&item, now)?;
             self.found.push(Definition::Vhost(vhost, record));
         }
         for item in list(fields, "permissions")? {

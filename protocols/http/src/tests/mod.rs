@@ -10,6 +10,8 @@ mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_import;
+mod rabbitmq_owners;
 mod rabbitmq_tools;
 mod receiving;
 mod resources;
