@@ -166,14 +166,14 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
 
 /// `GET /connections`
 pub(super) fn list(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     let rows = visible(call).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
 
 /// `GET /vhosts/:vhost/connections`
 pub(super) fn list_of_vhost(call: &Call) -> Outcome {
-    let (span, vhost) = (call.span("data_rates"), call.vhost_name());
+    let (span, vhost) = (call.spans.data_rates, call.vhost_name());
     let rows = visible(call).filter(|named| named.vhost == vhost).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
@@ -189,7 +189,7 @@ fn of_user(call: &Call) -> Result<Vec<Named>, Failure> {
 
 /// `GET /connections/username/:user`
 pub(super) fn list_of_user(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     Wanted::of(call)?.answer(of_user(call)?, |named| object_of(call, named, span))
 }
 
@@ -215,7 +215,7 @@ fn found(call: &Call) -> Result<Named, Failure> {
 
 /// `GET /connections/:connection`
 pub(super) fn one(call: &Call) -> Outcome {
-    let shown = object_of(call, &found(call)?, call.span("data_rates"));
+    let shown = object_of(call, &found(call)?, call.spans.data_rates);
     wire::ok(&Columns::of(call).pick(shown))
 }
 
@@ -256,7 +256,7 @@ impl Channels {
         for consumer in call.broker().consumers(None).unwrap_or_default() {
             *consumers.entry((consumer.connection, consumer.channel)).or_default() += 1;
         }
-        Self { node: call.site.watched.name.clone(), span: call.span("msg_rates"), consumers }
+        Self { node: call.site.watched.name.clone(), span: call.spans.msg_rates, consumers }
     }
 
     fn rows(&self, of: &[Named]) -> Vec<ChannelRow> {

@@ -47,22 +47,24 @@ fn object_of(call: &Call, view: &VhostView) -> Value {
     if call.has_flag("disable_stats") {
         return shown;
     }
-    let (lengths, span) = (call.span("lengths"), call.span("msg_rates"));
-    let widest = span.or(lengths).or_else(|| call.span("data_rates"));
-    let Ok((now, recent)) = call.broker().vhost_totals(view.name.as_str(), widest) else {
+    let (lengths, span) = (call.spans.lengths, call.spans.msg_rates);
+    let data = call.spans.data_rates;
+    let spans = [lengths, span, data];
+    let Ok((now, [of_lengths, recent, of_data])) =
+        call.broker().vhost_totals(view.name.as_str(), spans)
+    else {
         return shown;
     };
-    let numbers = rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some());
+    let numbers = rates::lengths((now.ready, now.unsettled), &of_lengths, lengths.is_some());
     if let Value::Object(shown) = &mut shown {
         shown.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
         let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent, span.is_some());
         shown.insert("message_stats".to_owned(), stats);
-        let is_sampled = call.span("data_rates").is_some();
         let octets: [(&str, rates::Read); 2] =
             [("recv_oct", |sample| sample.bytes_in), ("send_oct", |sample| sample.bytes_out)];
         for (name, read) in octets {
             shown.insert(name.to_owned(), json!(read(&now)));
-            let details = rates::details(&recent, is_sampled, read);
+            let details = rates::details(&of_data, data.is_some(), read);
             shown.insert(format!("{name}_details"), details);
         }
     }

@@ -10,6 +10,7 @@ mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_answers;
 mod rabbitmq_import;
 mod rabbitmq_owners;
 mod rabbitmq_tools;
