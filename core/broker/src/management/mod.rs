@@ -4,6 +4,7 @@
 mod audit;
 mod bans;
 mod compare;
+mod connections;
 mod import;
 mod parameters;
 mod permissions;

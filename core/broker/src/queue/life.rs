@@ -160,6 +160,7 @@ impl Queue {
             exclusive_consumer: state.ring.iter().find(is_exclusive).and_then(tag_of),
             single_active_consumer: state.sole.as_ref().and_then(tag_of),
             active_ms: state.active_ms,
+            head: state.head().map(|entry| entry.message.clone()),
             activity: state.activity,
         }
     }
@@ -177,6 +178,7 @@ impl Queue {
                 connection: spec.group.connection,
                 channel: spec.group.channel,
                 is_active: !state.single_active || state.sole == Some(slot),
+                single_active: state.single_active,
                 no_ack: spec.no_ack,
                 exclusive: spec.exclusive,
                 prefetch: spec.prefetch,

@@ -141,6 +141,11 @@ impl State {
         self.lanes.iter().map(Lane::len).sum()
     }
 
+    /// The message that comes next, when it is in memory.
+    pub(super) fn head(&self) -> Option<&Entry> {
+        self.lanes.iter().find(|lane| lane.len() > 0)?.head()
+    }
+
     pub(super) fn active_consumers(&self) -> usize {
         self.ring.len()
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use polymq_contract::{Arguments, Refusal, RefusalKind};
-use polymq_model::{ConnectionId, QueueName, Table, VhostName};
+use polymq_model::{ConnectionId, Message, QueueName, Table, VhostName};
 
 use crate::{
     BrokerHandle, PolicyKind,
@@ -54,6 +54,9 @@ pub struct QueueDetails {
     pub single_active_consumer: Option<Arc<str>>,
     /// When a message last came, left or was settled, in ms since 1970; 0 for never.
     pub active_ms: u64,
+    /// The timestamp of the message that comes next, when that is in memory and has one, in ms
+    /// since 1970.
+    pub head_timestamp_ms: Option<i64>,
     /// Dead letters of it that no queue took.
     pub dead_letter_unroutable: u64,
     /// What has happened here.
@@ -77,6 +80,8 @@ pub struct ConsumerView {
     pub channel: u32,
     /// It gets messages; one of several single active consumers does.
     pub is_active: bool,
+    /// One consumer of its queue gets messages at a time.
+    pub single_active: bool,
     /// Deliveries are settled when sent.
     pub no_ack: bool,
     /// It has the queue for itself.
@@ -140,6 +145,10 @@ impl QueueRef {
         self.queue.counts()
     }
 
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
     /// The connection it belongs to.
     pub fn owner(&self) -> Option<ConnectionId> {
         self.queue.settings.exclusive
@@ -171,6 +180,7 @@ impl QueueRef {
             exclusive_consumer: seen.exclusive_consumer,
             single_active_consumer: seen.single_active_consumer,
             active_ms: seen.active_ms,
+            head_timestamp_ms: seen.head.and_then(|head| head.properties().timestamp_ms),
             dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
             activity: seen.activity,
             recent: self.recent(span),
@@ -226,6 +236,7 @@ pub(crate) struct Seen {
     pub(crate) exclusive_consumer: Option<Arc<str>>,
     pub(crate) single_active_consumer: Option<Arc<str>>,
     pub(crate) active_ms: u64,
+    pub(crate) head: Option<Message>,
     pub(crate) activity: Activity,
 }
 
@@ -233,15 +244,15 @@ impl BrokerHandle {
     /// The numbers of a virtual host, and samples of them.
     ///
     /// Errors: kind `NotFound`.
-    pub fn vhost_totals(
+    pub fn vhost_totals<const N: usize>(
         &self,
         vhost: &str,
-        span: Option<Span>,
-    ) -> Result<(Sample, Vec<Sample>), Refusal> {
+        spans: [Option<Span>; N],
+    ) -> Result<(Sample, [Vec<Sample>; N]), Refusal> {
         let vhost = self.0.vhost(vhost)?;
         let now = self.0.vhost_sample(&vhost);
-        let recent = vhost.history.lock().pick(span);
-        Ok((now, recent))
+        let history = vhost.history.lock();
+        Ok((now, spans.map(|span| history.pick(span))))
     }
 
     /// The queues of a virtual host, or of all, in no order.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use polymq_broker::{Activity, ChannelView, ConnectionRef, ConsumerView, Span};
-use polymq_model::{ConnectionId, Value as Typed, value::find};
+use polymq_model::{ConnectionId, UserName, Value as Typed, value::find};
 use serde_json::{Value, json};
 
 use super::{
@@ -194,14 +194,14 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
 
 /// `GET /connections`
 pub(super) fn list(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     let rows = visible(call).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
 
 /// `GET /vhosts/:vhost/connections`
 pub(super) fn list_of_vhost(call: &Call) -> Outcome {
-    let (span, vhost) = (call.span("data_rates"), call.vhost_name());
+    let (span, vhost) = (call.spans.data_rates, call.vhost_name());
     let rows = visible(call).filter(|named| named.vhost == vhost).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
@@ -217,15 +217,15 @@ fn of_user(call: &Call) -> Result<Vec<Named>, Failure> {
 
 /// `GET /connections/username/:user`
 pub(super) fn list_of_user(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     Wanted::of(call)?.answer(of_user(call)?, |named| object_of(call, named, span))
 }
 
 /// `DELETE /connections/username/:user`
 pub(super) fn close_of_user(call: &Call) -> Outcome {
-    for named in of_user(call)? {
-        close(call, &named);
-    }
+    let user = UserName::new(call.path("user")).map_err(|_| Failure::not_found())?;
+    call.manager.require_self(Some(&user))?;
+    of_user(call)?.iter().try_for_each(|named| close(call, named))?;
     wire::done()
 }
 
@@ -243,24 +243,21 @@ fn found(call: &Call) -> Result<Named, Failure> {
 
 /// `GET /connections/:connection`
 pub(super) fn one(call: &Call) -> Outcome {
-    let shown = object_of(call, &found(call)?, call.span("data_rates"));
+    let shown = object_of(call, &found(call)?, call.spans.data_rates);
     wire::ok(&Columns::of(call).pick(shown))
 }
 
 /// `DELETE /connections/:connection`
 pub(super) fn delete(call: &Call) -> Outcome {
-    let named = found(call)?;
-    close(call, &named);
+    close(call, &found(call)?)?;
     wire::done()
 }
 
-fn close(call: &Call, named: &Named) {
+fn close(call: &Call, named: &Named) -> Result<(), Failure> {
     let reason = call.headers.get("x-reason").and_then(|reason| reason.to_str().ok());
     let reason = reason.filter(|reason| !reason.is_empty());
     let reason = reason.unwrap_or("Closed via management plugin");
-    call.broker().close_connection(named.connection.id, reason);
-    let object = format!("/connections/{}", named.name);
-    call.manager.audit("connection.close", object, Value::Null, json!({ "reason": reason }));
+    Ok(call.manager.close_connection(&named.connection, reason)?)
 }
 
 struct ChannelRow {
@@ -287,7 +284,7 @@ impl Channels {
         for consumer in call.broker().consumers(None).unwrap_or_default() {
             *consumers.entry((consumer.connection, consumer.channel)).or_default() += 1;
         }
-        Self { node: call.site.watched.name.clone(), span: call.span("msg_rates"), consumers }
+        Self { node: call.site.watched.name.clone(), span: call.spans.msg_rates, consumers }
     }
 
     fn rows(&self, of: &[Named]) -> Vec<ChannelRow> {

@@ -25,7 +25,11 @@ pub(super) fn object_of(consumer: &ConsumerView, connections: &Connections) -> V
     json!({
         "consumer_tag": &*consumer.tag,
         "active": consumer.is_active,
-        "activity_status": if consumer.is_active { "up" } else { "waiting" },
+        "activity_status": match (consumer.is_active, consumer.single_active) {
+            (true, true) => "single_active",
+            (true, false) => "up",
+            (false, _) => "waiting",
+        },
         "ack_required": !consumer.no_ack,
         "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch,

@@ -168,6 +168,8 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator GET "topic-permissions/:vhost/:user" look permissions::topics_of;
     Administrator PUT "topic-permissions/:vhost/:user" look permissions::put_topic;
     Administrator DELETE "topic-permissions/:vhost/:user" look permissions::delete_topics;
+    Administrator GET "topic-permissions/:vhost/:user/:exchange" look permissions::topics_of;
+    Administrator PUT "topic-permissions/:vhost/:user/:exchange" look permissions::put_topic;
     Administrator DELETE "topic-permissions/:vhost/:user/:exchange" look permissions::delete_topics;
 
     Management GET "policies" look policies::list;
@@ -241,12 +243,24 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Monitoring GET "federation-links" look fixed::nothing;
     Monitoring GET "federation-links/:vhost" look fixed::nothing;
     Monitoring GET "federation-links/state/down" look fixed::nothing;
+    Monitoring GET "federation-links/:vhost/state/down" look fixed::nothing;
+    Policymaker DELETE "federation-links/vhost/:vhost/:id/:node/restart" look fixed::missing;
     Monitoring GET "shovels" look fixed::nothing;
     Monitoring GET "shovels/:vhost" look fixed::nothing;
+    Monitoring GET "shovels/vhost/:vhost/:name" look fixed::missing;
+    Policymaker DELETE "shovels/vhost/:vhost/:name" look fixed::missing;
+    Policymaker DELETE "shovels/vhost/:vhost/:name/restart" look fixed::missing;
     Management GET "stream/connections" look fixed::nothing;
     Vhost GET "stream/connections/:vhost" look fixed::nothing;
+    Vhost GET "stream/connections/:vhost/:connection" look fixed::missing;
+    Vhost DELETE "stream/connections/:vhost/:connection" look fixed::missing;
+    Vhost GET "stream/connections/:vhost/:connection/publishers" look fixed::nothing;
+    Vhost GET "stream/connections/:vhost/:connection/consumers" look fixed::nothing;
     Management GET "stream/publishers" look fixed::nothing;
     Vhost GET "stream/publishers/:vhost" look fixed::nothing;
+    Vhost GET "stream/publishers/:vhost/:queue" look fixed::nothing;
     Management GET "stream/consumers" look fixed::nothing;
     Vhost GET "stream/consumers/:vhost" look fixed::nothing;
+    Vhost PUT "stream/super-streams/:vhost/:name" look fixed::no_streams;
+    Vhost GET "stream/:vhost/:queue/tracking" look fixed::nothing;
 };

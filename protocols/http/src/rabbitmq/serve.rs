@@ -18,6 +18,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use super::{
     call::{Call, Needs},
     names::decode,
+    rates::Spans,
     routes::{Does, ROUTES, Route},
     wire::{Failure, Outcome},
 };
@@ -70,7 +71,7 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         return Err(Failure::internal("the request came from nowhere"));
     };
     let query = parts.uri.query().unwrap_or_default();
-    let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     if let (Needs::Nobody, Does::Free(free)) = (route.needs, route.does) {
         return free();
     }
@@ -84,6 +85,7 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         tags: manager.tags(),
         manager,
         path,
+        spans: Spans::of(&query)?,
         query,
         body: Bytes::new(),
         is_look,
