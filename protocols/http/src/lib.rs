@@ -21,6 +21,7 @@ mod identity;
 mod json;
 mod leases;
 mod metrics;
+mod mistakes;
 mod openapi;
 mod operation;
 mod origin;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{CancelReason, DeclareQueue, Event, Refusal, RefusalKind};
+use polymq_contract::{CancelReason, DeclareQueue, Event, Refusal};
 use polymq_model::{ConnectionId, LogId, Now, QueueName, UserName};
 use polymq_store::ShardBatch;
 
@@ -191,5 +191,6 @@ impl Core {
 }
 
 pub(crate) fn no_queue(vhost: &Arc<Vhost>, name: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name))
+    let text = format!("no queue '{name}' in vhost '{}'", vhost.name);
+    Refusal::missing("queue", name, text)
 }

@@ -333,7 +333,7 @@ impl Manager {
         let vhost = self.core.vhost(vhost.as_str())?;
         let destination = if binding.to_queue {
             let found = vhost.topology.load().queue(&binding.destination).cloned();
-            let missing = || not_found(&format!("queue '{}'", binding.destination));
+            let missing = || not_found("queue", &binding.destination, "");
             Destination::Queue(found.ok_or_else(missing)?)
         } else {
             Destination::Exchange(ExchangeName::new(&binding.destination).map_err(bad_name)?)
@@ -361,7 +361,7 @@ impl Expected {
     fn known_user(&self, core: &Core, name: &UserName) -> Result<(), Refusal> {
         match self.users.contains(name) || core.access.user(name.as_str()).is_some() {
             true => Ok(()),
-            false => Err(not_found(&format!("user '{name}'"))),
+            false => Err(not_found("user", name.as_str(), "")),
         }
     }
 
@@ -379,7 +379,7 @@ impl Expected {
         }
         match core.vhost(vhost.as_str())?.topology.load().queue(name) {
             Some(_) => Ok(()),
-            None => Err(not_found(&format!("queue '{name}'"))),
+            None => Err(not_found("queue", name, "")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Arguments, Refusal, RefusalKind};
+use polymq_contract::{Arguments, Refusal};
 use polymq_model::{ConnectionId, Message, QueueName, Table, VhostName};
 
 use crate::{
@@ -276,7 +276,7 @@ impl BrokerHandle {
         let found = vhost.topology.load().queue(queue).cloned();
         let queue = found.ok_or_else(|| {
             let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("queue", queue, text)
         })?;
         Ok(QueueRef { vhost, queue })
     }

@@ -238,8 +238,8 @@ pub(super) fn list_of_user(call: &Call) -> Outcome {
     let (user, mut sight, shown) = (call.path("user"), call.sight(), Shown::of(call));
     let mut rows = call.broker().queue_refs(None).map_err(|_| Failure::not_found())?;
     rows.retain(|queue| queue.declared_by() == Some(user) && sight.sees(queue.vhost()));
-    Wanted::of(call)?
-        .answer(rows, |queue| Value::Object(shown.object(&queue.details(shown.span()))))
+    let wanted = Wanted::of(call)?;
+    wanted.answer(rows, |queue| Value::Object(shown.object(queue, &shown.details(queue))))
 }
 
 fn found(call: &Call) -> Result<QueueRef, Failure> {

@@ -19,6 +19,7 @@ mod receiving;
 mod resources;
 mod rights;
 mod roles;
+mod rules;
 mod session;
 mod subscribing;
 mod tracing;

@@ -304,7 +304,14 @@ async fn audit(call: Call) -> Result<Json<Value>, Problem> {
     let changes = changes.map_err(|refusal| Problem::refused(&refusal, "audit"))?;
     // As wide as the longest, so that text sorts as numbers do.
     let key = |change: &AuditEntry| format!("{:020}", change.number);
-    list::page(&call, changes, key, |change| json!(change)).map(Json)
+    let row = |change: &AuditEntry| {
+        let mut row = json!({ "token": null, "before": null, "after": null });
+        if let (Value::Object(row), Value::Object(said)) = (&mut row, json!(change)) {
+            row.extend(said);
+        }
+        row
+    };
+    list::page(&call, changes, key, row).map(Json)
 }
 
 async fn list_alarms(call: Call) -> Result<Json<Value>, Problem> {

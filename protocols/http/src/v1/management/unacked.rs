@@ -37,14 +37,15 @@ pub(super) fn routes(api: Api) -> Api {
 async fn index(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let queue = queues::find(&call, &caller)?;
-    let limit = list::limit(&call);
-    let after = call.query("after").map(place_of).transpose()?;
+    let limit = list::limit(&call)?;
+    let after = call.query("after").map(|cursor| place_of(cursor, call.id())).transpose()?;
     let total = queue.counts().unsettled;
     let mut found = queue.unacked(after, limit + 1);
     let has_more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| has_more);
-    let next = last.map(|last| list::to_cursor(&json!([last.place.0, last.place.1]), ""));
+    let next =
+        last.map(|last| list::to_cursor(&json!([last.place.0, last.place.1]), "", call.id()));
     let mut holders = Holders { broker: caller.broker(), last: None };
     let now_ms = clock::now().unix_ms;
     let items: Vec<Value> = found.iter().map(|held| holders.shown(held, now_ms)).collect();
@@ -57,8 +58,8 @@ async fn index(call: Call) -> Result<Json<Value>, Problem> {
 }
 
 /// Errors: it is not the `next` of an earlier answer.
-fn place_of(cursor: &str) -> Result<(u64, u64), Problem> {
-    let (place, _) = list::cursor(cursor)?;
+fn place_of(cursor: &str, list: &str) -> Result<(u64, u64), Problem> {
+    let (place, _) = list::cursor(cursor, list)?;
     serde_json::from_value(place).map_err(|_| list::bad_cursor())
 }
 
