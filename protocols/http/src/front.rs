@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -22,6 +23,7 @@ use crate::{
     origin::{self, Origin},
     problem,
     socket::Socket,
+    times,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,6 +55,8 @@ pub(crate) async fn answer(
     socket: Arc<Socket>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    let began = Instant::now();
+    let route = times::route_of(&site.settings().path_prefix, request.uri().path());
     let request_id = match request.headers().get(&REQUEST_ID).filter(|id| is_usable(id)) {
         Some(id) => id.clone(),
         None => site.request_ids.next(),
@@ -76,6 +80,7 @@ pub(crate) async fn answer(
             }
         }
     };
+    site.times.note(route, began.elapsed());
     let id = request_id.to_str().unwrap_or("-");
     problem::render(&mut response, id);
     if let Some(path) = log {

@@ -159,7 +159,8 @@ impl Socket {
         let vhost = vhost.map(str::to_owned);
         let broker = &site.watched.broker;
         let connected = Client::connect_as(broker, &self.peer, who, vhost, bytes_max).await;
-        connected.map_err(|refusal| not_connected(&refusal))
+        let connected = connected.map_err(|refusal| not_connected(&refusal))?;
+        Ok(connected.with_spans(site.watched.spans.as_ref(), &self.peer))
     }
 
     /// A client of its own, which goes with whoever holds it.
@@ -175,7 +176,10 @@ impl Socket {
         let bytes_max = site.limits().outbox_bytes_max;
         let connected = Client::connect(&site.watched.broker, &self.peer, login, vhost, bytes_max);
         match tokio::time::timeout(site.limits().login_timeout, connected).await {
-            Ok(connected) => connected.map_err(|refusal| not_connected(&refusal)),
+            Ok(connected) => {
+                let connected = connected.map_err(|refusal| not_connected(&refusal))?;
+                Ok(connected.with_spans(site.watched.spans.as_ref(), &self.peer))
+            }
             Err(_) => {
                 let text = "logins take too long at the moment";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "login_timeout", text).retry())

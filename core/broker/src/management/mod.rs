@@ -4,6 +4,7 @@
 mod audit;
 mod bans;
 mod compare;
+mod connections;
 mod import;
 mod parameters;
 mod permissions;
@@ -58,7 +59,7 @@ impl BrokerHandle {
 
 impl Manager {
     /// Who it is, with what a token says.
-    pub(crate) fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.who
     }
 

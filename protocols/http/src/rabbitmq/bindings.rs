@@ -119,7 +119,9 @@ pub(super) async fn post(call: Call) -> Outcome {
     valid_key(&key, &call.site.limits()).map_err(|bad| Failure::bad(bad.to_string()))?;
     let arguments = fields.table("arguments")?;
     let ends = Ends::of(&call);
-    let location = format!("{}/{}", encode(&ends.destination), properties_key(&key, &arguments));
+    // A part of a path like any other, so its percent signs are encoded again.
+    let properties_key = properties_key(&key, &arguments).replace('%', "%25");
+    let location = format!("{}/{properties_key}", encode(&ends.destination));
     let bound = json!({ "routing_key": key, "arguments": object(&arguments) });
     call.order(|request| ends.order(request, (key, arguments), true)).await?;
     call.audit("binding.add", &ends.path(), (Value::Null, bound));

@@ -144,7 +144,7 @@ fn add(call: &Call, facts: &Facts, shown: &mut Map<String, Value>, from: usize, 
     }
     let history = &call.site.node_history;
     history.note(Reading { at_ms: clock::now().unix_ms, values });
-    let span = call.span("node_stats");
+    let span = call.spans.node_stats;
     let recent = history.pick(span);
     for (at, (name, _)) in numbers.iter().enumerate().take(to).skip(from) {
         let value = |values: &[u64; COUNT]| values.get(at).copied().unwrap_or_default();

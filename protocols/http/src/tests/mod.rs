@@ -4,12 +4,16 @@ mod attacks;
 mod definitions;
 mod document;
 mod events;
+mod holding;
 mod limits;
 mod messages;
 mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_answers;
+mod rabbitmq_import;
+mod rabbitmq_owners;
 mod rabbitmq_tools;
 mod receiving;
 mod resources;
@@ -113,6 +117,7 @@ impl World {
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
             log: Arc::new(operation::Sample),
+            spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 store_live: Some((3, 400)),

@@ -279,19 +279,25 @@ struct Row<T> {
     made: Option<Value>,
 }
 
-fn to_cursor(by: &Value, key: &str, place: &str) -> String {
+/// The text of a cursor behind a row of a list.
+pub(super) fn to_cursor(by: &Value, key: &str, place: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(json!([by, key, place]).to_string())
 }
 
-/// Errors: it is no cursor, or one of another list or order.
-fn cursor(text: &str, place: &str) -> Result<(Value, String), Problem> {
+/// Reads a cursor.
+///
+/// Errors: it is none, or one of another list or order.
+pub(super) fn cursor(text: &str, place: &str) -> Result<(Value, String), Problem> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
     let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let read = read.filter(|(_, _, of): &(Value, String, String)| of == place);
-    read.map(|(by, key, _)| (by, key)).ok_or_else(|| {
-        let text = "`after` is not the `next` of an earlier answer of this list in this order";
-        Problem::bad("bad_cursor", text).at("after")
-    })
+    read.map(|(by, key, _)| (by, key)).ok_or_else(bad_cursor)
+}
+
+/// A cursor that is none of ours, or of another list.
+pub(super) fn bad_cursor() -> Problem {
+    let text = "`after` is not the `next` of an earlier answer of this list in this order";
+    Problem::bad("bad_cursor", text).at("after")
 }
 
 /// The columns of a row as a filter sees them, by dotted names.

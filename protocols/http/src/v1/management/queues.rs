@@ -182,6 +182,7 @@ pub(super) fn shown(queue: &QueueDetails) -> Value {
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),
         "arguments": from_table(&queue.arguments),
+        "declared_by": queue.declared_by.as_deref(),
         "policy": queue.policies.0,
         "operator_policy": queue.policies.1,
         "policy_definition": from_table(&queue.policy_definition),
