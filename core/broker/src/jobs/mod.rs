@@ -123,8 +123,8 @@ impl BrokerHandle {
         inner.jobs.get(&id).is_none_or(|job| job.cancelled.load(Ordering::SeqCst))
     }
 
-    /// Ends a job: at once, or with the batch that is under way. What it has done stays. One that is
-    /// over is forgotten.
+    /// Ends a job: at once, or with the batch that is under way. What it has done stays. One that
+    /// is over is forgotten.
     ///
     /// Errors: kind `NotFound`.
     pub fn cancel_job(&self, id: u64) -> Result<(), Refusal> {

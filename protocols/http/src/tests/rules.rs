@@ -179,7 +179,7 @@ async fn dry_runs_change_nothing() {
     let (_world, mut client) = world().await;
     let tokens = "/api/v1/users/root/tokens";
     let dry = client.post(&format!("{tokens}?dry_run=true"), &json!({})).await.json();
-    assert_eq!(dry, json!({ "dry_run": true, "would_create": true }));
+    assert_eq!((&dry["dry_run"], &dry["id"]), (&json!(true), &Value::Null));
     let wrong = json!({ "scopes": ["nonsense"] });
     assert_eq!(client.post(&format!("{tokens}?dry_run=true"), &wrong).await.status, 400);
     assert_eq!(client.fetch(tokens).await["total"]["value"], 0);
