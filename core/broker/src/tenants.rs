@@ -204,7 +204,7 @@ impl Seat {
         let mut connections = vhost.tenancy.connections.lock();
         if vhost.tenancy.is_leaving() {
             let text = format!("vhost '{}' not found", vhost.name);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("vhost", vhost.name.as_str(), text));
         }
         let (vhost, users, user) = (vhost.clone(), users.clone(), user.clone());
         if is_visit {
@@ -371,7 +371,7 @@ impl BrokerHandle {
     pub fn set_user_limits(&self, name: &UserName, limits: UserLimits) -> Result<(), Refusal> {
         if self.0.access.user(name.as_str()).is_none() {
             let text = format!("user '{name}' not found");
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("user", name.as_str(), text));
         }
         self.0.users.set_limits(name.clone(), limits);
         let is_bound = limits != UserLimits::default();

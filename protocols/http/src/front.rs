@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -23,6 +24,7 @@ use crate::{
     problem::{self, Problem},
     rabbitmq::Failure,
     socket::Socket,
+    times,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,6 +56,8 @@ pub(crate) async fn answer(
     socket: Arc<Socket>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    let began = Instant::now();
+    let route = times::route_of(&site.settings().path_prefix, request.uri().path());
     let request_id = match request.headers().get(&REQUEST_ID).filter(|id| is_usable(id)) {
         Some(id) => id.clone(),
         None => site.request_ids.next(),
@@ -77,6 +81,7 @@ pub(crate) async fn answer(
             }
         }
     };
+    site.times.note(route, began.elapsed());
     let id = request_id.to_str().unwrap_or("-");
     problem::render(&mut response, id);
     if let Some(path) = log {

@@ -138,7 +138,7 @@ impl BrokerHandle {
         let found = found.messages.into_iter().find(|message| message.seq == seq);
         found.ok_or_else(|| {
             let text = format!("no message {seq} in queue '{queue}' in vhost '{vhost}'");
-            Refusal::new(polymq_contract::RefusalKind::NotFound, text)
+            Refusal::missing("message", seq.to_string(), text)
         })
     }
 }

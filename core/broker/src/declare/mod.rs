@@ -110,7 +110,7 @@ pub(crate) fn bad_name(bad: BadName) -> Refusal {
 pub(crate) fn check_not_reserved(what: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("amq.") {
         let text = format!("{what} name '{name}' contains reserved prefix 'amq.*'");
-        return Err(Refusal::new(RefusalKind::Reserved, text));
+        return Err(Refusal::new(RefusalKind::Reserved, text).about(what, name, None));
     }
     Ok(())
 }

@@ -326,15 +326,15 @@ impl Manager {
             return Ok(());
         }
         // Names that the broker makes may be among those of a dump.
-        let (permit, nobody) = (Access::own(), ConnectionId::default());
-        self.core.declare_queue(&permit, &vhost, declare, nobody, true, now).map(drop)
+        let (permit, by) = (Access::own(), (ConnectionId::default(), &self.who.user));
+        self.core.declare_queue(&permit, &vhost, declare, by, true, now).map(drop)
     }
 
     fn make_binding(&self, vhost: &VhostName, binding: NewBinding) -> Result<(), Refusal> {
         let vhost = self.core.vhost(vhost.as_str())?;
         let destination = if binding.to_queue {
             let found = vhost.topology.load().queue(&binding.destination).cloned();
-            let missing = || not_found(&format!("queue '{}'", binding.destination));
+            let missing = || not_found("queue", &binding.destination, "");
             Destination::Queue(found.ok_or_else(missing)?)
         } else {
             Destination::Exchange(ExchangeName::new(&binding.destination).map_err(bad_name)?)
@@ -362,7 +362,7 @@ impl Expected {
     fn known_user(&self, core: &Core, name: &UserName) -> Result<(), Refusal> {
         match self.users.contains(name) || core.access.user(name.as_str()).is_some() {
             true => Ok(()),
-            false => Err(not_found(&format!("user '{name}'"))),
+            false => Err(not_found("user", name.as_str(), "")),
         }
     }
 
@@ -380,7 +380,7 @@ impl Expected {
         }
         match core.vhost(vhost.as_str())?.topology.load().queue(name) {
             Some(_) => Ok(()),
-            None => Err(not_found(&format!("queue '{name}'"))),
+            None => Err(not_found("queue", name, "")),
         }
     }
 }

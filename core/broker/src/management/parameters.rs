@@ -99,7 +99,7 @@ impl Manager {
         self.require_parameter(name)?;
         let mut parameters = self.core.parameters.0.write();
         let before = parameters.remove(name);
-        let before = before.ok_or_else(|| not_found(&format!("parameter '{name}'")))?;
+        let before = before.ok_or_else(|| not_found("parameter", name, ""))?;
         let key = definitions::key(&[kind::GLOBAL_PARAMETER, name]);
         self.core.committer.append(|writer| writer.meta_delete(&key));
         drop(parameters);

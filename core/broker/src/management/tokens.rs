@@ -29,6 +29,14 @@ impl Manager {
         Ok(self.core.tokens.of_user(user))
     }
 
+    /// Whether such a token could be made.
+    ///
+    /// Errors: as of [`make_token`](Self::make_token).
+    pub fn check_new_token(&self, user: &UserName, new: &NewToken) -> Result<(), Refusal> {
+        self.require_owner(user)?;
+        self.core.check_new_token(user, new)
+    }
+
     /// Makes a token. Its text is in the answer and never shown again.
     ///
     /// Errors: kind `Denied` for somebody else; kind `NotFound` for the user; kind `Invalid` for a
@@ -54,7 +62,7 @@ impl Manager {
         self.require_owner(user)?;
         let is_theirs = self.core.tokens.get(id).is_some_and(|token| token.user == *user);
         if !is_theirs || !self.core.revoke_token(id) {
-            return Err(not_found(&format!("token '{id}' of user '{user}'")));
+            return Err(not_found("token", id, format_args!(" of user '{user}'")));
         }
         self.audit("token.revoke", format!("/users/{user}/tokens/{id}"), Value::Null, Value::Null);
         Ok(())

@@ -113,8 +113,9 @@ impl Queue {
             state.lanes.iter_mut().for_each(|lane| sooner(lane, ttl_ms));
         }
         self.message_bytes_max.store(bytes_or_any(rules.message_bytes_max), Ordering::Relaxed);
+        let was_timed = state.is_timed();
         state.rules = rules;
-        if state.is_timed() {
+        if !was_timed && state.is_timed() {
             state.consumers.iter_mut().for_each(|(_, consumer)| consumer.begin_timing(now_ms));
         }
         state.expire_heads(now_ms);

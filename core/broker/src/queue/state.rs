@@ -379,13 +379,10 @@ impl State {
         }
         let delivery = delivery(&entry, consumer, 1);
         self.note_unsettled(entry.message.body().len() as u64);
-        let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         if let Some(holder) = self.consumers.get_mut(slot) {
-            if is_timed {
-                holder.mark(now_ms);
-            }
+            holder.mark(now_ms);
             holder.next_number = 2;
             holder.unsettled.push(1, entry);
         }

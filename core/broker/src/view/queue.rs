@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Arguments, Refusal, RefusalKind};
+use polymq_contract::{Arguments, Refusal};
 use polymq_model::{ConnectionId, Message, QueueName, Table, VhostName};
 
 use crate::{
@@ -38,6 +38,8 @@ pub struct QueueDetails {
     pub owner: Option<ConnectionId>,
     /// What it was declared with.
     pub arguments: Table,
+    /// The user who has declared it, where that is known.
+    pub declared_by: Option<Arc<str>>,
     /// The policy that applies, and the operator policy.
     pub policies: (Option<String>, Option<String>),
     /// What these two policies say together.
@@ -98,6 +100,31 @@ pub struct ConsumerView {
     pub arguments: Arc<Arguments>,
 }
 
+/// A delivery that is not settled.
+#[derive(Debug, Clone)]
+pub struct UnackedView {
+    /// Its place in the list: its consumer and its number there.
+    pub place: (u64, u64),
+    /// The position of the message.
+    pub seq: u64,
+    /// The name of its consumer; that of a get, or of a client who is away, is empty.
+    pub tag: Arc<str>,
+    /// The connection that holds it; 0 when its client is away.
+    pub connection: ConnectionId,
+    /// Its channel.
+    pub channel: u32,
+    /// Since when, in ms since 1970, to a tenth of a second; `None` where that is not known.
+    pub since_ms: Option<u64>,
+    /// How long it may take, in ms.
+    pub timeout_ms: Option<u64>,
+    /// Earlier deliveries that failed.
+    pub failed: u16,
+    /// All earlier deliveries.
+    pub acquired: u16,
+    /// Bytes of its body.
+    pub payload_bytes: u64,
+}
+
 impl QueueRef {
     pub(super) fn new(vhost: Arc<Vhost>, queue: Arc<Queue>) -> Self {
         Self { vhost, queue }
@@ -145,6 +172,7 @@ impl QueueRef {
             of_session: settings.of_client,
             owner: settings.exclusive,
             arguments: queue.with_declared(|declared| declared.arguments.clone()),
+            declared_by: settings.declared_by.clone(),
             policy_definition: self.policy_definition(&seen.policies),
             policies: seen.policies,
             counts: seen.counts,
@@ -161,7 +189,8 @@ impl QueueRef {
 
     /// Samples of a span, oldest first.
     pub fn recent(&self, span: Option<Span>) -> Vec<Sample> {
-        self.queue.history.lock().pick(span)
+        let at_ms = self.vhost.sampled_ms.load(Ordering::Relaxed);
+        self.queue.history.lock().pick_until(span, at_ms)
     }
 
     fn policy_definition(&self, (user, operator): &(Option<String>, Option<String>)) -> Table {
@@ -183,6 +212,19 @@ impl QueueRef {
     /// Its consumers, in the order in which they have come.
     pub fn consumers(&self) -> Vec<ConsumerView> {
         self.queue.consumers(&self.vhost.name)
+    }
+
+    /// The user who has declared it, where that is known.
+    pub fn declared_by(&self) -> Option<&str> {
+        self.queue.settings.declared_by.as_deref()
+    }
+
+    /// Deliveries that are not settled, by consumer and the oldest of each first, behind the place
+    /// of one; at most `max`.
+    ///
+    /// Cost: proportional to `max` and the consumers.
+    pub fn unacked(&self, after: Option<(u64, u64)>, max: usize) -> Vec<UnackedView> {
+        self.queue.unacked(after, max)
     }
 }
 
@@ -234,7 +276,7 @@ impl BrokerHandle {
         let found = vhost.topology.load().queue(queue).cloned();
         let queue = found.ok_or_else(|| {
             let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("queue", queue, text)
         })?;
         Ok(QueueRef { vhost, queue })
     }

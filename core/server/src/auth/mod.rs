@@ -161,6 +161,10 @@ impl Logins {
         if let Err(refusal) = inner.may_send_password(peer).and_then(|()| inner.may_try(&attempt)) {
             return reply(Err(refusal));
         }
+        // It proves nothing, whatever hash was brought in for the user.
+        if password.expose().is_empty() {
+            return reply(Err(inner.refuse(&attempt, "empty password")));
+        }
         if inner.is_token(password.expose()) {
             return reply(inner.token(attempt, password.expose()));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use polymq_broker::{ChannelView, ConnectionRef, ConsumerView, Span};
+use polymq_broker::{Activity, ChannelView, ConnectionRef, ConsumerView, Span};
 use polymq_model::{ConnectionId, UserName, Value as Typed, value::find};
 use serde_json::{Value, json};
 
@@ -65,17 +65,45 @@ impl Connections {
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Named> {
         self.by_id.get(&id)
     }
+
+    /// The connection of a name, and the number that a channel of it is shown with.
+    pub(super) fn is_channel(
+        &self,
+        consumer: &ConsumerView,
+        (connection, channel): (&str, u32),
+    ) -> bool {
+        self.get(consumer.connection).is_some_and(|named| {
+            named.name == connection && named.connection.channel_number(consumer.channel) == channel
+        })
+    }
+}
+
+/// What a consumer has been sent.
+pub(super) fn sent(consumer: &ConsumerView) -> Activity {
+    match consumer.no_ack {
+        true => Activity { delivered_no_ack: consumer.delivered, ..Activity::default() },
+        false => Activity { delivered: consumer.delivered, ..Activity::default() },
+    }
 }
 
 /// The channel of a consumer.
 pub(super) fn channel_details(consumer: &ConsumerView, connections: &Connections) -> Value {
-    let Some(named) = connections.get(consumer.connection) else {
+    details_of(consumer.connection, consumer.channel, connections)
+}
+
+/// A channel by the number that its consumers have.
+pub(super) fn details_of(
+    connection: ConnectionId,
+    channel: u32,
+    connections: &Connections,
+) -> Value {
+    let Some(named) = connections.get(connection) else {
         return json!({
             "connection_name": "", "name": "", "node": "", "number": 0, "peer_host": "",
             "peer_port": 0, "user": "",
         });
     };
-    let number = named.connection.channel_number(consumer.channel);
+    let number = named.connection.channel_number(channel);
     json!({
         "connection_name": named.name,
         "name": channel_name(named, number),
@@ -361,9 +389,14 @@ pub(super) fn channel(call: &Call) -> Outcome {
     let consumers = all.iter().filter(is_its_own);
     shown["consumer_details"] =
         consumers.map(|consumer| super::consumers::object_of(consumer, &connections)).collect();
-    for part in ["publishes", "deliveries"] {
-        shown[part] = json!([]);
-    }
+    let deliveries = all.iter().filter(is_its_own).map(|consumer| {
+        json!({
+            "queue": { "name": consumer.queue.as_str(), "vhost": consumer.vhost.as_str() },
+            "stats": rates::message_stats(&rates::OF_QUEUE, &sent(consumer), &[], false),
+        })
+    });
+    shown["deliveries"] = deliveries.collect();
+    shown["publishes"] = json!([]);
     wire::ok(&Columns::of(call).pick(shown))
 }
 

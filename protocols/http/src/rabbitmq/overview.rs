@@ -99,7 +99,7 @@ pub(super) fn overview(call: &Call) -> Outcome {
             "detailed": [600],
         },
         "exchange_types": exchange_types(),
-        "cluster_name": cluster(call),
+        "cluster_name": call.site.cluster_name(),
         "cluster_tags": {},
         "node_tags": {},
         "default_queue_type": "classic",
@@ -135,16 +135,9 @@ fn object_totals(call: &Call, summary: &Summary) -> Value {
     })
 }
 
-/// The name that an administrator has given, or that of the server.
-fn cluster(call: &Call) -> String {
-    let kept = call.broker().global_parameter("cluster_name");
-    let kept = kept.and_then(|value| value.as_str().map(str::to_owned));
-    kept.unwrap_or_else(|| call.site.watched.name.clone())
-}
-
 /// `GET /cluster-name`
 pub(super) fn cluster_name(call: &Call) -> Outcome {
-    wire::ok(&json!({ "name": cluster(call) }))
+    wire::ok(&json!({ "name": call.site.cluster_name() }))
 }
 
 /// `PUT /cluster-name`

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use polymq_broker::{
     Activity, ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span,
+    UnackedView,
 };
 use polymq_contract::{Answer, Command, DeclareQueue};
 use polymq_model::{ConnectionId, QueueName};
@@ -12,13 +13,16 @@ use serde_json::{Map, Value, json};
 use super::{
     bindings,
     call::Call,
-    connections::{Connections, channel_details},
+    connections::{Connections, channel_details, details_of, sent},
     list::{Columns, NumberOf, Row, Wanted},
     rates,
     time::date,
     values::{Fields, garbage_collection, object},
     wire::{self, Failure, Outcome},
 };
+
+/// Unacknowledged messages of a queue that are looked at, at most.
+const UNACKED_MAX: usize = 10_000;
 
 /// A queue of a list.
 struct QueueRow<'l> {
@@ -234,6 +238,21 @@ pub(super) fn list(call: &Call) -> Outcome {
     })
 }
 
+impl Row for QueueRef {
+    fn place(&self) -> (&str, &str) {
+        (self.vhost().as_str(), self.name().as_str())
+    }
+}
+
+/// `GET /users/:user/queues`: those that the user has declared, of what whoever asks may see.
+pub(super) fn list_of_user(call: &Call) -> Outcome {
+    let (user, mut sight, shown) = (call.path("user"), call.sight(), Shown::of(call));
+    let mut rows = call.broker().queue_refs(None).map_err(|_| Failure::not_found())?;
+    rows.retain(|queue| queue.declared_by() == Some(user) && sight.sees(queue.vhost()));
+    let wanted = Wanted::of(call)?;
+    wanted.answer(rows, |queue| Value::Object(shown.object(queue, &shown.details(queue))))
+}
+
 fn found(call: &Call) -> Result<QueueRef, Failure> {
     let (vhost, queue) = (call.vhost_name(), call.queue_name());
     call.broker().queue_ref(&vhost, &queue).map_err(|_| Failure::not_found())
@@ -277,10 +296,7 @@ fn deliveries(consumers: &[ConsumerView], connections: &Connections) -> Value {
         let (_, sum) = channels
             .entry((consumer.connection, consumer.channel))
             .or_insert_with(|| (consumer, Activity::default()));
-        match consumer.no_ack {
-            true => sum.delivered_no_ack += consumer.delivered,
-            false => sum.delivered += consumer.delivered,
-        }
+        *sum += sent(consumer);
     }
     let row = |(consumer, sum): &(&ConsumerView, Activity)| {
         json!({
@@ -384,21 +400,34 @@ pub(super) fn bindings(call: &Call) -> Outcome {
     bindings::answer(call, |binding| binding.to_queue && binding.destination == name)
 }
 
+/// A delivery that is not settled.
+struct UnackedRow(UnackedView, String);
+
+impl Row for UnackedRow {
+    fn place(&self) -> (&str, &str) {
+        (&self.1, &self.0.tag)
+    }
+}
+
 /// `GET /queues/:vhost/:queue/unacked`
 pub(super) fn unacked(call: &Call) -> Outcome {
     let connections = Connections::of(call);
-    let consumers = found(call)?.consumers();
-    let holding = consumers.iter().filter(|consumer| consumer.unsettled > 0);
-    let rows: Vec<_> = holding
-        .map(|consumer| {
-            json!({
-                "consumer_tag": &*consumer.tag,
-                "messages": consumer.unsettled,
-                "channel_details": channel_details(consumer, &connections),
-            })
+    let held = found(call)?.unacked(None, UNACKED_MAX).into_iter();
+    // The order that they come in.
+    let rows = held.enumerate().map(|(at, held)| UnackedRow(held, format!("{at:020}")));
+    let now_ms = crate::clock::now().unix_ms;
+    Wanted::of(call)?.answer(rows.collect(), |UnackedRow(held, _)| {
+        let details = details_of(held.connection, held.channel, &connections);
+        json!({
+            "consumer_tag": &*held.tag,
+            "channel_name": details["name"],
+            "unacked_for_seconds": held.since_ms.map_or(0, |ms| now_ms.saturating_sub(ms) / 1000),
+            "position": held.seq.to_string(),
+            "message_bytes": held.payload_bytes,
+            "redelivered": held.acquired > 0,
+            "channel_details": details,
         })
-        .collect();
-    wire::ok(&Value::Array(rows))
+    })
 }
 
 /// `POST /queues/:vhost/:queue/actions`: RabbitMQ knows none any more either.

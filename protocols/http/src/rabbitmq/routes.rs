@@ -7,8 +7,8 @@ use axum::http::Method;
 use super::{
     bindings,
     call::{Call, Needs},
-    connections, consumers, definitions, exchanges, fixed, health, limits, messages, nodes,
-    overview, parameters, permissions, policies, queues, quorum, users, vhosts,
+    connections, consumers, definitions, exchanges, fixed, health, limits, livelog, messages,
+    nodes, overview, parameters, permissions, policies, queues, quorum, users, vhosts,
     wire::Outcome,
 };
 
@@ -98,6 +98,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Vhost GET "vhosts/:vhost/channels" look connections::channels_of_vhost;
     Management GET "consumers" look consumers::list;
     Vhost GET "consumers/:vhost" look consumers::list;
+    Vhost DELETE "consumers/:vhost/:connection/:channel/:consumer" look consumers::cancel;
 
     Management GET "exchanges" look exchanges::list;
     Vhost GET "exchanges/:vhost" look exchanges::list;
@@ -156,6 +157,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator GET "users/:user" look users::one;
     Administrator PUT "users/:user" act users::put;
     Administrator DELETE "users/:user" look users::delete;
+    Management GET "users/:user/queues" look queues::list_of_user;
     Administrator GET "users/:user/permissions" look permissions::list_of_user;
     Administrator GET "users/:user/topic-permissions" look permissions::topics_of_user;
     Administrator GET "permissions" look permissions::list;
@@ -230,6 +232,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator PUT "feature-flags/:name/enable" look fixed::done;
     Management GET "deprecated-features" look fixed::nothing;
     Management GET "deprecated-features/used" look fixed::nothing;
+    Monitoring GET "livelog" act livelog::follow;
     Administrator GET "config/effective" look nodes::configuration;
     Administrator POST "rebalance/queues" look fixed::done;
     Administrator DELETE "reset" look fixed::done;

@@ -123,12 +123,12 @@ fn other_method(method: &Method, mut known: Vec<Method>) -> Response {
     }
     known.push(Method::OPTIONS);
     let names: Vec<_> = known.iter().map(Method::as_str).collect();
-    let status = match *method {
-        Method::OPTIONS => StatusCode::OK,
-        _ => StatusCode::METHOD_NOT_ALLOWED,
+    let names = names.join(", ");
+    let mut response = match *method {
+        Method::OPTIONS => StatusCode::OK.into_response(),
+        _ => Failure::other_method(method, &names).into_response(),
     };
-    let mut response = status.into_response();
-    if let Ok(allow) = HeaderValue::try_from(names.join(", ")) {
+    if let Ok(allow) = HeaderValue::try_from(names) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

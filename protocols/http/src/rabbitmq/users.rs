@@ -121,9 +121,6 @@ pub(super) async fn change_of(
             let algorithm = fields.text("hashing_algorithm")?;
             Credentials::imported(algorithm.as_deref().unwrap_or(USUAL_ALGORITHM), &hash)?
         }
-        (None, Some(password)) if password.is_empty() => {
-            return Err(Failure::bad("a password must not be empty"));
-        }
         (None, Some(password)) => hash(broker, password).await?,
         (None, None) => Credentials::none(),
     };
@@ -137,7 +134,10 @@ async fn hash(broker: &BrokerHandle, password: String) -> Result<Credentials, Fa
         let _ = reply.send(credentials);
     });
     let hashed = hashed.await.map_err(|_| Failure::unavailable("the password was not hashed"))?;
-    hashed.map_err(|refusal| Failure::unavailable(refusal.text))
+    hashed.map_err(|refusal| match refusal.kind {
+        RefusalKind::Limit => Failure::unavailable(refusal.text),
+        _ => refusal.into(),
+    })
 }
 
 /// `PUT /users/:user`

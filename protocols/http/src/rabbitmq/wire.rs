@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use polymq_contract::{Refusal, RefusalKind};
@@ -37,6 +37,12 @@ impl Failure {
     /// There is no such path, or no such object.
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Object Not Found", "Not Found")
+    }
+
+    /// The path is there, and not asked like this.
+    pub(super) fn other_method(method: &Method, known: &str) -> Self {
+        let text = format!("this path has no {method}; it has {known}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text)
     }
 
     /// An object that the request needs is missing.

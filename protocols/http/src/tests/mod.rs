@@ -4,6 +4,7 @@ mod attacks;
 mod definitions;
 mod document;
 mod events;
+mod holding;
 mod limits;
 mod messages;
 mod operation;
@@ -18,6 +19,7 @@ mod receiving;
 mod resources;
 mod rights;
 mod roles;
+mod rules;
 mod session;
 mod subscribing;
 mod tracing;
@@ -115,6 +117,7 @@ impl World {
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
             log: Arc::new(operation::Sample),
+            spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
                 uptime_secs: 60.0,
