@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use amq_protocol::{
-    protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk},
+    protocol::connection::{
+        AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
+    },
     types::{AMQPValue, FieldTable},
 };
 use bytes::{Buf, BytesMut};
@@ -173,6 +175,30 @@ impl Session {
             }
             Err(refusal) => self.close(effects, "login_failed", refusal.text),
         }
+    }
+
+    /// The client shows a new token before its old one ends (RabbitMQ's extension).
+    pub(crate) fn on_update_secret(&mut self, update: &UpdateSecret, effects: &mut Effects) {
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let request = self.connection.expect(Purpose::UpdateSecret, method);
+        let password = Secret::new(update.new_secret.as_bytes());
+        let login = Login::Password { user: self.connection.user.clone(), password };
+        effects.commands.push(Command::Authenticate { request, login: Box::new(login) });
+    }
+
+    pub(crate) fn on_secret_updated(
+        &mut self,
+        answer: Result<Answer, Refusal>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Err(refusal) = answer else {
+            return put_method(effects.out.frame(), AMQPMethod::UpdateSecretOk(UpdateSecretOk {}));
+        };
+        let text = format!("new secret was refused: {}", refusal.text);
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let exception = Exception::new(ReplyCode::NotAllowed, method, text);
+        self.refuse_connection(&exception, now, effects);
     }
 
     fn tune(&self) -> Tune {

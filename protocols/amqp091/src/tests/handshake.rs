@@ -19,8 +19,12 @@ fn start(world: &mut World) -> connection::Start {
 }
 
 fn login(world: &mut World) -> Login {
+    authenticate(world).1
+}
+
+fn authenticate(world: &mut World) -> (RequestId, Login) {
     match world.command() {
-        Command::Authenticate { login, .. } => *login,
+        Command::Authenticate { request, login } => (request, *login),
         other => panic!("authenticate expected, not {other:?}"),
     }
 }
@@ -315,12 +319,25 @@ fn blocking_is_told_to_clients_that_understand_it() {
 #[test]
 fn new_secret_is_acknowledged() {
     let mut world = World::open();
-    let update = UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
-    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    let update = || UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update())));
+    let (request, login) = authenticate(&mut world);
+    let password = Secret::new("token");
+    assert_eq!(login, Login::Password { user: "guest".to_owned(), password });
+    world.answer(request, authenticated("guest"));
     assert_eq!(
         world.method(),
         (0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})))
     );
+}
+
+#[test]
+fn a_secret_that_is_refused_costs_the_connection() {
+    let mut world = World::open();
+    let update = UpdateSecret { new_secret: "another's".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    world.refuse(RefusalKind::LoginFailed);
+    world.expect_connection_close(530, (10, 70));
 }
 
 #[test]
