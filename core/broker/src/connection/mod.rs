@@ -391,7 +391,7 @@ impl Connection for BrokerConnection {
         }
         self.seat = None;
         let who = self.identity.principal();
-        if let Some(at_ms) = who.and_then(|who| who.grant.as_ref()?.expires_ms) {
+        if let Some(at_ms) = who.and_then(|who| who.until_ms()) {
             self.core.ends.lock().remove(&(at_ms, self.id));
         }
         self.add_tally();

@@ -102,7 +102,7 @@ impl From<Refusal> for Failure {
         match refusal.kind {
             RefusalKind::NotFound => Self::missing(text),
             RefusalKind::Denied | RefusalKind::Reserved => Self::denied(text),
-            RefusalKind::LoginFailed => Self::login(),
+            RefusalKind::LoginFailed | RefusalKind::TooManyLogins => Self::login(),
             RefusalKind::StoreFailed => Self::unavailable(text),
             RefusalKind::Conflict
             | RefusalKind::Invalid
