@@ -307,15 +307,13 @@ impl Access {
         if self.allows::<A>(who, vhost, name) {
             return Ok(Permit { action: PhantomData });
         }
-        Err(Refusal::new(
-            RefusalKind::Denied,
-            format!(
-                "{} access to {kind} '{}' in vhost '{vhost}' refused for user '{}'",
-                A::NAME,
-                shown(name),
-                who.user
-            ),
-        ))
+        let text = format!(
+            "{} access to {kind} '{}' in vhost '{vhost}' refused for user '{}'",
+            A::NAME,
+            shown(name),
+            who.user
+        );
+        Err(Refusal::new(RefusalKind::Denied, text).about(kind, name, Some(A::NAME)))
     }
 
     fn allows<A: Action>(&self, who: &Principal, vhost: &VhostName, name: &str) -> bool {
@@ -384,7 +382,7 @@ impl Access {
             shown(exchange),
             who.user
         );
-        Err(Refusal::new(RefusalKind::Denied, text))
+        Err(Refusal::new(RefusalKind::Denied, text).about("exchange", exchange, Some(A::NAME)))
     }
 
     /// The permit of the broker itself: for what a client session owns by its nature.

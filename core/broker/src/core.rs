@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use polymq_contract::{Event, Outbox, Peer, Refusal, RefusalKind};
+use polymq_contract::{Event, Outbox, Peer, Refusal};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
 use polymq_store::{Committer, Durability};
 
@@ -245,7 +245,7 @@ impl Core {
             .get(name)
             .filter(|vhost| !vhost.tenancy.is_leaving())
             .cloned()
-            .ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("vhost '{name}' not found")))
+            .ok_or_else(|| Refusal::missing("vhost", name, format!("vhost '{name}' not found")))
     }
 
     /// Creates a virtual host unless it exists.

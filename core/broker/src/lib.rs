@@ -78,5 +78,5 @@ pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
 pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
     BindingView, ChannelView, ConnectionRef, ConnectionTotals, ConsumerView, ExchangeView,
-    QueueDetails, QueueList, QueueRef,
+    QueueDetails, QueueList, QueueRef, UnackedView,
 };

@@ -135,10 +135,17 @@ impl Core {
     ///
     /// Errors: kind `LoginFailed` when its token is over.
     pub(crate) fn known(&self, login: &Login, peer: &Peer) -> Option<Result<LoginStep, Refusal>> {
-        let (Login::Anonymous, Some(Account::Known(known))) = (login, &peer.account) else {
-            return None;
+        let Some(Account::Known(known)) = &peer.account else { return None };
+        let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
+        let identity = match login {
+            Login::Anonymous => "",
+            Login::Certificate { identity } if !has_certificate => identity,
+            _ => return None,
         };
         let who: &Principal = known.known_as()?;
+        if !identity.is_empty() && identity != who.user.as_str() {
+            return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the login is another's")));
+        }
         if let Some(reason) = self.why_over(who) {
             return Some(Err(Refusal::new(RefusalKind::LoginFailed, reason)));
         }

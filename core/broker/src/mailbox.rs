@@ -47,7 +47,12 @@ impl Core {
         }
         let Ok(name) = QueueName::new(mailbox.queue) else { return };
         let durability = self.durability;
-        let settings = QueueSettings { durable: true, durability, ..QueueSettings::default() };
+        let settings = QueueSettings {
+            durable: true,
+            durability,
+            declared_by: Some(mailbox.user.as_str().into()),
+            ..QueueSettings::default()
+        };
         // A limit of queues may forbid it; the message then finds nobody.
         self.create_queue(vhost, name, settings).ok();
     }

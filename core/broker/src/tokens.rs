@@ -113,6 +113,23 @@ impl Tokens {
 }
 
 impl Core {
+    /// Errors: as of [`make_token`](Self::make_token).
+    pub(crate) fn check_new_token(&self, user: &UserName, new: &NewToken) -> Result<(), Refusal> {
+        if self.access.user(user.as_str()).is_none() {
+            let text = format!("user '{user}' not found");
+            return Err(Refusal::missing("user", user.as_str(), text));
+        }
+        if new.name.len() > NAME_BYTES_MAX {
+            let text = format!("the name of a token has at most {NAME_BYTES_MAX} bytes");
+            return Err(Refusal::new(RefusalKind::Invalid, text));
+        }
+        if new.expires_ms.is_some_and(|at| at <= self.clock_ms()) {
+            return Err(Refusal::new(RefusalKind::Invalid, "the token would have ended already"));
+        }
+        Grant::of_token("", &new.scopes, new.expires_ms)?;
+        check_room(&self.tokens.0.read(), user)
+    }
+
     /// Makes a token; its text is never shown again.
     ///
     /// Errors: kind `NotFound` for the user, kind `Invalid` for a name or a scope, kind `Limit`.
@@ -121,17 +138,7 @@ impl Core {
         user: &UserName,
         new: NewToken,
     ) -> Result<(TokenView, Secret), Refusal> {
-        if self.access.user(user.as_str()).is_none() {
-            return Err(Refusal::new(RefusalKind::NotFound, format!("user '{user}' not found")));
-        }
-        if new.name.len() > NAME_BYTES_MAX {
-            let text = format!("the name of a token has at most {NAME_BYTES_MAX} bytes");
-            return Err(Refusal::new(RefusalKind::Invalid, text));
-        }
-        let created_ms = self.clock_ms();
-        if new.expires_ms.is_some_and(|at| at <= created_ms) {
-            return Err(Refusal::new(RefusalKind::Invalid, "the token would have ended already"));
-        }
+        self.check_new_token(user, &new)?;
         let (mut id, mut secret) = ([0; 8], [0; 32]);
         (self.entropy)(&mut id);
         (self.entropy)(&mut secret);
@@ -141,17 +148,14 @@ impl Core {
             user: user.as_str().to_owned(),
             name,
             scopes,
-            created_ms,
+            created_ms: self.clock_ms(),
             expires_ms,
             hash: hex(&sha256(secret.as_bytes())),
         };
         let token = Token::of(&id, stored.clone())?;
         let view = token.view.clone();
         let mut tokens = self.tokens.0.write();
-        if tokens.values().filter(|token| token.view.user == *user).count() >= OF_USER_MAX {
-            let text = format!("a user has at most {OF_USER_MAX} tokens");
-            return Err(Refusal::new(RefusalKind::Limit, text));
-        }
+        check_room(&tokens, user)?;
         tokens.insert(id.as_str().into(), Arc::new(token));
         let key = definitions::key(&[kind::TOKEN, &id]);
         self.committer.append(|writer| writer.meta_put(&key, &definitions::encode(&stored)));
@@ -190,15 +194,32 @@ impl Core {
     }
 }
 
+/// Errors: kind `Limit` when the user has as many as it may.
+fn check_room(tokens: &HashMap<Box<str>, Arc<Token>>, user: &UserName) -> Result<(), Refusal> {
+    if tokens.values().filter(|token| token.view.user == *user).count() < OF_USER_MAX {
+        return Ok(());
+    }
+    let text = format!("a user has at most {OF_USER_MAX} tokens");
+    Err(Refusal::new(RefusalKind::Limit, text))
+}
+
 impl BrokerHandle {
     /// Whose token this is, and what it says; `None` for one that is unknown, wrong or over.
     pub fn check_token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {
+        let token = self.proved(text).filter(|token| !token.grant.is_over(self.0.clock_ms()))?;
+        Some((token.view.user.clone(), Arc::clone(&token.grant)))
+    }
+
+    /// True for a token that was good until it was over. Only whoever has it can ask.
+    pub fn is_token_over(&self, text: &[u8]) -> bool {
+        self.proved(text).is_some_and(|token| token.grant.is_over(self.0.clock_ms()))
+    }
+
+    fn proved(&self, text: &[u8]) -> Option<Arc<Token>> {
         let text = std::str::from_utf8(text).ok()?.strip_prefix(TOKEN_PREFIX)?;
         let (id, secret) = text.split_once('_')?;
         let token = self.0.tokens.0.read().get(id).cloned()?;
-        let is_right = hex(&sha256(secret.as_bytes())) == token.hash;
-        let is_good = is_right && !token.grant.is_over(self.0.clock_ms());
-        is_good.then(|| (token.view.user.clone(), Arc::clone(&token.grant)))
+        (hex(&sha256(secret.as_bytes())) == token.hash).then_some(token)
     }
 }
 

@@ -38,8 +38,9 @@ pub enum Login {
     },
     /// No credentials.
     Anonymous,
-    /// The client certificate of the TLS connection (SASL EXTERNAL); `identity` is the
-    /// authorisation identity asked for, which must be empty or the certificate's user.
+    /// The client certificate of the TLS connection, or else the login of before this connection
+    /// (SASL EXTERNAL, see [`crate::Peer::is_known`]); `identity` is the authorisation identity
+    /// asked for, which must be empty or that user.
     Certificate {
         /// Authorisation identity, mostly empty.
         identity: String,

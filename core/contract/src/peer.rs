@@ -37,6 +37,14 @@ pub struct Peer {
     pub vhost: VhostName,
 }
 
+impl Peer {
+    /// True for somebody who has logged in before, as a web page has by its session: SASL EXTERNAL
+    /// stands for that login where no client certificate names a user.
+    pub fn is_known(&self) -> bool {
+        matches!(self.account, Some(Account::Known(_)))
+    }
+}
+
 /// Who a connection is before it has said anything.
 #[derive(Debug, Clone)]
 pub enum Account {

@@ -79,11 +79,40 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// Lower-case sentence for the client.
     pub text: String,
+    /// What the sentence is about, for protocols whose errors are read by programs.
+    pub about: Option<Box<About>>,
+}
+
+/// The object of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// What kind of object it is: `queue`, `exchange`, `vhost`, `user`, ...
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The right to it that is missing: `configure`, `write` or `read`.
+    pub right: Option<&'static str>,
 }
 
 impl Refusal {
     /// A refusal of `kind` that says `text`.
     pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self { kind, text: text.into(), about: None }
+    }
+
+    /// The object of this kind and name is not there, as `text` says.
+    pub fn missing(kind: &str, name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(RefusalKind::NotFound, text).about(kind, name, None)
+    }
+
+    /// The same, of an object to which a right may be missing.
+    pub fn about(
+        self,
+        kind: impl Into<String>,
+        name: impl Into<String>,
+        right: Option<&'static str>,
+    ) -> Self {
+        let about = About { kind: kind.into(), name: name.into(), right };
+        Self { about: Some(Box::new(about)), ..self }
     }
 }

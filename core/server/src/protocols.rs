@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_amqp091::Amqp091;
 use polymq_contract::Protocol;
 use polymq_driver::Form;
-use polymq_http::WebSocketRoute;
+use polymq_http::{Spans, WebSocketRoute};
 use polymq_json::Json;
 use polymq_model::Formats;
 use polymq_mqtt::Mqtt;
@@ -27,6 +27,8 @@ pub(crate) struct Protocols {
     stomp: Arc<dyn Protocol>,
     pub(crate) xmpp: Arc<dyn Protocol>,
     json: Arc<dyn Protocol>,
+    /// Who makes spans for HTTP, which has no sessions.
+    pub(crate) spans: Option<Arc<dyn Spans>>,
 }
 
 impl Protocols {
@@ -51,6 +53,7 @@ impl Protocols {
             stomp: Arc::new(Stomp::new(stomp)),
             xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
             json: Arc::new(Json::new(&config.server.name)),
+            spans: None,
         }
     }
 
@@ -61,10 +64,10 @@ impl Protocols {
     pub(crate) fn traced(self, config: &Config) -> anyhow::Result<Self> {
         let started = crate::otel::Tracer::start(&config.tracing, &config.server.name)?;
         let Some(tracer) = started else { return Ok(self) };
-        let Self { amqp, mqtt, stomp, xmpp, json } = self;
+        let Self { amqp, mqtt, stomp, xmpp, json, .. } = self;
         let [amqp, mqtt, stomp, xmpp, json] =
             [amqp, mqtt, stomp, xmpp, json].map(|protocol| tracer.wrap(protocol));
-        Ok(Self { amqp, mqtt, stomp, xmpp, json })
+        Ok(Self { amqp, mqtt, stomp, xmpp, json, spans: Some(tracer) })
     }
 
     pub(crate) fn formats(&self) -> Formats {

@@ -3,7 +3,13 @@
 //! All of it is checked first, so that a mistake changes nothing. What can change while clients are
 //! connected is applied; of the rest is said that it waits for a restart.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use polymq_broker::BrokerHandle;
@@ -73,6 +79,8 @@ pub(crate) struct Reload {
     pub(crate) running: Mutex<Vec<(String, String, String)>>,
     /// What the last reload left for a restart.
     pub(crate) waiting: Mutex<Vec<ConfigChange>>,
+    /// The last reload was refused.
+    pub(crate) is_refused: AtomicBool,
 }
 
 /// A configuration that has been read and is good, and what in it differs.
@@ -132,7 +140,9 @@ impl Reload {
     ///
     /// Errors: every mistake, without the lines of the files.
     pub(crate) fn run_and_tell(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
-        match self.run() {
+        let done = self.run();
+        self.is_refused.store(done.is_err(), Ordering::Relaxed);
+        match done {
             Ok(changed) => {
                 for ConfigChange { key, from, to, origin, is_applied } in &changed {
                     if *is_applied {
@@ -173,6 +183,10 @@ fn holding(
 }
 
 impl Configuration for Reload {
+    fn is_reload_ok(&self) -> bool {
+        !self.is_refused.load(Ordering::Relaxed)
+    }
+
     fn effective(&self) -> Vec<ConfigValue> {
         let waiting = self.waiting.lock();
         let value = |(key, value, origin): &(String, String, String)| {

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     path::Path,
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -161,8 +161,9 @@ impl Running {
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
             waiting: Mutex::default(),
+            is_refused: AtomicBool::default(),
         });
-        let of_server = (mode, Arc::clone(&reload) as _);
+        let of_server = (mode, Arc::clone(&reload) as _, protocols.spans.clone());
         let watched = http::watched(config, of_server, brokers, &store, states, &ports);
         let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         ports.serve_pages(&driver, &http)?;

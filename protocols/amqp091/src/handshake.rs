@@ -54,12 +54,12 @@ impl Session {
     }
 
     fn start(&self) -> Start {
-        let tls = self.connection.peer.tls.as_ref();
-        let has_certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
+        let peer = &self.connection.peer;
+        let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
         let settings = &self.connection.shared.settings;
         let passwords: &[&str] = if settings.passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
-        let external: &[&str] =
-            if settings.certificates && has_certificate { &["EXTERNAL"] } else { &[] };
+        let is_external = (settings.certificates && has_certificate) || peer.is_known();
+        let external: &[&str] = if is_external { &["EXTERNAL"] } else { &[] };
         let mechanisms = [passwords, external].concat().join(" ");
         let mut capabilities = FieldTable::default();
         for name in CAPABILITIES {

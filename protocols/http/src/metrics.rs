@@ -3,13 +3,14 @@
 
 mod objects;
 mod rabbitmq;
+mod service;
 
 use std::collections::{BTreeMap, HashMap};
 
 use polymq_broker::{ConnectionTotals, PROTOCOLS, Summary};
 
 use crate::{
-    Facts, Site, Watched,
+    Facts, Site, Watched, clock,
     exposition::{
         Exposition,
         Kind::{Counter, Gauge},
@@ -52,6 +53,9 @@ pub(crate) fn page(site: &Site, prefix: Option<&str>) -> String {
         summary: watched.broker.summary(|_| true),
         connections: watched.broker.connection_totals(),
     };
+    if let Some(free) = read.facts.disk_free_bytes {
+        site.forecast.note(clock::now().unix_ms, free);
+    }
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
         text.push_str(&ours(site, &read));
@@ -82,6 +86,7 @@ fn ours(site: &Site, read: &Read) -> String {
     logins(&mut text, watched);
     state(&mut text, watched, summary);
     connections(&mut text, site, &read.connections);
+    service::write(&mut text, site);
     store(&mut text, facts);
     resources(&mut text, facts);
     certificates(&mut text, watched);
@@ -148,13 +153,19 @@ fn logins(text: &mut Exposition, watched: &Watched) {
 
 fn state(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     let (ready, unsettled) = (summary.sample.ready, summary.sample.unsettled);
-    text.single("queues", Gauge, "Queues.", summary.queues);
+    let quorum = summary.quorum_queues;
+    let types: [(&[_], u64); 2] =
+        [(&[("type", "classic")], summary.queues - quorum), (&[("type", "quorum")], quorum)];
+    text.family("queues", Gauge, "Queues.", types);
     text.single("consumers", Gauge, "Consumers of queues.", summary.consumers);
     let states: [(&[_], u64); 2] =
         [(&[("state", "ready")], ready), (&[("state", "unacked")], unsettled)];
     text.family("queue_messages", Gauge, "Messages in queues.", states);
     let help = "Ready messages in memory; the others are on the disk alone.";
     text.single("queue_messages_in_memory", Gauge, help, summary.in_memory);
+    let help = "Deliveries of messages that had been delivered before.";
+    let again = summary.sample.activity.redelivered;
+    text.single("messages_redelivered_total", Counter, help, again);
     let help = "Bytes of the bodies of ready messages.";
     text.single("queue_bytes", Gauge, help, summary.bytes);
     let (sessions, retained) = watched.broker.session_counts();

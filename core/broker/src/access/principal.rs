@@ -37,6 +37,19 @@ impl Principal {
     pub fn of_user(user: UserName) -> Self {
         Self { user, impersonator: false, grant: None, certificate_until_ms: None }
     }
+
+    /// True when both have the same rights for certain: the same user, without a token or with the
+    /// same one. Two logins by tokens of an identity provider are told apart.
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        let is_same_grant = match (&self.grant, &other.grant) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                own == other || (own.token.is_some() && own.token == other.token)
+            }
+            _ => false,
+        };
+        self.user == other.user && is_same_grant
+    }
 }
 
 /// What a token says about the rights of whoever shows it.

@@ -34,6 +34,14 @@ impl Manager {
         Ok(self.core.tokens.of_user(user))
     }
 
+    /// Whether such a token could be made.
+    ///
+    /// Errors: as of [`make_token`](Self::make_token).
+    pub fn check_new_token(&self, user: &UserName, new: &NewToken) -> Result<(), Refusal> {
+        self.require_owner(user)?;
+        self.core.check_new_token(user, new)
+    }
+
     /// Makes a token. Its text is in the answer and never shown again.
     ///
     /// Errors: kind `Denied` for somebody else; kind `NotFound` for the user; kind `Invalid` for a
@@ -60,7 +68,8 @@ impl Manager {
             .inspect_err(|_| self.audit_refused("token.revoke", object.clone()))?;
         let token = self.core.tokens.get(id).filter(|token| token.user == *user);
         let token = token.filter(|_| self.core.revoke_token(id));
-        let token = token.ok_or_else(|| not_found(&format!("token '{id}' of user '{user}'")))?;
+        let missing = || not_found("token", id, format_args!(" of user '{user}'"));
+        let token = token.ok_or_else(missing)?;
         self.audit("token.revoke", object, shown(&token), Value::Null);
         Ok(())
     }

@@ -245,5 +245,5 @@ fn due_of(message: &Message) -> Option<u64> {
 
 fn missing(vhost: &Vhost, id: u64) -> Refusal {
     let text = format!("no delayed message {id} in vhost '{}'", vhost.name);
-    Refusal::new(RefusalKind::NotFound, text)
+    Refusal::missing("message", id.to_string(), text)
 }

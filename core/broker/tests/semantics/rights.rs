@@ -377,7 +377,11 @@ fn a_token_narrows_the_rights_of_its_user_in_everything() {
     // It is good for its time, and the connection as well.
     world.pass(9_000);
     assert_eq!(closing(&mut client), None);
+    assert!(!world.broker.is_token_over(token.as_bytes()));
     world.pass(1_500);
+    assert!(world.broker.is_token_over(token.as_bytes()));
+    // Only to whoever has it.
+    assert!(!world.broker.is_token_over(&token.as_bytes()[..token.len() - 1]));
     assert_eq!(closing(&mut client).as_deref(), Some("the token of the login has ended"));
     assert!(world.connect_with_token(&token).is_err());
     assert_eq!(manager(&world).tokens(&user("other")).unwrap(), [view]);

@@ -171,7 +171,12 @@ pub(super) fn begin(session: &Session, path: &str, work: Work, mut body: Value) 
     if let Some(rate) = work.rate {
         body["rate"] = json!(rate);
     }
-    let query: &[_] = if work.dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+    let query: &[_] = match work.dry_run {
+        true => &[("dry_run", "true".to_owned())],
+        // Whoever purges was asked already.
+        false if path.ends_with(":purge") => &[("expect", "any".to_owned())],
+        false => &[],
+    };
     let started = session.api.call(&Call::new("POST", path).query(query).json(&body))?;
     let id = started
         .get("id")

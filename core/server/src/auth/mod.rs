@@ -164,6 +164,10 @@ impl Logins {
         if let Err(refusal) = inner.may_send_password(peer) {
             return reply(Err(refusal));
         }
+        // It proves nothing, whatever hash was brought in for the user.
+        if password.expose().is_empty() {
+            return reply(Err(inner.refuse(&attempt, "empty password")));
+        }
         // Nobody guesses a token, so that wrong ones keep no right one out.
         if inner.is_token(password.expose()) {
             return reply(inner.token(attempt, password.expose()));

@@ -10,7 +10,7 @@ const LOCAL: &str = "127.0.0.1:4000";
 
 /// Users of a test, and the better hashes that they were given.
 struct Users {
-    users: [(&'static str, Arc<UserRecord>); 3],
+    users: [(&'static str, Arc<UserRecord>); 4],
     improved: mpsc::Sender<(String, Credentials)>,
 }
 
@@ -53,7 +53,9 @@ impl World {
         let imported = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
         bob.password_hash = format!("$rabbit-sha256${imported}");
         let (sender, improved) = mpsc::channel();
-        let users = [("ann", ann), ("guest", guest), ("bob", Arc::new(bob))];
+        // Of another broker, where the password was empty.
+        let blank = Arc::new(user_record(b"", &[]).unwrap());
+        let users = [("ann", ann), ("guest", guest), ("bob", Arc::new(bob)), ("blank", blank)];
         logins.find_users_in(Users { users, improved: sender });
         Self { logins, conversation: Arc::default(), improved }
     }
@@ -106,6 +108,14 @@ fn peer(from: &str) -> Peer {
         listener: "amqp".into(),
         vhost: VhostName::new("/").unwrap(),
     }
+}
+
+#[test]
+fn empty_password_opens_no_account() {
+    let world = World::new(|_| {});
+    let wrong = || Err("wrong user name or password".into());
+    assert_eq!(world.password("blank", "", REMOTE), wrong());
+    assert_eq!(world.password("eve", "", REMOTE), wrong());
 }
 
 #[test]

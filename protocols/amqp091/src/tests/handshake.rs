@@ -6,7 +6,7 @@ use amq_protocol::{
     protocol::connection::{AMQPMethod, Close, CloseOk, UpdateSecret, UpdateSecretOk},
     types::AMQPValue,
 };
-use polymq_contract::{Login, Recognised, Secret, TlsPeer};
+use polymq_contract::{Account, KnownUser, Login, Recognised, Secret, TlsPeer};
 
 use super::*;
 
@@ -99,6 +99,13 @@ fn plain_amqplain_and_external_become_logins() {
     assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN EXTERNAL");
     world.start_ok("EXTERNAL", b"", &[]);
     assert_eq!(login(&mut world), Login::Certificate { identity: String::new() });
+}
+
+#[test]
+fn whoever_has_logged_in_before_is_offered_external() {
+    let account = Some(Account::Known(KnownUser::new(())));
+    let mut world = World::with(Peer { account, ..peer() }, Limits::default());
+    assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN EXTERNAL");
 }
 
 #[test]

@@ -128,6 +128,10 @@ impl Leases {
     }
 
     /// How many more leases this user may have on this queue.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().leases.len()
+    }
+
     pub(crate) fn room(&self, bearer: Bearer<'_>) -> Result<usize, Problem> {
         let place = place(bearer)?;
         let held = self.state.lock().counts.get(&place).copied().unwrap_or(0);

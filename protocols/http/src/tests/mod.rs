@@ -4,17 +4,22 @@ mod attacks;
 mod definitions;
 mod document;
 mod events;
+mod holding;
 mod limits;
 mod messages;
 mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_answers;
+mod rabbitmq_import;
+mod rabbitmq_owners;
 mod rabbitmq_tools;
 mod receiving;
 mod resources;
 mod rights;
 mod roles;
+mod rules;
 mod session;
 mod subscribing;
 mod tracing;
@@ -119,8 +124,10 @@ impl World {
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
             log: Arc::new(operation::Sample),
+            spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
+                uptime_secs: 60.0,
                 store_live: Some((3, 400)),
                 files_open: Some(20),
                 files_max: Some(1024),

@@ -150,6 +150,26 @@ const OF_DASHBOARDS: &[(&str, &[&str])] = &[
     ("rabbitmq_global_messages_redelivered_total", &["protocol"]),
     ("rabbitmq_global_messages_acknowledged_total", &["protocol"]),
     ("rabbitmq_global_messages_dead_lettered_total", &["queue_type", "dead_letter_strategy"]),
+    (
+        "rabbitmq_global_messages_dead_lettered_confirmed_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_delivery_limit_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_expired_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_maxlen_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_rejected_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
     ("rabbitmq_message_size_bytes_bucket", &["protocol", "le"]),
     ("rabbitmq_message_size_bytes_sum", &["protocol"]),
     ("rabbitmq_message_size_bytes_count", &["protocol"]),
@@ -321,4 +341,38 @@ async fn a_certificate_that_ends_soon_is_told_and_keeps_nobody_out() {
     assert_eq!(health::ending(&watched, ends).unwrap(), "`public` has ended");
     let (status, text) = world.get("/health/ready").await;
     assert_eq!((status, text.contains("certificates")), (200, false), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_server_does_beside_messages_is_told() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("orders", Vec::new()).await;
+    let mut client = world.client("u").await;
+    let queue = "/api/v1/vhosts/~/queues/orders";
+    client.ask(&format!("POST {queue}/messages"), &[], b"x").await;
+    let asked = serde_json::json!({ "max": 1, "lease": "5m" });
+    assert_eq!(client.post(&format!("{queue}/messages:receive"), &asked).await.status, 200);
+    let mut reader = world.client("u").await;
+    reader.send("GET /api/v1/events?topics=jobs", &[], b"").await;
+    assert_eq!(reader.head().await, 200);
+    let (_, body) = world.get("/metrics?prefix=polymq").await;
+    for line in [
+        "polymq_leases 1",
+        "polymq_queues{type=\"classic\"} 1",
+        "polymq_queues{type=\"quorum\"} 0",
+        "polymq_alarms{kind=\"store\"} 0",
+        "polymq_alarms{kind=\"certificates\"} 0",
+        // The sample of a server has reached this mark.
+        "polymq_alarms{kind=\"mark_disk\"} 1",
+        "polymq_publishers_blocked{reason=\"alarm\"} 0",
+        "polymq_jobs{state=\"running\"} 0",
+        "polymq_config_reload_ok 1",
+        "polymq_messages_redelivered_total 0",
+        "polymq_http_request_seconds_count{route=\"v1\"} 3",
+    ] {
+        assert!(body.contains(&format!("\n{line}\n")), "{line} in {body}");
+    }
+    // Other tests of this process have streams as well.
+    assert!(body.contains("polymq_sse_streams{kind=\"events\"} "), "{body}");
+    assert!(body.contains("polymq_listener_connections{listener=\"http\",protocol=\"http\"} "));
 }

@@ -57,7 +57,7 @@ impl Session {
         });
         let certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
         let mut all = Vec::new();
-        if offered.external && certificate {
+        if (offered.external && certificate) || self.peer.is_known() {
             all.push(Mechanism::External);
         }
         let hashes =

@@ -81,6 +81,10 @@ fn shown(view: &ScheduledView, may_read: bool) -> Value {
         true => of_message(&view.message, Payload::Head),
         false => address_of(&view.message),
     };
+    // It is below 0 once it is over; here it is still to come.
+    if let Some(delay) = shown.get_mut("properties").and_then(|all| all.get_mut("delay")) {
+        *delay = json!(delay.as_i64().map(i64::unsigned_abs));
+    }
     shown.insert("id".to_owned(), json!(view.at.id.to_string()));
     shown.insert("due_at".to_owned(), time(view.at.due_ms));
     shown.insert("published_at".to_owned(), time(view.message.arrived_ms()));
@@ -91,7 +95,7 @@ async fn index(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let vhost = vhost_of(&call)?;
     let after = call.query("after").map(cursor).transpose()?;
-    let limit = limit(&call);
+    let limit = limit(&call)?;
     let found = caller.blocking("vhost", move |broker, who| {
         let total = broker.scheduled_count(&vhost)?;
         let page = broker.scheduled(&vhost, after, limit)?;

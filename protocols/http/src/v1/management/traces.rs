@@ -16,7 +16,7 @@ use super::{
     caller::Caller,
     list,
     problems::not_there,
-    route::{MONITORING, NOTHING, ROUTE, object},
+    route::{DRY_RUN, MONITORING, NOTHING, ROUTE, object},
     stream::{self, CLOSING, Events},
     value::time,
 };
@@ -82,6 +82,7 @@ static START: Operation = Operation {
     tag: "traces",
     summary: "Follow messages on their way; three traces run at a time, each ends by itself",
     permission: "tag monitoring, and read on the queue and exchange that it names",
+    query: &[DRY_RUN],
     body: &[Media::json(<TraceSpec as Schema>::schema)],
     answers: &[Answer { status: 201, about: "It runs", media: &[Media::json(object)] }],
     ..ROUTE
@@ -111,6 +112,7 @@ static END: Operation = Operation {
     tag: "traces",
     summary: "End a trace, or forget one that is over",
     permission: "own traces; all with tag administrator",
+    query: &[DRY_RUN],
     answers: NOTHING,
     ..ROUTE
 };
@@ -141,6 +143,11 @@ async fn start(mut call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let spec: TraceSpec = call.json().await?;
     let new = new_trace(spec)?;
+    if call.flag("dry_run") {
+        let checked = caller.manage(&call).check_new_trace(&new);
+        checked.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
+        return Ok(Json(json!({ "dry_run": true, "would_create": true })).into_response());
+    }
     let started = caller.manage(&call).start_trace(new, clock::nanos, clock::now().unix_ms);
     let view = started.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
     let location = format!("{}/traces/{}", crate::api::ROOT, view.id);
@@ -245,7 +252,14 @@ async fn show(call: Call) -> Result<Json<Value>, Problem> {
 
 async fn end(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
-    let ended = caller.manage(&call).end_trace(id_of(&call)?);
+    let (manager, id) = (caller.manage(&call), id_of(&call)?);
+    if call.flag("dry_run") {
+        // Only whoever may end it may read it.
+        manager.trace_events(id, u64::MAX, 0).map_err(|refusal| missing(&refusal, &call))?;
+        let found = manager.trace(id).map_err(|refusal| missing(&refusal, &call))?;
+        return Ok(Json(json!({ "dry_run": true, "trace": shown(&found) })).into_response());
+    }
+    let ended = manager.end_trace(id);
     ended.map_err(|refusal| missing(&refusal, &call))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
