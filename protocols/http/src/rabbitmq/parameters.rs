@@ -79,7 +79,12 @@ pub(super) fn one(call: &Call) -> Outcome {
 }
 
 fn unknown(component: &str) -> Failure {
-    Failure::bad(format!("Validation failed\n\ncomponent {component} not found\n"))
+    let why = match component {
+        "shovel" => ": this broker has no shovels",
+        "federation-upstream" | "federation-upstream-set" => ": this broker has no federation",
+        _ => "",
+    };
+    Failure::bad(format!("Validation failed\n\ncomponent {component} not found{why}\n"))
 }
 
 /// `PUT /parameters/:component/:vhost/:name`
