@@ -43,8 +43,7 @@ pub(super) struct World {
     pub(super) port: u16,
 }
 
-fn broker() -> BrokerHandle {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+fn broker(store: Arc<dyn Store>) -> BrokerHandle {
     let opened = wait(|reply| store.open(ShardId::default(), OwnerId::default(), reply)).unwrap();
     let committer = Committer::new(store, ShardId::default(), &opened);
     let broker = BrokerHandle::new(Parts {
@@ -100,7 +99,16 @@ impl World {
 
     /// The same with other settings.
     pub(super) async fn start_with(audience: Audience, change: impl FnOnce(&mut Settings)) -> Self {
-        let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
+        Self::start_on(Arc::new(MemoryStore::new()), audience, change).await
+    }
+
+    /// The same on a store that the test holds.
+    pub(super) async fn start_on(
+        store: Arc<MemoryStore>,
+        audience: Audience,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let (broker, phase) = (broker(store), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
             listeners: Arc::new(operation::Sample),
