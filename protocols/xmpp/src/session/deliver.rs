@@ -73,7 +73,7 @@ impl Session {
             }
             Source::Resource | Source::Mailbox(_) => {
                 let stanza = self.direct(message, &source, &counts);
-                carbons::received(&self.shared, &self.user, &self.jid, &stanza);
+                carbons::received(self, &stanza);
                 self.send_settling(&stanza, Some(settle), turn);
             }
             Source::Queue { who, queue, ack } => {

@@ -40,7 +40,7 @@ use polymq_model::{ConsumerId, Limits, Now};
 
 use crate::{
     ComponentSettings, Shared,
-    directory::{Word, nowhere},
+    directory::{Here, Word, nowhere},
     error::StreamError,
     jid::Jid,
     services::state::ServiceState,
@@ -147,6 +147,11 @@ impl Session {
             is_detached: false,
             current: 0,
         }
+    }
+
+    /// Who is there in the virtual host of this stream.
+    pub(crate) fn here(&self) -> Here<'_> {
+        self.shared.directory.at(&self.peer.vhost)
     }
 
     pub(crate) fn is_component(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Queues, topics and commands, as far as the session decides.
 
-use polymq_contract::{CancelReason, Outcome};
-use polymq_model::Value;
+use polymq_contract::{CancelReason, ListedBinding, Outcome};
+use polymq_model::{QueueName, Value};
 
 use super::*;
 
@@ -137,6 +137,36 @@ fn pubsub_refuses_what_it_cannot_do() {
             "<iq type='{kind}' id='1' to='topics.d'><pubsub xmlns='{pubsub}'>{inner}</pubsub></iq>"
         ));
         assert!(said.contains(&format!("<{condition} xmlns=")), "{inner}: {said}");
+    }
+}
+
+#[test] // XEP-0060, section 6.1.3.9.
+fn subscriptions_of_a_mailbox_are_bounded() {
+    let subscribe = |node: &str| {
+        format!(
+            "<iq type='set' id='1' to='topics.d'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{node}' jid='u@d'/>\
+             </pubsub></iq>"
+        )
+    };
+    let mut world = World::bound();
+    for (node, is_refused) in [("new", true), ("t7", false)] {
+        // The second is not read before the first is done with.
+        world.say(&(subscribe(node) + &subscribe("later")));
+        let queue = QueueName::new("xmpp-mailbox-u@d").unwrap();
+        let request = world.request();
+        let declared = Answer::QueueDeclared { queue, messages: 0, consumers: 0 };
+        world.answer(request, Ok(declared));
+        let Command::ListBindings { request, .. } = world.command() else { panic!("a list") };
+        let bound = (0..1000).map(|number| ListedBinding {
+            exchange: "amq.topic".to_owned(),
+            key: format!("t{number}"),
+        });
+        let said = world.answer(request, Ok(Answer::Bindings(bound.collect())));
+        assert_eq!(said.contains("<too-many-subscriptions"), is_refused, "{node}: {said}");
+        let next = world.command();
+        assert_eq!(matches!(next, Command::BindQueue(_)), !is_refused, "{node}: {next:?}");
+        world = World::bound();
     }
 }
 
