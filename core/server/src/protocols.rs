@@ -136,3 +136,19 @@ impl Protocols {
         config.http.web_sockets.iter().filter_map(route).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use polymq_broker::PROTOCOLS;
+
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn every_protocol_has_counters_of_its_own() {
+        let loaded = Config::load(&Sources::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
+        for protocol in Protocols::new(&loaded.config).all() {
+            assert!(PROTOCOLS.contains(&protocol.name()), "{} counts as other", protocol.name());
+        }
+    }
+}
