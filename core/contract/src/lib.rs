@@ -42,7 +42,7 @@ pub use login::{Login, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;
 pub use peer::{Account, ChannelBindings, KnownUser, Peer, TlsPeer, Transport};
-pub use protocol::{Protocol, ProtocolSession, Recognised, Timeout};
+pub use protocol::{Destination, Protocol, ProtocolSession, Recognised, Timeout};
 pub use refusal::{Refusal, RefusalKind};
 pub use settlement::{DeliveryRange, Note, Outcome, Settlement};
 pub use subscription::{InFlight, Matched, Subscription, SubscriptionIds, SubscriptionTarget};

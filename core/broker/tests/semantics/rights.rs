@@ -451,3 +451,20 @@ fn a_new_virtual_host_of_an_old_name_has_no_rights_of_the_old_one() {
         RefusalKind::Denied
     );
 }
+
+#[test]
+fn whoever_may_publish_to_a_queue_may_know_that_it_is_there() {
+    let world = World::new();
+    world.connect().queue("q");
+    let mut client = world.connect_as("other");
+    let mut find = |queue: &str| {
+        let queue = queue.to_owned();
+        client.try_ask(|request| Command::FindQueue { request, queue })
+    };
+    allow(&world, "^$", "^amq\\.default$", "^$");
+    assert!(find("q").is_ok());
+    assert_eq!(kind_of(find("none")), RefusalKind::NotFound);
+    allow(&world, "^$", "^$", "^q$");
+    assert!(find("q").is_ok());
+    assert_eq!(kind_of(find("none")), RefusalKind::Denied);
+}

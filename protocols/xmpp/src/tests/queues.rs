@@ -1,6 +1,6 @@
 //! Queues, topics and commands, as far as the session decides.
 
-use polymq_contract::{CancelReason, ListedBinding, Outcome};
+use polymq_contract::{CancelReason, ListedBinding, Outcome, Protocol};
 use polymq_model::{QueueName, Value};
 
 use super::*;
@@ -204,4 +204,27 @@ fn commands_show_their_forms_and_say_what_is_wrong() {
     assert_eq!(declare.arguments, arguments);
     let said = world.answer(declare.request, refused(RefusalKind::Conflict));
     assert!(said.contains("<conflict"), "{said}");
+}
+
+#[test]
+fn an_address_leads_where_its_messages_go() {
+    let told = |xmpp: &Xmpp, text: &str| {
+        let to = xmpp.destination(text, &Limits::default()).unwrap();
+        to.map(|to| (to.exchange, to.key))
+    };
+    let (server, component) = (Xmpp::new(settings()), component());
+    for (text, exchange, key) in [
+        ("u@d", "", "xmpp-mailbox-u@d"),
+        ("u@d/r", "", "xmpp-mailbox-u@d/r"),
+        ("q@queues.d", "", "q"),
+        ("a.b@topics.d", "amq.topic", "a.b"),
+        ("lobby@rooms.d", "amq.topic", "rooms.lobby"),
+    ] {
+        assert_eq!(told(&server, text), Ok((exchange.to_owned(), key.to_owned())), "{text}");
+    }
+    for text in ["d", "queues.d", "lobby@rooms.d/nick", "u@elsewhere", "@"] {
+        assert!(told(&server, text).is_err(), "{text}");
+    }
+    assert_eq!(told(&component, "q+q@mq.d"), Ok((String::new(), "q".to_owned())));
+    assert!(told(&component, "u@mq.d").is_err());
 }
