@@ -38,7 +38,7 @@ pub use counters::{Counter, Counters};
 pub use effects::{Close, Effects};
 pub use event::{CancelReason, Delivery, Event, EventBatch, Passed, Place, PublishOutcome};
 pub use introduction::{Introduction, Traffic, TrafficCounts};
-pub use login::{Login, Scram, ScramHash, Secret};
+pub use login::{Login, PasswordsInClear, Scram, ScramHash, Secret};
 pub use outbox::Outbox;
 pub use output::Output;
 pub use peer::{Account, ChannelBindings, KnownUser, Peer, TlsPeer, Transport};

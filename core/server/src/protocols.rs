@@ -35,6 +35,7 @@ impl Protocols {
             version: config.server.amqp_version.clone(),
             cluster_name: config.server.name.clone(),
             passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
+            in_clear: config.auth.plain_without_tls.into(),
             certificates: config.auth.mechanisms.contains(&Mechanism::External),
         };
         let stomp = polymq_stomp::Settings {

@@ -20,7 +20,9 @@ pub mod xml;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use polymq_contract::{Counters, Destination, Pair, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{
+    Counters, Destination, Pair, PasswordsInClear, Peer, Protocol, ProtocolSession, Recognised,
+};
 use polymq_model::{
     Format, Limits, Message, Now,
     address::{TOPIC_EXCHANGE, mailbox_key},
@@ -59,7 +61,7 @@ pub struct Mechanisms {
     /// PLAIN: on encrypted connections, and on others when `plain_in_clear` allows it.
     pub plain: bool,
     /// Clear passwords on connections without TLS.
-    pub plain_in_clear: bool,
+    pub plain_in_clear: PasswordsInClear,
     /// SCRAM-SHA-1, and with channel binding.
     pub scram_sha_1: bool,
     /// SCRAM-SHA-256, and with channel binding.

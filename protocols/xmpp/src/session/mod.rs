@@ -36,7 +36,7 @@ use polymq_contract::{
     DisconnectCause, Effects, Event, EventBatch, Outbox, Peer, ProtocolSession, Timeout, Transport,
     WebMessages,
 };
-use polymq_model::{ConsumerId, Limits, Now};
+use polymq_model::{ConsumerId, Limits, Now, limits::RAISE_LOGIN_SIZE};
 
 use crate::{
     ComponentSettings, Shared,
@@ -44,7 +44,7 @@ use crate::{
     error::StreamError,
     jid::Jid,
     services::state::ServiceState,
-    xml::{Parsed, StreamParser, ns},
+    xml::{Bad, Parsed, StreamParser, ns},
 };
 
 pub(crate) use asks::Turn;
@@ -171,11 +171,14 @@ impl Session {
     }
 
     fn stanza_bytes_max(&self) -> usize {
-        let is_known = !self.user.is_empty();
-        match is_known || self.is_component() {
-            true => self.shared.settings.stanza_bytes_max,
-            false => self.limits.login_frame_bytes_max,
+        match self.is_stranger() {
+            true => self.limits.login_frame_bytes_max,
+            false => self.shared.settings.stanza_bytes_max,
         }
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.user.is_empty() && !self.is_component()
     }
 
     fn take_elements(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
@@ -197,7 +200,13 @@ impl Session {
                 }
                 Ok(Some(Parsed::Closed)) => self.close_stream("client", "the stream ended", turn),
                 Ok(None) => break,
-                Err(bad) => self.fail(StreamError::from(bad), turn),
+                Err(bad) => {
+                    let mut error = StreamError::from(bad);
+                    if bad == Bad::Limit && self.is_stranger() {
+                        error.text.push_str(RAISE_LOGIN_SIZE);
+                    }
+                    self.fail(error, turn);
+                }
             }
         }
         if turn.effects.start_tls {
