@@ -26,13 +26,15 @@ pub enum RefusalKind {
     StoreFailed,
     /// The login was wrong. All wrong logins look alike.
     LoginFailed,
+    /// The user, its address or its client id is banned.
+    Banned,
     /// A name is reserved: access to it is refused by rule, not by permission.
     Reserved,
 }
 
 impl RefusalKind {
     /// All of them, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotFound,
         Self::Denied,
         Self::Conflict,
@@ -44,6 +46,7 @@ impl RefusalKind {
         Self::NotAvailable,
         Self::StoreFailed,
         Self::LoginFailed,
+        Self::Banned,
         Self::Reserved,
     ];
 
@@ -61,6 +64,7 @@ impl RefusalKind {
             Self::NotAvailable => "not_available",
             Self::StoreFailed => "store_failed",
             Self::LoginFailed => "login_failed",
+            Self::Banned => "banned",
             Self::Reserved => "reserved",
         }
     }

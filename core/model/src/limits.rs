@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a peer is told whose first frame, packet or stanza is larger than that of a stranger may be.
+/// What a peer is told whose first frame, packet or stanza is larger than a stranger may send.
 pub const RAISE_LOGIN_SIZE: &str = "; before the login half of `limits.login_size` is taken, which \
                                     the operator can raise";
 

@@ -265,7 +265,7 @@ fn capabilities(properties: &Table) -> Capabilities {
     }
 }
 
-/// RFC 4616: authorisation identity, user and password, divided by NUL. `None` for what is malformed.
+/// RFC 4616: authorisation identity, user and password, divided by NUL; `None` when malformed.
 ///
 /// Errors: the identity, when it is another one than the user.
 fn plain(response: &[u8]) -> Result<Option<Login>, String> {

@@ -23,14 +23,14 @@ use bytes::{Buf, BytesMut};
 use polymq_contract::{
     Command, DisconnectCause, Effects, EventBatch, Peer, ProtocolSession, Timeout,
 };
-use polymq_model::{Body, ConsumerId, Limits, Now, PublisherId, limits::RAISE_LOGIN_SIZE};
+use polymq_model::{Body, ConsumerId, Limits, Now, PublisherId};
 
 use crate::{
     Shared,
     channel::{Channel, Context, publish},
     codec::{
         cold,
-        frame::{self, Frame, FrameError},
+        frame::{self, Frame},
         id,
     },
     connection::{Connection, Purpose, beat, put_close, put_method},
@@ -150,12 +150,8 @@ impl Session {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
-                    let mut exception = Exception::frame(error);
-                    let is_stranger = !matches!(self.phase, Phase::Running | Phase::Closing);
-                    if is_stranger && matches!(error, FrameError::TooLarge { .. }) {
-                        exception.text.push_str(RAISE_LOGIN_SIZE);
-                    }
-                    self.fail(0, &exception, now, effects);
+                    let is_known = matches!(self.phase, Phase::Running | Phase::Closing);
+                    self.fail(0, &Exception::frame(error, is_known), now, effects);
                     self.garbled = true;
                     break;
                 }

@@ -68,6 +68,7 @@ impl Problem {
         let (status, code) = match refusal.kind {
             RefusalKind::NotFound => (StatusCode::NOT_FOUND, not_found(object)),
             RefusalKind::Denied => (StatusCode::FORBIDDEN, "permission_denied"),
+            RefusalKind::Banned => (StatusCode::FORBIDDEN, "banned"),
             RefusalKind::Reserved => (StatusCode::FORBIDDEN, "name_reserved"),
             RefusalKind::Conflict => (StatusCode::CONFLICT, "conflict"),
             RefusalKind::Locked => (StatusCode::CONFLICT, "exclusive_owner"),

@@ -324,12 +324,12 @@ fn bans_keep_out_and_end_what_is_there_until_they_are_over() {
     let refused = client.try_ask(|request| {
         Command::OpenClientSession(Box::new(OpenClientSession { request, ..session("c", true, 0) }))
     });
-    assert_eq!(kind_of(refused), RefusalKind::Denied);
+    assert_eq!(kind_of(refused), RefusalKind::Banned);
     boss.put_ban("user", ban(BanTarget::User("other".into()))).unwrap();
     assert_eq!(closing(&mut client).as_deref(), Some("the user is banned"));
     client.disconnect();
     let mut world = world.restart();
-    assert_eq!(world.log_in("other").unwrap_err().kind, RefusalKind::LoginFailed);
+    assert_eq!(world.log_in("other").unwrap_err().kind, RefusalKind::Banned);
     world.log_in("guest").unwrap();
     world.pass(60_001);
     world.log_in("other").unwrap();

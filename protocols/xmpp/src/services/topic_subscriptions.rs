@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::StanzaError,
-    jid::{Jid, resource_from_name},
+    jid::{Jid, Service, resource_from_name},
     message::Shown,
     session::{Session, Source, Turn, consume_of},
     xml::{Element, ns},
@@ -194,6 +194,18 @@ impl Session {
         });
     }
 
+    /// Tells the client of a subscription that has ended by itself.
+    pub(crate) fn be_unsubscribed(&mut self, who: &Jid, pattern: &str, turn: &mut Turn<'_>) {
+        let event = Element::new(ns::PUBSUB_EVENT, "event")
+            .child(Element { ns: ns::PUBSUB_EVENT.into(), ..subscription(pattern, who, "none") });
+        let message = Element::new(ns::CLIENT, "message")
+            .attr("from", self.shared.domains.service(Service::Topics))
+            .attr("to", who.to_string())
+            .attr("type", "headline")
+            .child(event);
+        self.send(&message, turn);
+    }
+
     pub(super) fn on_unsubscribe(
         &mut self,
         iq: &Element,
@@ -253,8 +265,18 @@ impl Session {
                     Ok(_) | Err(_) => Vec::new(),
                 };
                 let topics = bindings.iter().filter(|b| b.exchange == TOPIC_EXCHANGE);
-                let list = topics.map(|binding| subscription(&binding.key, &who, "subscribed"));
-                let list = Element::new(ns::PUBSUB, "subscriptions").children(list);
+                let kept = topics.map(|binding| subscription(&binding.key, &who, "subscribed"));
+                let mut own: Vec<_> = session
+                    .consumers
+                    .iter()
+                    .filter_map(|(consumer, source)| {
+                        let Source::Topic { who, pattern, .. } = source else { return None };
+                        Some((consumer.0, subscription(pattern, who, "subscribed")))
+                    })
+                    .collect();
+                own.sort_unstable_by_key(|(consumer, _)| *consumer);
+                let all = kept.chain(own.into_iter().map(|(_, own)| own));
+                let list = Element::new(ns::PUBSUB, "subscriptions").children(all);
                 session.send_result(&iq, Some(pubsub().child(list)), turn);
             },
         );

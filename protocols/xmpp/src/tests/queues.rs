@@ -228,3 +228,35 @@ fn an_address_leads_where_its_messages_go() {
     assert_eq!(told(&component, "q+q@mq.d"), Ok((String::new(), "q".to_owned())));
     assert!(told(&component, "u@mq.d").is_err());
 }
+
+#[test] // XEP-0060, sections 5.6 and 8.8.
+fn subscription_of_a_stream_is_listed_and_its_end_is_told() {
+    let mut world = World::bound();
+    let request = |kind: &str, inner: &str| {
+        format!(
+            "<iq type='{kind}' id='1' to='topics.d'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'>{inner}</pubsub></iq>"
+        )
+    };
+    world.say(&request("set", "<subscribe node='t.#' jid='u@d/r'/>"));
+    let asked = world.request();
+    let queue = QueueName::new("amq.gen-1").unwrap();
+    world.answer(asked, Ok(Answer::QueueDeclared { queue, messages: 0, consumers: 0 }));
+    let asked = world.request();
+    world.answer(asked, Ok(Answer::Done));
+    let commands = std::mem::take(&mut world.effects.commands);
+    let consume = commands.iter().find_map(|command| match command {
+        Command::Consume(consume) => Some((consume.request, consume.consumer)),
+        _ => None,
+    });
+    let (asked, consumer) = consume.expect("a consumer");
+    world.answer(asked, Ok(Answer::Consuming { reply_name: None }));
+    world.say(&request("get", "<subscriptions/>"));
+    let asked = world.request();
+    let said = world.answer(asked, Ok(Answer::Bindings(Vec::new())));
+    assert!(said.contains("node='t.#' jid='u@d/r' subscription='subscribed'"), "{said}");
+    let reason = CancelReason::Denied;
+    let said = world.event(Event::ConsumerCancelled { consumer, reason });
+    assert!(said.contains("pubsub#event'><subscription node='t.#'"), "{said}");
+    assert!(said.contains("jid='u@d/r' subscription='none'"), "{said}");
+}

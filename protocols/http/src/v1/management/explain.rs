@@ -85,14 +85,12 @@ async fn explain(mut call: Call) -> Result<Json<Value>, Problem> {
         },
         Some(address) => {
             let to = mapped(&call, address)?;
+            let params = json!({ "exchange": to.exchange, "routing_key": to.key });
             steps.push(json!({
                 "kind": "address",
                 "object": address.text,
                 "outcome": "mapped",
-                "reason": {
-                    "code": address.protocol,
-                    "params": { "exchange": to.exchange, "routing_key": to.key },
-                },
+                "reason": { "code": address.protocol, "params": params },
                 "children": [],
             }));
             to
