@@ -28,13 +28,15 @@ pub enum RefusalKind {
     LoginFailed,
     /// Too many logins were wrong; even a right one has to wait.
     TooManyLogins,
+    /// The user, its address or its client id is banned.
+    Banned,
     /// A name is reserved: access to it is refused by rule, not by permission.
     Reserved,
 }
 
 impl RefusalKind {
     /// All of them, in a fixed order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotFound,
         Self::Denied,
         Self::Conflict,
@@ -47,6 +49,7 @@ impl RefusalKind {
         Self::StoreFailed,
         Self::LoginFailed,
         Self::TooManyLogins,
+        Self::Banned,
         Self::Reserved,
     ];
 
@@ -65,6 +68,7 @@ impl RefusalKind {
             Self::StoreFailed => "store_failed",
             Self::LoginFailed => "login_failed",
             Self::TooManyLogins => "too_many_logins",
+            Self::Banned => "banned",
             Self::Reserved => "reserved",
         }
     }

@@ -150,7 +150,8 @@ impl Session {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(0, &Exception::frame(error), now, effects);
+                    let is_known = matches!(self.phase, Phase::Running | Phase::Closing);
+                    self.fail(0, &Exception::frame(error, is_known), now, effects);
                     self.garbled = true;
                     break;
                 }

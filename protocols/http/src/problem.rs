@@ -84,6 +84,7 @@ impl Problem {
                 (StatusCode::NOT_FOUND, not_found(about.unwrap_or(object)))
             }
             RefusalKind::Denied => (StatusCode::FORBIDDEN, "permission_denied"),
+            RefusalKind::Banned => (StatusCode::FORBIDDEN, "banned"),
             RefusalKind::Reserved => (StatusCode::FORBIDDEN, "name_reserved"),
             RefusalKind::Conflict => (StatusCode::CONFLICT, "conflict"),
             RefusalKind::Locked => (StatusCode::CONFLICT, "exclusive_owner"),

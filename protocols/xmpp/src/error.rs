@@ -74,7 +74,9 @@ impl From<Refusal> for StanzaError {
     fn from(refusal: Refusal) -> Self {
         let (kind, condition) = match refusal.kind {
             RefusalKind::NotFound => ("cancel", "item-not-found"),
-            RefusalKind::Denied | RefusalKind::Reserved => ("auth", "forbidden"),
+            RefusalKind::Denied | RefusalKind::Banned | RefusalKind::Reserved => {
+                ("auth", "forbidden")
+            }
             RefusalKind::Conflict | RefusalKind::Locked => ("cancel", "conflict"),
             RefusalKind::Invalid => ("modify", "bad-request"),
             RefusalKind::Limit | RefusalKind::Full | RefusalKind::TooManyLogins => {
@@ -139,6 +141,7 @@ pub fn login_condition(kind: RefusalKind) -> &'static str {
         RefusalKind::Limit | RefusalKind::TooManyLogins | RefusalKind::StoreFailed => {
             "temporary-auth-failure"
         }
+        RefusalKind::Banned => "account-disabled",
         _ => "not-authorized",
     }
 }

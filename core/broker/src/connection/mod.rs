@@ -206,7 +206,8 @@ impl BrokerConnection {
             Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
             Command::BindQueue(bind) => self.bind_queue(&bind, true),
             Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
-            Command::ListQueues { .. }
+            Command::FindQueue { .. }
+            | Command::ListQueues { .. }
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }

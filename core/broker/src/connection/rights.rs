@@ -33,6 +33,19 @@ impl BrokerConnection {
         self.core.permit_any(&who, vhost, kind, name)
     }
 
+    /// Asks whether the client may publish to an exchange with this key.
+    ///
+    /// Errors: kind `Denied`.
+    pub(super) fn check_may_publish(
+        &self,
+        vhost: &Vhost,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let who = self.identity.principal().ok_or_else(not_open)?;
+        self.core.check_may_publish(&who, vhost, exchange, std::iter::once(key))
+    }
+
     fn client_id(&self) -> Option<&str> {
         self.client.as_ref().map(|client| client.client_id.as_str())
     }

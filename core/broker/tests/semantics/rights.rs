@@ -324,12 +324,12 @@ fn bans_keep_out_and_end_what_is_there_until_they_are_over() {
     let refused = client.try_ask(|request| {
         Command::OpenClientSession(Box::new(OpenClientSession { request, ..session("c", true, 0) }))
     });
-    assert_eq!(kind_of(refused), RefusalKind::Denied);
+    assert_eq!(kind_of(refused), RefusalKind::Banned);
     boss.put_ban("user", ban(BanTarget::User("other".into()))).unwrap();
     assert_eq!(closing(&mut client).as_deref(), Some("the user is banned"));
     client.disconnect();
     let mut world = world.restart();
-    assert_eq!(world.log_in("other").unwrap_err().kind, RefusalKind::LoginFailed);
+    assert_eq!(world.log_in("other").unwrap_err().kind, RefusalKind::Banned);
     world.log_in("guest").unwrap();
     world.pass(60_001);
     world.log_in("other").unwrap();
@@ -525,4 +525,21 @@ fn a_new_virtual_host_of_an_old_name_has_no_rights_of_the_old_one() {
         world.try_connect_to(Some("second"), "other").err().unwrap().kind,
         RefusalKind::Denied
     );
+}
+
+#[test]
+fn whoever_may_publish_to_a_queue_may_know_that_it_is_there() {
+    let world = World::new();
+    world.connect().queue("q");
+    let mut client = world.connect_as("other");
+    let mut find = |queue: &str| {
+        let queue = queue.to_owned();
+        client.try_ask(|request| Command::FindQueue { request, queue })
+    };
+    allow(&world, "^$", "^amq\\.default$", "^$");
+    assert!(find("q").is_ok());
+    assert_eq!(kind_of(find("none")), RefusalKind::NotFound);
+    allow(&world, "^$", "^$", "^q$");
+    assert!(find("q").is_ok());
+    assert_eq!(kind_of(find("none")), RefusalKind::Denied);
 }

@@ -25,7 +25,9 @@ use polymq_broker::{
     Authenticator, Conversation, Credentials, Grant, HashReply, LoginReply, LoginStep,
     TOKEN_PREFIX, UserRecord,
 };
-use polymq_contract::{Account, Login, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret};
+use polymq_contract::{
+    Account, Login, PasswordsInClear, Peer, Refusal, RefusalKind, Scram, ScramHash, Secret,
+};
 use polymq_model::UserName;
 use polymq_scram::{ClientFirst, Exchange, Verifier};
 
@@ -300,13 +302,7 @@ impl Inner {
 
     fn may_send_password(&self, peer: &Peer) -> Result<(), Refusal> {
         self.offers(Mechanism::Plain)?;
-        let may = peer.tls.is_some()
-            || match self.policy.load().plain_without_tls {
-                PlainWithoutTls::Allow => true,
-                PlainWithoutTls::Loopback => peer.is_loopback,
-                PlainWithoutTls::Never => false,
-            };
-        if may {
+        if PasswordsInClear::from(self.policy.load().plain_without_tls).allow(peer) {
             return Ok(());
         }
         let text = "passwords are taken over TLS only (auth.plain_without_tls)";

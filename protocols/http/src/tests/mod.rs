@@ -48,8 +48,7 @@ pub(super) struct World {
     pub(super) port: u16,
 }
 
-fn broker() -> BrokerHandle {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+fn broker(store: Arc<dyn Store>) -> BrokerHandle {
     let opened = wait(|reply| store.open(ShardId::default(), OwnerId::default(), reply)).unwrap();
     let committer = Committer::new(store, ShardId::default(), &opened);
     let broker = BrokerHandle::new(Parts {
@@ -112,14 +111,23 @@ impl World {
 
     /// The same with other settings.
     pub(super) async fn start_with(audience: Audience, change: impl FnOnce(&mut Settings)) -> Self {
-        let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
+        Self::start_on(Arc::new(MemoryStore::new()), audience, change).await
+    }
+
+    /// The same on a store that the test holds.
+    pub(super) async fn start_on(
+        store: Arc<MemoryStore>,
+        audience: Audience,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let (broker, phase) = (broker(store), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
             listeners: Arc::new(operation::Sample),
             drain: Box::new(|| {}),
             name: "test".to_owned(),
             broker: broker.clone(),
-            protocols: Vec::new(),
+            protocols: vec![Arc::new(Toy::default())],
             driver: Arc::default(),
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
@@ -221,6 +229,50 @@ impl World {
     pub(super) fn ready(&self, queue: &str) -> u64 {
         let queues = self.broker.queues();
         queues.iter().find(|view| view.name.as_str() == queue).map_or(0, |view| view.counts.ready)
+    }
+}
+
+/// A protocol without sessions, whose addresses are those of queues behind `q:`.
+#[derive(Default)]
+struct Toy(polymq_contract::Counters);
+
+impl Protocol for Toy {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn recognise(&self, _: &[u8]) -> polymq_contract::Recognised {
+        polymq_contract::Recognised::No
+    }
+
+    fn formats(&self) -> Vec<&'static polymq_model::Format> {
+        Vec::new()
+    }
+
+    fn counters(&self) -> &polymq_contract::Counters {
+        &self.0
+    }
+
+    fn destination(
+        &self,
+        address: &str,
+        _: &Limits,
+    ) -> Option<Result<polymq_contract::Destination, String>> {
+        let queue = address.strip_prefix("q:").map(|queue| polymq_contract::Destination {
+            key: queue.to_owned(),
+            declares_queue: true,
+            ..Default::default()
+        });
+        Some(queue.ok_or_else(|| format!("`{address}` is no address")))
+    }
+
+    fn session(
+        &self,
+        _: &Arc<polymq_contract::Peer>,
+        _: &Arc<Limits>,
+        _: polymq_model::Now,
+    ) -> Box<dyn polymq_contract::ProtocolSession> {
+        unreachable!("it recognises nobody")
     }
 }
 
