@@ -9,9 +9,11 @@ mod arguments;
 mod bench;
 mod commands;
 mod context;
+mod decode;
 mod destination;
 mod failure;
 mod help;
+mod local;
 mod messages;
 mod output;
 mod progress;
@@ -19,6 +21,8 @@ mod receiving;
 mod reply;
 mod resource;
 mod sse;
+mod template;
+mod time;
 
 use std::{io::Write, process::ExitCode};
 
@@ -110,6 +114,15 @@ mod tests {
             "reply queue:q --body x -n 1",
             "reply topic:a.# --exec cat",
             "help queue move",
+            "completion nushell",
+            "pub q {{n}} --template -n 3",
+            "sub q --since 10m --decode cbor",
+            "sub q --since 2030-01-31T12:00:00Z --decode proto",
+            "limit delete --yes",
+            "limit delete --of-user ann --yes",
+            "scheduled move 7 2030-01-31T12:00:00Z --dry-run",
+            "token create ann --dry-run",
+            "job cancel 7 --dry-run",
         ] {
             assert!(is_read(line), "{line}");
         }
@@ -122,6 +135,9 @@ mod tests {
             "reply q",
             "reply q --body x --exec y",
             "dlq edit q 7 --via-exchange --to q",
+            "sub q --since yesterday",
+            "sub q --since 10m --no-ack",
+            "sub q --decode proto=schema.bin:Type",
         ] {
             assert!(!is_read(line), "{line}");
         }

@@ -19,6 +19,7 @@ mod http;
 mod init;
 mod limits;
 mod live_log;
+mod local;
 mod log_lines;
 mod logging;
 #[cfg(feature = "otel")]

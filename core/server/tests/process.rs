@@ -22,6 +22,8 @@ mod dead_letters;
 mod https;
 #[path = "process/init.rs"]
 mod init;
+#[path = "process/local.rs"]
+mod local;
 #[path = "process/management.rs"]
 mod management;
 #[path = "process/operation.rs"]

@@ -19,6 +19,7 @@ mod host_meta;
 mod identity;
 mod json;
 mod leases;
+mod local;
 mod metrics;
 mod openapi;
 mod operation;
@@ -54,6 +55,7 @@ use polymq_contract::{Conversions, Pair, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
+pub use local::LocalListener;
 pub use operation::{
     ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine,
 };

@@ -47,6 +47,14 @@ impl Manager {
         Ok((view, secret))
     }
 
+    /// What [`make_token`](Self::make_token) would make, of which nothing is kept.
+    ///
+    /// Errors: as of that.
+    pub fn draft_token(&self, user: &UserName, new: NewToken) -> Result<TokenView, Refusal> {
+        self.require_owner(user)?;
+        self.core.draft_token(user, new).map(|draft| draft.view)
+    }
+
     /// Revokes a token; the connections that have logged in with it end.
     ///
     /// Errors: kind `Denied` for that of somebody else, kind `NotFound`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Change, Ls, Named, Removed};
+use super::{Change, Ls, Named, Removed, Sure};
 
 /// Commands on virtual hosts.
 #[derive(Debug, Subcommand)]
@@ -131,6 +131,9 @@ pub enum TokenCommand {
         /// When it ends, as 2030-01-31T12:00:00Z; never without it
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Revoke a token; connections that use it end.
     Delete {
@@ -171,6 +174,8 @@ pub enum LimitCommand {
         whose: Whose,
         #[command(flatten)]
         change: Change,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

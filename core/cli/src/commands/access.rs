@@ -97,7 +97,7 @@ pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
         TokenCommand::Ls { user, ls } => {
             session.list(&of(&user), &ls, &["id", "name", "scopes", "created_at", "expires_at"])
         }
-        TokenCommand::Create { user, name, scopes, expires_at } => {
+        TokenCommand::Create { user, name, scopes, expires_at, dry_run } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["name"] = json!(name);
@@ -108,7 +108,10 @@ pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
             if let Some(expires_at) = expires_at {
                 body["expires_at"] = json!(expires_at);
             }
-            let made = session.api.call(&Call::new("POST", &of(&user)).json(&body))?;
+            let query: &[_] = if dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+            let path = of(&user);
+            let call = Call::new("POST", &path).query(query).json(&body);
+            let made = session.api.call(&call)?;
             Ok(session.output.document(&made)?)
         }
         TokenCommand::Delete { user, token } => {
@@ -154,7 +157,10 @@ pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
             }
             session.put(&path, &body, change)
         }
-        LimitCommand::Delete { whose, change } => session.delete(&of(&whose), &[], change, None),
+        LimitCommand::Delete { whose, change, sure } => {
+            let name = whose.of_user.as_deref().unwrap_or_else(|| session.api.vhost());
+            session.delete(&of(&whose), &[], change, Some((name, sure)))
+        }
     }
 }
 

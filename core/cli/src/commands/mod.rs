@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap_complete::{Generator, shells};
 use serde_json::{Value, json};
 
 use self::{
@@ -26,7 +27,9 @@ use self::{
 };
 use crate::{
     api::Call,
-    arguments::{Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route},
+    arguments::{
+        Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route, Shell,
+    },
     bench,
     destination::Destination,
     failure::Failure,
@@ -106,12 +109,7 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         }
         Command::Context(command) => context(command),
         Command::Help { about } => help::tell(&without_help(program.clone()), &about),
-        Command::Completion { shell } => {
-            let name = program.get_name().to_owned();
-            let mut program = without_help(program.clone());
-            clap_complete::generate(shell, &mut program, name, &mut std::io::stdout());
-            Ok(())
-        }
+        Command::Completion { shell } => complete(shell, program),
         Command::Man { all_to } => manual(program, all_to.as_deref()),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -126,6 +124,21 @@ pub(crate) fn run_config(command: ConfigCommand) -> Result<ExitCode, Failure> {
 /// many once more.
 fn without_help(program: clap::Command) -> clap::Command {
     program.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+fn complete(shell: Shell, program: &clap::Command) -> Done {
+    let mut program = without_help(program.clone());
+    program.set_bin_name(program.get_name().to_owned());
+    program.build();
+    let generator: &dyn Generator = match shell {
+        Shell::Bash => &shells::Bash,
+        Shell::Zsh => &shells::Zsh,
+        Shell::Fish => &shells::Fish,
+        Shell::Nushell => &clap_complete_nushell::Nushell,
+        Shell::Powershell => &shells::PowerShell,
+        Shell::Elvish => &shells::Elvish,
+    };
+    Ok(generator.try_generate(&program, &mut std::io::stdout())?)
 }
 
 fn manual(program: &clap::Command, all_to: Option<&Path>) -> Done {

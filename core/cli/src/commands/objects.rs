@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, PLAIN, dry};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, dry};
 use crate::{
     api::{Call, segment},
     arguments::{
@@ -64,9 +64,9 @@ pub(super) fn scheduled(session: &Session, command: ScheduledCommand) -> Done {
         ScheduledCommand::Ls(ls) => {
             session.list(&all, &ls, &["id", "due_at", "exchange", "routing_key", "payload_bytes"])
         }
-        ScheduledCommand::Move { id, due_at } => {
+        ScheduledCommand::Move { id, due_at, dry_run } => {
             let body = json!({ "due_at": due_at });
-            session.change(&Call::new("PATCH", &of(&id)).json(&body), PLAIN)
+            session.change(&Call::new("PATCH", &of(&id)).json(&body), dry(dry_run))
         }
         ScheduledCommand::Cancel(removed) => session.remove(&of(&removed.name), &removed),
     }

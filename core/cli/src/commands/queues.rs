@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN, dry};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, dry};
 use crate::{
     api::{Call, segment},
     arguments::{JobCommand, Ls, Named, Paused, QueueCommand, Selection, Work},
@@ -209,8 +209,8 @@ pub(super) fn job(session: &Session, command: JobCommand) -> Done {
         JobCommand::Ls(ls) => session.list("jobs", &ls, JOB_COLUMNS),
         JobCommand::Show(Named { name }) => session.show(&format!("jobs/{}", segment(&name))),
         JobCommand::Watch(Named { name }) => watch(session, &name),
-        JobCommand::Cancel(Named { name }) => {
-            session.delete(&format!("jobs/{}", segment(&name)), &[], PLAIN, None)
+        JobCommand::Cancel { id, change } => {
+            session.delete(&format!("jobs/{}", segment(&id)), &[], change, None)
         }
     }
 }

@@ -158,6 +158,7 @@ static END: Operation = Operation {
     tag: "jobs",
     summary: "End a job before its next batch, or forget one that is over",
     permission: "own jobs; all with tag administrator",
+    query: &[DRY_RUN],
     answers: NOTHING,
     ..ROUTE
 };
@@ -407,6 +408,9 @@ async fn show(call: Call) -> Result<Json<Value>, Problem> {
 async fn end(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let record = find(&call, &caller, Role::Administrator)?;
+    if call.flag("dry_run") {
+        return Ok(Json(json!({ "dry_run": true, "job": shown(&record) })).into_response());
+    }
     let ended = caller.broker().cancel_job(record.id);
     ended.map_err(|refusal| Problem::refused(&refusal, "job"))?;
     let before = json!({ "state": record.state, "done": record.done });
