@@ -218,8 +218,10 @@ impl Ports {
         Ok(())
     }
 
-    /// Other limits, and another HTTP server, for connections and requests that come from now on.
+    /// Other limits, ways to log in, and another HTTP server, for connections and requests that
+    /// come from now on.
     pub(crate) fn set(&self, config: &Config, limits: Arc<Limits>) {
+        self.protocols.set(config);
         if let Some(Doors { driver, http }) = self.doors.get() {
             driver.set_limits(Arc::clone(&limits));
             http.set(http::settings(config, limits, (&self.protocols, driver)));

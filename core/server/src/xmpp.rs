@@ -3,35 +3,21 @@
 use std::{fs, sync::Arc};
 
 use anyhow::Context;
-use polymq_contract::Secret;
+use polymq_contract::{Offer, Secret};
 use polymq_driver::Outgoing;
 use polymq_model::{UserName, VhostName};
-use polymq_xmpp::{ComponentSettings, Mechanisms, Settings, Xmpp};
+use polymq_xmpp::{ComponentSettings, Settings, Xmpp};
 
-use crate::{
-    config::{
-        Config,
-        value::{Mechanism, PlainWithoutTls},
-    },
-    server::fill_with_randomness,
-};
+use crate::{config::Config, server::fill_with_randomness};
 
 /// What XMPP is told.
-pub(crate) fn settings(config: &Config) -> Settings {
-    let offers = |mechanism| config.auth.mechanisms.contains(&mechanism);
+pub(crate) fn settings(config: &Config, offer: Offer) -> Settings {
     Settings {
         domain: config.xmpp.domain.clone(),
         stanza_bytes_max: config.xmpp.stanza_size.as_usize(),
         resume_timeout: config.xmpp.resume_timeout,
         ping_after: config.xmpp.ping_after,
-        mechanisms: Mechanisms {
-            plain: offers(Mechanism::Plain),
-            // Where it depends on the peer, the login decides.
-            plain_in_clear: config.auth.plain_without_tls != PlainWithoutTls::Never,
-            scram_sha_1: offers(Mechanism::ScramSha1),
-            scram_sha_256: offers(Mechanism::ScramSha256),
-            external: offers(Mechanism::External),
-        },
+        offer,
         entropy: Box::new(fill_with_randomness),
     }
 }
@@ -56,7 +42,7 @@ pub(crate) fn components(config: &Config) -> anyhow::Result<Vec<Outgoing>> {
         Ok(Outgoing {
             name: name.as_str().into(),
             address: component.address.clone(),
-            protocol: Arc::new(Xmpp::component(settings(config), settings_of)),
+            protocol: Arc::new(Xmpp::component(settings(config, Offer::default()), settings_of)),
             account: UserName::new(&component.user).with_context(place)?,
             vhost: VhostName::new(vhost).with_context(place)?,
         })

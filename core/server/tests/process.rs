@@ -26,6 +26,8 @@ mod init;
 mod local;
 #[path = "process/management.rs"]
 mod management;
+#[path = "process/mechanisms.rs"]
+mod mechanisms;
 #[path = "process/operation.rs"]
 mod operation;
 #[path = "process/reload.rs"]

@@ -55,9 +55,10 @@ impl Session {
         let tls = self.connection.peer.tls.as_ref();
         let has_certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
         let settings = &self.connection.shared.settings;
-        let passwords: &[&str] = if settings.passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
+        let offered = settings.offer.now();
+        let passwords: &[&str] = if offered.plain { &["PLAIN", "AMQPLAIN"] } else { &[] };
         let external: &[&str] =
-            if settings.certificates && has_certificate { &["EXTERNAL"] } else { &[] };
+            if offered.external && has_certificate { &["EXTERNAL"] } else { &[] };
         let mechanisms = [passwords, external].concat().join(" ");
         let mut capabilities = FieldTable::default();
         for name in CAPABILITIES {

@@ -6,7 +6,7 @@ use amq_protocol::{
     protocol::connection::{AMQPMethod, Close, CloseOk, UpdateSecret, UpdateSecretOk},
     types::AMQPValue,
 };
-use polymq_contract::{Login, Recognised, Secret, TlsPeer};
+use polymq_contract::{Login, Mechanisms, Offer, Recognised, Secret, TlsPeer};
 
 use super::*;
 
@@ -325,9 +325,13 @@ fn new_secret_is_acknowledged() {
 
 #[test]
 fn only_what_is_switched_on_is_offered() {
-    let settings = crate::Settings { passwords: false, ..crate::Settings::default() };
+    let offer = Offer::new(Mechanisms { plain: false, ..Mechanisms::ALL });
+    let settings = crate::Settings { offer: offer.clone(), ..crate::Settings::default() };
     let amqp = Amqp091::new(settings);
     let mut world = World::new();
     world.replace(&amqp);
     assert!(start(&mut world).mechanisms.as_bytes().is_empty());
+    offer.set(Mechanisms::ALL);
+    world.replace(&amqp);
+    assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN");
 }
