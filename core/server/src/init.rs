@@ -90,6 +90,7 @@ fn unit(config: &Path, program: &Path) -> String {
     let (config, program) = (config.display(), program.display());
     UNIT.replace(&format!("{UNIT_PROGRAM} check"), &format!("{program} check {config}"))
         .replace(&format!("{UNIT_PROGRAM} server"), &format!("{program} server {config}"))
+        .replace(&format!("{UNIT_PROGRAM} reload"), &format!("{program} reload"))
 }
 
 /// Listeners with TLS beside those in clear text, with the ports that clients expect.

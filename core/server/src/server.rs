@@ -173,7 +173,7 @@ impl Running {
             broker.set_audit(audit.sink());
         }
         let default_vhost = VhostName::new(&config.server.default_vhost)?;
-        let local = LocalSocket::serve(data_dir.as_deref(), &default_vhost, &http);
+        let local = LocalSocket::serve(&config.server.data_dir, &default_vhost, &http);
         let mut running =
             Self { broker, driver, http, ports, phase, lost: None, audit, reload, local };
 
