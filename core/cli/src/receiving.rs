@@ -16,7 +16,7 @@ use crate::{
     decode::decoded,
     destination::Destination,
     failure::Failure,
-    output::Format,
+    output::{Format, Rows},
     resource::{Session, say},
     sse::Events,
 };
@@ -46,8 +46,10 @@ pub(crate) struct Taking {
 }
 
 pub(crate) fn subscribe(session: &Session, wanted: &Subscribe) -> Result<(), Failure> {
-    let take: Take<'_> = &mut |message| show(session, wanted, message);
-    match (&wanted.destination, &wanted.since) {
+    session.output.check_end(wanted.count.is_some() || wanted.wait.is_some())?;
+    let mut rows = session.output.stream(&["routing_key", "payload"]);
+    let take: Take<'_> = &mut |message| show(session, wanted, &mut rows, message);
+    let taken = match (&wanted.destination, &wanted.since) {
         (Destination::Queue(name), Some(since)) => replay(session, (name, since), wanted, take),
         (Destination::Exchange(..), Some(_)) => {
             let text = "an exchange keeps nothing: --since reads a queue";
@@ -66,7 +68,9 @@ pub(crate) fn subscribe(session: &Session, wanted: &Subscribe) -> Result<(), Fai
         (Destination::Exchange(exchange, pattern), None) => {
             follow(session, (exchange, pattern), wanted.count, take)
         }
-    }
+    };
+    taken?;
+    Ok(rows.end()?)
 }
 
 /// Takes messages of a queue, and acknowledges each once `take` has done with it. The first that
@@ -194,9 +198,14 @@ pub(crate) fn follow(
     Err(Failure::Partly("the stream has ended".to_owned()))
 }
 
-fn show(session: &Session, wanted: &Subscribe, message: &Value) -> Result<(), Failure> {
+fn show(
+    session: &Session,
+    wanted: &Subscribe,
+    rows: &mut Rows<'_>,
+    message: &Value,
+) -> Result<(), Failure> {
     if session.output.format != Format::Table {
-        return Ok(session.output.row(message, &["routing_key", "payload"])?);
+        return Ok(rows.push(message)?);
     }
     let body = payload(message);
     let mut out = std::io::stdout().lock();

@@ -40,6 +40,7 @@ impl Session {
         query.extend(ls.filter.clone().map(|filter| ("filter", filter)));
         query.extend(ls.sort.clone().map(|sort| ("sort", sort)));
         let rows = self.api.list(path, &query, ls.limit)?;
+        self.output.check_columns(&rows)?;
         Ok(self.output.rows(&rows, columns)?)
     }
 
@@ -47,6 +48,19 @@ impl Session {
     pub(crate) fn show(&self, path: &str) -> Result<(), Failure> {
         let document = self.api.call(&Call::new("GET", path))?;
         Ok(self.output.document(&document)?)
+    }
+
+    /// Makes what is not at a path yet. With `--idempotent` what is there becomes as asked for.
+    pub(crate) fn create(&self, path: &str, body: &Value, change: Change) -> Result<(), Failure> {
+        if !change.idempotent && self.api.call(&Call::new("GET", path)).is_ok() {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let text = format!("`{name}` is there already; --idempotent takes that for a success");
+            return Err(Failure::Other(anyhow::anyhow!(text)));
+        }
+        // Somebody else may be quicker.
+        let headers = [("if-none-match", "*".to_owned())];
+        let headers: &[_] = if change.idempotent { &[] } else { &headers };
+        self.change(&Call { headers, ..Call::new("PUT", path).json(body) }, change)
     }
 
     /// Makes or changes what is at a path.

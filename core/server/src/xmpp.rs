@@ -26,26 +26,31 @@ pub(crate) fn settings(config: &Config, offer: Offer) -> Settings {
 ///
 /// Errors: a secret that cannot be read, or a name that cannot be one.
 pub(crate) fn components(config: &Config) -> anyhow::Result<Vec<Outgoing>> {
-    let outgoing = |(name, component): (&String, &crate::config::Component)| {
-        let place = || format!("components.{name}");
-        let file = &component.secret_file;
-        let secret = fs::read_to_string(file)
-            .with_context(|| format!("{}: `{}` cannot be read", place(), file.display()))?;
-        let settings_of = ComponentSettings {
-            domain: component.domain.clone(),
-            secret: Secret::new(secret.trim_end_matches(['\r', '\n'])),
-        };
-        let vhost = match component.vhost.as_str() {
-            "" => &config.server.default_vhost,
-            named => named,
-        };
-        Ok(Outgoing {
-            name: name.as_str().into(),
-            address: component.address.clone(),
-            protocol: Arc::new(Xmpp::component(settings(config, Offer::default()), settings_of)),
-            account: UserName::new(&component.user).with_context(place)?,
-            vhost: VhostName::new(vhost).with_context(place)?,
-        })
+    config.components.keys().map(|name| component(config, name)).collect()
+}
+
+/// One of them.
+///
+/// Errors: as of all of them.
+pub(crate) fn component(config: &Config, name: &str) -> anyhow::Result<Outgoing> {
+    let component = config.components.get(name).context("there is no such component")?;
+    let place = || format!("components.{name}");
+    let file = &component.secret_file;
+    let secret = fs::read_to_string(file)
+        .with_context(|| format!("{}: `{}` cannot be read", place(), file.display()))?;
+    let settings_of = ComponentSettings {
+        domain: component.domain.clone(),
+        secret: Secret::new(secret.trim_end_matches(['\r', '\n'])),
     };
-    config.components.iter().map(outgoing).collect()
+    let vhost = match component.vhost.as_str() {
+        "" => &config.server.default_vhost,
+        named => named,
+    };
+    Ok(Outgoing {
+        name: name.into(),
+        address: component.address.clone(),
+        protocol: Arc::new(Xmpp::component(settings(config, Offer::default()), settings_of)),
+        account: UserName::new(&component.user).with_context(place)?,
+        vhost: VhostName::new(vhost).with_context(place)?,
+    })
 }

@@ -28,6 +28,8 @@ mod local;
 mod management;
 #[path = "process/mechanisms.rs"]
 mod mechanisms;
+#[path = "process/mistakes.rs"]
+mod mistakes;
 #[path = "process/operation.rs"]
 mod operation;
 #[path = "process/reload.rs"]

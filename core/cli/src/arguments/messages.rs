@@ -84,7 +84,7 @@ pub struct Subscribe {
     /// queue:NAME, topic:PATTERN or exchange:NAME/PATTERN; a bare name is a queue
     pub(crate) destination: Destination,
     /// End after this many
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Give the messages of a queue back instead of acknowledging them
     #[arg(long)]
@@ -136,7 +136,7 @@ pub struct Reply {
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
     /// End after this many
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// End when nothing has come to the queue for this many seconds
     #[arg(long, value_name = "SECONDS")]

@@ -23,7 +23,10 @@ pub(crate) use {
         ExchangeCommand, JobCommand, Named, Paused, QueueCommand, Removed, ScheduledCommand,
         TopicCommand,
     },
-    server::{ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace},
+    server::{
+        ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace,
+        TraceCommand,
+    },
 };
 
 use crate::{destination::Destination, output::Format};

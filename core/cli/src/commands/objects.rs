@@ -28,7 +28,7 @@ pub(super) fn exchange(session: &Session, command: ExchangeCommand) -> Done {
             let mut body = made(&wanted)?;
             body.insert("type".to_owned(), json!(kind));
             body.insert("internal".to_owned(), json!(internal));
-            session.put(&of(&name), &Value::Object(body), change)
+            session.create(&of(&name), &Value::Object(body), change)
         }
         ExchangeCommand::Delete { name, if_unused, change, sure } => {
             let query: &[_] = if if_unused { &[("if_unused", "true".to_owned())] } else { &[] };
@@ -128,7 +128,7 @@ pub(super) fn consumer(session: &Session, command: ConsumerCommand) -> Done {
     let [one] = found.as_slice() else {
         return match found.as_slice() {
             [] if change.idempotent => say("unchanged"),
-            [] => Err(Failure::missing(&format!("no consumer `{tag}` of queue `{queue}`"))),
+            [] => Err(Failure::Missing(format!("no consumer `{tag}` of queue `{queue}`"))),
             _ => {
                 session.output.rows(&found, CONSUMER_COLUMNS)?;
                 let text = format!("several consumers are called `{tag}`: add --connection");

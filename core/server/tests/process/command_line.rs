@@ -205,7 +205,8 @@ fn the_configuration_the_log_and_the_ways_of_messages_are_shown() {
         polymq(&server, &data, &["pub", "queue:q", "x"]);
     }
     let output = trace.wait_with_output().unwrap();
-    let step: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let step = &steps[0];
     assert!(step["event"].is_string() && step["message"].is_number(), "{step}");
 }
 

@@ -56,8 +56,7 @@ fn on_the_machine_of_the_broker_its_user_needs_no_password() {
     let password = dir.path().join("password");
     fs::write(&password, "another\n").unwrap();
     let password = password.to_str().unwrap();
-    let arguments =
-        ["user", "create", "admin", "--tags", "administrator", "--new-password-file", password];
+    let arguments = ["user", "set", "admin", "--new-password-file", password];
     assert!(run(&data, home, &arguments).status.success());
     assert_eq!(server.mqtt_login(Some(("admin", "another"))), 0);
     let audit = told(&data, home, &["audit"]);
