@@ -62,7 +62,11 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Output(error)
+        match error.kind() {
+            // What was asked for, not where it is written to, is wrong.
+            std::io::ErrorKind::InvalidInput => Self::Usage(error.to_string()),
+            _ => Self::Output(error),
+        }
     }
 }
 

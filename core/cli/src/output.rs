@@ -74,6 +74,13 @@ impl Output {
     ///
     /// Errors: when standard output takes no more.
     pub fn document(&self, document: &Value) -> io::Result<()> {
+        let mut names = Vec::new();
+        flatten("", document, &mut names);
+        let is_unknown = |column: &&String| !names.iter().any(|(name, _)| is_within(name, column));
+        if let Some(column) = self.columns.iter().find(is_unknown) {
+            let text = format!("there is no field `{column}`");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut out = io::stdout().lock();
         match self.format {
             Format::Json => {
@@ -85,7 +92,7 @@ impl Output {
                 let mut lines = Vec::new();
                 flatten("", document, &mut lines);
                 if !self.columns.is_empty() {
-                    lines.retain(|(name, _)| self.columns.contains(name));
+                    lines.retain(|(name, _)| self.columns.iter().any(|c| is_within(name, c)));
                 }
                 let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
                 for (name, value) in lines {
@@ -269,6 +276,11 @@ fn at<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
         return Some(found).filter(|found| !found.is_null());
     }
     name.match_indices('.').find_map(|(dot, _)| at(of(&name[..dot])?, &name[dot + 1..]))
+}
+
+/// Whether a field is one, or is within it.
+fn is_within(field: &str, column: &str) -> bool {
+    field.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn cell(row: &Value, column: &str) -> String {

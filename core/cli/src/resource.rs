@@ -70,6 +70,21 @@ impl Session {
 
     /// Calls what changes something, and says what came of it.
     pub(crate) fn change(&self, call: &Call<'_>, change: Change) -> Result<(), Failure> {
+        self.change_to(call, change, "deleted")
+    }
+
+    /// Ends what is at a path; `word` says what it is then.
+    pub(crate) fn end(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        change: Change,
+        word: &str,
+    ) -> Result<(), Failure> {
+        self.change_to(&Call::new("DELETE", path).query(query), change, word)
+    }
+
+    fn change_to(&self, call: &Call<'_>, change: Change, gone: &str) -> Result<(), Failure> {
         let mut query = call.query.to_vec();
         if change.dry_run {
             query.push(("dry_run", "true".to_owned()));
@@ -78,7 +93,7 @@ impl Session {
         match self.api.call_for_status(&call) {
             Ok((_, answer)) if change.dry_run => Ok(self.output.document(&answer)?),
             Ok((201, _)) => say("created"),
-            Ok((204, _)) if call.method == "DELETE" => say("deleted"),
+            Ok((204, _)) if call.method == "DELETE" => say(gone),
             Ok(_) => say("done"),
             Err(failure) if change.idempotent && failure.is_gone_or_there() => say("unchanged"),
             Err(failure) => Err(failure),
@@ -112,7 +127,8 @@ pub(crate) fn confirm(name: &str, sure: Sure) -> Result<(), Failure> {
     }
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::Usage(format!("`{name}` goes only with --yes")));
+        let text = format!("nobody can be asked about `{name}` here: this needs --yes");
+        return Err(Failure::Usage(text));
     }
     write!(std::io::stderr(), "Type `{name}` to go on: ")?;
     let mut line = String::new();

@@ -77,7 +77,12 @@ fn busiest(session: &Session, wanted: &Top) -> Result<Vec<Value>, Failure> {
     for vhost in session.api.list("vhosts", &[], None)? {
         let Some(name) = vhost.get("name").and_then(Value::as_str) else { continue };
         let path = format!("vhosts/{}/queues", crate::api::vhost_segment(name));
-        for mut queue in session.api.list(&path, &query, Some(wanted.queues))? {
+        let queues = match session.api.list(&path, &query, Some(wanted.queues)) {
+            // One that this user may not enter is no reason to show nothing.
+            Err(Failure::Refused { status: 403, .. }) => continue,
+            other => other?,
+        };
+        for mut queue in queues {
             queue["vhost"] = json!(name);
             rows.push(queue);
         }
@@ -157,7 +162,7 @@ pub(super) fn trace(session: &Session, wanted: &Trace) -> Done {
         Some(TraceCommand::Ls(ls)) => return session.list("traces", ls, TRACES_COLUMNS),
         Some(TraceCommand::End(Named { name })) => {
             let path = format!("traces/{}", crate::api::segment(name));
-            return session.delete(&path, &[], PLAIN, None);
+            return session.end(&path, &[], PLAIN, "ended");
         }
         None => session.output.check_end(wanted.count.is_some())?,
     }

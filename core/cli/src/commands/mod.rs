@@ -26,7 +26,7 @@ use self::{
     queues::{job, queue},
 };
 use crate::{
-    api::Call,
+    api::{Call, segment},
     arguments::{
         Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route, Shell,
     },
@@ -147,6 +147,7 @@ fn manual(program: &clap::Command, all_to: Option<&Path>) -> Done {
     match all_to {
         None => Ok(clap_mangen::Man::new(program).render(&mut std::io::stdout())?),
         Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
             let written = clap_mangen::generate_to(program, folder);
             Ok(written.with_context(|| folder.display().to_string())?)
         }
@@ -196,7 +197,12 @@ fn route(session: &Session, wanted: &Route) -> Done {
     let message = json!({ "exchange": exchange, "routing_key": key, "properties": properties });
     let mut body = json!({ "message": message });
     if let Some(user) = &wanted.publisher {
-        body["user"] = json!(user);
+        // Somebody who is not there may do nothing, which would look like an answer.
+        let path = format!("users/{}", segment(user));
+        match session.api.call(&Call::new("GET", &path)) {
+            Err(failure @ Failure::Refused { status: 404, .. }) => return Err(failure),
+            _ => body["user"] = json!(user),
+        }
     }
     let path = session.api.in_vhost("routing:explain");
     let answer = session.api.call(&Call::new("POST", &path).json(&body))?;

@@ -82,7 +82,7 @@ pub(super) fn connection(session: &Session, command: ConnCommand) -> Done {
         ConnCommand::Show(Named { name }) => session.show(&of(&name)),
         ConnCommand::Close { id, reason, change } => {
             let query: Vec<_> = reason.into_iter().map(|reason| ("reason", reason)).collect();
-            session.delete(&of(&id), &query, change, None)
+            session.end(&of(&id), &query, change, "closed")
         }
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn consumer(session: &Session, command: ConsumerCommand) -> Done {
         segment(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     };
     let path = format!("{all}/{}/{}/{}", part("connection"), part("channel"), part("tag"));
-    session.delete(&path, &[], change, None)
+    session.end(&path, &[], change, "cancelled")
 }
 
 pub(super) fn topic(session: &Session, command: TopicCommand) -> Done {

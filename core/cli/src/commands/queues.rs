@@ -234,7 +234,7 @@ pub(super) fn job(session: &Session, command: JobCommand) -> Done {
         JobCommand::Show(Named { name }) => session.show(&format!("jobs/{}", segment(&name))),
         JobCommand::Watch(Named { name }) => watch(session, &name),
         JobCommand::Cancel { id, change } => {
-            session.delete(&format!("jobs/{}", segment(&id)), &[], change, None)
+            session.end(&format!("jobs/{}", segment(&id)), &[], change, "cancelled")
         }
     }
 }

@@ -167,7 +167,7 @@ fn settings(setting: &Setting, columns: &[&str]) -> Done {
     };
     rows.retain(is_wanted);
     if rows.is_empty() {
-        return Err(Failure::Usage(format!("no key begins with `{}`", setting.key)));
+        return Err(Failure::Missing(format!("no key begins with `{}`", setting.key)));
     }
     Ok(session.output.rows(&rows, columns)?)
 }

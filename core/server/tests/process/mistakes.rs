@@ -105,6 +105,16 @@ fn what_is_there_is_made_once_more_only_by_whoever_does_not_mind() {
     let wrong = run(&server, &data, &["queue", "ls", "--columns", "nme"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     assert!(said(&wrong).contains("no field `nme`"), "{wrong:?}");
+    for (line, code) in [
+        ("status --columns version,totals.nope", 2),
+        ("status --columns version,totals", 0),
+        ("config show nosuch", 4),
+        ("route topic:a.b --publisher nosuch", 4),
+        ("top -n 1 -o jsonl", 0),
+    ] {
+        let output = run(&server, &data, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+    }
 }
 
 #[test]
