@@ -21,7 +21,8 @@ use hyper_util::service::TowerToHyperService;
 use crate::{
     Site,
     origin::{self, Origin},
-    problem,
+    problem::{self, Problem},
+    rabbitmq::Failure,
     socket::Socket,
     times,
 };
@@ -65,7 +66,7 @@ pub(crate) async fn answer(
     let page = request.headers().get(header::ORIGIN).filter(|_| origin == Origin::Listed).cloned();
     let (method, version) = (request.method().clone(), request.version());
     let early = match origin::check(origin, &method) {
-        Err(problem) => Some(problem.into_response()),
+        Err(problem) => Some(refused(site, request.uri().path(), problem)),
         Ok(()) => origin::preflight(origin, &method, request.headers()),
     };
     let log = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
@@ -96,6 +97,15 @@ pub(crate) async fn answer(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A refusal in the words of the API that was asked.
+fn refused(site: &Site, path: &str, problem: Problem) -> Response<Body> {
+    let path = path.strip_prefix(site.settings().path_prefix.as_str()).unwrap_or(path);
+    match path.starts_with("/api/") && !path.starts_with("/api/v1/") {
+        true => Failure::origin(&problem).into_response(),
+        false => problem.into_response(),
+    }
 }
 
 /// Ids go to the log, so they are short and plain.

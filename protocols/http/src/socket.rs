@@ -115,7 +115,10 @@ impl Socket {
         if let Some(client) = self.kept(shown, vhost) {
             return Ok(client);
         }
-        let client = Arc::new(self.connect_shown(site, shown, vhost).await?);
+        let client = Arc::new(self.connect_shown(site, shown, None).await?);
+        if let Some(vhost) = vhost {
+            client.visit(vhost).await.map_err(|refusal| not_connected(&refusal))?;
+        }
         let vhost = vhost.map(str::to_owned);
         let kept = Kept { shown: shown.clone(), vhost, client: client.clone() };
         let mut clients = self.clients.lock();

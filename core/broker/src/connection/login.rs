@@ -88,7 +88,8 @@ impl BrokerConnection {
                 if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
                     record.vhost = Some(vhost.name.clone());
                 }
-                self.seat = Some(Seat::take(&vhost, &self.core.users, &who.user)?);
+                let seat = Seat::take(&vhost, &self.core.users, &who.user, self.is_visit)?;
+                self.seat = Some(seat);
                 Ok(vhost)
             }),
         };

@@ -95,6 +95,8 @@ pub(crate) struct BrokerConnection {
     publishes: bool,
     /// The client wants to hear where its publishes go.
     tells_places: bool,
+    /// Limits of connections do not count it.
+    is_visit: bool,
     tally: Tally,
     gone: bool,
 }
@@ -163,6 +165,7 @@ impl BrokerConnection {
             appended: None,
             publishes: false,
             tells_places: false,
+            is_visit: false,
             tally: Tally::default(),
             gone: false,
         }
@@ -189,6 +192,7 @@ impl BrokerConnection {
                 self.present(command);
             }
             Command::TellPlaces => self.tells_places = true,
+            Command::Visit => self.is_visit = true,
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);

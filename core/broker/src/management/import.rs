@@ -7,7 +7,7 @@ use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, ExchangeName, Now, QueueName, Table, UserName, VhostName};
 use serde_json::{Value, json};
 
-use super::{Effect, Import, Manager, UserChange, not_found};
+use super::{Effect, Import, Manager, UserChange, compare::Bound, not_found};
 use crate::{
     BrokerHandle,
     access::{Access, PermissionRecord, Role, TopicPermissionRecord},
@@ -143,7 +143,8 @@ impl Manager {
             return Err(Refusal::new(RefusalKind::Invalid, wrong.join("; ")));
         }
         let count = definitions.len();
-        definitions.retain(|definition| self.is_news(definition));
+        let mut bound = Bound::default();
+        definitions.retain(|definition| self.is_news(definition, &mut bound));
         let changes = definitions.len();
         let core = self.core.clone();
         let _together = core.committer.together();
@@ -179,13 +180,13 @@ impl Manager {
         self.require(Role::Administrator)?;
         let (count, mut changes) = (definitions.len(), 0);
         let checked = self.check_all(&mut definitions);
-        let mut left_out = Vec::new();
+        let (mut left_out, mut bound) = (Vec::new(), Bound::default());
         let core = self.core.clone();
         let _together = core.committer.together();
         for (definition, wrong) in definitions.into_iter().zip(checked) {
             if let Some(wrong) = wrong {
                 left_out.push(wrong);
-            } else if self.is_news(&definition) {
+            } else if self.is_news(&definition, &mut bound) {
                 let name = definition.name();
                 match self.make(definition, now) {
                     Ok(()) => changes += 1,
@@ -202,8 +203,8 @@ impl Manager {
         Ok(left_out)
     }
 
-    fn is_news(&self, definition: &Definition) -> bool {
-        matches!(self.effect_of(definition), Effect::Create | Effect::Change { .. })
+    fn is_news(&self, definition: &Definition, bound: &mut Bound) -> bool {
+        matches!(self.effect_of(definition, bound), Effect::Create | Effect::Change { .. })
     }
 
     /// Puts definitions in the order in which they can be made, and tells everything because of

@@ -151,6 +151,15 @@ impl Client {
         delivery
     }
 
+    /// Opens a virtual host for single requests, which limits of connections do not count.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn visit(&self, vhost: &str) -> Result<(), Refusal> {
+        self.line.order(|side| side.push(Command::Visit));
+        let vhost = Some(vhost.to_owned());
+        self.line.ask(|request| Command::OpenVhost { request, vhost }).await.map(drop)
+    }
+
     /// Who has logged in, with what a token says of its rights.
     pub(crate) fn principal(&self) -> &Principal {
         &self.who

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Items of a page when nothing is said.
-const PAGE_SIZE: usize = 100;
+const PAGE_SIZE: i64 = 100;
 /// The most items of a page.
 const PAGE_SIZE_MAX: usize = 500;
 /// Longest pattern, in bytes.
@@ -296,11 +296,12 @@ fn is_place(path: &[String]) -> bool {
 impl Page {
     fn of(call: &Call, number: &str) -> Result<Self, Failure> {
         let wrong = || Failure::bad("Pagination parameters are invalid");
-        let count = |text: &str| text.parse::<usize>().ok().filter(|count| *count > 0);
-        let number = count(number).ok_or_else(wrong)?;
-        let size = match call.query("page_size") {
-            None => PAGE_SIZE,
-            Some(text) => count(text).filter(|size| *size <= PAGE_SIZE_MAX).ok_or_else(wrong)?,
+        let count = |text: &str| text.parse::<i64>().map_err(|_| wrong());
+        let number = count(number)?;
+        let size = call.query("page_size").map_or(Ok(PAGE_SIZE), count)?;
+        let (number, size) = match (usize::try_from(number), usize::try_from(size)) {
+            (Ok(number @ 1..), Ok(size @ 1..=PAGE_SIZE_MAX)) => (number, size),
+            _ => return Err(Failure::page_invalid(number, size)),
         };
         let name = call.query("name").filter(|name| !name.is_empty());
         let is_regex = call.query("use_regex") == Some("true");

@@ -31,9 +31,11 @@ impl Sources<'_> {
         of(&self.watched.broker.counters().total).load(Ordering::Relaxed)
     }
 
+    /// Of all protocols but HTTP: whoever asks for numbers is not to see itself come and go.
     fn protocols(&self, of: impl Fn(&polymq_broker::ProtocolCounters) -> &AtomicU64) -> u64 {
         let counters = self.watched.broker.counters();
-        let numbers = PROTOCOLS.iter().map(|protocol| of(counters.protocol(protocol)));
+        let clients = PROTOCOLS.iter().filter(|protocol| **protocol != "http");
+        let numbers = clients.map(|protocol| of(counters.protocol(protocol)));
         numbers.map(|number| number.load(Ordering::Relaxed)).sum()
     }
 }

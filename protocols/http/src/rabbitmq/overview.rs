@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     call::Call,
     connections::is_visible,
+    health::protocol_of,
     list::Columns,
     node_numbers, rates,
     values::Fields,
@@ -39,7 +40,7 @@ fn listeners(call: &Call) -> Value {
     let listeners = call.site.watched.listeners.open().into_iter().map(|listener| {
         json!({
             "node": node,
-            "protocol": listener.protocol,
+            "protocol": protocol_of(&listener),
             "ip_address": listener.address.ip().to_string(),
             "port": listener.address.port(),
             "tls": listener.has_tls,

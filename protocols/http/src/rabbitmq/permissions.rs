@@ -234,7 +234,7 @@ fn syntax_of(fields: &Fields) -> Result<TopicSyntax, Failure> {
     }
 }
 
-/// `PUT /topic-permissions/:vhost/:user` and `…/:exchange`; what counts is the exchange of the body.
+/// `PUT /topic-permissions/:vhost/:user` and `…/:exchange`; the exchange is that of the body.
 pub(super) fn put_topic(call: &Call) -> Outcome {
     let (vhost, user) = ends(call)?;
     let (exchange, record) = topic_record_of(&Fields::read(&call.body)?)?;

@@ -99,9 +99,14 @@ fn secs(ms: i64) -> i64 {
     ms.div_euclid(1000)
 }
 
+/// A queue is idle when so long, in ms, nothing has happened to it.
+const IDLE_MS: u64 = 5_000;
+
 /// How much is shown of a queue.
 struct Shown {
     node: String,
+    now_ms: u64,
+    start_ms: u64,
     lengths: Option<Span>,
     rates: Option<Span>,
     /// Nothing that changes by itself.
@@ -112,8 +117,12 @@ struct Shown {
 
 impl Shown {
     fn of(call: &Call) -> Self {
+        let now_ms = crate::clock::now().unix_ms;
+        let up_ms = ((call.site.watched.facts)().uptime_secs * 1000.0) as u64;
         Self {
             node: call.site.watched.name.clone(),
+            now_ms,
+            start_ms: now_ms.saturating_sub(up_ms),
             lengths: call.spans.lengths,
             rates: call.spans.msg_rates,
             is_bare: call.has_flag("disable_stats"),
@@ -206,8 +215,10 @@ impl Shown {
         };
         // Tools that make tables of text stumble over null.
         shown.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
-        if queue.active_ms > 0 {
-            shown.insert("idle_since".to_owned(), json!(date(queue.active_ms)));
+        // Of a queue that nothing has happened to, since the start.
+        let idle_ms = queue.active_ms.max(self.start_ms);
+        if self.now_ms.saturating_sub(idle_ms) >= IDLE_MS {
+            shown.insert("idle_since".to_owned(), json!(date(idle_ms)));
         }
     }
 }

@@ -174,12 +174,12 @@ pub(crate) static ROUTES: &[Route] = routes! {
 
     Management GET "policies" look policies::list;
     Vhost GET "policies/:vhost" look policies::list;
-    Vhost GET "policies/:vhost/:name" look policies::one;
+    Policymaker GET "policies/:vhost/:name" look policies::one;
     Policymaker PUT "policies/:vhost/:name" look policies::put;
     Policymaker DELETE "policies/:vhost/:name" look policies::delete;
     Management GET "operator-policies" look policies::list_operator;
     Vhost GET "operator-policies/:vhost" look policies::list_operator;
-    Vhost GET "operator-policies/:vhost/:name" look policies::one_operator;
+    Administrator GET "operator-policies/:vhost/:name" look policies::one_operator;
     Administrator PUT "operator-policies/:vhost/:name" look policies::put_operator;
     Administrator DELETE "operator-policies/:vhost/:name" look policies::delete_operator;
     Policymaker GET "parameters" look parameters::list;
@@ -190,8 +190,8 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Policymaker DELETE "parameters/:component/:vhost/:name" look parameters::delete;
     Policymaker GET "global-parameters" look parameters::list_global;
     Policymaker GET "global-parameters/:name" look parameters::one_global;
-    Administrator PUT "global-parameters/:name" look parameters::put_global;
-    Administrator DELETE "global-parameters/:name" look parameters::delete_global;
+    Policymaker PUT "global-parameters/:name" look parameters::put_global;
+    Policymaker DELETE "global-parameters/:name" look parameters::delete_global;
 
     Management GET "vhost-limits" look limits::list_vhosts;
     Vhost GET "vhost-limits/:vhost" look limits::list_vhosts;
@@ -204,7 +204,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
 
     Vhost GET "aliveness-test/:vhost" look health::alive;
     Management GET "healthchecks/node" look health::alarms;
-    Management GET "healthchecks/node/:node" look health::alarms;
+    Management GET "healthchecks/node/:node" look health::alarms_of_node;
     Management GET "health/checks/alarms" look health::alarms;
     Management GET "health/checks/local-alarms" look health::alarms;
     Management GET "health/checks/metadata-store/initialized" look health::initialized;

@@ -55,6 +55,17 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
     }
 
+    /// A page, or a size of pages, that can never be.
+    pub(super) fn page_invalid(page: i64, size: i64) -> Self {
+        let text = format!("Invalid pagination parameters: page {page}, page size {size}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_pagination_parameters", text)
+    }
+
+    /// A page of another host asks for a change.
+    pub(crate) fn origin(problem: &Problem) -> Self {
+        Self::new(problem.status(), "not_authorised", problem.to_json()["detail"].clone())
+    }
+
     /// A page that there is not.
     pub(super) fn page_out_of_range(page: usize, size: usize, count: usize) -> Self {
         let text = format!("Page out of range, page: {page} page size: {size}, len: {count}");

@@ -120,6 +120,7 @@ impl World {
             spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
+                uptime_secs: 60.0,
                 store_live: Some((3, 400)),
                 files_open: Some(20),
                 files_max: Some(1024),

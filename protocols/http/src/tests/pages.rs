@@ -139,6 +139,26 @@ const OF_DASHBOARDS: &[(&str, &[&str])] = &[
     ("rabbitmq_global_messages_redelivered_total", &["protocol"]),
     ("rabbitmq_global_messages_acknowledged_total", &["protocol"]),
     ("rabbitmq_global_messages_dead_lettered_total", &["queue_type", "dead_letter_strategy"]),
+    (
+        "rabbitmq_global_messages_dead_lettered_confirmed_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_delivery_limit_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_expired_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_maxlen_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_rejected_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
     ("rabbitmq_message_size_bytes_bucket", &["protocol", "le"]),
     ("rabbitmq_message_size_bytes_sum", &["protocol"]),
     ("rabbitmq_message_size_bytes_count", &["protocol"]),

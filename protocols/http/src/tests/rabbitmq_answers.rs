@@ -164,3 +164,85 @@ async fn of_consumers_of_which_one_is_active_one_counts() {
     assert_eq!(plain["active_consumers"], 2);
     assert_eq!(plain["consumer_details"][1]["activity_status"], "up");
 }
+
+#[tokio::test]
+async fn a_message_is_shown_with_what_was_said_of_it() {
+    let world = World::managed().await;
+    world.declare("q", Vec::new()).await;
+    let mut browser = world.client("admin").await;
+    browser.publish_with("q", json!({ "priority": 0 })).await;
+    browser.publish_with("q", json!({ "delivery_mode": 2 })).await;
+    let get = |count: i64| {
+        json!({ "count": count, "ackmode": "reject_requeue_true", "encoding": "auto" }).to_string()
+    };
+    let line = "POST /queues/%2F/q/get";
+    for count in [0, -1] {
+        assert_eq!(browser.api(line, &get(count)).await.json(), json!([]));
+    }
+    let got = browser.api(line, &get(20_000)).await.json();
+    assert_eq!(got[0]["properties"], json!({ "priority": 0 }));
+    assert_eq!(got[1]["properties"], json!({ "delivery_mode": 2 }));
+    let again = browser.api(line, &get(1)).await.json();
+    let counted = json!({ "priority": 0, "headers": { "x-delivery-count": 1 } });
+    assert_eq!(again[0]["properties"], counted);
+}
+
+#[tokio::test]
+async fn an_alarm_is_told_at_once_to_whoever_publishes() {
+    let world = World::managed().await;
+    world.declare("q", Vec::new()).await;
+    let mut browser = world.client("admin").await;
+    world.broker.set_alarm(Some("no space"));
+    let message =
+        r#"{"routing_key":"q","properties":{},"payload":"x","payload_encoding":"string"}"#;
+    let line = "POST /exchanges/%2F/amq.default/publish";
+    let answer = browser.api(line, message).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("service_unavailable")));
+    assert!(answer.json()["reason"].as_str().unwrap().contains("no space"));
+    world.broker.set_alarm(None);
+    assert_eq!(browser.api(line, message).await.json(), json!({ "routed": true }));
+}
+
+#[tokio::test]
+async fn listeners_have_the_names_of_rabbitmq() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    let overview = browser.look("/overview").await;
+    let listeners = overview["listeners"].as_array().unwrap();
+    assert!(listeners.iter().any(|one| one["protocol"] == "amqp/ssl"), "{listeners:?}");
+    assert_eq!(browser.api("GET /healthchecks/node/nope", "").await.status, 404);
+    assert_eq!(browser.look("/healthchecks/node/test").await["status"], "ok");
+}
+
+#[tokio::test]
+async fn impossible_pages_and_arguments_are_told_as_what_they_are() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    for (query, error) in [
+        ("page=0", "invalid_pagination_parameters"),
+        ("page=-1", "invalid_pagination_parameters"),
+        ("page=1&page_size=501", "invalid_pagination_parameters"),
+        ("page=x", "bad_request"),
+        ("page=99", "page_out_of_range"),
+    ] {
+        let answer = browser.api(&format!("GET /queues?{query}"), "").await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!(error)), "{query}");
+    }
+    for (value, shown) in [("1.5", "'1.5'"), ("null", "'null'"), ("[1,{}]", "'[1, {}]'")] {
+        let body = format!(r#"{{"arguments":{{"x-max-length":{value}}}}}"#);
+        let reason = browser.api("PUT /queues/%2F/q", &body).await.json()["reason"].to_string();
+        assert!(reason.contains(shown), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_is_idle_since_the_start_or_its_last_message() {
+    let world = World::managed().await;
+    for queue in ["idle", "busy"] {
+        world.declare(queue, Vec::new()).await;
+    }
+    let mut browser = world.client("admin").await;
+    browser.publish_with("busy", json!({})).await;
+    assert_eq!(browser.look("/queues/%2F/busy").await["idle_since"], Value::Null);
+    assert!(browser.look("/queues/%2F/idle").await["idle_since"].is_string());
+}

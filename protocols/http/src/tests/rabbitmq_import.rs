@@ -145,3 +145,29 @@ async fn a_user_has_a_password_or_a_hash() {
     assert_eq!(answer.json()["reason"], "both_password_and_password_hash_are_provided");
     assert_eq!(browser.api("GET /users/x", "").await.status, 404);
 }
+
+// Comparing each binding with all others of its exchange took seconds for as many.
+#[tokio::test]
+async fn many_bindings_of_one_exchange_come_in_again_at_once() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    let count = 10_000;
+    let queues = (0..count).map(|n| json!({ "name": format!("q{n}"), "vhost": "/" }));
+    let bindings = (0..count).map(|n| {
+        json!({ "source": "amq.topic", "vhost": "/", "destination": format!("q{n}"),
+                "destination_type": "queue", "routing_key": "a.#", "arguments": { "n": n } })
+    });
+    let definitions = json!({
+        "queues": queues.collect::<Vec<_>>(), "bindings": bindings.collect::<Vec<_>>(),
+    });
+    let definitions = definitions.to_string();
+    let mut took = Vec::new();
+    for _ in 0..2 {
+        let begin = std::time::Instant::now();
+        assert_eq!(browser.api("POST /definitions", &definitions).await.status, 204);
+        took.push(begin.elapsed());
+    }
+    let bound = world.broker.bindings_from("/", "amq.topic").unwrap().len();
+    assert_eq!(bound, count);
+    assert!(took[1] < took[0] * 3 + Duration::from_secs(2), "{took:?}");
+}
