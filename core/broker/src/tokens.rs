@@ -214,15 +214,6 @@ impl Core {
     }
 }
 
-/// Errors: kind `Limit` when the user has as many as it may.
-fn check_room(tokens: &HashMap<Box<str>, Arc<Token>>, user: &UserName) -> Result<(), Refusal> {
-    if tokens.values().filter(|token| token.view.user == *user).count() < OF_USER_MAX {
-        return Ok(());
-    }
-    let text = format!("a user has at most {OF_USER_MAX} tokens");
-    Err(Refusal::new(RefusalKind::Limit, text))
-}
-
 impl BrokerHandle {
     /// Whose token this is, and what it says; `None` for one that is unknown, wrong or over.
     pub fn check_token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {
