@@ -48,6 +48,15 @@ setup_java() {
     javac --release 17 -cp "$out/java/lib/*" -d "$out/java/classes" "$here"/java/*.java
 }
 
+# A program of its own, not a part of the workspace; without optimisation, because it is called
+# and not measured.
+setup_rust() {
+    (cd "$here" && CARGO_TARGET_DIR="$out/rust/build" CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo install --quiet --debug --locked --no-default-features --root "$out/rust" \
+        --version "=$(<"$here/rust/rabbitmqadmin.version")" rabbitmqadmin)
+    rm -rf "$out/rust/build"
+}
+
 prepare() {
     local name=$1 tool=$2 stamp want
     stamp=$out/$name.stamp
@@ -78,6 +87,7 @@ prepare python python3
 prepare node npm
 prepare go go
 prepare java mvn
+prepare rust cargo
 
 if [[ $failed == 1 && (${CI:-} == true || ${POLYMQ_INTEROP_REQUIRED:-} == 1) ]]; then
     exit 1

@@ -69,36 +69,36 @@ impl Bans {
         self.0.read().values().any(|ban| is_meant(&ban.target) && lasts(ban))
     }
 
-    /// Errors: kind `LoginFailed`.
+    /// Errors: kind `Banned`.
     pub(crate) fn check_user(&self, user: &UserName, now_ms: u64) -> Result<(), Refusal> {
         let is_meant =
             |target: &BanTarget| matches!(target, BanTarget::User(name) if name == user.as_str());
         if self.holds(now_ms, is_meant) {
             let text = format!("user '{user}' is banned");
-            return Err(Refusal::new(RefusalKind::LoginFailed, text));
+            return Err(Refusal::new(RefusalKind::Banned, text));
         }
         Ok(())
     }
 
-    /// Errors: kind `Denied`.
+    /// Errors: kind `Banned`.
     pub(crate) fn check_address(&self, address: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         let is_meant = |target: &BanTarget| {
             matches!(target, BanTarget::Address(banned)
                 if banned.to_canonical() == address.to_canonical())
         };
         if self.holds(now_ms, is_meant) {
-            return Err(Refusal::new(RefusalKind::Denied, format!("address {address} is banned")));
+            return Err(Refusal::new(RefusalKind::Banned, format!("address {address} is banned")));
         }
         Ok(())
     }
 
-    /// Errors: kind `Denied`.
+    /// Errors: kind `Banned`.
     pub(crate) fn check_client_id(&self, client_id: &str, now_ms: u64) -> Result<(), Refusal> {
         let is_meant =
             |target: &BanTarget| matches!(target, BanTarget::ClientId(id) if id == client_id);
         if self.holds(now_ms, is_meant) {
             let text = format!("client id '{client_id}' is banned");
-            return Err(Refusal::new(RefusalKind::Denied, text));
+            return Err(Refusal::new(RefusalKind::Banned, text));
         }
         Ok(())
     }

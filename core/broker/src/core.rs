@@ -211,10 +211,12 @@ impl Core {
         let mut connections = self.connections.lock();
         let Some(record) = connections.get_mut(&id) else { return };
         record.user = Some(who.user.clone());
-        record.who = Some(Arc::clone(who));
-        if let Some(at_ms) = who.grant.as_ref().and_then(|grant| grant.expires_ms) {
-            self.ends.lock().insert((at_ms, id));
+        let before = record.who.replace(Arc::clone(who));
+        let mut ends = self.ends.lock();
+        if let Some(at_ms) = before.and_then(|before| before.until_ms()) {
+            ends.remove(&(at_ms, id));
         }
+        ends.extend(who.until_ms().map(|at_ms| (at_ms, id)));
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use polymq_contract::RefusalKind;
 
 /// The protocols that have counters of their own; anything else counts as the last.
-pub const PROTOCOLS: [&str; 6] = ["amqp", "mqtt", "stomp", "xmpp", "http", "other"];
+pub const PROTOCOLS: [&str; 7] = ["amqp", "mqtt", "stomp", "xmpp", "http", "json", "other"];
 
 macro_rules! counters {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {

@@ -7,7 +7,7 @@ use polymq_model::{Message, Now, VhostName};
 
 use crate::{
     BrokerHandle,
-    access::Principal,
+    access::{Configure, Principal},
     chance::Chance,
     conversion,
     core::Core,
@@ -64,7 +64,8 @@ pub struct Explained {
 impl BrokerHandle {
     /// Follows a message that `who` would publish, without publishing it.
     ///
-    /// Where an exchange chooses at random it may choose otherwise next time.
+    /// Where an exchange chooses at random it may choose otherwise next time. With
+    /// `declares_queue` the protocol declares the queue that the key names when it is missing.
     ///
     /// Errors: kind `NotFound` for the virtual host.
     pub fn explain(
@@ -72,6 +73,7 @@ impl BrokerHandle {
         who: &Principal,
         vhost: &VhostName,
         message: &Message,
+        declares_queue: bool,
         now: Now,
     ) -> Result<Explained, Refusal> {
         let vhost = self.0.vhost(vhost.as_str())?;
@@ -90,12 +92,50 @@ impl BrokerHandle {
                 return Ok(explained);
             }
         }
-        explained.follow(&self.0, &vhost, message, now.unix_ms);
+        if !explained.make_queue(&self.0, who, &vhost, message, declares_queue) {
+            explained.follow(&self.0, &vhost, message, now.unix_ms);
+        }
         Ok(explained)
     }
 }
 
 impl Explained {
+    /// True when the message goes to a queue that is made for it, or is refused because its
+    /// publisher may not make it.
+    fn make_queue(
+        &mut self,
+        core: &Core,
+        who: &Principal,
+        vhost: &Vhost,
+        message: &Message,
+        declares_queue: bool,
+    ) -> bool {
+        let key = message.key();
+        if !message.exchange().is_empty() || vhost.topology.load().queue(key).is_some() {
+            return false;
+        }
+        let (made, code) = match core.missing_mailbox(vhost, key, false) {
+            Some(mailbox) => (mailbox.as_str().to_owned(), "mailbox_of_its_user"),
+            None if declares_queue => (key.to_owned(), "declared_when_it_is_missing"),
+            None => return false,
+        };
+        let permitted = match declares_queue {
+            true => core.permit::<Configure>(who, vhost, "queue", key).map(drop),
+            false => Ok(()),
+        };
+        match permitted {
+            Ok(()) => {
+                self.steps.push(Step::new("queue", &made, "made", code));
+                self.queues.push(made);
+            }
+            Err(refusal) => {
+                let denied = Step::new("queue", &made, "denied", refusal.kind.as_str());
+                self.steps.push(denied.with("detail", refusal.text));
+            }
+        }
+        true
+    }
+
     fn follow(&mut self, core: &Core, vhost: &Vhost, message: &Message, now_ms: u64) {
         let topology = vhost.topology.load();
         let keys: Vec<&str> = std::iter::once(message.key())

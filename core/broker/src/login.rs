@@ -9,9 +9,10 @@ use polymq_model::UserName;
 
 use crate::{
     BrokerHandle,
-    access::{Credentials, Grant, Principal},
+    access::{Credentials, Grant, Principal, Role},
     core::Core,
     counters::{add, protocol_index},
+    vhost::Vhost,
 };
 
 /// State of a login that takes several steps; opaque to the broker.
@@ -91,8 +92,8 @@ impl Authenticator for AcceptEverybody {
 impl Core {
     /// Lets somebody in who has proved who it is.
     ///
-    /// Errors: kind `LoginFailed` for a user of loopback only who comes from elsewhere, and for one
-    /// who is banned.
+    /// Errors: kind `LoginFailed` for a user of loopback only who comes from elsewhere, and `Banned`
+    /// for one who is.
     pub(crate) fn admit(
         &self,
         user: UserName,
@@ -105,9 +106,29 @@ impl Core {
             return Err(Refusal::new(RefusalKind::LoginFailed, text));
         }
         self.bans.check_user(&user, self.clock_ms())?;
-        let mut who = Principal { user, impersonator: false, grant };
+        let certificate_until_ms = peer.tls.as_ref().and_then(|tls| tls.certificate_until_ms);
+        let mut who = Principal { user, impersonator: false, grant, certificate_until_ms };
+        // TLS lets one in until the clock says so, which may be a tick behind.
+        if let Some(reason) = self.why_over(&who) {
+            return Err(Refusal::new(RefusalKind::LoginFailed, reason));
+        }
         who.impersonator = self.access.tags_of(&who).impersonate();
         Ok(who)
+    }
+
+    /// The virtual host, for somebody who may enter it. Whoever may not is told the same of one
+    /// that is not there, unless it may see all of them.
+    ///
+    /// Errors: kind `Denied`, kind `NotFound`.
+    pub(crate) fn enter(&self, name: &str, who: &Principal) -> Result<Arc<Vhost>, Refusal> {
+        match self.vhost(name) {
+            Ok(vhost) if self.access.may_open(&vhost.name, who) => Ok(vhost),
+            Err(missing) if self.access.tags_of(who).include(Role::Monitoring) => Err(missing),
+            Ok(_) | Err(_) => {
+                let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
+                Err(Refusal::new(RefusalKind::Denied, text))
+            }
+        }
     }
 
     /// Who a peer is that has logged in before and shows nothing else, as the step of a login.
@@ -125,8 +146,8 @@ impl Core {
         if !identity.is_empty() && identity != who.user.as_str() {
             return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the login is another's")));
         }
-        if who.grant.as_ref().is_some_and(|grant| !self.is_current(grant)) {
-            return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the token is over")));
+        if let Some(reason) = self.why_over(who) {
+            return Some(Err(Refusal::new(RefusalKind::LoginFailed, reason)));
         }
         let (user, grant) = (who.user.clone(), who.grant.clone());
         Some(Ok(LoginStep::Done { user, server_final: Vec::new(), grant }))

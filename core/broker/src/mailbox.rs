@@ -37,15 +37,7 @@ impl Core {
     /// Makes the mailbox that a key names, when its user exists, or is the one who asks, and its
     /// domain is ours.
     pub(crate) fn ensure_mailbox(&self, vhost: &Arc<Vhost>, key: &str, is_own: bool) {
-        let Some(mailbox) = Mailbox::parse(key) else { return };
-        let is_ours = self.mailbox_domain.get().is_some_and(|ours| **ours == *mailbox.domain);
-        if !is_ours
-            || vhost.topology.load().queue(mailbox.queue).is_some()
-            || !(is_own || self.access.user(&mailbox.user).is_some())
-        {
-            return;
-        }
-        let Ok(name) = QueueName::new(mailbox.queue) else { return };
+        let Some(name) = self.missing_mailbox(vhost, key, is_own) else { return };
         let durability = self.durability;
         let settings = QueueSettings {
             durable: true,
@@ -55,6 +47,21 @@ impl Core {
         };
         // A limit of queues may forbid it; the message then finds nobody.
         self.create_queue(vhost, name, settings).ok();
+    }
+
+    /// The mailbox that a key names, when it is not there and the next message makes it.
+    pub(crate) fn missing_mailbox(
+        &self,
+        vhost: &Vhost,
+        key: &str,
+        is_own: bool,
+    ) -> Option<QueueName> {
+        let mailbox = Mailbox::parse(key)?;
+        let is_ours = self.mailbox_domain.get().is_some_and(|ours| **ours == *mailbox.domain);
+        let is_missing = is_ours
+            && vhost.topology.load().queue(mailbox.queue).is_none()
+            && (is_own || self.access.user(&mailbox.user).is_some());
+        is_missing.then(|| QueueName::new(mailbox.queue).ok()).flatten()
     }
 
     /// Deletes the mailboxes and documents of a user.

@@ -33,11 +33,6 @@ impl BrokerHandle {
         vhost.is_ok_and(|vhost| self.0.permit_any(who, &vhost, kind, name).is_ok())
     }
 
-    /// Whether somebody may publish to an exchange.
-    pub fn may_write_exchange(&self, who: &Principal, vhost: &VhostName, exchange: &str) -> bool {
-        self.0.access.permit::<Write>(who, vhost, "exchange", exchange).is_ok()
-    }
-
     /// Whether a queue could be declared like this, if it were new.
     ///
     /// Errors: kind `Invalid`, kind `NotAvailable`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BrokerHandle,
-    access::Grant,
+    access::{Grant, Principal},
     core::Core,
     definitions::{self, kind},
 };
@@ -173,6 +173,15 @@ impl Core {
             self.nudge_all();
         }
         was_there
+    }
+
+    /// Why a login is over; `None` while it is good.
+    pub(crate) fn why_over(&self, who: &Principal) -> Option<&'static str> {
+        if who.grant.as_ref().is_some_and(|grant| !self.is_current(grant)) {
+            return Some("the token of the login has ended");
+        }
+        let is_past = who.certificate_until_ms.is_some_and(|until| until <= self.clock_ms());
+        is_past.then_some("the client certificate has ended")
     }
 
     /// True when a token that somebody has logged in with is still good.

@@ -12,7 +12,7 @@ use world::{World, message, with_headers};
 fn explain_as(world: &World, user: &str, message: &Message) -> Explained {
     let who = Principal::of_user(UserName::new(user).unwrap());
     let vhost = VhostName::new("/").unwrap();
-    world.broker.explain(&who, &vhost, message, world.now()).unwrap()
+    world.broker.explain(&who, &vhost, message, false, world.now()).unwrap()
 }
 
 fn explain(world: &World, exchange: &str, key: &str) -> Explained {
@@ -85,6 +85,30 @@ fn alternates_and_exchanges_behind_exchanges_are_followed() {
             "queue rest accepted",
         ]
     );
+}
+
+#[test]
+fn a_queue_that_the_message_makes_is_told() {
+    let world = World::new();
+    world.broker.serve_mailboxes("d");
+    let vhost = VhostName::new("/").unwrap();
+    let mailbox = explain(&world, "", "xmpp-mailbox-guest@d/r");
+    assert_eq!(mailbox.queues, ["xmpp-mailbox-guest@d"]);
+    assert!(explain(&world, "", "xmpp-mailbox-nobody@d").queues.is_empty());
+    assert!(explain(&world, "", "new").queues.is_empty());
+    let declaring = |user: &str| {
+        let who = Principal::of_user(UserName::new(user).unwrap());
+        let message = message("", "new", "m").build(&mut Vec::new());
+        world.broker.explain(&who, &vhost, &message, true, world.now()).unwrap()
+    };
+    assert_eq!(declaring("guest").queues, ["new"]);
+    let record = PermissionRecord { configure: "^$".to_owned(), ..PermissionRecord::all() };
+    let guest = UserName::new("guest").unwrap();
+    world.broker.put_permission(vhost.clone(), guest, record, true).unwrap();
+    let denied = declaring("guest");
+    assert!(denied.queues.is_empty());
+    assert_eq!(denied.steps[1].outcome, "denied");
+    assert!(world.broker.queues().is_empty(), "nothing was made");
 }
 
 #[test]

@@ -269,6 +269,39 @@ fn message_out_to_a_resource_is_not_read_again_with_those_that_went_to_the_disk(
     assert_eq!(past + read, 40, "each comes once");
 }
 
+#[test]
+fn what_waits_for_others_hides_nothing_that_waits_for_a_resource() {
+    let world = world();
+    let [one, two] = ["r", "s"].map(|name| format!("{MAILBOX}/{name}"));
+    let (mut sender, mut owner) = (world.connect(), world.connect());
+    owner.consume(&one, 1, 2);
+    owner.consume(&two, 2, 3);
+    let mut got = [Vec::new(), Vec::new()];
+    let mut take = |owner: &mut Client| {
+        let deliveries = owner.deliveries();
+        for delivery in &deliveries {
+            let at = if delivery.consumer == ConsumerId(1) { 0 } else { 1 };
+            got[at].push(body_of(&delivery.message));
+            owner.settle(delivery.consumer.0, delivery.number, delivery.number, Outcome::Accepted);
+        }
+        !deliveries.is_empty()
+    };
+    for number in 0..90 {
+        let key = [MAILBOX, &one, &two][number % 3];
+        sender.publish("", key, &number.to_string());
+        sender.events();
+        if number % 13 == 12 {
+            take(&mut owner);
+        }
+    }
+    while take(&mut owner) {}
+    let sent = |place: usize| (0..30).map(|n| (n * 3 + place).to_string()).collect::<Vec<_>>();
+    assert_eq!(got, [sent(1), sent(2)]);
+    let queues = world.broker.queues();
+    let mailbox = queues.iter().find(|queue| queue.name.as_str() == MAILBOX).unwrap();
+    assert_eq!((mailbox.counts.ready, mailbox.counts.unsettled), (30, 0));
+}
+
 /// What a resource that takes two at a time has got of 60 messages, in order.
 fn taken_in_order(world: &World, is_holder: bool) -> Vec<String> {
     let resource = format!("{MAILBOX}/r");

@@ -101,6 +101,14 @@ pub enum Command {
     BindQueue(Box<BindQueue>),
     /// Removes such a binding; one that is missing counts as removed.
     UnbindQueue(Box<BindQueue>),
+    /// Asks whether a queue is there: whoever may publish to it learns that, as well as whoever has
+    /// a right to it.
+    FindQueue {
+        /// Answered with `Done`.
+        request: RequestId,
+        /// Its name.
+        queue: String,
+    },
     /// Asks which queues there are, of those that the user may read.
     ListQueues {
         /// Answered with `Queues`.
@@ -277,6 +285,7 @@ impl Command {
             | Self::DeleteExchange { request, .. }
             | Self::DeleteQueue { request, .. }
             | Self::PurgeQueue { request, .. }
+            | Self::FindQueue { request, .. }
             | Self::ListQueues { request, .. }
             | Self::ListBindings { request, .. }
             | Self::PauseQueue { request, .. }

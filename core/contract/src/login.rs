@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::peer::Peer;
+
 /// Bytes that are never printed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Vec<u8>);
@@ -59,6 +61,29 @@ pub enum Login {
         /// The client-final-message.
         message: Secret,
     },
+}
+
+/// Over which connections without TLS a password is taken as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordsInClear {
+    /// Over all of them.
+    Anywhere,
+    /// Over those from this machine.
+    Loopback,
+    /// Over none.
+    Nowhere,
+}
+
+impl PasswordsInClear {
+    /// True when this peer may show its password.
+    pub fn allow(self, peer: &Peer) -> bool {
+        peer.tls.is_some()
+            || match self {
+                Self::Anywhere => true,
+                Self::Loopback => peer.is_loopback,
+                Self::Nowhere => false,
+            }
+    }
 }
 
 /// A mechanism of the SCRAM family.

@@ -96,6 +96,8 @@ pub struct TlsPeer {
     pub cipher: String,
     /// The user that the verified client certificate maps to.
     pub certificate_user: Option<String>,
+    /// When the first certificate of those that the client has shown ends, in ms since 1970.
+    pub certificate_until_ms: Option<u64>,
     /// What ties a login to this connection and to no other.
     pub bindings: ChannelBindings,
 }

@@ -1,6 +1,9 @@
 //! What a protocol brings: a way to recognise its clients, and a state machine per connection.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use polymq_model::{Format, Limits, Message, Now, carry::Explained};
@@ -21,6 +24,19 @@ pub enum Recognised {
     Unsure,
 }
 
+/// Where a message goes that a client publishes to an address of its protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Destination {
+    /// The exchange.
+    pub exchange: String,
+    /// The routing key in dot form.
+    pub key: String,
+    /// The key is a queue, which is declared when it is missing.
+    pub declares_queue: bool,
+    /// How long the message is held before it goes there.
+    pub delay: Duration,
+}
+
 /// A protocol: made once, shared by all its connections.
 pub trait Protocol: Send + Sync {
     /// Short name in configuration, metrics and logs: `amqp`, `mqtt`.
@@ -34,6 +50,13 @@ pub trait Protocol: Send + Sync {
     /// What becomes of each field of a message over this protocol; `None` where the model can tell.
     fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {
         let _ = (message, unix_ms);
+        None
+    }
+    /// Where a publish to this address goes; `None` where messages name exchange and key.
+    ///
+    /// Errors: no client may publish there; the text says why.
+    fn destination(&self, address: &str, limits: &Limits) -> Option<Result<Destination, String>> {
+        let _ = (address, limits);
         None
     }
     /// A session for a new connection.

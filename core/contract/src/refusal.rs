@@ -26,13 +26,17 @@ pub enum RefusalKind {
     StoreFailed,
     /// The login was wrong. All wrong logins look alike.
     LoginFailed,
+    /// Too many logins were wrong; even a right one has to wait.
+    TooManyLogins,
+    /// The user, its address or its client id is banned.
+    Banned,
     /// A name is reserved: access to it is refused by rule, not by permission.
     Reserved,
 }
 
 impl RefusalKind {
     /// All of them, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NotFound,
         Self::Denied,
         Self::Conflict,
@@ -44,6 +48,8 @@ impl RefusalKind {
         Self::NotAvailable,
         Self::StoreFailed,
         Self::LoginFailed,
+        Self::TooManyLogins,
+        Self::Banned,
         Self::Reserved,
     ];
 
@@ -61,6 +67,8 @@ impl RefusalKind {
             Self::NotAvailable => "not_available",
             Self::StoreFailed => "store_failed",
             Self::LoginFailed => "login_failed",
+            Self::TooManyLogins => "too_many_logins",
+            Self::Banned => "banned",
             Self::Reserved => "reserved",
         }
     }

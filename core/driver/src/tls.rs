@@ -197,7 +197,9 @@ impl Settings {
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or_default();
-        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let shown = session.peer_certificates().unwrap_or_default();
+        let certificate = shown.first();
+        let until_secs = shown.iter().filter_map(|der| not_after(der)).min();
         let certificate_user = self.user_field.zip(certificate).and_then(|(f, c)| f.user_in(c));
         // Before version 1.3 what is exported need not be of this handshake alone (RFC 9266).
         let exporter = (version == "TLSv1.3")
@@ -210,6 +212,7 @@ impl Settings {
             version: version.to_owned(),
             cipher: cipher.to_owned(),
             certificate_user,
+            certificate_until_ms: until_secs.map(|secs| secs.saturating_mul(1000)),
             bindings,
         }
     }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// What a peer is told whose first frame, packet or stanza is larger than a stranger may send.
+pub const RAISE_LOGIN_SIZE: &str = "; before the login half of `limits.login_size` is taken, which \
+                                    the operator can raise";
+
 /// Bounds on what peers may ask for. One value serves a whole broker; the configuration may change
 /// each.
 #[derive(Debug, Clone)]
@@ -33,8 +37,6 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// Headers of such a frame before login.
     pub login_headers_max: usize,
-    /// Their bytes before login.
-    pub login_header_bytes_max: usize,
     /// Levels of a topic.
     pub topic_levels_max: usize,
     /// Bytes of a topic.
@@ -112,7 +114,6 @@ impl Default for Limits {
             headers_max: 128,
             header_bytes_max: 64 * 1024,
             login_headers_max: 32,
-            login_header_bytes_max: 4 * 1024,
             topic_levels_max: 200,
             topic_bytes_max: 65_535,
             connections_max: 50_000,

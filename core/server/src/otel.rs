@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use polymq_contract::{Counters, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Destination, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_http::Spans;
 use polymq_model::{Format, Limits, Message, Now, TraceContext, carry::Explained};
 
@@ -161,6 +161,10 @@ impl Protocol for Traced {
 
     fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {
         self.protocol.explain(message, unix_ms)
+    }
+
+    fn destination(&self, address: &str, limits: &Limits) -> Option<Result<Destination, String>> {
+        self.protocol.destination(address, limits)
     }
 
     fn session(

@@ -37,6 +37,7 @@ impl Protocols {
             version: config.server.amqp_version.clone(),
             cluster_name: config.server.name.clone(),
             passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
+            in_clear: config.auth.plain_without_tls.into(),
             certificates: config.auth.mechanisms.contains(&Mechanism::External),
         };
         let stomp = polymq_stomp::Settings {
@@ -137,5 +138,21 @@ impl Protocols {
             }),
         };
         config.http.web_sockets.iter().filter_map(route).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use polymq_broker::PROTOCOLS;
+
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn every_protocol_has_counters_of_its_own() {
+        let loaded = Config::load(&Sources::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
+        for protocol in Protocols::new(&loaded.config).all() {
+            assert!(PROTOCOLS.contains(&protocol.name()), "{} counts as other", protocol.name());
+        }
     }
 }

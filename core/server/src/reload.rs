@@ -18,6 +18,7 @@ use polymq_http::{ConfigChange, ConfigRefusal, ConfigValue, Configuration};
 use serde_json::Value;
 
 use crate::{
+    accounts,
     alarm::Marks,
     auth::{Logins, Policy},
     config::{Config, FileText, Loaded, Mistakes, Sources, edit},
@@ -130,6 +131,7 @@ impl Reload {
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
         server::check_anonymous(&config, |user| self.logins.knows(user))?;
+        accounts::check_passwords(&config, &self.broker)?;
         let changed = difference(running, &effective, &is_applied);
         Ok(Looked { config, effective, certificates, policy, warnings, changed })
     }

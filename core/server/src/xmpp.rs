@@ -9,10 +9,7 @@ use polymq_model::{UserName, VhostName};
 use polymq_xmpp::{ComponentSettings, Mechanisms, Settings, Xmpp};
 
 use crate::{
-    config::{
-        Config,
-        value::{Mechanism, PlainWithoutTls},
-    },
+    config::{Config, value::Mechanism},
     server::fill_with_randomness,
 };
 
@@ -26,8 +23,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         ping_after: config.xmpp.ping_after,
         mechanisms: Mechanisms {
             plain: offers(Mechanism::Plain),
-            // Where it depends on the peer, the login decides.
-            plain_in_clear: config.auth.plain_without_tls != PlainWithoutTls::Never,
+            plain_in_clear: config.auth.plain_without_tls.into(),
             scram_sha_1: offers(Mechanism::ScramSha1),
             scram_sha_256: offers(Mechanism::ScramSha256),
             external: offers(Mechanism::External),

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use amq_protocol::{
-    protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk},
+    protocol::connection::{
+        AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
+    },
     types::{AMQPValue, FieldTable},
 };
 use bytes::{Buf, BytesMut};
@@ -55,7 +57,8 @@ impl Session {
         let peer = &self.connection.peer;
         let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
         let settings = &self.connection.shared.settings;
-        let passwords: &[&str] = if settings.passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
+        let passwords = settings.passwords && settings.in_clear.allow(peer);
+        let passwords: &[&str] = if passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
         let is_external = (settings.certificates && has_certificate) || peer.is_known();
         let external: &[&str] = if is_external { &["EXTERNAL"] } else { &[] };
         let mechanisms = [passwords, external].concat().join(" ");
@@ -126,7 +129,10 @@ impl Session {
         };
         let response = ok.response.as_bytes();
         let login = match mechanism {
-            "PLAIN" => plain(response),
+            "PLAIN" => plain(response).map_err(|identity| {
+                let text = format!("'{identity}' is not the user whose password this is");
+                Exception::new(ReplyCode::AccessRefused, id::START_OK, text)
+            })?,
             "AMQPLAIN" => amqplain(response, self.connection.login_table_bounds()),
             "EXTERNAL" => String::from_utf8(response.to_vec())
                 .ok()
@@ -173,6 +179,30 @@ impl Session {
             }
             Err(refusal) => self.close(effects, "login_failed", refusal.text),
         }
+    }
+
+    /// The client shows a new token before its old one ends (RabbitMQ's extension).
+    pub(crate) fn on_update_secret(&mut self, update: &UpdateSecret, effects: &mut Effects) {
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let request = self.connection.expect(Purpose::UpdateSecret, method);
+        let password = Secret::new(update.new_secret.as_bytes());
+        let login = Login::Password { user: self.connection.user.clone(), password };
+        effects.commands.push(Command::Authenticate { request, login: Box::new(login) });
+    }
+
+    pub(crate) fn on_secret_updated(
+        &mut self,
+        answer: Result<Answer, Refusal>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Err(refusal) = answer else {
+            return put_method(effects.out.frame(), AMQPMethod::UpdateSecretOk(UpdateSecretOk {}));
+        };
+        let text = format!("new secret was refused: {}", refusal.text);
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let exception = Exception::new(ReplyCode::NotAllowed, method, text);
+        self.refuse_connection(&exception, now, effects);
     }
 
     fn tune(&self) -> Tune {
@@ -261,12 +291,19 @@ fn capabilities(properties: &Table) -> Capabilities {
     }
 }
 
-/// RFC 4616: authorisation identity, user and password, divided by NUL.
-fn plain(response: &[u8]) -> Option<Login> {
+/// RFC 4616: authorisation identity, user and password, divided by NUL; `None` when malformed.
+///
+/// Errors: the identity, when it is another one than the user.
+fn plain(response: &[u8]) -> Result<Option<Login>, String> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
-    let (_, user, password) = (parts.next()?, parts.next()?, parts.next()?);
-    let user = std::str::from_utf8(user).ok()?.to_owned();
-    Some(Login::Password { user, password: Secret::new(password) })
+    let mut part = || parts.next().and_then(|part| std::str::from_utf8(part).ok());
+    let (Some(identity), Some(user)) = (part(), part()) else { return Ok(None) };
+    if !identity.is_empty() && identity != user {
+        return Err(identity.to_owned());
+    }
+    Ok(parts
+        .next()
+        .map(|password| Login::Password { user: user.to_owned(), password: Secret::new(password) }))
 }
 
 /// RabbitMQ's own mechanism: a table without length, holding `LOGIN` and `PASSWORD`.

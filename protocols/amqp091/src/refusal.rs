@@ -2,6 +2,7 @@
 
 use amq_protocol::protocol::{AMQPHardError, AMQPSoftError};
 use polymq_contract::{Refusal, RefusalKind};
+use polymq_model::limits::RAISE_LOGIN_SIZE;
 
 use crate::codec::{
     cold::MethodError, frame::FrameError, id, reader::Malformed, table::TableError,
@@ -126,8 +127,13 @@ impl Exception {
         self
     }
 
-    pub(crate) fn frame(error: FrameError) -> Box<Self> {
-        Self::new(ReplyCode::FrameError, (0, 0), error.to_string())
+    /// The input is no frame; `is_known` says that the client has logged in.
+    pub(crate) fn frame(error: FrameError, is_known: bool) -> Box<Self> {
+        let mut text = error.to_string();
+        if !is_known && matches!(error, FrameError::TooLarge { .. }) {
+            text.push_str(RAISE_LOGIN_SIZE);
+        }
+        Self::new(ReplyCode::FrameError, (0, 0), text)
     }
 
     pub(crate) fn method(error: MethodError, method: (u16, u16)) -> Box<Self> {
@@ -161,7 +167,9 @@ const CHANNEL_OPEN: (u16, u16) = (20, 10);
 pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
     match kind {
         RefusalKind::StoreFailed => ReplyCode::InternalError,
-        RefusalKind::LoginFailed => ReplyCode::AccessRefused,
+        RefusalKind::LoginFailed | RefusalKind::TooManyLogins | RefusalKind::Banned => {
+            ReplyCode::AccessRefused
+        }
         // A virtual host that is missing, closed to the user or full: RabbitMQ answers all with
         // 530.
         _ if method == OPEN => ReplyCode::NotAllowed,

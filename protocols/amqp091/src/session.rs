@@ -150,7 +150,8 @@ impl Session {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(0, &Exception::frame(error), now, effects);
+                    let is_known = matches!(self.phase, Phase::Running | Phase::Closing);
+                    self.fail(0, &Exception::frame(error, is_known), now, effects);
                     self.garbled = true;
                     break;
                 }
@@ -323,10 +324,8 @@ impl Session {
                 self.close(effects, "client", detail);
                 Ok(())
             }
-            // Passwords do not run out, so there is nothing to renew; RabbitMQ says the same.
-            connection::AMQPMethod::UpdateSecret(_) if running => {
-                let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
-                put_method(effects.out.frame(), ok);
+            connection::AMQPMethod::UpdateSecret(update) if running => {
+                self.on_update_secret(&update, effects);
                 Ok(())
             }
             class => self.on_handshake(class, parsed.table, method, now, effects),

@@ -86,9 +86,24 @@ impl Call {
         found.map_or("", |(_, value)| value)
     }
 
+    /// True when the operation only reads.
+    pub(crate) fn is_look(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
     /// The name of the operation.
     pub(crate) fn id(&self) -> &'static str {
         self.operation.id
+    }
+
+    /// What is asked for, for the audit file: the operation and its path.
+    pub(crate) fn asked(&self) -> (&'static str, String) {
+        let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+            Some(name) => self.path_as_sent(name),
+            None => part.to_owned(),
+        };
+        let parts: Vec<_> = self.operation.path.split('/').map(part).collect();
+        (self.operation.id, parts.join("/"))
     }
 
     /// The right that the operation says it needs.
@@ -245,6 +260,17 @@ impl Call {
         json::read_record(&bytes)
     }
 
+    /// The body as JSON of somebody who has not logged in yet, and so gets little room and time.
+    ///
+    /// Errors: those of [`json`](Self::json).
+    pub(crate) async fn json_of_login<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+        self.expect_content_type(&["application/json"])?;
+        self.expect_plain()?;
+        let limits = self.site.limits();
+        let bytes = timeout(limits.login_timeout, self.bytes(limits.login_bytes_max)).await;
+        json::read(&bytes.map_err(|_| too_slow())??)
+    }
+
     /// Errors: the body is compressed, and it is one that has to be read.
     pub(crate) fn expect_plain(&self) -> Result<(), Problem> {
         if !self.headers.contains_key(header::CONTENT_ENCODING) {
@@ -268,6 +294,10 @@ impl Call {
     }
 }
 
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body does not come")
+}
+
 async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         let text = format!("the body has more than {bytes_max} bytes");
@@ -283,10 +313,7 @@ async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
             Ok(Some(Err(error))) => {
                 return Err(Problem::bad("body_incomplete", error.to_string()));
             }
-            Err(_) => {
-                let text = "the body does not come";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", text));
-            }
+            Err(_) => return Err(too_slow()),
         };
         let Ok(bytes) = frame.into_data() else { continue };
         if first.len().max(rest.len()).saturating_add(bytes.len()) > bytes_max {

@@ -84,12 +84,14 @@ impl Problem {
                 (StatusCode::NOT_FOUND, not_found(about.unwrap_or(object)))
             }
             RefusalKind::Denied => (StatusCode::FORBIDDEN, "permission_denied"),
+            RefusalKind::Banned => (StatusCode::FORBIDDEN, "banned"),
             RefusalKind::Reserved => (StatusCode::FORBIDDEN, "name_reserved"),
             RefusalKind::Conflict => (StatusCode::CONFLICT, "conflict"),
             RefusalKind::Locked => (StatusCode::CONFLICT, "exclusive_owner"),
             RefusalKind::Invalid => (StatusCode::BAD_REQUEST, "invalid_argument"),
             RefusalKind::Limit => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             RefusalKind::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            RefusalKind::TooManyLogins => (StatusCode::TOO_MANY_REQUESTS, "too_many_logins"),
             RefusalKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large"),
             RefusalKind::NotAvailable => (StatusCode::NOT_IMPLEMENTED, "not_available"),
             RefusalKind::StoreFailed => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),

@@ -19,7 +19,7 @@ use polymq_contract::{
     Answer, Command, Counters, DisconnectCause, Effects, Event, EventBatch, Login, MessageKind,
     ProtocolSession, Refusal, Secret, Timeout, WebMessage, WebMessages,
 };
-use polymq_model::{ConsumerId, Limits, Now, RequestId};
+use polymq_model::{ConsumerId, Limits, Now, RequestId, limits::RAISE_LOGIN_SIZE};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -140,7 +140,11 @@ impl Session {
                 }
                 Ok(None) => return,
                 Err(bad) => {
-                    let wrong = Wrong::new("too_large", bad.to_string());
+                    let mut text = bad.to_string();
+                    if self.phase != Phase::Open {
+                        text.push_str(RAISE_LOGIN_SIZE);
+                    }
+                    let wrong = Wrong::new("too_large", text);
                     self.end_wrong(None, &wrong, "message_too_long", turn);
                 }
             }

@@ -32,13 +32,14 @@ mod will;
 
 use std::sync::Arc;
 
-use polymq_contract::{Counters, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Destination, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE};
 
 pub use convert::{MQTT3, MQTT5};
 pub use session::Session;
 
 use codec::reader::var_int;
+use route::Route;
 
 /// The protocol: recognises its clients and makes a session for each.
 #[derive(Debug, Clone)]
@@ -102,6 +103,11 @@ impl Protocol for Mqtt {
 
     fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    fn destination(&self, address: &str, limits: &Limits) -> Option<Result<Destination, String>> {
+        let route = Route::of_topic(address, &self.shared.exchange, limits);
+        Some(route.map(Destination::from).map_err(|why| why.to_string()))
     }
 
     fn session(

@@ -1,6 +1,8 @@
 //! Where a published topic leads.
 
-use polymq_contract::RefusalKind;
+use std::{fmt, time::Duration};
+
+use polymq_contract::{Destination, RefusalKind};
 use polymq_model::{
     Limits,
     address::{BadDestination, MqttDestination},
@@ -34,6 +36,22 @@ pub(crate) enum Unroutable {
         /// What is wrong with it.
         text: String,
     },
+}
+
+impl fmt::Display for Unroutable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => f.write_str(&fault.text),
+            Self::NotOurs(text) | Self::Refused { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+impl From<Route> for Destination {
+    fn from(route: Route) -> Self {
+        let Route { exchange, key, delay_secs } = route;
+        Self { exchange, key, declares_queue: false, delay: Duration::from_secs(delay_secs) }
+    }
 }
 
 impl Unroutable {

@@ -20,7 +20,9 @@ use polymq_contract::{
     CancelReason, Command, DisconnectCause, Effects, Event, EventBatch, Peer, ProtocolSession,
     Timeout,
 };
-use polymq_model::{ConsumerId, Limits, Now, message::INLINE_BODY_BYTES_MAX};
+use polymq_model::{
+    ConsumerId, Limits, Now, limits::RAISE_LOGIN_SIZE, message::INLINE_BODY_BYTES_MAX,
+};
 
 use crate::{
     Shared,
@@ -28,7 +30,7 @@ use crate::{
     ask::Asked,
     client::Client,
     codec::{
-        Fault, Header, PacketKind, Reason,
+        Fault, Header, PacketKind, Reason, Version,
         ack::{Ack, Disconnect},
         writer::{put_pingresp, put_reason, reason_string},
     },
@@ -174,7 +176,7 @@ impl Session {
     }
 
     /// Reads a fixed header and refuses what is too long before it has arrived.
-    fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
+    fn header(&mut self, bytes: &[u8]) -> Result<Option<Header>, Fault> {
         let Some(header) = Header::decode(bytes)? else { return Ok(None) };
         if matches!(self.phase, Phase::Fresh) {
             // The first packet must be CONNECT [MQTT-3.1.0-1].
@@ -189,7 +191,17 @@ impl Session {
         }
         let max = self.packet_bytes_max();
         if header.total() > max {
-            let text = format!("the packet has {} bytes, at most {max} are taken", header.total());
+            let mut text =
+                format!("the packet has {} bytes, at most {max} are taken", header.total());
+            if matches!(self.phase, Phase::Fresh) {
+                // How it is refused depends on the version, which comes first.
+                let start = bytes.get(header.len..).unwrap_or_default();
+                let Some(version) = Version::at_front(start) else { return Ok(None) };
+                self.client.version = version;
+            }
+            if !matches!(self.phase, Phase::Open) {
+                text.push_str(RAISE_LOGIN_SIZE);
+            }
             return Err(Fault::new(Reason::PACKET_TOO_LARGE, text));
         }
         Ok(Some(header))
@@ -280,6 +292,9 @@ impl Session {
         let Fault { reason, text, .. } = &fault;
         tracing::debug!(event = "protocol_error", reason = reason.0, %text, "mqtt fault");
         match self.phase {
+            Phase::Fresh if fault.reason == Reason::PACKET_TOO_LARGE => {
+                self.refuse_connect(self.client.version, fault.reason, &fault.text, effects);
+            }
             Phase::Fresh | Phase::Closed => self.close("protocol_error", &fault.text, effects),
             Phase::Connecting(_) => {
                 self.refuse_connect(self.client.version, fault.reason, &fault.text, effects);

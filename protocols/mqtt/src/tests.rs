@@ -164,3 +164,21 @@ proptest! {
         session.on_disconnect(DisconnectCause::PeerGone, &mut effects);
     }
 }
+
+#[test]
+fn a_topic_leads_where_its_messages_go() {
+    let told = |topic: &str| Mqtt::default().destination(topic, &Limits::default()).expect("some");
+    for (topic, exchange, key, delay_secs) in [
+        ("a/b.c", "amq.topic", "a.b/c", 0),
+        ("$queue/q", "", "q", 0),
+        ("$exchange/x/a/b", "x", "a.b", 0),
+        ("$delayed/5/a", "amq.topic", "a", 5),
+    ] {
+        let to = told(topic).expect("a destination");
+        assert_eq!((&*to.exchange, &*to.key), (exchange, key), "{topic}");
+        assert_eq!((to.delay.as_secs(), to.declares_queue), (delay_secs, false), "{topic}");
+    }
+    for topic in ["", "a/#", "a/+", "$share/g/a", "$SYS/x", "$other"] {
+        assert!(told(topic).is_err(), "{topic}");
+    }
+}

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::{Buf, Bytes, BytesMut};
 use polymq_contract::Effects;
-use polymq_model::Now;
+use polymq_model::{Now, limits::RAISE_LOGIN_SIZE};
 
 use crate::{
     codec::{Bounds, Command, Frame, HeaderBounds, Version},
@@ -21,14 +21,18 @@ impl Session {
         let limits = &self.limits;
         match self.phase {
             Phase::Fresh | Phase::Connecting => Bounds {
-                head_bytes_max: limits.login_header_bytes_max.min(limits.login_frame_bytes_max),
-                body_bytes_max: limits.login_header_bytes_max.min(limits.login_frame_bytes_max),
+                head_bytes_max: limits.login_frame_bytes_max,
+                body_bytes_max: limits.login_frame_bytes_max,
             },
             Phase::Open | Phase::Leaving | Phase::Closed => Bounds {
                 head_bytes_max: limits.header_bytes_max.saturating_add(Command::BYTES_MAX + 2),
                 body_bytes_max: limits.message_bytes_max,
             },
         }
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self.phase, Phase::Fresh | Phase::Connecting)
     }
 
     fn header_bounds(&self) -> HeaderBounds {
@@ -56,7 +60,11 @@ impl Session {
                 Ok(None) => break,
                 Err(error) => {
                     let receipt = receipt_of(bytes, self.bounds().head_bytes_max);
-                    self.fail(&Box::<Failure>::from(error), receipt, effects);
+                    let mut failure = Box::<Failure>::from(error);
+                    if self.is_stranger() && error.is_of_size() {
+                        failure.detail.push_str(RAISE_LOGIN_SIZE);
+                    }
+                    self.fail(&failure, receipt, effects);
                     break;
                 }
             };

@@ -34,10 +34,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_contract::{Counters, Pair, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Destination, Pair, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE, format::PLAIN_FORMAT};
 
 pub use convert::STOMP;
+
+use route::Route;
 
 /// How the operator wants it.
 #[derive(Debug, Clone)]
@@ -112,6 +114,19 @@ impl Protocol for Stomp {
 
     fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    fn destination(&self, address: &str, limits: &Limits) -> Option<Result<Destination, String>> {
+        let route = Route::of_send(address, &self.shared.settings.exchange, limits);
+        Some(match route {
+            Ok(Route { exchange, key, is_queue }) => Ok(Destination {
+                exchange,
+                key,
+                declares_queue: is_queue,
+                ..Destination::default()
+            }),
+            Err(failure) => Err(failure.detail),
+        })
     }
 
     fn session(

@@ -165,15 +165,16 @@ impl Session {
         is_explicit: bool,
         effects: &mut Effects,
     ) {
-        let queue: Box<str> = declare.queue.as_str().into();
-        let (order, declare) = match is_explicit {
-            true => (declare, None),
-            false => {
-                (Box::new(DeclareQueue { passive: true, ..(*declare).clone() }), Some(declare))
-            }
-        };
-        let request = self.ask(Pending::Ensure(Ensuring { queue, declare }));
-        effects.commands.push(Order::DeclareQueue(Box::new(DeclareQueue { request, ..*order })));
+        let name = declare.queue.clone();
+        let queue: Box<str> = name.as_str().into();
+        if is_explicit {
+            let request = self.ask(Pending::Ensure(Ensuring { queue, declare: None }));
+            let declare = Box::new(DeclareQueue { request, ..*declare });
+            effects.commands.push(Order::DeclareQueue(declare));
+        } else {
+            let request = self.ask(Pending::Ensure(Ensuring { queue, declare: Some(declare) }));
+            effects.commands.push(Order::FindQueue { request, queue: name });
+        }
     }
 
     pub(crate) fn on_ensured(

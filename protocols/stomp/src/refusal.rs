@@ -95,6 +95,7 @@ fn words(kind: RefusalKind) -> &'static str {
         RefusalKind::TooLarge => "message too large",
         RefusalKind::NotAvailable => "not available yet",
         RefusalKind::StoreFailed => "internal error",
-        RefusalKind::LoginFailed => "login refused",
+        RefusalKind::LoginFailed | RefusalKind::Banned => "login refused",
+        RefusalKind::TooManyLogins => "too many failed logins",
     }
 }

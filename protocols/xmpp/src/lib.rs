@@ -20,14 +20,21 @@ pub mod xml;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use polymq_contract::{Counters, Pair, Peer, Protocol, ProtocolSession, Recognised};
-use polymq_model::{Format, Limits, Message, Now, carry::Explained, format::PLAIN_FORMAT};
+use polymq_contract::{
+    Counters, Destination, Pair, PasswordsInClear, Peer, Protocol, ProtocolSession, Recognised,
+};
+use polymq_model::{
+    Format, Limits, Message, Now,
+    address::{TOPIC_EXCHANGE, mailbox_key},
+    carry::Explained,
+    format::PLAIN_FORMAT,
+};
 
 pub use message::XMPP;
 pub use session::Session;
 
 use directory::Directory;
-use jid::Domains;
+use jid::{Domains, Jid, Place, Service, room_key};
 
 /// Fills a buffer with random bytes.
 pub type Entropy = Box<dyn Fn(&mut [u8]) + Send + Sync>;
@@ -54,7 +61,7 @@ pub struct Mechanisms {
     /// PLAIN: on encrypted connections, and on others when `plain_in_clear` allows it.
     pub plain: bool,
     /// Clear passwords on connections without TLS.
-    pub plain_in_clear: bool,
+    pub plain_in_clear: PasswordsInClear,
     /// SCRAM-SHA-1, and with channel binding.
     pub scram_sha_1: bool,
     /// SCRAM-SHA-256, and with channel binding.
@@ -147,6 +154,29 @@ impl Protocol for Xmpp {
 
     fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    fn destination(&self, address: &str, _: &Limits) -> Option<Result<Destination, String>> {
+        let to = |exchange: &str, key: String| {
+            let exchange = exchange.to_owned();
+            Ok(Destination { exchange, key, ..Destination::default() })
+        };
+        let domains = &self.shared.domains;
+        let Some(jid) = Jid::parse(address) else {
+            return Some(Err(format!("`{address}` is no address of XMPP")));
+        };
+        Some(match domains.place(&jid) {
+            Place::User if self.component.is_none() => to("", mailbox_key(&jid.to_string())),
+            Place::Named(Service::Queues, queue) => to("", queue),
+            Place::Named(Service::Topics, key) => to(TOPIC_EXCHANGE, key),
+            Place::Named(Service::Rooms, room) if jid.is_bare() => {
+                to(TOPIC_EXCHANGE, room_key(&room))
+            }
+            Place::Elsewhere => Err(format!("`{address}` is of another server")),
+            Place::Server | Place::Service(_) | Place::Named(Service::Rooms, _) | Place::User => {
+                Err(format!("messages to `{address}` go into no queue"))
+            }
+        })
     }
 
     fn explain(&self, message: &Message, unix_ms: u64) -> Option<Vec<Explained>> {

@@ -252,7 +252,8 @@ impl Conversation {
                 self.answer(request, Answer::Got { delivery: None, remaining: 0 });
             }
             Command::Commit(commit) => self.perhaps(commit.request, Answer::Done),
-            Command::ListQueues { .. }
+            Command::FindQueue { .. }
+            | Command::ListQueues { .. }
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }
@@ -296,7 +297,8 @@ impl Conversation {
     /// The requests of XMPP.
     fn oblige_inspection(&mut self, command: Command) {
         match command {
-            Command::PauseQueue { request, .. }
+            Command::FindQueue { request, .. }
+            | Command::PauseQueue { request, .. }
             | Command::WriteDocument { request: Some(request), .. } => {
                 self.perhaps(request, Answer::Done);
             }

@@ -32,7 +32,7 @@ fn protocol() -> Xmpp {
         ping_after: Duration::from_secs(300),
         mechanisms: Mechanisms {
             plain: true,
-            plain_in_clear: true,
+            plain_in_clear: polymq_contract::PasswordsInClear::Anywhere,
             scram_sha_1: true,
             scram_sha_256: true,
             external: true,

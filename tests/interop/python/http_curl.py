@@ -137,5 +137,26 @@ def sixteen_mebibytes_and_no_more():
     equal((status, json.loads(body)["code"]), (413, "message_too_large"))
 
 
+@case
+def explain_maps_addresses_as_the_protocols_do():
+    declare("explained")
+
+    def explain(protocol, text):
+        asked = {"address": {"protocol": protocol, "text": text}, "message": {"payload": "x"}}
+        status, body = curl(f"{API}/routing:explain", "--json", json.dumps(asked))
+        answer = json.loads(body)
+        return answer["queues"] if status == 200 else status
+
+    for protocol, text, queues in [
+        ("mqtt", "$queue/explained", ["explained"]), ("mqtt", "a/#", 400),
+        ("stomp", "/queue/explained", ["explained"]), ("stomp", "/queue/made", ["made"]),
+        ("stomp", "/amq/queue/made", []), ("stomp", "/nowhere", 400),
+        ("xmpp", "explained@queues.localhost", ["explained"]),
+        ("xmpp", "guest@localhost", ["xmpp-mailbox-guest@localhost"]),
+        ("amqp", "explained", 400),
+    ]:
+        equal(explain(protocol, text), queues, f"{protocol} {text}")
+
+
 if __name__ == "__main__":
     main()

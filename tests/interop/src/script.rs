@@ -34,6 +34,8 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(180);
 pub enum Client {
     /// A file of `python/`, in the virtual environment of `setup.sh`.
     Python(&'static str),
+    /// The same, for a program that `setup.sh` installs at this place.
+    PythonFor(&'static str, &'static str),
     /// A file of `node/`.
     Node(&'static str),
     /// A program of `go/cmd/`.
@@ -50,12 +52,16 @@ impl Client {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
         let built = target_dir().join("interop");
         match self {
-            Self::Python(script) => {
+            Self::Python(script) | Self::PythonFor(script, _) => {
                 let python = built.join("venv/bin/python");
                 let mut command = Command::new(&python);
                 command.arg("-u").arg(sources.join("python").join(script));
                 command.env("PYTHONDONTWRITEBYTECODE", "1");
-                (command, python)
+                let needed = match self {
+                    Self::PythonFor(_, program) => built.join(program),
+                    _ => python,
+                };
+                (command, needed)
             }
             Self::Node(script) => {
                 let script = built.join("node").join(script);

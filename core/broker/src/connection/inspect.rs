@@ -14,6 +14,10 @@ use crate::{
 impl BrokerConnection {
     pub(super) fn inspect(&mut self, command: Command, now: Now) {
         match command {
+            Command::FindQueue { request, queue } => {
+                let found = self.find_queue(&queue, now);
+                self.answer(request, found, None);
+            }
             Command::ListQueues { request, after, count_max } => {
                 self.list_queues(request, after.as_deref(), count_max);
             }
@@ -61,6 +65,15 @@ impl BrokerConnection {
             Ok(Answer::Queues { queues: listed.collect(), total })
         })();
         self.answer(request, listed, None);
+    }
+
+    fn find_queue(&self, name: &str, now: Now) -> Result<Answer, Refusal> {
+        let vhost = self.open_host()?;
+        if self.permit_any(&vhost, "queue", name).is_err() {
+            self.check_may_publish(&vhost, "", name)?;
+        }
+        self.core.find_queue(&vhost, name, self.id)?.touch(now.unix_ms);
+        Ok(Answer::Done)
     }
 
     fn list_bindings(&mut self, request: RequestId, name: &str) {

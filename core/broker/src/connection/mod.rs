@@ -207,7 +207,8 @@ impl BrokerConnection {
             Command::PurgeQueue { request, queue } => self.purge_queue(request, &queue),
             Command::BindQueue(bind) => self.bind_queue(&bind, true),
             Command::UnbindQueue(bind) => self.bind_queue(&bind, false),
-            Command::ListQueues { .. }
+            Command::FindQueue { .. }
+            | Command::ListQueues { .. }
             | Command::ListBindings { .. }
             | Command::PauseQueue { .. }
             | Command::Recall { .. }
@@ -396,7 +397,7 @@ impl Connection for BrokerConnection {
         }
         self.seat = None;
         let who = self.identity.principal();
-        if let Some(at_ms) = who.and_then(|who| who.grant.as_ref()?.expires_ms) {
+        if let Some(at_ms) = who.and_then(|who| who.until_ms()) {
             self.core.ends.lock().remove(&(at_ms, self.id));
         }
         self.add_tally();

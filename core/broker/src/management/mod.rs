@@ -20,7 +20,7 @@ use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{UserName, VhostName};
 
 pub(crate) use audit::Audited;
-pub use audit::{AuditEntry, AuditSink};
+pub use audit::{AuditEntry, AuditResult, AuditSink};
 pub use compare::{Difference, Effect, ImportPlan};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;
@@ -70,10 +70,9 @@ impl Manager {
 
     /// Its tags.
     pub fn tags(&self) -> Tags {
-        let is_over = self.who.grant.as_ref().is_some_and(|grant| !self.core.is_current(grant));
-        match is_over {
-            true => Tags::default(),
-            false => self.core.access.tags_of(&self.who),
+        match self.core.why_over(&self.who) {
+            Some(_) => Tags::default(),
+            None => self.core.access.tags_of(&self.who),
         }
     }
 

@@ -230,9 +230,11 @@ impl Manager {
     /// Errors: kind `Denied`, kind `NotFound`.
     pub fn remove_user(&self, name: &UserName) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
-        self.require_user(name)?;
+        let record = self.core.access.user(name.as_str());
+        let record = record.ok_or_else(|| not_found("user", name.as_str(), ""))?;
         self.core.remove_user(name);
-        self.audit("user.delete", format!("/users/{name}"), Value::Null, Value::Null);
+        let before = json!({ "tags": record.tags });
+        self.audit("user.delete", format!("/users/{name}"), before, Value::Null);
         Ok(())
     }
 

@@ -6,20 +6,44 @@
 //!
 //! What finds no room waits in its place, and whatever comes for the same consumer waits behind it,
 //! so that nothing overtakes (RFC 6120, section 10.1). The consumer takes it as it gets room,
-//! unless one of the whole queue was there first.
+//! unless one of the whole queue was there first. It knows up to where it has looked, so that a
+//! mailbox that fills looks at each message once.
 
 use std::collections::HashMap;
 
-use super::{Entry, state::State};
+use polymq_model::Seq;
+
+use super::{Entry, position::Position, state::State};
 
 /// Who takes what by the keys; whoever came last has a key.
 pub(super) type Addressed = HashMap<Box<str>, Taker>;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Taker {
     pub(super) slot: usize,
     /// Something may wait that it has to get first.
     is_behind: bool,
+    /// The first place of each level in use that it has not looked at. Before it nothing waits for
+    /// this consumer: what comes back to its place is for those of the whole queue.
+    next: Vec<Position>,
+}
+
+impl Taker {
+    fn new(slot: usize) -> Self {
+        Self { slot, is_behind: false, next: Vec::new() }
+    }
+
+    fn next_of(&self, level: u8) -> Position {
+        let next = self.next.iter().find(|next| next.level() == level);
+        next.copied().unwrap_or_else(|| Position::new(level, Seq(0)))
+    }
+
+    fn looked_to(&mut self, place: Position) {
+        match self.next.iter_mut().find(|next| next.level() == place.level()) {
+            Some(next) => *next = place,
+            None => self.next.push(place),
+        }
+    }
 }
 
 impl State {
@@ -27,8 +51,7 @@ impl State {
     pub(super) fn address(&mut self, slot: usize) -> bool {
         let address = self.consumers.get(slot).and_then(|consumer| consumer.spec.address.clone());
         let Some(address) = address else { return false };
-        let taker = Taker { slot, is_behind: false };
-        self.addressed.get_or_insert_default().insert(address, taker);
+        self.addressed.get_or_insert_default().insert(address, Taker::new(slot));
         true
     }
 
@@ -88,13 +111,11 @@ impl State {
             slots.push(taker.slot);
             let mut has_room = consumer.has_room();
             for lane in 0..self.lanes.len() {
-                let mut from = 0;
-                while has_room && let Some(at) = self.waiting_for(lane, from, key, now_ms) {
+                while has_room && let Some(at) = self.waiting_for(lane, taker, key, now_ms) {
                     has_room = self.takes(taker.slot, true);
                     if has_room && let Some(entry) = self.take_at(lane, at) {
                         self.hand_one(entry, taker.slot, now_ms);
                     }
-                    from = at;
                 }
             }
             // Whatever is on the disk may be for it.
@@ -110,17 +131,38 @@ impl State {
         addressed.is_some_and(|addressed| addressed.values().any(|taker| taker.is_behind))
     }
 
-    /// The first message from `from` on in the window of a lane that has this key and may be
-    /// delivered. An empty window takes in what has not gone to the disk.
-    fn waiting_for(&mut self, lane: usize, from: usize, key: &str, now_ms: u64) -> Option<usize> {
+    /// The first message in the window of a lane that a taker has not looked at, that has its key
+    /// and may be delivered. An empty window takes in what has not gone to the disk.
+    fn waiting_for(
+        &mut self,
+        lane: usize,
+        taker: &mut Taker,
+        key: &str,
+        now_ms: u64,
+    ) -> Option<usize> {
         let lane = self.lanes.get_mut(lane)?;
         lane.has_next(self.window);
+        let restriction = self.restriction.as_ref();
         let is_due = |entry: &Entry| {
             let lives = entry.deadline_ms == 0 || entry.deadline_ms > now_ms;
-            lives && !self.restriction.as_ref().is_some_and(|restriction| restriction.denies(entry))
+            lives && !restriction.is_some_and(|restriction| restriction.denies(entry))
+        };
+        let next = taker.next_of(lane.level);
+        // What may not be read now may be later, when the right comes back.
+        let from = match restriction {
+            Some(_) => 0,
+            None => lane.ready.partition_point(|entry| entry.at < next),
         };
         let mut waiting = lane.ready.iter().enumerate().skip(from);
         let found = waiting.find(|(_, entry)| entry.message.key() == key && is_due(entry));
+        let looked_to = match (found, lane.ready.back()) {
+            (Some((_, entry)), _) => Some(entry.at.seq()),
+            (None, Some(last)) => Some(last.at.seq().next()),
+            (None, None) => None,
+        };
+        if let Some(seq) = looked_to {
+            taker.looked_to(Position::new(lane.level, seq));
+        }
         found.map(|(at, _)| at)
     }
 

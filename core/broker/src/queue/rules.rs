@@ -294,8 +294,9 @@ fn first<'a, T>(all: [&'a Wishes; 3], get: impl Fn(&'a Wishes) -> Option<&'a T>)
     all.into_iter().find_map(get)
 }
 
-/// Arguments of planned features whose being ignored could lose or reorder messages.
-const LATER: [&str; 2] = ["x-message-groups", "x-selector"];
+/// Arguments of planned features whose being ignored could lose or reorder messages, or leave out
+/// some that are asked for.
+const LATER: [&str; 3] = ["x-message-groups", "x-selector", "x-retained"];
 
 /// Errors: kind `NotAvailable` for an argument of a queue, a consumer or a binding that must not be
 /// ignored.

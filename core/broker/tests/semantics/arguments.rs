@@ -219,23 +219,26 @@ fn planned_features_that_must_not_be_ignored_are_refused_and_counted_by_kind() {
         .expect_err("planned");
     assert_eq!(refusal.kind, RefusalKind::NotAvailable);
     assert!(refusal.text.contains("x-selector is not available yet"), "{}", refusal.text);
-    let refusal = client
-        .try_ask(|request| {
-            Command::BindQueue(Box::new(BindQueue {
-                request,
-                queue: "q".to_owned(),
-                exchange: "amq.fanout".to_owned(),
-                key: String::new(),
-                arguments: vec![("x-selector".to_owned(), text("a = 1"))],
-            }))
-        })
-        .expect_err("planned");
-    assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    for argument in [("x-selector", text("a = 1")), ("x-retained", Value::Bool(true))] {
+        let (name, value) = argument;
+        let refusal = client
+            .try_ask(|request| {
+                Command::BindQueue(Box::new(BindQueue {
+                    request,
+                    queue: "q".to_owned(),
+                    exchange: "amq.fanout".to_owned(),
+                    key: String::new(),
+                    arguments: vec![(name.to_owned(), value)],
+                }))
+            })
+            .expect_err("planned");
+        assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    }
     client.publish("amq.fanout", "", "m");
     assert_eq!(ready(&world, "q"), 0, "there is no binding that takes everything");
     let counted: Vec<_> =
         world.broker.counters().refusals().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(counted, [(RefusalKind::NotAvailable, 3)]);
+    assert_eq!(counted, [(RefusalKind::NotAvailable, 4)]);
 }
 
 #[test]

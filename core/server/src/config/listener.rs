@@ -64,6 +64,14 @@ pub(crate) struct Endpoint {
     pub(crate) vhost: String,
 }
 
+impl Endpoint {
+    /// Whether it takes logins from beyond loopback.
+    pub(crate) fn is_open(&self) -> bool {
+        self.protocol != EndpointProtocol::Metrics
+            && !self.addresses.iter().all(|address| address.ip().is_loopback())
+    }
+}
+
 /// Reads all listeners, those without an address left out.
 pub(super) fn endpoints(source: &mut Source, server: &Server, ports: Ports) -> Vec<Endpoint> {
     let mut names: Vec<_> = DEFAULT_LISTENERS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -323,8 +323,7 @@ impl Config {
         }
         let is_open = |endpoint: &&Endpoint| {
             (endpoint.tls.is_none() || endpoint.protocol == EndpointProtocol::Auto)
-                && endpoint.protocol != EndpointProtocol::Metrics
-                && !endpoint.addresses.iter().all(|address| address.ip().is_loopback())
+                && endpoint.is_open()
         };
         let warn = |endpoint: &Endpoint| {
             format!(

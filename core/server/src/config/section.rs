@@ -213,7 +213,8 @@ section! {
         channels_per_connection: u16 = "2_047",
         /// Most unsettled deliveries of a consumer.
         prefetch_max: u16 = "65_535",
-        /// What a peer may send before it has logged in; a large MQTT will needs more.
+        /// What a peer may send before it has logged in, half of it in one frame, packet or
+        /// stanza; a large MQTT will or a long token needs more.
         login_size: ByteCount = "16KiB",
         /// Publishers wait while the process uses more: a share of what it may use, or a size.
         memory_high: MemoryMark = "60%",

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use polymq_contract::PasswordsInClear;
 use serde_json::{Value, json};
 
 use super::mask;
@@ -436,6 +437,17 @@ words! {
         Never = "never",
     }
 }
+
+impl From<PlainWithoutTls> for PasswordsInClear {
+    fn from(setting: PlainWithoutTls) -> Self {
+        match setting {
+            PlainWithoutTls::Allow => Self::Anywhere,
+            PlainWithoutTls::Loopback => Self::Loopback,
+            PlainWithoutTls::Never => Self::Nowhere,
+        }
+    }
+}
+
 words! {
     /// How log lines look.
     LogFormat {

@@ -6,7 +6,7 @@ use amq_protocol::{
     protocol::connection::{AMQPMethod, Close, CloseOk, UpdateSecret, UpdateSecretOk},
     types::AMQPValue,
 };
-use polymq_contract::{Account, KnownUser, Login, Recognised, Secret, TlsPeer};
+use polymq_contract::{Account, KnownUser, Login, PasswordsInClear, Recognised, Secret, TlsPeer};
 
 use super::*;
 
@@ -19,8 +19,12 @@ fn start(world: &mut World) -> connection::Start {
 }
 
 fn login(world: &mut World) -> Login {
+    authenticate(world).1
+}
+
+fn authenticate(world: &mut World) -> (RequestId, Login) {
     match world.command() {
-        Command::Authenticate { login, .. } => *login,
+        Command::Authenticate { request, login } => (request, *login),
         other => panic!("authenticate expected, not {other:?}"),
     }
 }
@@ -322,12 +326,25 @@ fn blocking_is_told_to_clients_that_understand_it() {
 #[test]
 fn new_secret_is_acknowledged() {
     let mut world = World::open();
-    let update = UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
-    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    let update = || UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update())));
+    let (request, login) = authenticate(&mut world);
+    let password = Secret::new("token");
+    assert_eq!(login, Login::Password { user: "guest".to_owned(), password });
+    world.answer(request, authenticated("guest"));
     assert_eq!(
         world.method(),
         (0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})))
     );
+}
+
+#[test]
+fn a_secret_that_is_refused_costs_the_connection() {
+    let mut world = World::open();
+    let update = UpdateSecret { new_secret: "another's".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    world.refuse(RefusalKind::LoginFailed);
+    world.expect_connection_close(530, (10, 70));
 }
 
 #[test]
@@ -337,4 +354,51 @@ fn only_what_is_switched_on_is_offered() {
     let mut world = World::new();
     world.replace(&amqp);
     assert!(start(&mut world).mechanisms.as_bytes().is_empty());
+}
+
+#[test]
+fn no_password_is_asked_for_where_none_is_taken() {
+    let offered = |in_clear, is_loopback| {
+        let amqp = Amqp091::new(crate::Settings { in_clear, ..crate::Settings::default() });
+        let mut world = World::new();
+        world.replace_for(&amqp, Peer { is_loopback, ..peer() });
+        let mechanisms = start(&mut world).mechanisms;
+        String::from_utf8(mechanisms.as_bytes().to_vec()).unwrap()
+    };
+    for (in_clear, is_loopback, mechanisms) in [
+        (PasswordsInClear::Anywhere, false, "PLAIN AMQPLAIN"),
+        (PasswordsInClear::Loopback, true, "PLAIN AMQPLAIN"),
+        (PasswordsInClear::Loopback, false, ""),
+        (PasswordsInClear::Nowhere, true, ""),
+    ] {
+        assert_eq!(offered(in_clear, is_loopback), mechanisms, "{in_clear:?} {is_loopback}");
+    }
+}
+
+#[test] // RFC 4616: nobody acts as somebody else.
+fn authorization_identity_is_the_user_or_nothing() {
+    for (response, is_taken) in [
+        (&b"guest\0guest\0guest"[..], true),
+        (b"\0guest\0guest", true),
+        (b"admin\0guest\0guest", false),
+    ] {
+        let mut world = World::new();
+        start(&mut world);
+        world.start_ok("PLAIN", response, &["authentication_failure_close"]);
+        if is_taken {
+            assert!(matches!(world.command(), Command::Authenticate { .. }));
+        } else {
+            let text = world.expect_connection_close(403, (10, 11));
+            assert!(text.contains("'admin' is not the user"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_before_the_login_names_the_setting() {
+    let mut world = World::new();
+    start(&mut world);
+    world.start_ok("PLAIN", &[b'x'; 9000], &[]);
+    let text = world.expect_connection_close(501, (0, 0));
+    assert!(text.contains("limits.login_size"), "{text}");
 }

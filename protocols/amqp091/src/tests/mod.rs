@@ -83,7 +83,11 @@ impl World {
 
     /// Begins again as a connection of this protocol.
     pub(crate) fn replace(&mut self, amqp: &Amqp091) {
-        self.session = amqp.session(&Arc::new(peer()), &Arc::default(), self.now);
+        self.replace_for(amqp, peer());
+    }
+
+    pub(crate) fn replace_for(&mut self, amqp: &Amqp091, peer: Peer) {
+        self.session = amqp.session(&Arc::new(peer), &Arc::default(), self.now);
     }
 
     /// A connection on which channel 1 is open.

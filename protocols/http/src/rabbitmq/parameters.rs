@@ -90,8 +90,17 @@ pub(super) fn one(call: &Call) -> Outcome {
 fn other(component: &str, verb: &str) -> Failure {
     match component {
         POLICY => Failure::bad(format!("policies may not be {verb} using this method")),
-        _ => Failure::bad(format!("Validation failed\n\ncomponent {component} not found\n")),
+        _ => unknown(component),
     }
+}
+
+fn unknown(component: &str) -> Failure {
+    let why = match component {
+        "shovel" => ": this broker has no shovels",
+        "federation-upstream" | "federation-upstream-set" => ": this broker has no federation",
+        _ => "",
+    };
+    Failure::bad(format!("Validation failed\n\ncomponent {component} not found{why}\n"))
 }
 
 /// Sets all limits of the virtual host of the path.

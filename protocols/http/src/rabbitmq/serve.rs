@@ -76,7 +76,7 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         return free();
     }
     let manager = manager(&site, &socket, &parts.headers).await?;
-    let path = route.matches(&path).unwrap_or_default();
+    let parts_of_path = route.matches(&path).unwrap_or_default();
     let is_look = route.method == Method::GET;
     let mut call = Call {
         site,
@@ -84,13 +84,19 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         headers: parts.headers,
         tags: manager.tags(),
         manager,
-        path,
+        path: parts_of_path,
         spans: Spans::of(&query)?,
         query,
         body: Bytes::new(),
         is_look,
     };
-    call.check(route.needs)?;
+    if let Err(denied) = call.check(route.needs) {
+        if !is_look {
+            let object = format!("/{}", path.join("/"));
+            call.manager.audit_refused(route.method.as_str(), object);
+        }
+        return Err(denied);
+    }
     call.body = read_body(body).await?;
     if let Does::Act(act) = route.does {
         return act(call).await;

@@ -118,8 +118,8 @@ impl From<Refusal> for Failure {
         let text = refusal.text;
         match refusal.kind {
             RefusalKind::NotFound => Self::missing(text),
-            RefusalKind::Denied | RefusalKind::Reserved => Self::denied(text),
-            RefusalKind::LoginFailed => Self::login(),
+            RefusalKind::Denied | RefusalKind::Banned | RefusalKind::Reserved => Self::denied(text),
+            RefusalKind::LoginFailed | RefusalKind::TooManyLogins => Self::login(),
             RefusalKind::StoreFailed => Self::unavailable(text),
             RefusalKind::Conflict
             | RefusalKind::Invalid

@@ -220,12 +220,18 @@ async fn the_router_says_where_a_message_would_go() {
     let kinds: Vec<_> =
         answer["steps"].as_array().unwrap().iter().map(|step| step["kind"].clone()).collect();
     assert_eq!(kinds, ["permission", "exchange", "queue"]);
-    let nowhere = json!({
-        "address": { "protocol": "mqtt", "text": "a/b.c" }, "message": {},
-    });
-    let answer = client.post(path, &nowhere).await.json();
-    assert_eq!(answer["steps"][0]["reason"]["params"]["routing_key"], "a.b/c");
-    assert_eq!(answer["routed"], false);
+    let nowhere = json!({ "message": { "routing_key": "new" } });
+    assert_eq!(client.post(path, &nowhere).await.json()["routed"], false);
+    // The protocol of the address says where it leads, and that it makes the queue.
+    let made = json!({ "address": { "protocol": "toy", "text": "q:new" }, "message": {} });
+    let answer = client.post(path, &made).await.json();
+    assert_eq!(answer["steps"][0]["reason"]["params"]["routing_key"], "new");
+    assert_eq!((&answer["steps"][2]["outcome"], &answer["routed"]), (&json!("made"), &json!(true)));
+    for (protocol, text, at) in [("toy", "x", "text"), ("none", "q:q", "protocol")] {
+        let asked = json!({ "address": { "protocol": protocol, "text": text }, "message": {} });
+        let told = client.post(path, &asked).await.json();
+        assert_eq!((&told["status"], &told["at"]), (&json!(400), &json!(format!("/address/{at}"))));
+    }
     let other = json!({ "user": "reader", "message": { "routing_key": "q" } });
     assert_eq!(client.post(path, &other).await.code(), "permission_denied");
     assert_eq!(world.ready("q"), 0);

@@ -48,8 +48,7 @@ pub(super) struct World {
     pub(super) port: u16,
 }
 
-fn broker() -> BrokerHandle {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+fn broker(store: Arc<dyn Store>) -> BrokerHandle {
     let opened = wait(|reply| store.open(ShardId::default(), OwnerId::default(), reply)).unwrap();
     let committer = Committer::new(store, ShardId::default(), &opened);
     let broker = BrokerHandle::new(Parts {
@@ -64,14 +63,16 @@ fn broker() -> BrokerHandle {
     });
     let vhost = VhostName::new("/").unwrap();
     broker.create_vhost(vhost.clone());
-    for (user, all) in [("u", ".*"), ("reader", "")] {
+    for (user, all, tags) in
+        [("u", ".*", &[][..]), ("reader", "", &[]), ("watcher", "", &["monitoring"])]
+    {
         let name = UserName::new(user).unwrap();
         broker.put_user(
             name.clone(),
             UserRecord {
                 password_hash: String::new(),
                 scram: String::new(),
-                tags: Vec::new(),
+                tags: tags.iter().map(|tag: &&str| (*tag).to_owned()).collect(),
                 loopback_only: false,
             },
             false,
@@ -98,6 +99,11 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// The header of a login.
+pub(super) fn basic(user: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:x")))
+}
+
 impl World {
     pub(super) async fn start(audience: Audience) -> Self {
         Self::start_with(audience, |_| ()).await
@@ -105,14 +111,23 @@ impl World {
 
     /// The same with other settings.
     pub(super) async fn start_with(audience: Audience, change: impl FnOnce(&mut Settings)) -> Self {
-        let (broker, phase) = (broker(), Arc::new(SharedPhase::default()));
+        Self::start_on(Arc::new(MemoryStore::new()), audience, change).await
+    }
+
+    /// The same on a store that the test holds.
+    pub(super) async fn start_on(
+        store: Arc<MemoryStore>,
+        audience: Audience,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let (broker, phase) = (broker(store), Arc::new(SharedPhase::default()));
         phase.enter(Phase::Serving);
         let watched = Arc::new(Watched {
             listeners: Arc::new(operation::Sample),
             drain: Box::new(|| {}),
             name: "test".to_owned(),
             broker: broker.clone(),
-            protocols: Vec::new(),
+            protocols: vec![Arc::new(Toy::default())],
             driver: Arc::default(),
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
@@ -160,7 +175,16 @@ impl World {
     }
 
     pub(super) async fn get(&self, path: &str) -> (u16, String) {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        self.get_with(path, "").await
+    }
+
+    /// A page for whoever has the tag `monitoring`.
+    pub(super) async fn watch(&self, path: &str) -> (u16, String) {
+        self.get_with(path, &format!("Authorization: {}\r\n", basic("watcher"))).await
+    }
+
+    async fn get_with(&self, path: &str, headers: &str) -> (u16, String) {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
         let answer = self.send(&head).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
@@ -169,7 +193,7 @@ impl World {
     /// A client who logs in as `user`.
     pub(super) async fn client(&self, user: &str) -> Browser {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:x")));
+        let authorization = basic(user);
         Browser { socket: BufReader::new(socket), authorization }
     }
 
@@ -205,6 +229,50 @@ impl World {
     pub(super) fn ready(&self, queue: &str) -> u64 {
         let queues = self.broker.queues();
         queues.iter().find(|view| view.name.as_str() == queue).map_or(0, |view| view.counts.ready)
+    }
+}
+
+/// A protocol without sessions, whose addresses are those of queues behind `q:`.
+#[derive(Default)]
+struct Toy(polymq_contract::Counters);
+
+impl Protocol for Toy {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    fn recognise(&self, _: &[u8]) -> polymq_contract::Recognised {
+        polymq_contract::Recognised::No
+    }
+
+    fn formats(&self) -> Vec<&'static polymq_model::Format> {
+        Vec::new()
+    }
+
+    fn counters(&self) -> &polymq_contract::Counters {
+        &self.0
+    }
+
+    fn destination(
+        &self,
+        address: &str,
+        _: &Limits,
+    ) -> Option<Result<polymq_contract::Destination, String>> {
+        let queue = address.strip_prefix("q:").map(|queue| polymq_contract::Destination {
+            key: queue.to_owned(),
+            declares_queue: true,
+            ..Default::default()
+        });
+        Some(queue.ok_or_else(|| format!("`{address}` is no address")))
+    }
+
+    fn session(
+        &self,
+        _: &Arc<polymq_contract::Peer>,
+        _: &Arc<Limits>,
+        _: polymq_model::Now,
+    ) -> Box<dyn polymq_contract::ProtocolSession> {
+        unreachable!("it recognises nobody")
     }
 }
 

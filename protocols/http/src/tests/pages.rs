@@ -55,6 +55,15 @@ async fn metrics_are_text_that_prometheus_reads() {
 }
 
 #[tokio::test]
+async fn a_listener_of_metrics_has_nothing_else() {
+    let world = World::start(Audience::Everybody).await;
+    for path in ["/", "/api/overview", "/api/v1/server", "/ws/mqtt", "/.well-known/host-meta"] {
+        assert_eq!(world.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(world.get("/health/live").await.0, 200);
+}
+
+#[tokio::test]
 async fn each_metric_is_announced_once() {
     let world = World::start(Audience::Everybody).await;
     let (_, body) = world.get("/metrics").await;
@@ -71,7 +80,7 @@ async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
     world.declare("orders", Vec::new()).await;
     let mut client = world.client("u").await;
     client.ask("POST /api/v1/vhosts/~/queues/orders/messages", &[], b"x").await;
-    let (status, body) = world.get("/metrics?prefix=rabbitmq").await;
+    let (status, body) = world.watch("/metrics?prefix=rabbitmq").await;
     assert_eq!(status, 200);
     for line in [
         "rabbitmq_queue_messages_ready 1",
@@ -85,8 +94,10 @@ async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
         assert!(body.contains(name), "{name} in {body}");
     }
     assert!(!body.contains("polymq_queues"), "only what was asked for");
-    let (status, _) = world.get("/metrics?prefix=other").await;
+    let (status, _) = world.watch("/metrics?prefix=other").await;
     assert_eq!(status, 400);
+    assert_eq!(world.get("/metrics").await.0, 401);
+    assert_eq!(client.get("/metrics").await.status, 403, "it has no tag");
 }
 
 /// Metrics of RabbitMQ's own dashboard (Grafana 10991, all its revisions) and of those that follow
@@ -183,7 +194,7 @@ async fn every_query_of_rabbitmqs_dashboard_finds_its_metric() {
         let path = "POST /api/v1/vhosts/~/queues/orders/messages";
         client.ask(path, &[], &vec![b'x'; size]).await;
     }
-    let (_, body) = world.get("/metrics").await;
+    let (_, body) = world.watch("/metrics").await;
     let series: Vec<&str> = body.lines().filter(|line| !line.starts_with('#')).collect();
     for (name, labels) in OF_DASHBOARDS {
         let is_it =
@@ -211,17 +222,17 @@ async fn metrics_of_single_queues_are_bounded_or_asked_for() {
     for index in 0..1001 {
         world.declare(&format!("q{index}"), Vec::new()).await;
     }
-    let (status, body) = world.get("/metrics/per-object").await;
+    let (status, body) = world.watch("/metrics/per-object").await;
     assert_eq!(status, 400);
     assert!(body.contains("/metrics/detailed?family=queues"), "{body}");
-    let (status, body) = world.get("/metrics/detailed?family=queues&queue=q7").await;
+    let (status, body) = world.watch("/metrics/detailed?family=queues&queue=q7").await;
     assert_eq!(status, 200);
     let line = "polymq_detailed_queue_messages_ready{vhost=\"/\",queue=\"q7\"} 0";
     assert!(body.contains(line), "{body}");
     assert!(!body.contains("q8"), "{body}");
-    let (status, body) = world.get("/metrics/detailed?family=queue_coarse_metrics").await;
+    let (status, body) = world.watch("/metrics/detailed?family=queue_coarse_metrics").await;
     assert_eq!((status, body.matches("_ready{").count()), (200, 1001));
-    assert_eq!(world.get("/metrics/detailed?family=nothing").await.0, 400);
+    assert_eq!(world.watch("/metrics/detailed?family=nothing").await.0, 400);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use polymq_contract::Command;
 use polymq_model::Table;
+use polymq_store::Capabilities;
 use serde_json::json;
 
 use super::*;
@@ -34,7 +35,7 @@ async fn what_cannot_be_is_told() {
     let planned = [("Mq-Headers", r#"{"x-schedule-cron":"* * * * *"}"#)];
     let expected: [Case<'_>; 10] = [
         (nowhere, &[], 404, "exchange_not_found"),
-        ("POST /api/v1/vhosts/none/queues/q/messages", &[], 404, "vhost_not_found"),
+        ("POST /api/v1/vhosts/none/queues/q/messages", &[], 403, "permission_denied"),
         (&format!("{at_topic}?mandatory=true"), &[], 422, "unroutable"),
         (&format!("{at_topic}?mandatry=true"), &[], 400, "unknown_parameter"),
         (&format!("{at_topic}?confirm=soon"), &[], 400, "wrong_type"),
@@ -237,22 +238,21 @@ async fn delayed_publish_is_answered_with_its_schedule_id() {
     assert_eq!(world.ready("q"), 0);
 }
 
-#[tokio::test]
-async fn request_is_answered_with_what_any_client_replies() {
-    let world = World::start(Audience::Loopback).await;
-    world.declare("q", Table::new()).await;
-    let mut client = world.client("u").await;
-    let headers = [("Mq-Correlation-Id", "c1"), ("Content-Type", "text/plain")];
-    client.send(&format!("{TO_Q}?reply=10s"), &headers, b"ping").await;
+/// Whoever answers requests in the queue `q`.
+struct Worker {
+    client: Arc<client::Client>,
+    requests: client::Deliveries,
+}
 
-    let peer = Arc::new(peer());
-    let password = polymq_contract::Secret::new("x");
-    let login = polymq_contract::Login::Password { user: "u".to_owned(), password };
-    let vhost = Some("/".to_owned());
-    let worker = client::Client::connect(&world.broker, &peer, login, vhost, 1 << 20);
-    let worker = Arc::new(worker.await.unwrap());
-    let mut requests = worker
-        .consume(|request, consumer| polymq_contract::Consume {
+impl Worker {
+    async fn start(world: &World) -> Self {
+        let peer = Arc::new(peer());
+        let password = polymq_contract::Secret::new("x");
+        let login = polymq_contract::Login::Password { user: "u".to_owned(), password };
+        let vhost = Some("/".to_owned());
+        let client = client::Client::connect(&world.broker, &peer, login, vhost, 1 << 20);
+        let client = Arc::new(client.await.unwrap());
+        let consume = |request, consumer| polymq_contract::Consume {
             request,
             consumer,
             queue: "q".to_owned(),
@@ -262,32 +262,47 @@ async fn request_is_answered_with_what_any_client_replies() {
             group: 0,
             tag: String::new(),
             arguments: Table::new(),
-        })
-        .await
-        .unwrap();
-    let client::Next::Delivery(asked) = requests.next().await else { panic!("no request") };
-    let props = asked.message.properties();
-    let Some(polymq_model::address::Address::Queue(to)) = &props.reply_to else {
-        panic!("{props:?}")
-    };
-    let mut answer = polymq_model::NewMessage {
-        format: &HTTP,
-        exchange: "",
-        key: to,
-        props: br#"{"correlation_id":"c1","content_type":"text/x-pong"}"#,
-        body: polymq_model::Body::Slice(b"pong"),
-        durable: false,
-        priority: None,
-        qos: 0,
-        retain: false,
-        deadline_ms: 0,
-        arrived_ms: 0,
-        extra_keys: Vec::new(),
+        };
+        let requests = client.consume(consume).await.unwrap();
+        Self { client, requests }
     }
-    .build(&mut Vec::new());
-    answer = answer.lowered(None);
-    let outgoing = client::Outgoing { message: answer, delay: None, mandatory: false };
-    drop(worker.publish([outgoing]).await);
+
+    /// Answers the next request with `pong`.
+    async fn answer(&mut self) {
+        let client::Next::Delivery(asked) = self.requests.next().await else { panic!("none") };
+        let props = asked.message.properties();
+        let Some(polymq_model::address::Address::Queue(to)) = &props.reply_to else {
+            panic!("{props:?}")
+        };
+        let message = polymq_model::NewMessage {
+            format: &HTTP,
+            exchange: "",
+            key: to,
+            props: br#"{"correlation_id":"c1","content_type":"text/x-pong"}"#,
+            body: polymq_model::Body::Slice(b"pong"),
+            durable: false,
+            priority: None,
+            qos: 0,
+            retain: false,
+            deadline_ms: 0,
+            arrived_ms: 0,
+            extra_keys: Vec::new(),
+        }
+        .build(&mut Vec::new())
+        .lowered(None);
+        let outgoing = client::Outgoing { message, delay: None, mandatory: false };
+        drop(self.client.publish([outgoing]).await);
+    }
+}
+
+#[tokio::test]
+async fn request_is_answered_with_what_any_client_replies() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Table::new()).await;
+    let mut client = world.client("u").await;
+    let headers = [("Mq-Correlation-Id", "c1"), ("Content-Type", "text/plain")];
+    client.send(&format!("{TO_Q}?reply=10s"), &headers, b"ping").await;
+    Worker::start(&world).await.answer().await;
 
     let told = tokio::time::timeout(TIMEOUT, client.read()).await.unwrap();
     assert_eq!((told.status, &*told.body), (200, &b"pong"[..]));
@@ -295,6 +310,31 @@ async fn request_is_answered_with_what_any_client_replies() {
     assert_eq!(told.header("content-type"), Some("text/x-pong"));
     let nobody = client.ask(&format!("{TO_Q}?reply=1ms"), &[], b"x").await;
     assert_eq!((nobody.status, &*nobody.code()), (504, "no_reply"));
+}
+
+#[tokio::test]
+async fn request_waits_for_the_store_only_if_it_is_to_be_stored() {
+    let capabilities = Capabilities { durable: true, ..MemoryStore::new().capabilities() };
+    let store = Arc::new(MemoryStore::posing_as(capabilities));
+    let world = World::start_on(Arc::clone(&store), Audience::Loopback, |_| ()).await;
+    world.declare("q", Table::new()).await;
+    let mut worker = Worker::start(&world).await;
+    let mut client = world.client("u").await;
+    store.faults().delay_replies(true);
+    for confirm in ["routed", "none"] {
+        client.send(&format!("{TO_Q}?reply=60s&confirm={confirm}"), &[], b"ping").await;
+        worker.answer().await;
+        let told = tokio::time::timeout(TIMEOUT, client.read()).await.unwrap();
+        assert_eq!((told.status, &*told.body), (200, &b"pong"[..]), "{confirm}");
+    }
+    client.send(&format!("{TO_Q}?reply=60s"), &[], b"ping").await;
+    worker.answer().await;
+    store.release();
+    let told = tokio::time::timeout(TIMEOUT, client.read()).await.unwrap();
+    assert_eq!((told.status, &*told.body), (200, &b"pong"[..]));
+    let nowhere = "POST /api/v1/vhosts/~/exchanges/amq.topic/messages?reply=60s&confirm=none";
+    let told = client.ask(nowhere, &[], b"x").await;
+    assert_eq!((told.status, &*told.code()), (422, "unroutable"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod documents;
 mod management;
 mod publish;
 mod receive;
+mod request;
 mod streams;
 mod subscribe;
 

@@ -1,23 +1,24 @@
 //! Publishing: one message with its properties in headers, or many as JSON.
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     http::{HeaderValue, Response, StatusCode, header},
 };
-use polymq_contract::{Consume, Place, PublishOutcome, Refusal, RefusalKind};
+use polymq_contract::{Place, PublishOutcome, Refusal, RefusalKind};
 use polymq_model::{
     Body as MessageBody, Durability,
     json_form::{BadField, BadKind, IncomingMessage, JsonProperties, NewJsonMessage, Sender},
 };
 use serde_json::{Value, json};
 
-use super::documents::{self, Outcome, Outcomes};
+use super::{
+    documents::{self, Outcome, Outcomes},
+    request,
+};
 use crate::{
     api::{Answer, Kind, Media, Method, Operation, Parameter},
     call::Call,
-    client::{Client, Next, Outgoing, Published, Publishing, Told},
+    client::{Client, Outgoing, Published, Publishing, Told},
     clock, events, json,
     problem::Problem,
     raw,
@@ -26,8 +27,6 @@ use crate::{
 
 /// Messages of one call.
 const BATCH_MAX: usize = 1000;
-const REPLY_WAIT_MAX: Duration = Duration::from_secs(60);
-const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 const CONFIRM: Parameter = Parameter {
     name: "confirm",
@@ -44,7 +43,7 @@ const REPLY: Parameter = Parameter {
     name: "reply",
     kind: Kind::Time,
     about: "Answer with the first message that is sent to the reply address, which is made for \
-            this; at most 60s.",
+            this; at most 60s, once the request is as safe as `confirm` asks for.",
 };
 const ROUTING_KEY: Parameter = Parameter {
     name: "routing_key",
@@ -122,14 +121,14 @@ pub(super) static MANY: Operation = Operation {
 
 /// How safe a message must be before its publisher is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Confirm {
+pub(super) enum Confirm {
     Stored,
     Routed,
     None,
 }
 
 impl Confirm {
-    fn of(call: &Call) -> Self {
+    pub(super) fn of(call: &Call) -> Self {
         match call.query("confirm") {
             Some("routed") => Self::Routed,
             Some("none") => Self::None,
@@ -158,23 +157,14 @@ async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<B
     let properties = raw::properties(&call.headers)?;
     let body = message_body(&mut call).await?;
     if let Some(wait) = call.time("reply") {
-        return request(&call, &client, (exchange, key), properties, body, wait).await;
+        return request::answered(&call, &client, (exchange, key), properties, body, wait).await;
     }
     let id = properties.message_id.clone();
-    let outgoing = outgoing(&call, &client, (exchange, key), properties, MessageBody::Shared(body))
-        .map_err(|bad| of_request(problem_of(bad)))?;
-    let confirms = client.publish([outgoing]).await;
+    let body = MessageBody::Shared(body);
+    let outgoing = outgoing_of_request(&call, &client, (exchange, key), properties, body)?;
     let object = if exchange.is_empty() { "queue" } else { "exchange" };
     let confirm = Confirm::of(&call);
-    let told = match (confirms.now(), confirm) {
-        (Publishing { place, outcome: Some(outcome) }, _) => Told { place, outcome },
-        // It has been taken: only the store is still to say so.
-        (Publishing { place: Some(place), .. }, Confirm::Routed | Confirm::None) => {
-            let outcome = Published::Ended(PublishOutcome::Routed(Durability::Memory));
-            Told { place: Some(place), outcome }
-        }
-        (Publishing { .. }, _) => last(confirms.all().await),
-    };
+    let told = publish_one(&client, outgoing, confirm).await;
     let unrouted = Published::Ended(PublishOutcome::Unrouted);
     if call.flag("mandatory") && told.outcome == unrouted {
         return Err(unroutable("no queue takes the message"));
@@ -186,7 +176,21 @@ async fn publish(mut call: Call, exchange: &str, key: &str) -> Result<Response<B
     })
 }
 
-fn unroutable(text: &str) -> Problem {
+/// Publishes a message and waits until it is as safe as asked for.
+pub(super) async fn publish_one(client: &Client, outgoing: Outgoing, confirm: Confirm) -> Told {
+    let confirms = client.publish([outgoing]).await;
+    match (confirms.now(), confirm) {
+        (Publishing { place, outcome: Some(outcome) }, _) => Told { place, outcome },
+        // It has been taken: only the store is still to say so.
+        (Publishing { place: Some(place), .. }, Confirm::Routed | Confirm::None) => {
+            let outcome = Published::Ended(PublishOutcome::Routed(Durability::Memory));
+            Told { place: Some(place), outcome }
+        }
+        (Publishing { .. }, _) => last(confirms.all().await),
+    }
+}
+
+pub(super) fn unroutable(text: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unroutable", text)
 }
 
@@ -295,6 +299,17 @@ pub(super) fn problem_of(bad: BadField) -> Problem {
     .at(bad.at)
 }
 
+/// A message whose properties are the headers of its request.
+pub(super) fn outgoing_of_request(
+    call: &Call,
+    client: &Client,
+    to: (&str, &str),
+    properties: JsonProperties,
+    body: MessageBody<'_>,
+) -> Result<Outgoing, Problem> {
+    outgoing(call, client, to, properties, body).map_err(|bad| of_request(problem_of(bad)))
+}
+
 /// The same problem of a message that stands in a request and in no object: its properties are
 /// headers there.
 fn of_request(problem: Problem) -> Problem {
@@ -311,7 +326,11 @@ fn of_request(problem: Problem) -> Problem {
 /// The word for how a publish ended.
 ///
 /// Errors: it was refused.
-fn outcome(told: &Published, client: &Client, object: &str) -> Result<&'static str, Problem> {
+pub(super) fn outcome(
+    told: &Published,
+    client: &Client,
+    object: &str,
+) -> Result<&'static str, Problem> {
     match told {
         Published::Ended(PublishOutcome::Routed(Durability::Memory)) => Ok("routed"),
         Published::Ended(PublishOutcome::Routed(_)) => Ok("stored"),
@@ -331,57 +350,6 @@ fn outcome(told: &Published, client: &Client, object: &str) -> Result<&'static s
             Err(Problem::refused(&Refusal::new(*kind, text), object))
         }
         Published::Refused(refusal) => Err(Problem::refused(refusal, object)),
-    }
-}
-
-/// Publishes a request and answers with its answer.
-async fn request(
-    call: &Call,
-    client: &std::sync::Arc<Client>,
-    to: (&str, &str),
-    mut properties: JsonProperties,
-    body: bytes::Bytes,
-    wait: Duration,
-) -> Result<Response<Body>, Problem> {
-    if wait > REPLY_WAIT_MAX {
-        let text = "an answer is waited for 60s at most";
-        return Err(Problem::bad("out_of_range", text).at("reply"));
-    }
-    let consume = client.consume(|request, consumer| Consume {
-        request,
-        consumer,
-        queue: REPLY_TO.to_owned(),
-        no_ack: true,
-        exclusive: false,
-        prefetch: 0,
-        group: 0,
-        tag: String::new(),
-        arguments: Vec::new(),
-    });
-    let mut answers = consume.await.map_err(|refusal| Problem::refused(&refusal, "queue"))?;
-    let name = answers.reply_name().unwrap_or_default().to_owned();
-    properties.reply_to = Some(polymq_model::address::Address::Queue(name.clone()).to_text());
-    properties.correlation_id.get_or_insert(name);
-    let outgoing = outgoing(call, client, to, properties, MessageBody::Shared(body))
-        .map_err(|bad| of_request(problem_of(bad)))?;
-    let confirms = client.publish([outgoing]).await;
-    let told = last(confirms.all().await);
-    if outcome(&told.outcome, client, "exchange")? == "unrouted" {
-        return Err(unroutable("no queue takes the request, so nobody can answer it"));
-    }
-    match answers.next_within(wait).await {
-        Some(Next::Delivery(delivery)) => {
-            call.site.note_shown(&delivery.message);
-            Ok(raw::response(&call.site, &delivery.message, clock::now().unix_ms))
-        }
-        Some(Next::Cancelled(_) | Next::Ended(_)) => {
-            let text = "the server stops; the request may be answered to nobody";
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", text).retry())
-        }
-        None => {
-            let text = format!("no answer came within {} ms", wait.as_millis());
-            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "no_reply", text))
-        }
     }
 }
 

@@ -39,6 +39,19 @@ pub enum Version {
     V5,
 }
 
+impl Version {
+    /// The version that the front of a CONNECT names; `None` when more bytes are needed. What
+    /// names none of them counts as one that is closed without a word.
+    pub fn at_front(connect: &[u8]) -> Option<Self> {
+        const NAME: &[u8] = b"\x00\x04MQTT";
+        let name = connect.get(..NAME.len().min(connect.len()))?;
+        if !NAME.starts_with(name) {
+            return Some(Self::V31);
+        }
+        connect.get(NAME.len()).map(|level| if *level == 5 { Self::V5 } else { Self::V311 })
+    }
+}
+
 /// What a peer did wrong, and how MQTT 5 calls it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]

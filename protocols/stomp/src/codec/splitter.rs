@@ -33,6 +33,13 @@ pub enum TooLong {
     End,
 }
 
+impl TooLong {
+    /// True when there is more than may be, and not something else than is said.
+    pub fn is_of_size(self) -> bool {
+        matches!(self, Self::Head(_) | Self::Body { .. })
+    }
+}
+
 /// Finds the end of the first frame in a buffer, and remembers how far it has looked, so that a
 /// frame that comes byte by byte is looked at once.
 #[derive(Debug, Default)]

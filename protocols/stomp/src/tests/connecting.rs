@@ -162,8 +162,8 @@ fn login_has_an_end() {
 #[test] // A2
 fn login_has_the_limits_of_strangers() {
     let mut world = World::new();
-    world.send(&format!("CONNECT\nlogin:{}", "x".repeat(5000)));
-    assert!(world.error().text().contains("4096"));
+    world.send(&format!("CONNECT\nlogin:{}", "x".repeat(9000)));
+    assert!(world.error().text().contains("8192"));
     let mut world = World::new();
     world.send(&format!("CONNECT\n{}\n\0", "a:b\n".repeat(33)));
     assert!(world.error().text().contains("32 headers"));
@@ -216,4 +216,18 @@ fn strangers_of_other_protocols_are_told_apart() {
     ] {
         assert_eq!(Stomp::default().recognise(bytes), recognised, "{bytes:?}");
     }
+}
+
+#[test]
+fn long_token_logs_in_and_a_longer_one_is_told_the_setting() {
+    let connect = |bytes: usize| {
+        let token = "t".repeat(bytes);
+        format!("CONNECT\naccept-version:1.2\nhost:/\nlogin:u\npasscode:{token}\n\n\0")
+    };
+    let mut world = World::new();
+    world.send(&connect(6000));
+    assert!(!world.is_closed(), "{:?}", world.said());
+    let mut world = World::new();
+    world.send(&connect(9000));
+    assert!(world.error().text().contains("limits.login_size"));
 }

@@ -161,6 +161,7 @@ impl World {
                 let queue = QueueName::new(name).unwrap();
                 ("declare", Answer::QueueDeclared { queue, messages: 0, consumers: 0 })
             }
+            Command::FindQueue { .. } => ("find", Answer::Done),
             Command::BindQueue(_) => ("bind", Answer::Done),
             Command::Consume(_) => ("consume", Answer::Consuming { reply_name: None }),
             Command::Cancel { .. } => ("cancel", Answer::Done),

@@ -35,7 +35,15 @@ fn destinations_lead_to_exchange_and_key() {
         let publish = send_and_take(&format!("destination:{destination}\n"));
         assert_eq!((publish.message.exchange(), publish.message.key()), (exchange, key));
         assert_eq!(publish.message.body(), b"body");
+        let told = told(destination).unwrap();
+        assert_eq!((&*told.exchange, &*told.key), (exchange, key));
+        assert_eq!(told.declares_queue, destination.starts_with("/queue/"));
     }
+}
+
+/// Where the protocol says that a destination leads.
+fn told(destination: &str) -> Result<polymq_contract::Destination, String> {
+    Stomp::new(Settings::default()).destination(destination, &Limits::default()).unwrap()
 }
 
 #[test]
@@ -53,6 +61,7 @@ fn wrong_destinations_are_refused_with_the_fix() {
     ] {
         let text = refused(&format!("destination:{destination}\n"));
         assert!(text.contains(why), "{text}");
+        assert!(told(destination).unwrap_err().contains(why));
     }
     assert!(refused("").contains("no header 'destination'"));
     let deep = "x.".repeat(200);
@@ -62,11 +71,11 @@ fn wrong_destinations_are_refused_with_the_fix() {
 #[test]
 fn missing_queue_is_declared_on_first_use() {
     let mut world = World::connected("1.2");
-    world.refuse("declare", RefusalKind::NotFound);
+    world.refuse("find", RefusalKind::NotFound);
     world.send("SEND\ndestination:/queue/q\n\na\0SEND\ndestination:/queue/q\n\nb\0");
     let orders = std::mem::take(&mut world.orders);
     let [
-        Command::DeclareQueue(look),
+        Command::FindQueue { queue: looked_for, .. },
         Command::DeclareQueue(make),
         Command::Publish(a),
         Command::Publish(b),
@@ -74,7 +83,7 @@ fn missing_queue_is_declared_on_first_use() {
     else {
         panic!("{orders:?}")
     };
-    assert!(look.passive && !make.passive);
+    assert!(looked_for == "q" && !make.passive);
     assert!(make.durable && !make.exclusive && !make.auto_delete && make.queue == "q");
     assert_eq!((a.message.body(), b.message.body()), (&b"a"[..], &b"b"[..]));
 }
@@ -83,8 +92,8 @@ fn missing_queue_is_declared_on_first_use() {
 fn queue_that_is_there_is_taken_as_it_is() {
     let mut world = World::connected("1.2");
     world.send("SEND\ndestination:/queue/q\n\na\0");
-    assert!(matches!(&world.declares()[..], [look] if look.passive));
-    world.refuse("declare", RefusalKind::Locked);
+    assert_eq!((world.publishes().len(), world.declares().len()), (1, 0));
+    world.refuse("find", RefusalKind::Locked);
     world.send("SEND\ndestination:/queue/mine\n\na\0");
     assert_eq!(world.publishes().len(), 1);
 }
@@ -104,7 +113,7 @@ fn first_send_may_say_how_its_queue_is_made() {
 #[test]
 fn queue_that_cannot_be_made_ends_the_connection() {
     let mut world = World::connected("1.2");
-    world.refuse("declare", RefusalKind::NotFound);
+    world.refuse("find", RefusalKind::NotFound);
     world.refuse("declare", RefusalKind::Denied);
     world.send("SEND\ndestination:/queue/q\nreceipt:r\n\na\0SEND\ndestination:/topic/t\n\nb\0");
     let error = world.error();

@@ -2,6 +2,9 @@
 //!
 //! Words go through the outbox of a connection, so they keep their order with everything else that
 //! the connection hears.
+//!
+//! A user and the roster are the same in every virtual host. Resources are there in one: those of
+//! another neither see each other nor share a mailbox, because each has its own queue for it.
 
 pub(crate) mod room;
 pub(crate) mod roster;
@@ -11,7 +14,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use polymq_contract::{Counters, Event, Outbox, Passed};
 use polymq_model::VhostName;
 
@@ -63,6 +66,7 @@ struct User {
 }
 
 struct Resource {
+    vhost: VhostName,
     name: String,
     outbox: Arc<Outbox>,
     /// Its last available presence.
@@ -126,14 +130,29 @@ impl Directory {
         Self { inner: Mutex::default(), counters: Arc::clone(counters) }
     }
 
+    /// Who is there in a virtual host.
+    pub(crate) fn at<'a>(&'a self, vhost: &'a VhostName) -> Here<'a> {
+        Here { directory: self, vhost }
+    }
+}
+
+/// Who is there in one virtual host, and what is the same in all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    directory: &'a Directory,
+    vhost: &'a VhostName,
+}
+
+impl Here<'_> {
     /// Enters a resource; whoever had it before is told to go.
     pub(crate) fn enter(&self, user: &str, resource: &str, outbox: &Arc<Outbox>) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         let resources = &mut inner.users.entry(user.to_owned()).or_default().resources;
-        if let Some(at) = resources.iter().position(|other| other.name == resource) {
-            tell(&self.counters, &resources.remove(at).outbox, Word::Replaced);
+        if let Some(at) = resources.iter().position(|other| other.is(self.vhost, resource)) {
+            tell(self.counters(), &resources.remove(at).outbox, Word::Replaced);
         }
         resources.push(Resource {
+            vhost: self.vhost.clone(),
             name: resource.to_owned(),
             outbox: Arc::clone(outbox),
             presence: None,
@@ -143,70 +162,73 @@ impl Directory {
             wants_roster: false,
             has_mailbox: false,
         });
-        inner.elect(user, &self.counters);
+        inner.elect(user, self.vhost, self.counters());
     }
 
     /// Removes a resource, if it still belongs to this connection.
     pub(crate) fn leave(&self, user: &str, resource: &str, outbox: &Arc<Outbox>) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         let Some(entry) = inner.users.get_mut(user) else { return };
         entry
             .resources
-            .retain(|other| other.name != resource || !Arc::ptr_eq(&other.outbox, outbox));
+            .retain(|other| !other.is(self.vhost, resource) || !Arc::ptr_eq(&other.outbox, outbox));
         if entry.resources.is_empty() {
             inner.users.remove(user);
         } else {
-            inner.elect(user, &self.counters);
+            inner.elect(user, self.vhost, self.counters());
         }
     }
 
     /// Notes the presence of a resource; `None` when it is not available.
     pub(crate) fn set_presence(&self, user: &str, resource: &str, presence: Option<Element>) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         inner.order = inner.order.wrapping_add(1);
         let order = inner.order;
-        let Some(found) = inner.resource(user, resource) else { return };
+        let Some(found) = inner.resource(user, self.vhost, resource) else { return };
         let priority = presence.as_ref().and_then(|p| p.content_of(ns::CLIENT, "priority"));
         found.priority = priority.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if found.presence.is_none() {
             found.since = order;
         }
         found.presence = presence;
-        inner.elect(user, &self.counters);
+        inner.elect(user, self.vhost, self.counters());
     }
 
     /// The available resources of a user, with their presence.
     pub(crate) fn available(&self, user: &str) -> Vec<(String, Element)> {
-        let inner = self.inner.lock();
-        let resources = inner.users.get(user).map(|user| user.resources.as_slice());
-        let available = resources.unwrap_or_default().iter();
-        available.filter_map(|r| Some((r.name.clone(), r.presence.clone()?))).collect()
+        let inner = self.inner();
+        inner
+            .resources(user, self.vhost)
+            .filter_map(|r| Some((r.name.clone(), r.presence.clone()?)))
+            .collect()
     }
 
     /// True when the user has a resource with this name.
     pub(crate) fn has_resource(&self, user: &str, resource: &str) -> bool {
-        self.inner.lock().resource(user, resource).is_some()
+        self.inner().resource(user, self.vhost, resource).is_some()
     }
 
     /// Switches carbons of a resource.
     pub(crate) fn set_carbons(&self, user: &str, resource: &str, wants: bool) {
-        if let Some(found) = self.inner.lock().resource(user, resource) {
+        if let Some(found) = self.inner().resource(user, self.vhost, resource) {
             found.wants_carbons = wants;
         }
     }
 
     /// The resource has asked for its roster, so it hears of changes.
     pub(crate) fn set_wants_roster(&self, user: &str, resource: &str) {
-        if let Some(found) = self.inner.lock().resource(user, resource) {
+        if let Some(found) = self.inner().resource(user, self.vhost, resource) {
             found.wants_roster = true;
         }
     }
 
     /// Passes a stanza to one resource.
     pub(crate) fn pass_to(&self, user: &str, resource: &str, stanza: Element) -> PassedTo {
-        let mut inner = self.inner.lock();
-        let Some(found) = inner.resource(user, resource) else { return PassedTo::Nobody };
-        match tell(&self.counters, &found.outbox, Word::Stanza(stanza)) {
+        let mut inner = self.inner();
+        let Some(found) = inner.resource(user, self.vhost, resource) else {
+            return PassedTo::Nobody;
+        };
+        match tell(self.counters(), &found.outbox, Word::Stanza(stanza)) {
             true => PassedTo::Passed,
             false => PassedTo::Full,
         }
@@ -238,11 +260,10 @@ impl Directory {
     }
 
     fn pass_where(&self, user: &str, stanza: &Element, wants: impl Fn(&Resource) -> bool) -> usize {
-        let inner = self.inner.lock();
-        let resources = inner.users.get(user).map(|user| user.resources.as_slice());
+        let inner = self.inner();
         let mut count: usize = 0;
-        for resource in resources.unwrap_or_default().iter().filter(|r| wants(r)) {
-            tell(&self.counters, &resource.outbox, Word::Stanza(stanza.clone()));
+        for resource in inner.resources(user, self.vhost).filter(|r| wants(r)) {
+            tell(self.counters(), &resource.outbox, Word::Stanza(stanza.clone()));
             count = count.saturating_add(1);
         }
         count
@@ -255,14 +276,14 @@ impl Directory {
         user: &str,
         change: impl FnOnce(&mut Roster) -> (R, Vec<Element>),
     ) -> Option<R> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         let entry = inner.users.get_mut(user)?;
         let roster = entry.roster.as_mut()?;
         let (result, pushes) = change(roster);
         let version = roster.version;
         for push in pushes {
             for resource in entry.resources.iter().filter(|r| r.wants_roster) {
-                tell(&self.counters, &resource.outbox, Word::Roster(push.clone(), version));
+                tell(self.counters(), &resource.outbox, Word::Roster(push.clone(), version));
             }
         }
         Some(result)
@@ -270,18 +291,18 @@ impl Directory {
 
     /// True when the roster of a user is here.
     pub(crate) fn has_roster(&self, user: &str) -> bool {
-        self.inner.lock().users.get(user).is_some_and(|user| user.roster.is_some())
+        self.inner().users.get(user).is_some_and(|user| user.roster.is_some())
     }
 
     /// Brings a roster; one that is here already is newer.
     pub(crate) fn load_roster(&self, user: &str, roster: Roster) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         inner.users.entry(user.to_owned()).or_default().roster.get_or_insert(roster);
     }
 
     /// Forgets what is known of a user who is not there.
     pub(crate) fn forget(&self, user: &str) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.inner();
         if inner.users.get(user).is_some_and(|user| user.resources.is_empty()) {
             inner.users.remove(user);
         }
@@ -289,43 +310,65 @@ impl Directory {
 
     /// Enters a stream that may be resumed.
     pub(crate) fn enter_stream(&self, key: &str, outbox: &Arc<Outbox>) {
-        self.inner.lock().streams.insert(key.into(), Arc::clone(outbox));
+        self.inner().streams.insert(key.into(), Arc::clone(outbox));
     }
 
     /// Where the stream with this key hears.
     pub(crate) fn stream(&self, key: &str) -> Option<Arc<Outbox>> {
-        self.inner.lock().streams.get(key).cloned()
+        self.inner().streams.get(key).cloned()
     }
 
     /// The stream ends.
     pub(crate) fn leave_stream(&self, key: &str) {
-        self.inner.lock().streams.remove(key);
+        self.inner().streams.remove(key);
     }
 
-    /// Works on the rooms of a virtual host.
-    pub(crate) fn rooms<R>(
-        &self,
-        vhost: &VhostName,
-        work: impl FnOnce(&mut HashMap<String, Room>) -> R,
-    ) -> R {
-        work(self.inner.lock().rooms.entry(vhost.clone()).or_default())
+    /// Works on the rooms.
+    pub(crate) fn rooms<R>(&self, work: impl FnOnce(&mut HashMap<String, Room>) -> R) -> R {
+        work(self.inner().rooms.entry(self.vhost.clone()).or_default())
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.directory.counters
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.directory.inner.lock()
+    }
+}
+
+impl Resource {
+    fn is(&self, vhost: &VhostName, name: &str) -> bool {
+        self.name == name && self.vhost == *vhost
     }
 }
 
 impl Inner {
-    fn resource(&mut self, user: &str, resource: &str) -> Option<&mut Resource> {
-        self.users.get_mut(user)?.resources.iter_mut().find(|other| other.name == resource)
+    /// The resources of a user that are there in a virtual host.
+    fn resources<'a>(
+        &'a self,
+        user: &str,
+        vhost: &'a VhostName,
+    ) -> impl Iterator<Item = &'a Resource> {
+        let resources = self.users.get(user).map(|user| user.resources.as_slice());
+        resources.unwrap_or_default().iter().filter(move |resource| resource.vhost == *vhost)
+    }
+
+    fn resource(&mut self, user: &str, vhost: &VhostName, resource: &str) -> Option<&mut Resource> {
+        let resources = &mut self.users.get_mut(user)?.resources;
+        resources.iter_mut().find(|other| other.is(vhost, resource))
     }
 
     /// Gives the mailbox to the available resource with the highest priority that is not negative;
     /// among equals, to the one that came last.
-    fn elect(&mut self, user: &str, counters: &Counters) {
-        let Some(entry) = self.users.get_mut(user) else { return };
-        let listening = entry.resources.iter().filter(|r| r.presence.is_some() && r.priority >= 0);
+    fn elect(&mut self, user: &str, vhost: &VhostName, counters: &Counters) {
+        let here = self.resources(user, vhost);
+        let listening = here.filter(|r| r.presence.is_some() && r.priority >= 0);
         let best = listening.max_by_key(|r| (r.priority, r.since)).map(|r| r.name.clone());
+        let Some(entry) = self.users.get_mut(user) else { return };
         // The earlier one hears of it first, so that what it gives back is there for the next.
         for wins in [false, true] {
-            for resource in &mut entry.resources {
+            for resource in entry.resources.iter_mut().filter(|r| r.vhost == *vhost) {
                 let is_best = best.as_ref() == Some(&resource.name);
                 if is_best == wins && resource.has_mailbox != wins {
                     resource.has_mailbox = wins;

@@ -4,6 +4,7 @@
 use crate::{
     Shared,
     jid::Jid,
+    session::Session,
     xml::{Element, ns},
 };
 
@@ -42,18 +43,19 @@ fn copy(user: &str, shared: &Shared, word: &'static str, stanza: &Element) -> El
         .child(Element::new(ns::CARBONS, word).child(forwarded))
 }
 
-/// Copies a message that a resource of the user receives.
-pub(crate) fn received(shared: &Shared, user: &str, receiver: &Jid, stanza: &Element) {
-    if is_copied(stanza) {
-        let copy = copy(user, shared, "received", stanza);
-        shared.directory.pass_carbon(user, &receiver.resource, &copy);
-    }
+/// Copies a message that the client receives for the other resources of its user.
+pub(crate) fn received(session: &Session, stanza: &Element) {
+    pass_copy(session, "received", stanza);
 }
 
-/// Copies a message that a resource of the user sends.
-pub(crate) fn sent(shared: &Shared, user: &str, sender: &Jid, stanza: &Element) {
+/// Copies a message that the client sends.
+pub(crate) fn sent(session: &Session, stanza: &Element) {
+    pass_copy(session, "sent", stanza);
+}
+
+fn pass_copy(session: &Session, word: &'static str, stanza: &Element) {
     if is_copied(stanza) {
-        let copy = copy(user, shared, "sent", stanza);
-        shared.directory.pass_carbon(user, &sender.resource, &copy);
+        let copy = copy(&session.user, &session.shared, word, stanza);
+        session.here().pass_carbon(&session.user, &session.jid.resource, &copy);
     }
 }

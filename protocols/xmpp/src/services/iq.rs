@@ -161,8 +161,7 @@ impl Session {
         }
         let domain = self.shared.domains.base().to_owned();
         let user = user_of(&route.to, &domain).filter(|_| !self.is_component());
-        let passed =
-            user.map(|user| self.shared.directory.pass_to(&user, &route.to.resource, iq.clone()));
+        let passed = user.map(|user| self.here().pass_to(&user, &route.to.resource, iq.clone()));
         match passed {
             Some(PassedTo::Passed) => {}
             Some(PassedTo::Full) => self.send_error(&iq, &StanzaError::too_much(), turn),
@@ -186,7 +185,7 @@ impl Session {
             }
             (ns::CARBONS, word @ ("enable" | "disable")) => {
                 let (user, resource) = (&self.user, &self.jid.resource);
-                self.shared.directory.set_carbons(user, resource, word == "enable");
+                self.here().set_carbons(user, resource, word == "enable");
                 Ok(Some(empty()))
             }
             (ns::SESSION, "session") => Ok(Some(empty())),

@@ -82,11 +82,11 @@ impl Session {
         let Some(user) = user_of(&route.to, self.shared.domains.base()) else {
             return Err(StanzaError::unavailable());
         };
-        let directory = &self.shared.directory;
+        let directory = self.here();
         let resource = (!route.to.is_bare()).then_some(route.to.resource.as_str());
         let passed = match (stanza.get("type").unwrap_or_default(), resource) {
             ("error", Some(resource)) => {
-                carbons::sent(&self.shared, &self.user, &self.jid, stanza);
+                carbons::sent(self, stanza);
                 directory.pass_to(&user, resource, stanza.clone());
                 return Ok(Handled::Now);
             }
@@ -100,7 +100,7 @@ impl Session {
             }
             ("headline", _) => directory.pass_to_listening(&user, stanza),
             (_, resource) if is_signal(stanza) => {
-                carbons::sent(&self.shared, &self.user, &self.jid, stanza);
+                carbons::sent(self, stanza);
                 let named = resource.filter(|name| directory.has_resource(&user, name));
                 match named {
                     Some(name) => {
@@ -111,7 +111,7 @@ impl Session {
                 }
             }
             _ => {
-                carbons::sent(&self.shared, &self.user, &self.jid, stanza);
+                carbons::sent(self, stanza);
                 let draft = self.draft(stanza.clone(), &route.from.to_string(), Some(route))?;
                 let key = mailbox_key(&route.to.to_string());
                 let nobody = Some(StanzaError::unavailable());

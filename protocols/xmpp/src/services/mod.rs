@@ -11,4 +11,5 @@ mod rooms;
 mod roster;
 pub(crate) mod state;
 mod subscriptions;
+mod topic_subscriptions;
 mod topics;

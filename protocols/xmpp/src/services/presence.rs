@@ -64,8 +64,8 @@ impl Session {
         }
         let is_first = self.services.presence.is_none();
         self.services.presence = Some(stanza.clone());
-        self.shared.directory.set_presence(&self.user, &self.jid.resource, Some(stanza.clone()));
-        if !self.shared.directory.has_roster(&self.user) {
+        self.here().set_presence(&self.user, &self.jid.resource, Some(stanza.clone()));
+        if !self.here().has_roster(&self.user) {
             let stanza = stanza.clone();
             let user = self.user.clone();
             return self.with_roster(user, turn, move |session, turn| {
@@ -77,7 +77,7 @@ impl Session {
 
     /// Tells those who may know, and hears of those who are there already.
     fn announce(&mut self, stanza: &Element, is_first: bool, turn: &mut Turn<'_>) {
-        let directory = &self.shared.directory;
+        let directory = self.here();
         let domain = self.shared.domains.base();
         let contacts = directory.with_roster(&self.user, |roster| {
             let contacts = (roster.contacts(|item| item.from), roster.contacts(|item| item.to));
@@ -130,7 +130,7 @@ impl Session {
         let domain = self.shared.domains.base();
         let mut shown = stanza.cloned().unwrap_or_else(|| presence(Some("unavailable"), &self.jid));
         shown.set("from", self.jid.to_string());
-        let directory = &self.shared.directory;
+        let directory = self.here();
         let mut told: Vec<String> =
             directed.iter().filter_map(|jid| user_of(jid, domain)).collect();
         if was_there {
@@ -174,7 +174,7 @@ impl Session {
     /// Presence to one user (RFC 6121, section 4.6).
     fn send_directed(&mut self, stanza: &Element, route: &Route) {
         let Some(user) = user_of(&route.to, self.shared.domains.base()) else { return };
-        let directory = &self.shared.directory;
+        let directory = self.here();
         match route.to.is_bare() {
             true => {
                 directory.pass_to_available(&user, None, stanza);
@@ -232,7 +232,7 @@ impl Session {
         turn: &mut Turn<'_>,
         then: impl for<'a> FnOnce(&mut Self, &mut Turn<'a>) + Send + 'static,
     ) {
-        if self.shared.directory.has_roster(&user) {
+        if self.here().has_roster(&user) {
             return then(self, turn);
         }
         let Ok(name) = UserName::new(&user) else { return };
@@ -242,9 +242,9 @@ impl Session {
             move |session, answer, turn| {
                 if let Ok(Answer::Document { version, text }) = answer {
                     let roster = Roster::from_text(version, &text);
-                    session.shared.directory.load_roster(&user, roster);
+                    session.here().load_roster(&user, roster);
                     then(session, turn);
-                    session.shared.directory.forget(&user);
+                    session.here().forget(&user);
                 }
             },
         );

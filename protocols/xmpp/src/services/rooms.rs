@@ -212,7 +212,7 @@ impl Session {
 
     /// Works on the rooms of the virtual host.
     pub(super) fn rooms<R>(&self, work: impl FnOnce(&mut HashMap<String, Room>) -> R) -> R {
-        self.shared.directory.rooms(&self.peer.vhost, work)
+        self.here().rooms(work)
     }
 
     fn is_in_room(&self, who: &Jid, name: &str) -> bool {

@@ -49,7 +49,7 @@ impl Session {
 
     fn show_roster(&mut self, iq: &Element, query: &Element, turn: &mut Turn<'_>) {
         let (user, resource) = (&self.user, &self.jid.resource);
-        let directory = &self.shared.directory;
+        let directory = self.here();
         directory.set_wants_roster(user, resource);
         let shown = directory.with_roster(user, |roster| {
             // RFC 6121, section 2.6: a client that has this version is told nothing.
@@ -72,7 +72,7 @@ impl Session {
         let jid = item.get("jid").and_then(Jid::parse).map(|jid| jid.bare());
         let jid = jid.ok_or_else(|| StanzaError::bad_request("the item has no address"))?;
         let text = jid.to_string();
-        let directory = &self.shared.directory;
+        let directory = self.here();
         let is_removal = item.get("subscription") == Some("remove");
         let changed = directory.with_roster(&self.user, |roster| {
             let (removed, push) = match is_removal {

@@ -27,7 +27,7 @@ impl Session {
         change: impl FnOnce(&mut Item),
         turn: &mut Turn<'_>,
     ) -> Item {
-        let changed = self.shared.directory.with_roster(user, |roster| {
+        let changed = self.here().with_roster(user, |roster| {
             let before = roster.get(contact).cloned().unwrap_or_default();
             let version = roster.version;
             let push = roster.change(contact, change);
@@ -87,7 +87,7 @@ impl Session {
 
     fn tell_contact(&self, pair: &Pair, kind: &'static str) {
         let stanza = presence(Some(kind), &pair.mine).attr("to", pair.theirs.to_string());
-        self.shared.directory.pass_to_available(&pair.contact, None, &stanza);
+        self.here().pass_to_available(&pair.contact, None, &stanza);
     }
 
     /// The user asks to see the presence of the contact.
@@ -107,7 +107,7 @@ impl Session {
         // RFC 6121, section 3.1.3: who may see already is told so at once.
         let told = presence(Some("subscribed"), &pair.theirs).attr("to", mine);
         self.send(&told, turn);
-        for (resource, mut stanza) in self.shared.directory.available(&pair.contact) {
+        for (resource, mut stanza) in self.here().available(&pair.contact) {
             stanza.set("from", pair.theirs.with_resource(resource).to_string());
             stanza.set("to", self.jid.to_string());
             self.send(&stanza, turn);
@@ -130,9 +130,9 @@ impl Session {
         };
         self.change_contact(&pair.contact, &pair.mine.to_string(), sees, turn);
         self.tell_contact(pair, "subscribed");
-        for (resource, mut stanza) in self.shared.directory.available(&pair.me) {
+        for (resource, mut stanza) in self.here().available(&pair.me) {
             stanza.set("from", pair.mine.with_resource(resource).to_string());
-            self.shared.directory.pass_to_available(&pair.contact, None, &stanza);
+            self.here().pass_to_available(&pair.contact, None, &stanza);
         }
     }
 
@@ -161,9 +161,9 @@ impl Session {
             return;
         }
         self.tell_contact(pair, "unsubscribed");
-        for (resource, _) in self.shared.directory.available(&pair.me) {
+        for (resource, _) in self.here().available(&pair.me) {
             let gone = presence(Some("unavailable"), &pair.mine.with_resource(resource));
-            self.shared.directory.pass_to_available(&pair.contact, None, &gone);
+            self.here().pass_to_available(&pair.contact, None, &gone);
         }
     }
 

@@ -1,27 +1,16 @@
 //! Topics as nodes of PubSub (XEP-0060). A node needs no creation: whoever publishes speaks of it.
 
-use polymq_contract::{Answer, BindQueue, Command, Consume, DeclareQueue, Refusal};
-use polymq_model::{
-    RequestId,
-    address::{TOPIC_EXCHANGE, mailbox_key},
-};
+use polymq_contract::{Answer, Command, Refusal};
+use polymq_model::{RequestId, address::TOPIC_EXCHANGE};
 
-use super::{
-    iq::{Handled, Route},
-    state::PLACES_MAX,
-};
+use super::iq::{Handled, Route};
 use crate::{
     error::StanzaError,
-    jid::{Jid, Place, Service, name_from_resource, resource_from_name},
+    jid::{Place, Service, name_from_resource, resource_from_name},
     message::{Form, Shown},
-    session::{Kind, Session, Source, Turn, consume_of},
+    session::{Kind, Session, Turn},
     xml::{Element, ns},
 };
-
-/// Retained messages that one request may bring.
-const RECALLED_MAX: usize = 1000;
-/// Events on their way to a subscriber whose subscription ends with its stream.
-const PREFETCH: u32 = 1000;
 
 /// Asks for the last values of topics.
 pub(super) fn recall(pattern: String, count_max: usize) -> impl FnOnce(RequestId) -> Command {
@@ -29,12 +18,12 @@ pub(super) fn recall(pattern: String, count_max: usize) -> impl FnOnce(RequestId
     move |request| Command::Recall { request, exchange, pattern, count_max }
 }
 
-fn pubsub() -> Element {
+pub(super) fn pubsub() -> Element {
     Element::new(ns::PUBSUB, "pubsub")
 }
 
 /// The routing key or pattern that a node is.
-fn key_of(element: &Element, route: &Route) -> Result<String, StanzaError> {
+pub(super) fn key_of(element: &Element, route: &Route) -> Result<String, StanzaError> {
     let node = match (&route.place, element.get("node")) {
         (_, Some(node)) => name_from_resource(node),
         (Place::Named(Service::Topics, key), None) => Some(key.clone()),
@@ -43,13 +32,6 @@ fn key_of(element: &Element, route: &Route) -> Result<String, StanzaError> {
     node.ok_or_else(|| {
         StanzaError::bad_request("the request names no node").of_pubsub("nodeid-required")
     })
-}
-
-fn subscription(node: &str, jid: &Jid, state: &'static str) -> Element {
-    Element::new(ns::PUBSUB, "subscription")
-        .attr("node", resource_from_name(node))
-        .attr("jid", jid.to_string())
-        .attr("subscription", state)
 }
 
 impl Session {
@@ -217,161 +199,6 @@ impl Session {
         }
     }
 
-    /// The subscriber of a request, who must be the one who asks.
-    fn subscriber(&self, action: &Element, route: &Route) -> Result<Jid, StanzaError> {
-        let jid = match action.get("jid") {
-            None => Some(route.from.bare()),
-            Some(text) => Jid::parse(text),
-        };
-        let is_own = |jid: &Jid| *jid == route.from || *jid == route.from.bare();
-        jid.filter(is_own).ok_or_else(|| {
-            StanzaError::bad_request("the subscriber is not the sender").of_pubsub("invalid-jid")
-        })
-    }
-
-    fn on_subscribe(
-        &mut self,
-        iq: &Element,
-        subscribe: &Element,
-        route: &Route,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), StanzaError> {
-        let pattern = key_of(subscribe, route)?;
-        let who = self.subscriber(subscribe, route)?;
-        // A bare address is a mailbox, which survives absence; users of other servers have none.
-        let queue = match who.is_bare() && !self.is_component() {
-            true => mailbox_key(&who.to_string()),
-            false => String::new(),
-        };
-        let is_mailbox = !queue.is_empty();
-        if !is_mailbox && self.consumers.len() >= PLACES_MAX {
-            let text = format!("a stream is in at most {PLACES_MAX} places");
-            return Err(StanzaError::new("wait", "resource-constraint", text));
-        }
-        let iq = iq.clone();
-        let declare = DeclareQueue {
-            request: RequestId(0),
-            queue,
-            passive: false,
-            durable: is_mailbox,
-            exclusive: !is_mailbox,
-            auto_delete: false,
-            arguments: Vec::new(),
-        };
-        self.ask(
-            turn,
-            |request| Command::DeclareQueue(Box::new(DeclareQueue { request, ..declare })),
-            move |session, answer, turn| match answer {
-                Ok(Answer::QueueDeclared { queue, .. }) => {
-                    let queue = queue.as_str().to_owned();
-                    session.bind_topic(iq, queue, pattern, (who, is_mailbox), turn);
-                }
-                Ok(_) => {}
-                Err(refusal) => session.send_error(&iq, &StanzaError::from(refusal), turn),
-            },
-        );
-        Ok(())
-    }
-
-    fn bind_topic(
-        &mut self,
-        iq: Element,
-        queue: String,
-        pattern: String,
-        (who, is_mailbox): (Jid, bool),
-        turn: &mut Turn<'_>,
-    ) {
-        let bind = binding(queue.clone(), pattern.clone());
-        self.ask(
-            turn,
-            |request| Command::BindQueue(Box::new(BindQueue { request, ..bind })),
-            move |session, answer, turn| match answer {
-                Ok(_) => {
-                    let done = pubsub().child(subscription(&pattern, &who, "subscribed"));
-                    session.send_result(&iq, Some(done), turn);
-                    if !is_mailbox {
-                        session.consume_topic(queue, &pattern, &who, turn);
-                    }
-                    session.send_last_values(pattern, who, turn);
-                }
-                Err(refusal) => {
-                    if !is_mailbox {
-                        session.delete_own(queue, turn);
-                    }
-                    session.send_error(&iq, &StanzaError::from(refusal), turn);
-                }
-            },
-        );
-    }
-
-    fn consume_topic(&mut self, queue: String, pattern: &str, who: &Jid, turn: &mut Turn<'_>) {
-        let consumer = self.next_consumer();
-        let (who, pattern) = (who.clone(), pattern.to_owned());
-        let tag = who.to_string();
-        self.consumers.insert(consumer, Source::Topic { who, pattern, queue: queue.clone() });
-        let consume = Consume { prefetch: PREFETCH, tag, ..consume_of(queue, consumer, false) };
-        self.ask(
-            turn,
-            |request| Command::Consume(Box::new(Consume { request, ..consume })),
-            move |session, answer, turn| {
-                if answer.is_err()
-                    && let Some(Source::Topic { queue, .. }) = session.consumers.remove(&consumer)
-                {
-                    session.delete_own(queue, turn);
-                }
-            },
-        );
-    }
-
-    /// The retained messages of a new subscription.
-    fn send_last_values(&mut self, pattern: String, who: Jid, turn: &mut Turn<'_>) {
-        self.ask(turn, recall(pattern, RECALLED_MAX), move |session, answer, turn| {
-            let Ok(Answer::Recalled(messages)) = answer else { return };
-            let to =
-                if who.is_bare() && !session.is_component() { session.jid.clone() } else { who };
-            for message in &messages {
-                let delay = crate::session::delay(message, session.shared.domains.base());
-                let event = session.event(message, &to, &Shown::default()).child(delay);
-                session.send(&event, turn);
-            }
-        });
-    }
-
-    fn on_unsubscribe(
-        &mut self,
-        iq: &Element,
-        unsubscribe: &Element,
-        route: &Route,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), StanzaError> {
-        let pattern = key_of(unsubscribe, route)?;
-        let who = self.subscriber(unsubscribe, route)?;
-        if !who.is_bare() || self.is_component() {
-            let found: Vec<_> = self
-                .consumers
-                .iter()
-                .filter(|(_, source)| {
-                    matches!(source, Source::Topic { who: of, pattern: to, .. }
-                        if *of == who && *to == pattern)
-                })
-                .map(|(consumer, _)| *consumer)
-                .collect();
-            for consumer in found {
-                self.end_consumer(consumer, turn);
-            }
-            self.send_result(iq, None, turn);
-            return Ok(());
-        }
-        let bind = binding(mailbox_key(&who.to_string()), pattern);
-        let iq = iq.clone();
-        self.ask(
-            turn,
-            |request| Command::UnbindQueue(Box::new(BindQueue { request, ..bind })),
-            move |session, answer, turn| session.finish(&iq, answer, turn),
-        );
-        Ok(())
-    }
-
     /// Answers a request with what came of it.
     pub(super) fn finish(
         &mut self,
@@ -383,38 +210,6 @@ impl Session {
             Ok(_) => self.send_result(iq, None, turn),
             Err(refusal) => self.send_error(iq, &StanzaError::from(refusal), turn),
         }
-    }
-
-    fn on_subscriptions(
-        &mut self,
-        iq: &Element,
-        route: &Route,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), StanzaError> {
-        if self.is_component() {
-            let none = pubsub().child(Element::new(ns::PUBSUB, "subscriptions"));
-            self.send_result(iq, Some(none), turn);
-            return Ok(());
-        }
-        let who = route.from.bare();
-        let queue = mailbox_key(&who.to_string());
-        let iq = iq.clone();
-        self.ask(
-            turn,
-            |request| Command::ListBindings { request, queue },
-            move |session, answer, turn| {
-                let bindings = match answer {
-                    Ok(Answer::Bindings(bindings)) => bindings,
-                    // Who has no mailbox yet has no subscription.
-                    Ok(_) | Err(_) => Vec::new(),
-                };
-                let topics = bindings.iter().filter(|b| b.exchange == TOPIC_EXCHANGE);
-                let list = topics.map(|binding| subscription(&binding.key, &who, "subscribed"));
-                let list = Element::new(ns::PUBSUB, "subscriptions").children(list);
-                session.send_result(&iq, Some(pubsub().child(list)), turn);
-            },
-        );
-        Ok(())
     }
 
     fn on_items(
@@ -460,16 +255,6 @@ impl Session {
             Err(refusal) => session.send_error(&iq, &StanzaError::from(refusal), turn),
         });
         Ok(())
-    }
-}
-
-fn binding(queue: String, key: String) -> BindQueue {
-    BindQueue {
-        request: RequestId(0),
-        queue,
-        exchange: TOPIC_EXCHANGE.to_owned(),
-        key,
-        arguments: Vec::new(),
     }
 }
 

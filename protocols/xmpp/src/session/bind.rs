@@ -66,7 +66,7 @@ impl Session {
 
     fn on_bound(&mut self, iq: &Element, turn: &mut Turn<'_>) {
         self.phase = Phase::Bound;
-        self.shared.directory.enter(&self.user, &self.jid.resource, &self.outbox);
+        self.here().enter(&self.user, &self.jid.resource, &self.outbox);
         let jid = Element::new(ns::BIND, "jid").text(self.jid.to_string());
         let bound = Element::new(ns::BIND, "bind").child(jid);
         let answer = reply_to(iq, "result").child(bound);
@@ -83,7 +83,7 @@ impl Session {
         self.leave_services(turn);
         if !self.is_component() {
             self.become_unavailable(None, turn);
-            self.shared.directory.leave(&self.user, &self.jid.resource, &self.outbox);
+            self.here().leave(&self.user, &self.jid.resource, &self.outbox);
         }
         self.give_up_unacked(turn);
     }

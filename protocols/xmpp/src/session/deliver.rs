@@ -73,7 +73,7 @@ impl Session {
             }
             Source::Resource | Source::Mailbox(_) => {
                 let stanza = self.direct(message, &source, &counts);
-                carbons::received(&self.shared, &self.user, &self.jid, &stanza);
+                carbons::received(self, &stanza);
                 self.send_settling(&stanza, Some(settle), turn);
             }
             Source::Queue { who, queue, ack } => {
@@ -208,7 +208,10 @@ impl Session {
             Some(Source::Room { who, room, queue }) => {
                 return self.be_removed(&who, &room, queue, reason, turn);
             }
-            Some(Source::Topic { queue, .. }) => return self.delete_own(queue, turn),
+            Some(Source::Topic { who, pattern, queue }) => {
+                self.delete_own(queue, turn);
+                return self.be_unsubscribed(&who, &pattern, turn);
+            }
             Some(Source::Resource | Source::Mailbox(_)) | None => return,
         };
         let (reason, text) = match reason {

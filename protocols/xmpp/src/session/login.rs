@@ -68,7 +68,7 @@ impl Session {
                 all.push(Mechanism::Scram(scram));
             }
         }
-        if offered.plain && (tls.is_some() || offered.plain_in_clear) {
+        if offered.plain && offered.plain_in_clear.allow(&self.peer) {
             all.push(Mechanism::Plain);
         }
         all
@@ -145,7 +145,11 @@ impl Session {
 
     fn begin(&mut self, mechanism: Mechanism, data: Vec<u8>, turn: &mut Turn<'_>) {
         let step = match mechanism {
-            Mechanism::Plain => plain(&data, self.shared.domains.base()),
+            Mechanism::Plain => match plain(&data, self.shared.domains.base()) {
+                Some((_, false)) => return self.fail_login("invalid-authzid", "", turn),
+                Some((step, true)) => Some(step),
+                None => None,
+            },
             Mechanism::External => String::from_utf8(data).ok().map(|identity| {
                 // RFC 6120: the identity is an address; the certificate names its user.
                 let jid = Jid::parse(&identity).filter(|jid| !jid.local.is_empty());
@@ -239,9 +243,9 @@ impl Session {
     }
 }
 
-/// RFC 4616: authorisation identity, user and password, separated by NUL. The first must be empty
-/// or the user's own address.
-fn plain(message: &[u8], domain: &str) -> Option<Step> {
+/// RFC 4616: authorisation identity, user and password, separated by NUL. False when the first is
+/// neither empty nor the user's own.
+fn plain(message: &[u8], domain: &str) -> Option<(Step, bool)> {
     let mut parts = message.split(|byte| *byte == 0);
     let (identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() || user.is_empty() {
@@ -252,5 +256,5 @@ fn plain(message: &[u8], domain: &str) -> Option<Step> {
     let is_own = identity.is_empty()
         || identity == user
         || Jid::parse(identity).is_some_and(|jid| jid == Jid::of_user(&user, domain));
-    is_own.then(|| Step::Password { user, password: Secret::new(password) })
+    Some((Step::Password { user, password: Secret::new(password) }, is_own))
 }

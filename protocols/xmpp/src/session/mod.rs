@@ -36,15 +36,15 @@ use polymq_contract::{
     DisconnectCause, Effects, Event, EventBatch, Outbox, Peer, ProtocolSession, Timeout, Transport,
     WebMessages,
 };
-use polymq_model::{ConsumerId, Limits, Now};
+use polymq_model::{ConsumerId, Limits, Now, limits::RAISE_LOGIN_SIZE};
 
 use crate::{
     ComponentSettings, Shared,
-    directory::{Word, nowhere},
+    directory::{Here, Word, nowhere},
     error::StreamError,
     jid::Jid,
     services::state::ServiceState,
-    xml::{Parsed, StreamParser, ns},
+    xml::{Bad, Parsed, StreamParser, ns},
 };
 
 pub(crate) use asks::Turn;
@@ -149,6 +149,11 @@ impl Session {
         }
     }
 
+    /// Who is there in the virtual host of this stream.
+    pub(crate) fn here(&self) -> Here<'_> {
+        self.shared.directory.at(&self.peer.vhost)
+    }
+
     pub(crate) fn is_component(&self) -> bool {
         self.component.is_some()
     }
@@ -166,11 +171,14 @@ impl Session {
     }
 
     fn stanza_bytes_max(&self) -> usize {
-        let is_known = !self.user.is_empty();
-        match is_known || self.is_component() {
-            true => self.shared.settings.stanza_bytes_max,
-            false => self.limits.login_frame_bytes_max,
+        match self.is_stranger() {
+            true => self.limits.login_frame_bytes_max,
+            false => self.shared.settings.stanza_bytes_max,
         }
+    }
+
+    fn is_stranger(&self) -> bool {
+        self.user.is_empty() && !self.is_component()
     }
 
     fn take_elements(&mut self, input: &mut BytesMut, turn: &mut Turn<'_>) {
@@ -192,7 +200,13 @@ impl Session {
                 }
                 Ok(Some(Parsed::Closed)) => self.close_stream("client", "the stream ended", turn),
                 Ok(None) => break,
-                Err(bad) => self.fail(StreamError::from(bad), turn),
+                Err(bad) => {
+                    let mut error = StreamError::from(bad);
+                    if bad == Bad::Limit && self.is_stranger() {
+                        error.text.push_str(RAISE_LOGIN_SIZE);
+                    }
+                    self.fail(error, turn);
+                }
             }
         }
         if turn.effects.start_tls {

@@ -172,12 +172,12 @@ impl Session {
         let wants = matches!(element.get("resume"), Some("true" | "1"));
         if wants && !timeout.is_zero() {
             let id = self.shared.random_name();
-            turn.effects.resumable = Some(resume_key(&self.user, &id));
+            turn.effects.resumable = Some(self.resume_key(&id));
             enabled = enabled
                 .attr("resume", "true")
                 .attr("id", id.clone())
                 .attr("max", timeout.as_secs().to_string());
-            self.shared.directory.enter_stream(&resume_key(&self.user, &id), &self.outbox);
+            self.here().enter_stream(&self.resume_key(&id), &self.outbox);
             self.sm.id = Some(id);
         }
         self.put_raw(&enabled, turn);
@@ -235,9 +235,8 @@ impl Session {
     /// `<resume/>` on a new stream.
     pub(super) fn on_resume_request(&mut self, element: &Element, turn: &mut Turn<'_>) {
         let id = element.get("previd").unwrap_or_default();
-        let key = resume_key(&self.user, id);
-        let (Some(count), Some(outbox)) = (number(element), self.shared.directory.stream(&key))
-        else {
+        let key = self.resume_key(id);
+        let (Some(count), Some(outbox)) = (number(element), self.here().stream(&key)) else {
             return self.put_sm_failure("item-not-found", turn);
         };
         // The word comes before the socket, so the stream knows what to send on it.
@@ -304,10 +303,15 @@ impl Session {
         self.ask_for_ack(turn);
     }
 
+    /// The key of a stream, which nobody but its user can ask for, where it was.
+    fn resume_key(&self, id: &str) -> Box<str> {
+        format!("{}\0{}\0{id}", self.peer.vhost, self.user).into()
+    }
+
     /// The stream does not go on: what the client has not acknowledged comes back.
     pub(super) fn give_up_unacked(&mut self, turn: &mut Turn<'_>) {
         if let Some(id) = self.sm.id.take() {
-            self.shared.directory.leave_stream(&resume_key(&self.user, &id));
+            self.here().leave_stream(&self.resume_key(&id));
         }
         for unacked in std::mem::take(&mut self.sm.unacked) {
             if let Some(settle) = unacked.settle {
@@ -315,11 +319,6 @@ impl Session {
             }
         }
     }
-}
-
-/// The key of a stream, which nobody but its user can ask for.
-fn resume_key(user: &str, id: &str) -> Box<str> {
-    format!("{user}\0{id}").into()
 }
 
 #[cfg(test)]

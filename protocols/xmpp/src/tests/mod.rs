@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration, time::Instant};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, ChannelBindings, Command, Delivery, Effects, Event, EventBatch, Outbox, Peer,
-    ProtocolSession, Refusal, RefusalKind, TlsPeer, Transport,
+    Answer, ChannelBindings, Command, Delivery, Effects, Event, EventBatch, Outbox,
+    PasswordsInClear, Peer, ProtocolSession, Refusal, RefusalKind, TlsPeer, Transport,
 };
 use polymq_model::{
     ConsumerId, Limits, Message, NewMessage, Now, RequestId, Seq, UserName, VhostName,
@@ -49,7 +49,7 @@ pub(super) fn settings() -> Settings {
         ping_after: Duration::from_secs(60),
         mechanisms: Mechanisms {
             plain: true,
-            plain_in_clear: true,
+            plain_in_clear: PasswordsInClear::Anywhere,
             scram_sha_1: true,
             scram_sha_256: true,
             external: true,

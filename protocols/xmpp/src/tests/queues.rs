@@ -1,7 +1,7 @@
 //! Queues, topics and commands, as far as the session decides.
 
-use polymq_contract::{CancelReason, Outcome};
-use polymq_model::Value;
+use polymq_contract::{CancelReason, ListedBinding, Outcome, Protocol};
+use polymq_model::{QueueName, Value};
 
 use super::*;
 
@@ -140,6 +140,36 @@ fn pubsub_refuses_what_it_cannot_do() {
     }
 }
 
+#[test] // XEP-0060, section 6.1.3.9.
+fn subscriptions_of_a_mailbox_are_bounded() {
+    let subscribe = |node: &str| {
+        format!(
+            "<iq type='set' id='1' to='topics.d'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{node}' jid='u@d'/>\
+             </pubsub></iq>"
+        )
+    };
+    let mut world = World::bound();
+    for (node, is_refused) in [("new", true), ("t7", false)] {
+        // The second is not read before the first is done with.
+        world.say(&(subscribe(node) + &subscribe("later")));
+        let queue = QueueName::new("xmpp-mailbox-u@d").unwrap();
+        let request = world.request();
+        let declared = Answer::QueueDeclared { queue, messages: 0, consumers: 0 };
+        world.answer(request, Ok(declared));
+        let Command::ListBindings { request, .. } = world.command() else { panic!("a list") };
+        let bound = (0..1000).map(|number| ListedBinding {
+            exchange: "amq.topic".to_owned(),
+            key: format!("t{number}"),
+        });
+        let said = world.answer(request, Ok(Answer::Bindings(bound.collect())));
+        assert_eq!(said.contains("<too-many-subscriptions"), is_refused, "{node}: {said}");
+        let next = world.command();
+        assert_eq!(matches!(next, Command::BindQueue(_)), !is_refused, "{node}: {next:?}");
+        world = World::bound();
+    }
+}
+
 #[test] // XEP-0050.
 fn commands_show_their_forms_and_say_what_is_wrong() {
     let mut world = World::bound();
@@ -174,4 +204,59 @@ fn commands_show_their_forms_and_say_what_is_wrong() {
     assert_eq!(declare.arguments, arguments);
     let said = world.answer(declare.request, refused(RefusalKind::Conflict));
     assert!(said.contains("<conflict"), "{said}");
+}
+
+#[test]
+fn an_address_leads_where_its_messages_go() {
+    let told = |xmpp: &Xmpp, text: &str| {
+        let to = xmpp.destination(text, &Limits::default()).unwrap();
+        to.map(|to| (to.exchange, to.key))
+    };
+    let (server, component) = (Xmpp::new(settings()), component());
+    for (text, exchange, key) in [
+        ("u@d", "", "xmpp-mailbox-u@d"),
+        ("u@d/r", "", "xmpp-mailbox-u@d/r"),
+        ("q@queues.d", "", "q"),
+        ("a.b@topics.d", "amq.topic", "a.b"),
+        ("lobby@rooms.d", "amq.topic", "rooms.lobby"),
+    ] {
+        assert_eq!(told(&server, text), Ok((exchange.to_owned(), key.to_owned())), "{text}");
+    }
+    for text in ["d", "queues.d", "lobby@rooms.d/nick", "u@elsewhere", "@"] {
+        assert!(told(&server, text).is_err(), "{text}");
+    }
+    assert_eq!(told(&component, "q+q@mq.d"), Ok((String::new(), "q".to_owned())));
+    assert!(told(&component, "u@mq.d").is_err());
+}
+
+#[test] // XEP-0060, sections 5.6 and 8.8.
+fn subscription_of_a_stream_is_listed_and_its_end_is_told() {
+    let mut world = World::bound();
+    let request = |kind: &str, inner: &str| {
+        format!(
+            "<iq type='{kind}' id='1' to='topics.d'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'>{inner}</pubsub></iq>"
+        )
+    };
+    world.say(&request("set", "<subscribe node='t.#' jid='u@d/r'/>"));
+    let asked = world.request();
+    let queue = QueueName::new("amq.gen-1").unwrap();
+    world.answer(asked, Ok(Answer::QueueDeclared { queue, messages: 0, consumers: 0 }));
+    let asked = world.request();
+    world.answer(asked, Ok(Answer::Done));
+    let commands = std::mem::take(&mut world.effects.commands);
+    let consume = commands.iter().find_map(|command| match command {
+        Command::Consume(consume) => Some((consume.request, consume.consumer)),
+        _ => None,
+    });
+    let (asked, consumer) = consume.expect("a consumer");
+    world.answer(asked, Ok(Answer::Consuming { reply_name: None }));
+    world.say(&request("get", "<subscriptions/>"));
+    let asked = world.request();
+    let said = world.answer(asked, Ok(Answer::Bindings(Vec::new())));
+    assert!(said.contains("node='t.#' jid='u@d/r' subscription='subscribed'"), "{said}");
+    let reason = CancelReason::Denied;
+    let said = world.event(Event::ConsumerCancelled { consumer, reason });
+    assert!(said.contains("pubsub#event'><subscription node='t.#'"), "{said}");
+    assert!(said.contains("jid='u@d/r' subscription='none'"), "{said}");
 }

@@ -80,7 +80,7 @@ fn stream_goes_on_over_another_socket() {
     let (consumer, _) = consume(&mut world, "");
     assert!(world.session.on_socket_lost(world.now()));
     assert_eq!(world.deliver(consumer, 1, "while away"), "", "there is nobody to tell");
-    let id = key.split_once('\0').unwrap().1.to_owned();
+    let id = key.rsplit_once('\0').unwrap().1.to_owned();
 
     let mut next =
         World::with(&Xmpp { shared: world.session.shared.clone(), component: None }, peer());
@@ -105,7 +105,7 @@ fn only_the_user_itself_resumes_a_stream() {
     let mut world = World::bound_at(&xmpp, "u", "r");
     enable(&mut world);
     let key = world.effects.resumable.take().expect("a key");
-    let id = key.split_once('\0').unwrap().1.to_owned();
+    let id = key.rsplit_once('\0').unwrap().1.to_owned();
     let mut other = World::with(&xmpp, peer());
     other.log_in("v");
     for id in [&id, "unknown", ""] {
@@ -113,6 +113,11 @@ fn only_the_user_itself_resumes_a_stream() {
         assert!(said.contains("<failed") && said.contains("<item-not-found"), "{said}");
         assert_eq!(other.effects.resume, None);
     }
+    let vhost = VhostName::new("other").unwrap();
+    let mut elsewhere = World::with(&xmpp, Peer { vhost, ..peer() });
+    elsewhere.log_in("u");
+    let said = elsewhere.say(&format!("<resume xmlns='{SM}' previd='{id}' h='0'/>"));
+    assert!(said.contains("<item-not-found"), "{said}");
 }
 
 #[test]
@@ -206,6 +211,31 @@ fn mailbox_belongs_to_the_resource_that_listens_best() {
     low.effects.commands.clear();
     low.hear();
     assert!(consumes(&low), "who says -1 wants no messages");
+}
+
+#[test]
+fn mailbox_and_presence_of_another_virtual_host_are_others() {
+    let xmpp = Xmpp::new(settings());
+    let vhost = VhostName::new("other").unwrap();
+    let mut here = World::bound_at(&xmpp, "u", "r");
+    let mut there = World::bound_over(&xmpp, Peer { vhost, ..peer() }, "u", "r");
+    assert_eq!((here.hear(), here.is_closed()), (String::new(), false), "not replaced");
+    let consumes = |world: &mut World| {
+        world.effects.commands.clear();
+        world.hear();
+        world.effects.commands.iter().any(|c| matches!(c, Command::Consume(_)))
+    };
+    here.say("<presence/>");
+    there.say("<presence><priority>5</priority></presence>");
+    assert!(consumes(&mut here), "the mailbox of its virtual host");
+    assert!(consumes(&mut there), "the mailbox of the other one");
+    here.effects.commands.clear();
+    assert_eq!(here.hear(), "", "it sees nothing of the other one");
+    let said = there.say("<iq type='get' id='1' to='u@d/s'><x xmlns='y'/></iq>");
+    assert!(said.contains("<service-unavailable"), "{said}");
+    there.say("</stream:stream>");
+    here.hear();
+    assert!(here.effects.commands.is_empty(), "{:?}", here.effects.commands);
 }
 
 #[test] // XEP-0198, section 5: what is not counted comes again.

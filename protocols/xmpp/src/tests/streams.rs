@@ -94,7 +94,7 @@ fn login_failures_name_what_is_wrong() {
         (auth("EXTERNAL", "="), "invalid-mechanism"),
         (auth("PLAIN", "%%"), "incorrect-encoding"),
         (auth("PLAIN", &of("\0u")), "malformed-request"),
-        (auth("PLAIN", &of("other@d\0u\0p")), "malformed-request"),
+        (auth("PLAIN", &of("other@d\0u\0p")), "invalid-authzid"),
         (format!("<response xmlns='{SASL}'/>"), "malformed-request"),
         (format!("<abort xmlns='{SASL}'/>"), "aborted"),
     ] {
@@ -161,7 +161,7 @@ fn plain_without_its_message_is_asked_for_it() {
 #[test]
 fn passwords_in_clear_are_not_asked_for_where_they_are_forbidden() {
     let mut settings = settings();
-    settings.mechanisms.plain_in_clear = false;
+    settings.mechanisms.plain_in_clear = PasswordsInClear::Nowhere;
     let xmpp = Xmpp::new(settings);
     assert!(!World::with(&xmpp, peer()).say(HEAD).contains(">PLAIN<"));
     assert!(World::with(&xmpp, tls_peer()).say(HEAD).contains(">PLAIN<"));

@@ -288,7 +288,7 @@ fn xmpp_settings() -> Settings {
         ping_after: Duration::ZERO,
         mechanisms: Mechanisms {
             plain: true,
-            plain_in_clear: true,
+            plain_in_clear: polymq_contract::PasswordsInClear::Anywhere,
             scram_sha_1: false,
             scram_sha_256: false,
             external: false,

@@ -71,14 +71,22 @@ fn remaining_length_has_four_bytes_at_most_and_none_to_spare() {
 #[test]
 fn hostile_length_is_refused_from_the_header() {
     let mut world = World::new();
-    world.send(&[0x10, 0xFF, 0xFF, 0xFF, 0x7F]);
+    let huge = [0x10, 0xFF, 0xFF, 0xFF, 0x7F];
+    world.send(&huge);
+    world.send(b"\x00\x04MQTT\x04");
     world.expect_close();
+    // Only this version has an answer to that, which names the setting.
+    let mut world = World::new();
+    world.send(&[&huge[..], b"\x00\x04MQTT\x05"].concat());
+    let connack = world.sent();
+    assert!(connack[0] == 0x20 && connack[..5].contains(&0x95), "{connack:?}");
+    assert!(String::from_utf8_lossy(&connack).contains("limits.login_size"));
     let mut world = World::v5();
     world.send(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]);
     world.expect_disconnect(0x95);
     let limits = Limits { login_frame_bytes_max: 100, ..Limits::default() };
     let mut world = World::with_limits(limits);
-    world.send(&[0x10, 99]);
+    world.send(&[&[0x10, 99][..], b"\x00\x04MQTT\x04"].concat());
     world.expect_close();
 }
 

@@ -311,13 +311,17 @@ fn rabbitmqadmin() -> Option<PathBuf> {
     plugins.map(script).find(|script| script.exists())
 }
 
+const OPERATOR_POLICY: &str =
+    "value={\"pattern\":\"^z\",\"definition\":{\"max-length\":9},\"apply-to\":\"queues\"}";
+
 /// Orders of an administrator, one after the other, and a word of the answer.
-const ORDERS: [(&[&str], &str); 31] = [
+const ORDERS: [(&[&str], &str); 41] = [
     (&["show", "overview"], "rabbitmq_version"),
     (&["list", "nodes", "name", "mem_used"], "mem_used"),
     (&["declare", "queue", "name=q", "arguments={\"x-max-length\":10}"], "queue declared"),
     (&["declare", "queue", "name=with space", "durable=false"], "queue declared"),
     (&["declare", "exchange", "name=x", "type=topic"], "exchange declared"),
+    (&["list", "exchanges", "name", "type"], "topic"),
     (&["declare", "binding", "source=x", "destination=q", "routing_key=a.*"], "binding declared"),
     (&["list", "bindings", "source", "routing_key"], "a.*"),
     (&["publish", "exchange=x", "routing_key=a.b", "payload=hello"], "published"),
@@ -326,13 +330,17 @@ const ORDERS: [(&[&str], &str); 31] = [
     (&["purge", "queue", "name=q"], "queue purged"),
     (&["list", "queues", "vhost", "name", "messages", "message_stats.publish"], "with space"),
     (&["declare", "vhost", "name=v"], "vhost declared"),
+    (&["list", "vhosts", "name"], "| v "),
     (&["declare", "vhost_limit", "vhost=v", "name=max-queues", "value=7"], "vhost_limit declared"),
     (&["list", "vhost_limits"], "max-queues"),
+    (&["delete", "vhost_limit", "vhost=v", "name=max-queues"], "vhost_limit deleted"),
     (&["declare", "user", "name=u", "password=p", "tags=monitoring"], "user declared"),
+    (&["list", "users", "name", "tags"], "monitoring"),
     (
         &["declare", "permission", "vhost=v", "user=u", "configure=.*", "write=.*", "read=.*"],
         "permission declared",
     ),
+    (&["list", "permissions"], "| u "),
     (
         &["declare", "policy", "name=p", "pattern=^q", "definition={\"max-length\":3}"],
         "policy declared",
@@ -342,6 +350,8 @@ const ORDERS: [(&[&str], &str); 31] = [
         "operator_policy declared",
     ),
     (&["list", "queues", "name", "policy", "operator_policy"], "| p "),
+    (&["list", "policies", "name", "pattern"], "^q"),
+    (&["list", "operator_policies", "name", "pattern"], "^q"),
     (
         &[
             "delete",
@@ -358,6 +368,12 @@ const ORDERS: [(&[&str], &str); 31] = [
     (&["list", "channels"], "user"),
     (&["list", "consumers"], "tag"),
     (&["list", "parameters"], "operator_policy"),
+    (
+        &["declare", "parameter", "component=operator_policy", "name=o2", OPERATOR_POLICY],
+        "parameter declared",
+    ),
+    (&["delete", "parameter", "component=operator_policy", "name=o2"], "parameter deleted"),
+    (&["delete", "exchange", "name=x"], "exchange deleted"),
     (&["delete", "policy", "name=p"], "policy deleted"),
     (&["delete", "operator_policy", "name=o"], "operator_policy deleted"),
     (&["delete", "permission", "vhost=v", "user=u"], "permission deleted"),
@@ -375,6 +391,26 @@ fn admin(script: &Path, port: u16, order: &[&str]) -> Result<String> {
     let wrong = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "rabbitmqadmin {order:?}: {said}{wrong}");
     Ok(said)
+}
+
+/// What `help subcommands` lists is in [`ORDERS`], or given apart.
+fn every_order_is_given(script: &Path) -> Result<()> {
+    let help = Command::new("python3").arg(script).args(["help", "subcommands"]).output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let listed = help.lines().filter_map(|line| line.strip_prefix("  ")).map(str::trim_start);
+    let verbs = ["list", "show", "declare", "delete", "close", "purge", "export", "import"];
+    let listed: Vec<_> = listed
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>())
+        .filter(|words| words.first().is_some_and(|verb| verbs.contains(verb)))
+        .collect();
+    ensure!(listed.len() > 30, "{help}");
+    for words in listed {
+        let is_apart =
+            matches!(words.as_slice(), ["export" | "import", _] | ["close", "connection"]);
+        let is_given = ORDERS.iter().any(|(order, _)| order.starts_with(&words));
+        ensure!(is_apart || is_given, "{words:?} is asked by no test");
+    }
+    Ok(())
 }
 
 #[test]
@@ -396,7 +432,12 @@ fn rabbitmqadmin_manages_everything() -> Result<()> {
             admin(&script, port, &["import", &path])?;
             let queues = admin(&script, port, &["list", "queues", "name"])?;
             ensure!(queues.contains("| q "), "{queues}");
-            Ok(())
+            let connections = admin(&script, port, &["-f", "tsv", "list", "connections", "name"])?;
+            let name = connections.lines().nth(1).context("a connection is listed")?;
+            let name = format!("name={name}");
+            let said = admin(&script, port, &["close", "connection", &name])?;
+            ensure!(said.contains("connection closed"), "{said}");
+            every_order_is_given(&script)
         });
         orders.await??;
         drop(connection);

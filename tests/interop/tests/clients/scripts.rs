@@ -219,3 +219,9 @@ fn python_celery_flower() -> Result<()> {
 fn prometheus() -> Result<()> {
     run_script(Client::Python("tools_prometheus.py"), Speaks::Http)
 }
+
+#[test]
+fn rabbitmqadmin_of_rust() -> Result<()> {
+    let script = "tools_rabbitmqadmin.py";
+    run_script(Client::PythonFor(script, "rust/bin/rabbitmqadmin"), Speaks::Http)
+}

@@ -2,11 +2,10 @@
 
 use axum::Json;
 use polymq_broker::{Principal, Role, Step};
+use polymq_contract::Destination;
 use polymq_model::{
     Body, UserName,
-    address::StompDestination,
     json_form::{IncomingMessage, NewJsonMessage, Sender},
-    topic::slash_to_dot,
 };
 use serde_json::{Map, Value, json};
 
@@ -28,7 +27,7 @@ record! {
     Explain {
         /// Who would publish it; whoever asks, unless it is said.
         user: Option<String>,
-        /// A topic of MQTT or a destination of STOMP, instead of exchange and key of the message.
+        /// An address of a protocol, instead of exchange and key of the message.
         address: Option<Address>,
         /// The message, as publishing takes it.
         message: Value,
@@ -38,9 +37,9 @@ record! {
 record! {
     /// A place in the syntax of a protocol.
     Address {
-        /// `mqtt` or `stomp`.
+        /// `mqtt`, `stomp` or `xmpp`.
         protocol: String,
-        /// The topic or destination.
+        /// The topic, destination or JID.
         text: String,
     }
 }
@@ -78,49 +77,49 @@ async fn explain(mut call: Call) -> Result<Json<Value>, Problem> {
     let incoming: IncomingMessage = serde_json::from_value(asked.message)
         .map_err(|bad| Problem::bad("wrong_type", bad.to_string()).at("/message"))?;
     let mut steps = Vec::new();
-    let (exchange, key) = match &asked.address {
-        None => (
-            incoming.exchange.clone().unwrap_or_default(),
-            incoming.routing_key.clone().unwrap_or_default(),
-        ),
+    let to = match &asked.address {
+        None => Destination {
+            exchange: incoming.exchange.clone().unwrap_or_default(),
+            key: incoming.routing_key.clone().unwrap_or_default(),
+            ..Destination::default()
+        },
         Some(address) => {
-            let (exchange, key) = mapped(address)?;
+            let to = mapped(&call, address)?;
+            let params = json!({ "exchange": to.exchange, "routing_key": to.key });
             steps.push(json!({
                 "kind": "address",
                 "object": address.text,
                 "outcome": "mapped",
-                "reason": {
-                    "code": address.protocol,
-                    "params": { "exchange": exchange, "routing_key": key },
-                },
+                "reason": { "code": address.protocol, "params": params },
                 "children": [],
             }));
-            (exchange, key)
+            to
         }
     };
-    let exchange = if exchange == "amq.default" { String::new() } else { exchange };
+    let exchange = if to.exchange == "amq.default" { "" } else { &to.exchange };
     let bad = |bad: polymq_model::json_form::BadField| {
         Problem::bad("invalid_argument", bad.text).at(format!("/message{}", bad.at))
     };
     let body = incoming.body().map_err(bad)?;
     let now = clock::now();
     let new = NewJsonMessage {
-        exchange: &exchange,
-        key: &key,
+        exchange,
+        key: &to.key,
         properties: incoming.properties,
         body: Body::Slice(&body),
         sender: Sender { user: who.user.as_str(), impersonator: who.impersonator },
     };
     let limits = &call.site.limits();
     let (message, delay) = new.build(now.unix_ms, limits, &mut Vec::new()).map_err(bad)?;
-    if delay.is_some() {
+    if delay.is_some() || !to.delay.is_zero() {
         steps.push(json!({
             "kind": "schedule", "object": exchange, "outcome": "delayed",
             "reason": { "code": "routed_when_due", "params": {} }, "children": [],
         }));
     }
-    let explained =
-        caller.blocking("vhost", move |broker, _| broker.explain(&who, &vhost, &message, now));
+    let makes = to.declares_queue;
+    let explained = caller
+        .blocking("vhost", move |broker, _| broker.explain(&who, &vhost, &message, makes, now));
     let explained = explained.await?;
     steps.extend(explained.steps.iter().map(shown));
     Ok(Json(json!({
@@ -131,30 +130,29 @@ async fn explain(mut call: Call) -> Result<Json<Value>, Problem> {
     })))
 }
 
-/// Exchange and key of a place in the syntax of a protocol.
+/// Where a publish to an address of a protocol goes, as the protocol itself has it.
 ///
-/// Errors: it is none.
-fn mapped(address: &Address) -> Result<(String, String), Problem> {
-    let bad = |text: String| Problem::bad("bad_name", text).at("/address/text");
-    match address.protocol.as_str() {
-        "mqtt" => {
-            let mut key = String::new();
-            slash_to_dot(&address.text, &mut key);
-            Ok(("amq.topic".to_owned(), key))
+/// Errors: no client may publish there, or the server speaks no such protocol.
+fn mapped(call: &Call, address: &Address) -> Result<Destination, Problem> {
+    let limits = call.site.limits();
+    let spoken = call.site.watched.protocols.iter();
+    let told = spoken.filter(|protocol| protocol.name() == address.protocol);
+    // Several may have one name: XMPP as a server, and for each server that it has joined.
+    let mut why_not = None;
+    for protocol in told {
+        match protocol.destination(&address.text, &limits) {
+            Some(Ok(destination)) => return Ok(destination),
+            Some(Err(why)) => why_not = why_not.or(Some(why)),
+            None => {}
         }
-        "stomp" => match StompDestination::parse(&address.text) {
-            Ok(StompDestination::Queue(queue) | StompDestination::AmqQueue(queue)) => {
-                Ok((String::new(), queue.into_owned()))
-            }
-            Ok(StompDestination::Topic(key)) => Ok(("amq.topic".to_owned(), key.into_owned())),
-            Ok(StompDestination::Exchange { exchange, key }) => {
-                Ok((exchange.into_owned(), key.unwrap_or_default().into_owned()))
-            }
-            Ok(_) => Err(bad("it is not an address that messages are sent to".to_owned())),
-            Err(error) => Err(bad(error.to_string())),
-        },
-        _ => Err(Problem::bad("wrong_type", "`protocol` is mqtt or stomp").at("/address/protocol")),
     }
+    Err(match why_not {
+        Some(why) => Problem::bad("bad_name", why).at("/address/text"),
+        None => {
+            let text = format!("`{}` is no protocol with addresses", address.protocol);
+            Problem::bad("wrong_type", text).at("/address/protocol")
+        }
+    })
 }
 
 fn shown(step: &Step) -> Value {
