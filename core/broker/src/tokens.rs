@@ -87,6 +87,23 @@ impl Token {
     }
 }
 
+/// A token that nobody knows yet.
+pub(crate) struct Draft {
+    pub(crate) view: TokenView,
+    token: Token,
+    stored: StoredToken,
+    text: Secret,
+}
+
+/// Errors: kind `Limit` for one more of this user.
+fn has_room(tokens: &HashMap<Box<str>, Arc<Token>>, user: &UserName) -> Result<(), Refusal> {
+    if tokens.values().filter(|token| token.view.user == *user).count() < OF_USER_MAX {
+        return Ok(());
+    }
+    let text = format!("a user has at most {OF_USER_MAX} tokens");
+    Err(Refusal::new(RefusalKind::Limit, text))
+}
+
 /// All tokens, by their ids.
 #[derive(Default)]
 pub(crate) struct Tokens(RwLock<HashMap<Box<str>, Arc<Token>>>);
@@ -113,8 +130,10 @@ impl Tokens {
 }
 
 impl Core {
-    /// Errors: as of [`make_token`](Self::make_token).
-    pub(crate) fn check_new_token(&self, user: &UserName, new: &NewToken) -> Result<(), Refusal> {
+    /// A token that nobody knows yet, with its text.
+    ///
+    /// Errors: kind `NotFound` for the user, kind `Invalid` for a name or a scope, kind `Limit`.
+    pub(crate) fn draft_token(&self, user: &UserName, new: NewToken) -> Result<Draft, Refusal> {
         if self.access.user(user.as_str()).is_none() {
             let text = format!("user '{user}' not found");
             return Err(Refusal::missing("user", user.as_str(), text));
@@ -123,22 +142,10 @@ impl Core {
             let text = format!("the name of a token has at most {NAME_BYTES_MAX} bytes");
             return Err(Refusal::new(RefusalKind::Invalid, text));
         }
-        if new.expires_ms.is_some_and(|at| at <= self.clock_ms()) {
+        let created_ms = self.clock_ms();
+        if new.expires_ms.is_some_and(|at| at <= created_ms) {
             return Err(Refusal::new(RefusalKind::Invalid, "the token would have ended already"));
         }
-        Grant::of_token("", &new.scopes, new.expires_ms)?;
-        check_room(&self.tokens.0.read(), user)
-    }
-
-    /// Makes a token; its text is never shown again.
-    ///
-    /// Errors: kind `NotFound` for the user, kind `Invalid` for a name or a scope, kind `Limit`.
-    pub(crate) fn make_token(
-        &self,
-        user: &UserName,
-        new: NewToken,
-    ) -> Result<(TokenView, Secret), Refusal> {
-        self.check_new_token(user, &new)?;
         let (mut id, mut secret) = ([0; 8], [0; 32]);
         (self.entropy)(&mut id);
         (self.entropy)(&mut secret);
@@ -148,19 +155,32 @@ impl Core {
             user: user.as_str().to_owned(),
             name,
             scopes,
-            created_ms: self.clock_ms(),
+            created_ms,
             expires_ms,
             hash: hex(&sha256(secret.as_bytes())),
         };
         let token = Token::of(&id, stored.clone())?;
-        let view = token.view.clone();
+        has_room(&self.tokens.0.read(), user)?;
+        let text = Secret::new(format!("{TOKEN_PREFIX}{id}_{secret}"));
+        Ok(Draft { view: token.view.clone(), token, stored, text })
+    }
+
+    /// Makes a token; its text is never shown again.
+    ///
+    /// Errors: as of [`draft_token`](Self::draft_token).
+    pub(crate) fn make_token(
+        &self,
+        user: &UserName,
+        new: NewToken,
+    ) -> Result<(TokenView, Secret), Refusal> {
+        let Draft { view, token, stored, text } = self.draft_token(user, new)?;
         let mut tokens = self.tokens.0.write();
-        check_room(&tokens, user)?;
-        tokens.insert(id.as_str().into(), Arc::new(token));
-        let key = definitions::key(&[kind::TOKEN, &id]);
+        has_room(&tokens, user)?;
+        tokens.insert(view.id.as_str().into(), Arc::new(token));
+        let key = definitions::key(&[kind::TOKEN, &view.id]);
         self.committer.append(|writer| writer.meta_put(&key, &definitions::encode(&stored)));
         drop(tokens);
-        Ok((view, Secret::new(format!("{TOKEN_PREFIX}{id}_{secret}"))))
+        Ok((view, text))
     }
 
     /// Revokes a token, and ends the connections that have logged in with it. False when there is
@@ -192,15 +212,6 @@ impl Core {
         };
         !grant.is_over(self.clock_ms()) && grant.token.as_deref().is_none_or(is_there)
     }
-}
-
-/// Errors: kind `Limit` when the user has as many as it may.
-fn check_room(tokens: &HashMap<Box<str>, Arc<Token>>, user: &UserName) -> Result<(), Refusal> {
-    if tokens.values().filter(|token| token.view.user == *user).count() < OF_USER_MAX {
-        return Ok(());
-    }
-    let text = format!("a user has at most {OF_USER_MAX} tokens");
-    Err(Refusal::new(RefusalKind::Limit, text))
 }
 
 impl BrokerHandle {

@@ -47,7 +47,7 @@ pub enum Login {
         /// Authorisation identity, mostly empty.
         identity: String,
     },
-    /// The user that the configuration gives this connection, see [`crate::Peer::account`].
+    /// Whoever this connection is before it has said anything, see [`crate::Peer::account`].
     Configured,
     /// First message of SCRAM (RFC 5802 and RFC 7677).
     ScramFirst {

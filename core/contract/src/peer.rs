@@ -53,6 +53,9 @@ pub enum Account {
     /// Somebody who has logged in before this connection became one of this protocol: it is this
     /// user if it shows no credentials.
     Known(KnownUser),
+    /// Somebody for whom the kernel of this machine stands: root, or the user that the server runs
+    /// as. It is the first administrator.
+    Local,
 }
 
 impl Account {
@@ -60,7 +63,7 @@ impl Account {
     pub fn configured(&self) -> Option<&UserName> {
         match self {
             Self::Configured(user) => Some(user),
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Local => None,
         }
     }
 }

@@ -148,6 +148,11 @@ impl Tls {
         self.0.read().expires_unix_secs
     }
 
+    /// The hash of its first certificate (RFC 5929, section 4); empty when it is not known.
+    pub fn fingerprint(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0.read().end_point)
+    }
+
     /// Uses the settings of another for all handshakes from now on; connections that stand keep
     /// theirs.
     pub fn replace(&self, other: &Self) {

@@ -23,7 +23,7 @@ use crate::{
     auth::{Logins, Policy},
     config::{Config, FileText, Loaded, Mistakes, Sources, edit},
     limits::limits,
-    logging,
+    logging, opening,
     ports::Ports,
     server, tls,
 };
@@ -127,12 +127,18 @@ impl Reload {
 
     /// Reads and checks everything.
     fn look(&self, running: &[(String, String, String)]) -> anyhow::Result<Looked> {
-        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
+        let Loaded { config, effective, warnings } =
+            Config::load_and(&self.sources, opening::mistakes)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
         server::check_anonymous(&config, |user| self.logins.knows(user))?;
         accounts::check_passwords(&config, &self.broker)?;
-        let changed = difference(running, &effective, &is_applied);
+        let mut changed = difference(running, &effective, &is_applied);
+        // The same files may hold others by now.
+        changed.extend(self.ports.renewed(&certificates).into_iter().map(|(name, from, to)| {
+            let (key, origin) = (format!("tls.{name}"), "its files".to_owned());
+            ConfigChange { key, from, to, origin, is_applied: true }
+        }));
         Ok(Looked { config, effective, certificates, policy, warnings, changed })
     }
 

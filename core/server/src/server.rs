@@ -33,6 +33,7 @@ use crate::{
     housekeeping::{self, Watch},
     http,
     limits::limits,
+    local::LocalSocket,
     logging,
     ports::Ports,
     process,
@@ -124,6 +125,7 @@ struct Running {
     lost: Option<oneshot::Receiver<Duration>>,
     audit: Option<AuditFile>,
     reload: Arc<Reload>,
+    local: Option<LocalSocket>,
 }
 
 impl Running {
@@ -168,7 +170,10 @@ impl Running {
         let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         ports.serve_pages(&driver, &http)?;
         let audit = audit_file(config, data_dir.as_deref(), &broker)?;
-        let mut running = Self { broker, driver, http, ports, phase, lost: None, audit, reload };
+        let default_vhost = VhostName::new(&config.server.default_vhost)?;
+        let local = LocalSocket::serve(&config.server.data_dir, &default_vhost, &http);
+        let mut running =
+            Self { broker, driver, http, ports, phase, lost: None, audit, reload, local };
 
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
@@ -279,6 +284,8 @@ impl Running {
         if let Some(audit) = &self.audit {
             audit.flush();
         }
+        // Before the store is somebody else's, with the folder.
+        drop(self.local);
         let committer = Arc::clone(self.broker.committer());
         let (done, closed) = std::sync::mpsc::sync_channel(1);
         committer.close(move |result| {

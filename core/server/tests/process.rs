@@ -23,8 +23,14 @@ mod dead_letters;
 mod https;
 #[path = "process/init.rs"]
 mod init;
+#[path = "process/local.rs"]
+mod local;
 #[path = "process/management.rs"]
 mod management;
+#[path = "process/mechanisms.rs"]
+mod mechanisms;
+#[path = "process/mistakes.rs"]
+mod mistakes;
 #[path = "process/operation.rs"]
 mod operation;
 #[path = "process/reload.rs"]

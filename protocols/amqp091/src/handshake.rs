@@ -57,9 +57,9 @@ impl Session {
         let peer = &self.connection.peer;
         let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
         let settings = &self.connection.shared.settings;
-        let passwords = settings.passwords && settings.in_clear.allow(peer);
-        let passwords: &[&str] = if passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
-        let is_external = (settings.certificates && has_certificate) || peer.is_known();
+        let offered = settings.offer.now();
+        let passwords: &[&str] = if offered.plain_for(peer) { &["PLAIN", "AMQPLAIN"] } else { &[] };
+        let is_external = (offered.external && has_certificate) || peer.is_known();
         let external: &[&str] = if is_external { &["EXTERNAL"] } else { &[] };
         let mechanisms = [passwords, external].concat().join(" ");
         let mut capabilities = FieldTable::default();

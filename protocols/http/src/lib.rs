@@ -20,6 +20,7 @@ mod host_meta;
 mod identity;
 mod json;
 mod leases;
+mod local;
 mod metrics;
 mod mistakes;
 mod openapi;
@@ -57,6 +58,7 @@ use polymq_contract::{Conversions, Pair, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
+pub use local::LocalListener;
 pub use operation::{
     ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine, Spans,
 };

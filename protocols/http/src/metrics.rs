@@ -41,6 +41,14 @@ const DROPPED: [(&str, &str); 5] = [
     ("dropped_permission", "permission"),
 ];
 
+/// Why messages died that a queue has taken, as above.
+const DEAD_LETTERED: [(&str, &str); 4] = [
+    ("dead_lettered_expired", "expired"),
+    ("dead_lettered_maxlen", "maxlen"),
+    ("dead_lettered_rejected", "rejected"),
+    ("dead_lettered_delivery_limit", "delivery_limit"),
+];
+
 pub(crate) use objects::{Wanted, page as page_of_objects};
 
 /// Totals, under one family of names or both.
@@ -128,7 +136,9 @@ fn messages(text: &mut Exposition, watched: &Watched) {
     let help = "Requests and publishes of clients that were refused, by kind.";
     text.family("refusals_total", Counter, help, refusals);
     let help = "Messages sent on to a dead letter exchange.";
-    text.single("messages_dead_lettered_total", Counter, help, total("dead_lettered"));
+    let died = DEAD_LETTERED.map(|(counter, reason)| ([("reason", reason)], total(counter)));
+    let died = died.iter().map(|(labels, count)| (&labels[..], *count));
+    text.family("messages_dead_lettered_total", Counter, help, died);
     text.single("queues_created_total", Counter, "Queues declared.", total("queues_created"));
     text.single("queues_deleted_total", Counter, "Queues deleted.", total("queues_deleted"));
     text.single("wills_published_total", Counter, "Wills published.", total("wills_published"));

@@ -46,7 +46,7 @@ const HANDSHAKE_TIMEOUT: Duration = clock::seconds(10);
 /// How often a connection is looked at.
 const LOOK_EVERY: Duration = clock::seconds(5);
 /// Pause after the system refused to accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whom a listener has the metrics for, which need no login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,15 +186,21 @@ fn places(connections_max: usize) -> usize {
 }
 
 /// An open connection: counted until it is dropped.
-struct Guest {
+pub(crate) struct Guest {
     site: Arc<Site>,
     _place: (OwnedSemaphorePermit, Entered),
 }
 
 impl Guest {
-    fn new(site: &Arc<Site>, place: (OwnedSemaphorePermit, Entered)) -> Self {
-        site.traffic.open.fetch_add(1, Ordering::AcqRel);
-        Self { site: Arc::clone(site), _place: place }
+    /// A connection for which there is a place; `None` when its address has too many.
+    pub(crate) fn let_in(
+        http: &Http,
+        place: OwnedSemaphorePermit,
+        peer: Option<SocketAddr>,
+    ) -> Option<Self> {
+        let entered = http.site.traffic.enter(peer)?;
+        http.site.traffic.open.fetch_add(1, Ordering::AcqRel);
+        Some(Self { site: Arc::clone(&http.site), _place: (place, entered) })
     }
 }
 
@@ -248,8 +254,7 @@ impl Http {
     {
         let traffic = &self.site.traffic;
         let Ok(place) = Arc::clone(&traffic.room).try_acquire_owned() else { return };
-        let Some(entered) = traffic.enter(peer.address) else { return };
-        let guest = Guest::new(&self.site, (place, entered));
+        let Some(guest) = Guest::let_in(self, place, peer.address) else { return };
         let http = self.clone();
         tokio::spawn(async move {
             connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
@@ -291,8 +296,7 @@ async fn accept(http: Http, socket: TcpListener, listener: Arc<Entrance>) {
                 if !delay.is_zero() {
                     sleep(delay).await;
                 }
-                let Some(entered) = traffic.enter(Some(address)) else { continue };
-                let guest = Guest::new(&http.site, (place, entered));
+                let Some(guest) = Guest::let_in(&http, place, Some(address)) else { continue };
                 let (http, listener) = (http.clone(), Arc::clone(&listener));
                 tokio::spawn(async move {
                     arrived(http, socket, address, &listener).await;
@@ -335,7 +339,7 @@ async fn arrived(http: Http, socket: TcpStream, address: SocketAddr, listener: &
 }
 
 /// Serves a connection to its end.
-async fn connection<S>(http: Http, socket: S, state: Socket)
+pub(crate) async fn connection<S>(http: Http, socket: S, state: Socket)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::http::{HeaderValue, Version, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use polymq_broker::Principal;
-use polymq_contract::{Login, Peer, Refusal, RefusalKind, Secret};
+use polymq_contract::{Account, Login, Peer, Refusal, RefusalKind, Secret};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{Site, client::Client, clock, identity, problem::Problem, serve::Audience};
@@ -48,6 +48,8 @@ pub(crate) enum Shown {
     Header(HeaderValue),
     /// A client certificate that names a user.
     Certificate,
+    /// Nothing, over the Unix socket: the kernel stands for whoever asks.
+    Local,
     /// The id of a session that has been found.
     Session(String, Principal),
 }
@@ -60,6 +62,7 @@ impl Shown {
         match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
             (Some(value), _) => Ok(Self::Header(value.clone())),
             (None, Some(_)) => Ok(Self::Certificate),
+            (None, None) if matches!(peer.account, Some(Account::Local)) => Ok(Self::Local),
             (None, None) => Err(Problem::login_required()),
         }
     }
@@ -72,8 +75,8 @@ impl Shown {
             (Self::Session(one, _), Self::Session(other, _)) => {
                 identity::is_same(one.as_bytes(), other.as_bytes())
             }
-            (Self::Certificate, Self::Certificate) => true,
-            (Self::Header(_) | Self::Certificate | Self::Session(..), _) => false,
+            (Self::Certificate, Self::Certificate) | (Self::Local, Self::Local) => true,
+            (Self::Header(_) | Self::Certificate | Self::Local | Self::Session(..), _) => false,
         }
     }
 }
@@ -88,6 +91,11 @@ struct Kept {
 impl Socket {
     pub(crate) fn new(peer: Peer, audience: Audience) -> Self {
         Self { peer: Arc::new(peer), audience, activity: Arc::default(), clients: Mutex::default() }
+    }
+
+    /// Where requests come from, for the audit file.
+    pub(crate) fn origin(&self) -> String {
+        self.peer.address.map_or_else(|| "unix socket".to_owned(), |address| address.to_string())
     }
 
     /// The client of whoever sends these headers, logged in by now; with the virtual host open when
@@ -156,6 +164,7 @@ impl Socket {
                 let login = Login::Certificate { identity: String::new() };
                 return self.connect(site, login, vhost).await;
             }
+            Shown::Local => return self.connect(site, Login::Configured, vhost).await,
             Shown::Session(_, who) => who,
         };
         let bytes_max = site.limits().outbox_bytes_max;

@@ -34,14 +34,6 @@ impl Manager {
         Ok(self.core.tokens.of_user(user))
     }
 
-    /// Whether such a token could be made.
-    ///
-    /// Errors: as of [`make_token`](Self::make_token).
-    pub fn check_new_token(&self, user: &UserName, new: &NewToken) -> Result<(), Refusal> {
-        self.require_owner(user)?;
-        self.core.check_new_token(user, new)
-    }
-
     /// Makes a token. Its text is in the answer and never shown again.
     ///
     /// Errors: kind `Denied` for somebody else; kind `NotFound` for the user; kind `Invalid` for a
@@ -57,6 +49,14 @@ impl Manager {
         let object = format!("/users/{user}/tokens/{}", view.id);
         self.audit("token.make", object, Value::Null, shown(&view));
         Ok((view, secret))
+    }
+
+    /// What [`make_token`](Self::make_token) would make, of which nothing is kept.
+    ///
+    /// Errors: as of that.
+    pub fn draft_token(&self, user: &UserName, new: NewToken) -> Result<TokenView, Refusal> {
+        self.require_owner(user)?;
+        self.core.draft_token(user, new).map(|draft| draft.view)
     }
 
     /// Revokes a token; the connections that have logged in with it end.

@@ -329,10 +329,23 @@ impl Inner {
         self.admit(&attempt, record.as_deref(), Vec::new(), None)
     }
 
+    /// Errors: nobody is one.
+    fn administrator(&self) -> Result<UserName, Refusal> {
+        let found = self.directory.get().and_then(|directory| directory.administrator());
+        found.ok_or_else(|| {
+            let text = "no user has the tag administrator; a start with \
+                        POLYMQ_ADMIN_PASSWORD_FILE makes one";
+            Refusal::new(RefusalKind::LoginFailed, text)
+        })
+    }
+
     /// A connection that we have opened ourselves, whose other end has shown that it is the one
-    /// that the configuration names.
+    /// that the configuration names; or one of somebody for whom the kernel stands.
     fn configured(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
-        let user = peer.account.as_ref().and_then(Account::configured);
+        let user = match &peer.account {
+            Some(Account::Local) => Some(self.administrator()?),
+            other => other.as_ref().and_then(Account::configured).cloned(),
+        };
         let user = user.map(|user| user.as_str().to_owned());
         let attempt = Attempt { is_loopback: true, ..Attempt::new(user.unwrap_or_default(), peer) };
         let record = self.find(&attempt.user);

@@ -19,6 +19,13 @@ impl Directory for Users {
         self.users.iter().find(|(name, _)| *name == user).map(|(_, record)| Arc::clone(record))
     }
 
+    fn administrator(&self) -> Option<UserName> {
+        self.users
+            .iter()
+            .find(|(name, _)| *name == "guest")
+            .map(|_| UserName::new("guest").unwrap())
+    }
+
     fn token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {
         let grant = || Arc::new(Grant::of_provider(["read:*/*"], None));
         (text == b"pmq_good").then(|| (UserName::new("ann").unwrap(), grant()))

@@ -6,7 +6,9 @@ use amq_protocol::{
     protocol::connection::{AMQPMethod, Close, CloseOk, UpdateSecret, UpdateSecretOk},
     types::AMQPValue,
 };
-use polymq_contract::{Account, KnownUser, Login, PasswordsInClear, Recognised, Secret, TlsPeer};
+use polymq_contract::{
+    Account, KnownUser, Login, Mechanisms, Offer, PasswordsInClear, Recognised, Secret, TlsPeer,
+};
 
 use super::*;
 
@@ -349,17 +351,22 @@ fn a_secret_that_is_refused_costs_the_connection() {
 
 #[test]
 fn only_what_is_switched_on_is_offered() {
-    let settings = crate::Settings { passwords: false, ..crate::Settings::default() };
+    let offer = Offer::new(Mechanisms { plain: false, ..Mechanisms::ALL });
+    let settings = crate::Settings { offer: offer.clone(), ..crate::Settings::default() };
     let amqp = Amqp091::new(settings);
     let mut world = World::new();
     world.replace(&amqp);
     assert!(start(&mut world).mechanisms.as_bytes().is_empty());
+    offer.set(Mechanisms::ALL);
+    world.replace(&amqp);
+    assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN");
 }
 
 #[test]
 fn no_password_is_asked_for_where_none_is_taken() {
     let offered = |in_clear, is_loopback| {
-        let amqp = Amqp091::new(crate::Settings { in_clear, ..crate::Settings::default() });
+        let offer = Offer::new(Mechanisms { plain_in_clear: in_clear, ..Mechanisms::ALL });
+        let amqp = Amqp091::new(crate::Settings { offer, ..crate::Settings::default() });
         let mut world = World::new();
         world.replace_for(&amqp, Peer { is_loopback, ..peer() });
         let mechanisms = start(&mut world).mechanisms;

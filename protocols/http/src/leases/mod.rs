@@ -348,6 +348,7 @@ fn holder_key(shown: &Shown, peer: &Peer, vhost: &str) -> HolderKey {
             (0xfe, identity::certificate_user(peer).unwrap_or_default().as_bytes())
         }
         Shown::Session(id, _) => (0xfd, id.as_bytes()),
+        Shown::Local => (0xfc, [].as_slice()),
     };
     text.push(kind);
     text.extend_from_slice(shown);

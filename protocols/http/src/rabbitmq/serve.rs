@@ -152,7 +152,7 @@ async fn manager(
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure::login(),
         _ => Failure::from(problem),
     })?;
-    let from = socket.peer.address.map(|address| address.to_string()).unwrap_or_default();
+    let from = socket.origin();
     Ok(site.watched.broker.manage(client.principal(), from))
 }
 

@@ -285,6 +285,10 @@ impl Directory for Everybody {
         None
     }
 
+    fn administrator(&self) -> Option<UserName> {
+        None
+    }
+
     fn improve(&self, _: &str, _: &str, _: Credentials) {}
 }
 

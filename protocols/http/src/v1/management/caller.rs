@@ -94,8 +94,7 @@ impl Caller {
     /// The caller as somebody who manages the broker. What it changes is written down with where
     /// the request came from.
     pub(super) fn manage(&self, call: &Call) -> Manager {
-        let from = call.socket.peer.address.map(|address| address.to_string());
-        self.broker.manage(&self.who, from.unwrap_or_default())
+        self.broker.manage(&self.who, call.socket.origin())
     }
 
     /// Writes down a change that was made in the caller's name. Nothing secret may be in it.

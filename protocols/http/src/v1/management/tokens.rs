@@ -97,12 +97,15 @@ async fn make_token(mut call: Call) -> Result<Response, Problem> {
     };
     let name = name.unwrap_or_default();
     let new = NewToken { name, scopes: scopes.unwrap_or_default(), expires_ms };
-    let manager = caller.manage(&call);
     if call.flag("dry_run") {
-        manager.check_new_token(&user, &new).map_err(refused)?;
-        return Ok(Json(json!({ "dry_run": true, "would_create": true })).into_response());
+        let view = caller.manage(&call).draft_token(&user, new).map_err(refused)?;
+        let mut shown = token(&view);
+        // The one that is made later gets another.
+        shown["id"] = Value::Null;
+        shown["dry_run"] = json!(true);
+        return Ok(Json(shown).into_response());
     }
-    let (view, secret) = manager.make_token(&user, new).map_err(refused)?;
+    let (view, secret) = caller.manage(&call).make_token(&user, new).map_err(refused)?;
     let mut shown = token(&view);
     shown["token"] = json!(String::from_utf8_lossy(secret.expose()));
     // What is shown once must not stay in caches.

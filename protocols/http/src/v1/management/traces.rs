@@ -47,6 +47,12 @@ const LAST_EVENT_ID: Parameter = Parameter {
     about: "Go on behind this event, as far as it is kept",
 };
 
+const END_WITH_READER: Parameter = Parameter {
+    name: "end_with_reader",
+    kind: Kind::Flag,
+    about: "The trace ends when this reader goes",
+};
+
 record! {
     /// Which messages a trace follows, and how many. What is left out does not matter.
     TraceSpec {
@@ -122,6 +128,7 @@ static EVENTS: Operation = Operation {
     tag: "traces",
     summary: "Follow a trace by server-sent events, from its beginning as far as it is kept",
     permission: "own traces; all with tag administrator, but those with payloads",
+    query: &[END_WITH_READER],
     headers: &[LAST_EVENT_ID],
     answers: &[Answer {
         status: 200,
@@ -273,7 +280,8 @@ async fn follow(call: Call) -> Result<Response, Problem> {
     let seen = stream::last_seen(&call);
     let (events, answer) = stream::events();
     let (site, seen) = (Arc::clone(&call.site), seen.unwrap_or(0));
-    let reader = Reader { site, caller, id, seen, events, _place: place };
+    let ends = call.flag("end_with_reader");
+    let reader = Reader { site, caller, id, seen, events, ends, _place: place };
     tokio::spawn(reader.run());
     Ok(answer)
 }
@@ -286,7 +294,18 @@ struct Reader {
     /// The number of the last event that was sent.
     seen: u64,
     events: Events,
+    /// The trace ends with this reader.
+    ends: bool,
     _place: Place,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.ends {
+            // One that is over already is no reason to say anything.
+            let _ = self.caller.broker().manage(&self.caller.who, "").end_trace(self.id);
+        }
+    }
 }
 
 impl Reader {
