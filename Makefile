@@ -6,7 +6,7 @@ STEP = @bash -c 'echo "==> $$*"; "$$@" || { code=$$?; \
 	echo "==> FAILED after $$SECONDS s: $$*" >&2; exit $$code; }; \
 	echo "==> $$SECONDS s: $$*"' step
 
-.PHONY: run build test deb
+.PHONY: run build test deb deb-check
 
 run:
 	cargo run --release --locked -p polymq-server -- server --dev
@@ -14,14 +14,13 @@ run:
 build:
 	cargo build --release --locked -p polymq-server
 
-# The package for Debian, with what the program writes about itself; needs cargo-deb.
+# The package for Debian, in target/debian.
 deb: build
-	rm -rf target/packaging
-	mkdir -p target/packaging/man
-	target/release/polymq man --all-to target/packaging/man
-	for shell in bash zsh fish; do \
-		target/release/polymq completion $$shell > target/packaging/polymq.$$shell; done
-	cargo deb --no-build -p polymq-server
+	packaging/deb/build target/release/polymq
+
+# Installs it in a Debian of its own, runs, upgrades and purges it there. Needs root and debootstrap.
+deb-check: deb
+	packaging/deb/check target/debian/polymq_*.deb
 
 # In the order in which a mistake is cheapest to learn of.
 test:

@@ -51,7 +51,7 @@ impl BrokerHandle {
         let vhost = self.0.vhost(vhost.as_str())?;
         if !vhost.policies.lock().remove(policy, name) {
             let text = format!("no policy '{name}' in vhost '{}'", vhost.name);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("policy", name, text));
         }
         let key = definitions::key(&[policy.stored_as(), vhost.name.as_str(), name]);
         self.0.committer.append(|writer| writer.meta_delete(&key));
@@ -84,7 +84,7 @@ impl BrokerHandle {
         let vhost = self.0.vhost(vhost.as_str())?;
         let queue = vhost.topology.load().queue(queue).cloned().ok_or_else(|| {
             let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("queue", queue, text)
         })?;
         queue.pause(paused, now.unix_ms);
         Ok(())
@@ -119,7 +119,7 @@ impl BrokerHandle {
         }
         let left = queue.cancel_of((connection, channel), tag, now.unix_ms).ok_or_else(|| {
             let text = format!("no consumer '{tag}' of that connection and channel in {queue}");
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("consumer", tag, text)
         })?;
         if queue.settings.auto_delete && left == 0 {
             // It is used again when somebody was quicker.

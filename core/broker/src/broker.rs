@@ -188,8 +188,8 @@ impl BrokerHandle {
         outbox: &Arc<Outbox>,
         who: &Principal,
     ) -> Result<Box<dyn Connection>, Refusal> {
-        if who.grant.as_ref().is_some_and(|grant| !self.0.is_current(grant)) {
-            return Err(Refusal::new(RefusalKind::LoginFailed, "the token is over"));
+        if let Some(reason) = self.0.why_over(who) {
+            return Err(Refusal::new(RefusalKind::LoginFailed, reason));
         }
         let who = self.0.admit(who.user.clone(), who.grant.clone(), peer)?;
         let connection = self.open(protocol, peer, outbox)?;

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use polymq_contract::{Event, Outbox, Peer, Refusal, RefusalKind};
+use polymq_contract::{Event, Outbox, Peer, Refusal};
 use polymq_model::{ConnectionId, Formats, Limits, LogId, UserName, VhostName};
 use polymq_store::{Committer, Durability};
 
@@ -211,10 +211,12 @@ impl Core {
         let mut connections = self.connections.lock();
         let Some(record) = connections.get_mut(&id) else { return };
         record.user = Some(who.user.clone());
-        record.who = Some(Arc::clone(who));
-        if let Some(at_ms) = who.grant.as_ref().and_then(|grant| grant.expires_ms) {
-            self.ends.lock().insert((at_ms, id));
+        let before = record.who.replace(Arc::clone(who));
+        let mut ends = self.ends.lock();
+        if let Some(at_ms) = before.and_then(|before| before.until_ms()) {
+            ends.remove(&(at_ms, id));
         }
+        ends.extend(who.until_ms().map(|at_ms| (at_ms, id)));
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {
@@ -243,7 +245,7 @@ impl Core {
             .get(name)
             .filter(|vhost| !vhost.tenancy.is_leaving())
             .cloned()
-            .ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("vhost '{name}' not found")))
+            .ok_or_else(|| Refusal::missing("vhost", name, format!("vhost '{name}' not found")))
     }
 
     /// Creates a virtual host unless it exists.

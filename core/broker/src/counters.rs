@@ -75,6 +75,14 @@ counters! {
         dead_letter_unroutable,
         /// Messages dead-lettered.
         dead_lettered,
+        /// Those of them that had expired.
+        dead_lettered_expired,
+        /// Those for which their queue was too full.
+        dead_lettered_maxlen,
+        /// Those that were rejected.
+        dead_lettered_rejected,
+        /// Those that had been delivered too often.
+        dead_lettered_delivery_limit,
         /// Delayed messages that were routed when they were due.
         delayed_released,
         /// Delayed messages that no queue or subscriber took when they were due.
@@ -116,6 +124,21 @@ pub struct Counters {
     pub total: TotalCounters,
     /// Refusals told to clients, in the order of [`RefusalKind::ALL`].
     refusals: [AtomicU64; RefusalKind::ALL.len()],
+}
+
+impl TotalCounters {
+    /// A message has gone to a dead letter exchange, for this reason.
+    pub(crate) fn note_dead_letter(&self, reason: &str) {
+        add(&self.dead_lettered, 1);
+        let of_reason = match reason {
+            "expired" => &self.dead_lettered_expired,
+            "maxlen" => &self.dead_lettered_maxlen,
+            "rejected" => &self.dead_lettered_rejected,
+            "delivery_limit" => &self.dead_lettered_delivery_limit,
+            _ => return,
+        };
+        add(of_reason, 1);
+    }
 }
 
 impl Counters {

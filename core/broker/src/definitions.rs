@@ -99,6 +99,9 @@ pub(crate) struct StoredQueue {
     pub(crate) auto_delete: bool,
     pub(crate) of_client: bool,
     pub(crate) arguments: Table,
+    /// The user who has declared it; none where that was not written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) declared_by: Option<String>,
 }
 
 /// Where a priority level of a queue is stored; its key ends in the level. Level 0 is stored where

@@ -63,20 +63,20 @@ pub use jobs::{
 };
 pub use login::{AcceptEverybody, Authenticator, Conversation, HashReply, LoginReply, LoginStep};
 pub use management::{
-    AuditEntry, AuditSink, Definition, Difference, Effect, Import, ImportPlan, Manager, NewBinding,
-    PermissionView, TopicPermissionView, UserChange, UserView,
+    AuditEntry, AuditResult, AuditSink, Definition, Difference, Effect, Import, ImportPlan,
+    Manager, NewBinding, PermissionView, TopicPermissionView, UserChange, UserView,
 };
 pub use policies::{ApplyTo, PolicyKind, PolicyRecord};
 pub use preview::PolicyMatches;
 pub use queue::{MessageState, QueueCounts};
 pub use recover::Recovered;
 pub use retained::Amount as RetainedAmount;
-pub use schedule::{ScheduledAt, ScheduledView};
+pub use schedule::{ScheduledAt, ScheduledRights, ScheduledView};
 pub use statistics::{Activity, Sample, Span, Summary};
 pub use tenants::{UserLimits, VhostLimits, VhostRecord, VhostView, limit_from};
 pub use tokens::{NewToken, TOKEN_PREFIX, TokenView};
 pub use trace::{NewTrace, TraceEvent, TraceFilter, TraceView};
 pub use view::{
     BindingView, ChannelView, ConnectionRef, ConnectionTotals, ConsumerView, ExchangeView,
-    QueueDetails, QueueList, QueueRef,
+    QueueDetails, QueueList, QueueRef, UnackedView,
 };

@@ -9,9 +9,10 @@ use polymq_model::UserName;
 
 use crate::{
     BrokerHandle,
-    access::{Credentials, Grant, Principal},
+    access::{Credentials, Grant, Principal, Role},
     core::Core,
     counters::{add, protocol_index},
+    vhost::Vhost,
 };
 
 /// State of a login that takes several steps; opaque to the broker.
@@ -105,21 +106,48 @@ impl Core {
             return Err(Refusal::new(RefusalKind::LoginFailed, text));
         }
         self.bans.check_user(&user, self.clock_ms())?;
-        let mut who = Principal { user, impersonator: false, grant };
+        let certificate_until_ms = peer.tls.as_ref().and_then(|tls| tls.certificate_until_ms);
+        let mut who = Principal { user, impersonator: false, grant, certificate_until_ms };
+        // TLS lets one in until the clock says so, which may be a tick behind.
+        if let Some(reason) = self.why_over(&who) {
+            return Err(Refusal::new(RefusalKind::LoginFailed, reason));
+        }
         who.impersonator = self.access.tags_of(&who).impersonate();
         Ok(who)
+    }
+
+    /// The virtual host, for somebody who may enter it. Whoever may not is told the same of one
+    /// that is not there, unless it may see all of them.
+    ///
+    /// Errors: kind `Denied`, kind `NotFound`.
+    pub(crate) fn enter(&self, name: &str, who: &Principal) -> Result<Arc<Vhost>, Refusal> {
+        match self.vhost(name) {
+            Ok(vhost) if self.access.may_open(&vhost.name, who) => Ok(vhost),
+            Err(missing) if self.access.tags_of(who).include(Role::Monitoring) => Err(missing),
+            Ok(_) | Err(_) => {
+                let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
+                Err(Refusal::new(RefusalKind::Denied, text))
+            }
+        }
     }
 
     /// Who a peer is that has logged in before and shows nothing else, as the step of a login.
     ///
     /// Errors: kind `LoginFailed` when its token is over.
     pub(crate) fn known(&self, login: &Login, peer: &Peer) -> Option<Result<LoginStep, Refusal>> {
-        let (Login::Anonymous, Some(Account::Known(known))) = (login, &peer.account) else {
-            return None;
+        let Some(Account::Known(known)) = &peer.account else { return None };
+        let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
+        let identity = match login {
+            Login::Anonymous => "",
+            Login::Certificate { identity } if !has_certificate => identity,
+            _ => return None,
         };
         let who: &Principal = known.known_as()?;
-        if who.grant.as_ref().is_some_and(|grant| !self.is_current(grant)) {
-            return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the token is over")));
+        if !identity.is_empty() && identity != who.user.as_str() {
+            return Some(Err(Refusal::new(RefusalKind::LoginFailed, "the login is another's")));
+        }
+        if let Some(reason) = self.why_over(who) {
+            return Some(Err(Refusal::new(RefusalKind::LoginFailed, reason)));
         }
         let (user, grant) = (who.user.clone(), who.grant.clone());
         Some(Ok(LoginStep::Done { user, server_final: Vec::new(), grant }))

@@ -37,9 +37,15 @@ impl Core {
     /// Makes the mailbox that a key names, when its user exists, or is the one who asks, and its
     /// domain is ours.
     pub(crate) fn ensure_mailbox(&self, vhost: &Arc<Vhost>, key: &str, is_own: bool) {
-        let Some(name) = self.missing_mailbox(vhost, key, is_own) else { return };
+        let missing = self.missing_mailbox(vhost, key, is_own);
+        let Some((name, mailbox)) = missing.zip(Mailbox::parse(key)) else { return };
         let durability = self.durability;
-        let settings = QueueSettings { durable: true, durability, ..QueueSettings::default() };
+        let settings = QueueSettings {
+            durable: true,
+            durability,
+            declared_by: Some(mailbox.user.as_str().into()),
+            ..QueueSettings::default()
+        };
         // A limit of queues may forbid it; the message then finds nobody.
         self.create_queue(vhost, name, settings).ok();
     }

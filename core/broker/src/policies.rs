@@ -54,6 +54,11 @@ const IGNORED_KEYS: [&str; 10] = [
     "consumer-disconnected-timeout",
 ];
 
+/// Whether a key of a definition sends messages to other exchanges.
+pub(crate) fn sends_elsewhere(key: &str) -> bool {
+    key == ALTERNATE || key.starts_with("dead-letter-")
+}
+
 /// What a policy applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

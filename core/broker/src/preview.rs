@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
+use polymq_contract::{DeclareExchange, DeclareQueue, Refusal};
 use polymq_model::{ExchangeName, Message, Now, VhostName};
 
 use crate::{
     BindingView, BrokerHandle, PolicyRecord,
     access::{Principal, Read, Write},
-    declare::bad_name,
+    declare::{bad_name, check_not_reserved},
     definitions::{self, kind},
     policies::Matching,
     publishing::TOPIC_EXCHANGE,
@@ -31,11 +31,6 @@ impl BrokerHandle {
     pub fn may_see(&self, who: &Principal, vhost: &VhostName, kind: &str, name: &str) -> bool {
         let vhost = self.0.vhost(vhost.as_str());
         vhost.is_ok_and(|vhost| self.0.permit_any(who, &vhost, kind, name).is_ok())
-    }
-
-    /// Whether somebody may publish to an exchange.
-    pub fn may_write_exchange(&self, who: &Principal, vhost: &VhostName, exchange: &str) -> bool {
-        self.0.access.permit::<Write>(who, vhost, "exchange", exchange).is_ok()
     }
 
     /// Whether a queue could be declared like this, if it were new.
@@ -69,9 +64,10 @@ impl BrokerHandle {
         };
         let topology = vhost.topology.load();
         let existing = topology.exchange(name.as_str());
-        match existing.and_then(|existing| existing.spec.difference(&spec)) {
-            None => Ok(()),
-            Some(difference) => Err(difference.refuse("exchange", name.as_str(), &vhost)),
+        match existing.map(|existing| existing.spec.difference(&spec)) {
+            None => check_not_reserved("exchange", name.as_str()),
+            Some(None) => Ok(()),
+            Some(Some(difference)) => Err(difference.refuse("exchange", name.as_str(), &vhost)),
         }
     }
 
@@ -164,7 +160,7 @@ impl BrokerHandle {
         let mut retained = vhost.retained.lock();
         if !retained.forget(key, now.unix_ms) {
             let text = format!("no retained message '{key}' in vhost '{}'", vhost.name);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("message", key, text));
         }
         let key = definitions::key(&[kind::RETAINED, vhost.name.as_str(), key]);
         self.0.committer.append(|writer| writer.meta_delete(&key));

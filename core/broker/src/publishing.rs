@@ -278,7 +278,7 @@ impl Core {
         let queues = targets.iter().filter(|target| matches!(target, Target::Queue(..))).count();
         let is_taken = queues > handed.refusing || handed.direct > 0;
         if is_taken {
-            add(&self.counters.total.dead_lettered, 1);
+            self.counters.total.note_dead_letter(departing.reason);
         } else {
             add(&self.counters.total.dead_letter_unroutable, 1);
             add(&queue.dead_letter_unroutable, 1);

@@ -229,7 +229,8 @@ impl Core {
         let mut connections = self.connections.lock();
         for (_, id) in &over {
             if let Some(record) = connections.get_mut(id) {
-                self.send_away(record, "the token of the login has expired");
+                let why = record.who.as_deref().and_then(|who| self.why_over(who));
+                self.send_away(record, why.unwrap_or("the login has ended"));
             }
         }
     }
@@ -281,6 +282,28 @@ impl Core {
             let (consumer, reason) = (SESSION_QUEUE, CancelReason::Denied);
             outbox.push(Event::ConsumerCancelled { consumer, reason });
         }
+    }
+
+    /// Whether a session is more than a token may have: its user has subscribed in it without one,
+    /// and what the token may not read would be lost.
+    pub(crate) fn is_beyond(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &SessionState,
+        who: &Principal,
+    ) -> bool {
+        if who.grant.is_none() || session.who().grant.is_some() {
+            return false;
+        }
+        let user = Principal::of_user(who.user.clone());
+        state.subscriptions.values().any(|subscription| {
+            let may = |who| {
+                let target = &subscription.target;
+                self.check_subscription(who, vhost, &session.client_id, target).is_ok()
+            };
+            may(&user) && !may(who)
+        })
     }
 
     /// Keeps what a session may not have any more from it after a restart, too.

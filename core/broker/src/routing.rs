@@ -252,7 +252,8 @@ pub(crate) fn check_publishable(
     let name = &vhost.name;
     let (kind, text) = match topology.exchange(exchange) {
         None if !exchange.is_empty() => {
-            (RefusalKind::NotFound, format!("no exchange '{exchange}' in vhost '{name}'"))
+            let text = format!("no exchange '{exchange}' in vhost '{name}'");
+            return Err(Refusal::missing("exchange", exchange, text));
         }
         Some(found) if found.spec.internal => (
             RefusalKind::Reserved,

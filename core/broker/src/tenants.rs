@@ -109,12 +109,28 @@ struct Use {
     channels: u64,
 }
 
+/// Connections in a virtual host.
+#[derive(Default)]
+pub(crate) struct Connections {
+    /// Those that its limit counts.
+    clients: u64,
+    /// Those of single requests.
+    visits: u64,
+}
+
+impl Connections {
+    /// True when nobody is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clients == 0 && self.visits == 0
+    }
+}
+
 /// The part of a virtual host that changes without its topology.
 #[derive(Default)]
 pub(crate) struct Tenancy {
     pub(crate) record: RwLock<VhostRecord>,
     pub(crate) limits: RwLock<VhostLimits>,
-    pub(crate) connections: Mutex<u64>,
+    pub(crate) connections: Mutex<Connections>,
     /// It is being deleted.
     pub(crate) leaving: AtomicBool,
     blocked: AtomicBool,
@@ -174,22 +190,30 @@ pub(crate) struct Seat {
     users: Arc<Users>,
     user: UserName,
     channels: u64,
+    is_visit: bool,
 }
 
 impl Seat {
-    /// Errors: kind `Limit`.
+    /// Errors: kind `Limit`, unless it is a visit.
     pub(crate) fn take(
         vhost: &Arc<Vhost>,
         users: &Arc<Users>,
         user: &UserName,
+        is_visit: bool,
     ) -> Result<Self, Refusal> {
         let mut connections = vhost.tenancy.connections.lock();
         if vhost.tenancy.is_leaving() {
             let text = format!("vhost '{}' not found", vhost.name);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("vhost", vhost.name.as_str(), text));
+        }
+        let (vhost, users, user) = (vhost.clone(), users.clone(), user.clone());
+        if is_visit {
+            connections.visits += 1;
+            drop(connections);
+            return Ok(Self { vhost, users, user, channels: 0, is_visit });
         }
         if let Some(max) = vhost.tenancy.limits().connections_max
-            && *connections >= max
+            && connections.clients >= max
         {
             let text = format!(
                 "access to vhost '{}' refused for user '{user}': connection limit ({max}) is \
@@ -200,7 +224,7 @@ impl Seat {
         }
         let mut uses = users.uses.lock();
         let used = uses.entry(user.clone()).or_default();
-        if let Some(max) = users.limits_of(user).connections_max
+        if let Some(max) = users.limits_of(&user).connections_max
             && used.connections >= max
         {
             let text = format!(
@@ -209,10 +233,10 @@ impl Seat {
             return Err(Refusal::new(RefusalKind::Limit, text));
         }
         used.connections += 1;
-        *connections += 1;
+        connections.clients += 1;
         drop(uses);
         drop(connections);
-        Ok(Self { vhost: vhost.clone(), users: users.clone(), user: user.clone(), channels: 0 })
+        Ok(Self { vhost, users, user, channels: 0, is_visit })
     }
 
     /// Errors: kind `Limit`.
@@ -245,7 +269,11 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut connections = self.vhost.tenancy.connections.lock();
-        *connections = connections.saturating_sub(1);
+        if self.is_visit {
+            connections.visits = connections.visits.saturating_sub(1);
+            return;
+        }
+        connections.clients = connections.clients.saturating_sub(1);
         drop(connections);
         self.users.free(&self.user, 1, self.channels);
     }
@@ -313,7 +341,7 @@ impl BrokerHandle {
         let view = |vhost: &Arc<Vhost>| {
             let record = vhost.tenancy.record.read().clone();
             let limits = vhost.tenancy.limits();
-            let connections = *vhost.tenancy.connections.lock();
+            let connections = vhost.tenancy.connections.lock().clients;
             let queues = vhost.topology.load().queues.len();
             let retained = vhost.retained.lock().held();
             VhostView { name: vhost.name.clone(), record, limits, connections, queues, retained }
@@ -343,7 +371,7 @@ impl BrokerHandle {
     pub fn set_user_limits(&self, name: &UserName, limits: UserLimits) -> Result<(), Refusal> {
         if self.0.access.user(name.as_str()).is_none() {
             let text = format!("user '{name}' not found");
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("user", name.as_str(), text));
         }
         self.0.users.set_limits(name.clone(), limits);
         let is_bound = limits != UserLimits::default();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BrokerHandle,
-    access::Grant,
+    access::{Grant, Principal},
     core::Core,
     definitions::{self, kind},
 };
@@ -87,6 +87,23 @@ impl Token {
     }
 }
 
+/// A token that nobody knows yet.
+pub(crate) struct Draft {
+    pub(crate) view: TokenView,
+    token: Token,
+    stored: StoredToken,
+    text: Secret,
+}
+
+/// Errors: kind `Limit` for one more of this user.
+fn has_room(tokens: &HashMap<Box<str>, Arc<Token>>, user: &UserName) -> Result<(), Refusal> {
+    if tokens.values().filter(|token| token.view.user == *user).count() < OF_USER_MAX {
+        return Ok(());
+    }
+    let text = format!("a user has at most {OF_USER_MAX} tokens");
+    Err(Refusal::new(RefusalKind::Limit, text))
+}
+
 /// All tokens, by their ids.
 #[derive(Default)]
 pub(crate) struct Tokens(RwLock<HashMap<Box<str>, Arc<Token>>>);
@@ -113,16 +130,13 @@ impl Tokens {
 }
 
 impl Core {
-    /// Makes a token; its text is never shown again.
+    /// A token that nobody knows yet, with its text.
     ///
     /// Errors: kind `NotFound` for the user, kind `Invalid` for a name or a scope, kind `Limit`.
-    pub(crate) fn make_token(
-        &self,
-        user: &UserName,
-        new: NewToken,
-    ) -> Result<(TokenView, Secret), Refusal> {
+    pub(crate) fn draft_token(&self, user: &UserName, new: NewToken) -> Result<Draft, Refusal> {
         if self.access.user(user.as_str()).is_none() {
-            return Err(Refusal::new(RefusalKind::NotFound, format!("user '{user}' not found")));
+            let text = format!("user '{user}' not found");
+            return Err(Refusal::missing("user", user.as_str(), text));
         }
         if new.name.len() > NAME_BYTES_MAX {
             let text = format!("the name of a token has at most {NAME_BYTES_MAX} bytes");
@@ -146,17 +160,27 @@ impl Core {
             hash: hex(&sha256(secret.as_bytes())),
         };
         let token = Token::of(&id, stored.clone())?;
-        let view = token.view.clone();
+        has_room(&self.tokens.0.read(), user)?;
+        let text = Secret::new(format!("{TOKEN_PREFIX}{id}_{secret}"));
+        Ok(Draft { view: token.view.clone(), token, stored, text })
+    }
+
+    /// Makes a token; its text is never shown again.
+    ///
+    /// Errors: as of [`draft_token`](Self::draft_token).
+    pub(crate) fn make_token(
+        &self,
+        user: &UserName,
+        new: NewToken,
+    ) -> Result<(TokenView, Secret), Refusal> {
+        let Draft { view, token, stored, text } = self.draft_token(user, new)?;
         let mut tokens = self.tokens.0.write();
-        if tokens.values().filter(|token| token.view.user == *user).count() >= OF_USER_MAX {
-            let text = format!("a user has at most {OF_USER_MAX} tokens");
-            return Err(Refusal::new(RefusalKind::Limit, text));
-        }
-        tokens.insert(id.as_str().into(), Arc::new(token));
-        let key = definitions::key(&[kind::TOKEN, &id]);
+        has_room(&tokens, user)?;
+        tokens.insert(view.id.as_str().into(), Arc::new(token));
+        let key = definitions::key(&[kind::TOKEN, &view.id]);
         self.committer.append(|writer| writer.meta_put(&key, &definitions::encode(&stored)));
         drop(tokens);
-        Ok((view, Secret::new(format!("{TOKEN_PREFIX}{id}_{secret}"))))
+        Ok((view, text))
     }
 
     /// Revokes a token, and ends the connections that have logged in with it. False when there is
@@ -169,6 +193,15 @@ impl Core {
             self.nudge_all();
         }
         was_there
+    }
+
+    /// Why a login is over; `None` while it is good.
+    pub(crate) fn why_over(&self, who: &Principal) -> Option<&'static str> {
+        if who.grant.as_ref().is_some_and(|grant| !self.is_current(grant)) {
+            return Some("the token of the login has ended");
+        }
+        let is_past = who.certificate_until_ms.is_some_and(|until| until <= self.clock_ms());
+        is_past.then_some("the client certificate has ended")
     }
 
     /// True when a token that somebody has logged in with is still good.
@@ -184,12 +217,20 @@ impl Core {
 impl BrokerHandle {
     /// Whose token this is, and what it says; `None` for one that is unknown, wrong or over.
     pub fn check_token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {
+        let token = self.proved(text).filter(|token| !token.grant.is_over(self.0.clock_ms()))?;
+        Some((token.view.user.clone(), Arc::clone(&token.grant)))
+    }
+
+    /// True for a token that was good until it was over. Only whoever has it can ask.
+    pub fn is_token_over(&self, text: &[u8]) -> bool {
+        self.proved(text).is_some_and(|token| token.grant.is_over(self.0.clock_ms()))
+    }
+
+    fn proved(&self, text: &[u8]) -> Option<Arc<Token>> {
         let text = std::str::from_utf8(text).ok()?.strip_prefix(TOKEN_PREFIX)?;
         let (id, secret) = text.split_once('_')?;
         let token = self.0.tokens.0.read().get(id).cloned()?;
-        let is_right = hex(&sha256(secret.as_bytes())) == token.hash;
-        let is_good = is_right && !token.grant.is_over(self.0.clock_ms());
-        is_good.then(|| (token.view.user.clone(), Arc::clone(&token.grant)))
+        (hex(&sha256(secret.as_bytes())) == token.hash).then_some(token)
     }
 }
 

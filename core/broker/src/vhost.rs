@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use arc_swap::ArcSwap;
@@ -48,6 +48,8 @@ pub(crate) struct Vhost {
     pub(crate) activity: ActivityCounters,
     pub(crate) past_traffic: PastTraffic,
     pub(crate) history: Mutex<Tiers>,
+    /// When samples of its queues were last taken, in ms since 1970.
+    pub(crate) sampled_ms: AtomicU64,
     pub(crate) queue_names: QueueNames,
     pub(crate) queue_sums: QueueSums,
 }
@@ -111,6 +113,7 @@ impl Vhost {
             activity: ActivityCounters::default(),
             past_traffic: PastTraffic::default(),
             history: Mutex::default(),
+            sampled_ms: AtomicU64::new(0),
             queue_names: QueueNames::default(),
             queue_sums: QueueSums::default(),
         }

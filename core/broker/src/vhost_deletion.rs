@@ -128,6 +128,6 @@ impl crate::tenants::Tenancy {
     }
 
     fn has_left(&self) -> bool {
-        self.is_leaving() && *self.connections.lock() == 0
+        self.is_leaving() && self.connections.lock().is_empty()
     }
 }

@@ -7,9 +7,10 @@ mod world;
 use std::sync::{Arc, Mutex};
 
 use polymq_broker::{
-    ApplyTo, AuditEntry, Ban, BanTarget, Credentials, Manager, NewToken, PermissionQuestion,
-    PermissionRecord, PolicyKind, PolicyRecord, Principal, Role, TopicPermissionRecord,
-    TopicSyntax, UserChange, UserLimits, UserRecord, VhostLimits, VhostRecord,
+    ApplyTo, AuditEntry, AuditResult, Ban, BanTarget, Credentials, Manager, NewToken,
+    PermissionQuestion, PermissionRecord, PolicyKind, PolicyRecord, Principal, Role,
+    TopicPermissionRecord, TopicSyntax, UserChange, UserLimits, UserRecord, VhostLimits,
+    VhostRecord,
 };
 use polymq_contract::{Login, Refusal, RefusalKind, Secret};
 use polymq_model::{UserName, Value, VhostName};
@@ -185,6 +186,42 @@ fn whoever_may_not_open_a_virtual_host_is_not_told_whether_it_exists() {
 }
 
 #[test]
+fn whoever_opens_a_virtual_host_that_is_not_his_is_not_told_whether_it_exists() {
+    let world = World::new();
+    world.broker.create_vhost(VhostName::new("hidden").unwrap());
+    let (_nobody, _watcher) = (manager(&world, ""), manager(&world, "monitoring"));
+    let text = |name, user| world.try_connect_to(Some(name), user).err().unwrap().text;
+    for name in ["hidden", "nowhere"] {
+        let refused = format!("access to vhost '{name}' refused for user 'nobody'");
+        assert_eq!(text(name, "nobody"), refused);
+    }
+    assert_eq!(text("nowhere", "monitoring"), "vhost 'nowhere' not found");
+}
+
+#[test]
+fn a_policy_that_moves_messages_needs_all_rights() {
+    let world = World::new();
+    let policymaker = manager(&world, "policymaker");
+    let put = |manager: &Manager, key: &str| {
+        let definition = vec![(key.to_owned(), Value::String("amq.fanout".into()))];
+        let record = PolicyRecord { apply_to: ApplyTo::All, definition, ..policy() };
+        manager.put_policy(&root(), PolicyKind::User, "p", record, world.now())
+    };
+    put(&policymaker, "dead-letter-exchange").unwrap();
+    let some = PermissionRecord { read: "^mine".into(), ..PermissionRecord::all() };
+    world.broker.put_permission(root(), policymaker.user().clone(), some, true).unwrap();
+    for key in ["dead-letter-exchange", "dead-letter-routing-key", "alternate-exchange"] {
+        let refused = put(&policymaker, key).unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::Denied, "{key}");
+        assert!(refused.text.contains("needs all permissions"), "{}", refused.text);
+    }
+    let boss = manager(&world, "administrator");
+    let few = PermissionRecord { read: String::new(), ..PermissionRecord::all() };
+    world.broker.put_permission(root(), boss.user().clone(), few, true).unwrap();
+    put(&boss, "alternate-exchange").unwrap();
+}
+
+#[test]
 fn tags_count_as_they_are_at_the_moment_of_the_call() {
     let world = World::new();
     let boss = manager(&world, "administrator");
@@ -328,7 +365,7 @@ fn changes_are_written_down_with_who_from_where_and_what_and_without_secrets() {
     assert_eq!(last.object, "/users/guest");
     assert_eq!(last.after["tags"][0], "own");
     assert_eq!(last.after["password"], "changed");
-    let actions: std::collections::BTreeSet<_> = entries.iter().map(|e| e.action).collect();
+    let actions: std::collections::BTreeSet<_> = entries.iter().map(|e| &*e.action).collect();
     for action in [
         "ban.delete",
         "ban.put",
@@ -349,9 +386,39 @@ fn changes_are_written_down_with_who_from_where_and_what_and_without_secrets() {
         assert!(actions.contains(action), "{action}");
     }
     assert!(!entries.iter().any(|entry| entry.user == "management"), "a refusal changes nothing");
+    assert!(entries.iter().all(|entry| entry.result == AuditResult::Done));
     let kept = boss.audited(1).unwrap();
     assert_eq!(kept.last(), entries.last());
     assert_eq!((kept[0].number, kept[0].at.as_str()), (2, "1970-01-01T00:16:40.000Z"));
+}
+
+#[test]
+fn refusals_are_written_down_one_a_second() {
+    let mut world = World::new();
+    let (boss, other) = (manager(&world, "administrator"), manager(&world, "monitoring"));
+    for _ in 0..2 {
+        other.make_token(boss.user(), NewToken::default()).unwrap_err();
+    }
+    world.pass(1_000);
+    other.revoke_token(boss.user(), "none").unwrap_err();
+    let seen: Vec<_> =
+        boss.audited(0).unwrap().into_iter().map(|e| (e.number, e.action, e.result)).collect();
+    let denied = AuditResult::Denied;
+    assert_eq!(seen, [(1, "token.make".into(), denied), (2, "token.revoke".into(), denied)]);
+}
+
+#[test]
+fn what_was_written_down_before_the_start_is_shown() {
+    let before = World::new();
+    let boss = manager(&before, "administrator");
+    boss.put_user(&user("x"), UserChange::default()).unwrap();
+    boss.remove_user(&user("x")).unwrap();
+    let world = World::new();
+    let boss_again = manager(&world, "administrator");
+    world.broker.recall_audit(boss.audited(0).unwrap());
+    boss_again.put_user(&user("y"), UserChange::default()).unwrap();
+    let numbers: Vec<_> = boss_again.audited(0).unwrap().iter().map(|e| e.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
 }
 
 #[test]

@@ -282,7 +282,7 @@ fn a_deleted_vhost_takes_everything_in_it_along() {
     world.broker.delete_vhost(&root()).unwrap();
     let told = client.events().into_iter().any(|event| matches!(event, Event::Closing { .. }));
     assert!(told, "connections are told");
-    assert_eq!(world.try_connect_as("other").err().unwrap().kind, RefusalKind::NotFound);
+    assert_eq!(world.try_connect_as("other").err().unwrap().kind, RefusalKind::Denied);
     world.pass(100);
     let again = world.broker.put_vhost(root(), VhostRecord::default());
     assert_eq!(again.unwrap_err().kind, RefusalKind::Conflict, "it still has a connection");

@@ -7,7 +7,7 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use polymq_broker::{Activity, ConnectionRef, QueueCounts, QueueDetails, Sample, Span};
+use polymq_broker::{Activity, ConnectionRef, Principal, QueueCounts, QueueDetails, Sample, Span};
 use polymq_contract::{Command, Consume, Event, Introduction, Outcome, Publish};
 use polymq_model::{PublisherId, RequestId, Value};
 use world::{Client, World, consume_of, publish, session, topic_subscription};
@@ -200,8 +200,9 @@ fn a_subscription_with_a_queue_shows_as_its_binding() {
 fn a_connection_is_closed_with_a_reason_and_cut_when_it_stays() {
     let mut world = World::new();
     let mut client = world.connect();
-    let id = only_connection(&world).id;
-    assert!(world.broker.close_connection(id, "maintenance"));
+    let connection = only_connection(&world);
+    let owner = Principal::of_user(connection.user.clone().unwrap());
+    world.broker.manage(&owner, "test").close_connection(&connection, "maintenance").unwrap();
     let told = client.events().into_iter().any(|event| {
         matches!(event, Event::Closing { reason, shutdown: false } if &*reason == "maintenance")
     });
@@ -211,7 +212,7 @@ fn a_connection_is_closed_with_a_reason_and_cut_when_it_stays() {
     world.pass(1_100);
     assert!(client.outbox.is_evicted());
     client.disconnect();
-    assert!(!world.broker.close_connection(id, "again"));
+    world.broker.manage(&owner, "test").close_connection(&connection, "again").unwrap();
 }
 
 #[test]

@@ -11,11 +11,13 @@ use ureq::{
     Agent, Body,
     http::{Request, Response},
     tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
+    unversioned::resolver::DefaultResolver,
 };
 
 use crate::{
     context::{Login, Target},
     failure::Failure,
+    local::Local,
 };
 
 /// Long enough for a receive that waits a minute.
@@ -108,15 +110,20 @@ impl Api {
             }
             tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
         }
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(TIMEOUT))
             .tls_config(tls.build())
             .user_agent(concat!("polymq-cli/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .build();
+        let agent = match &target.login {
+            Login::Local(socket) => {
+                Agent::with_parts(config, Local(socket.clone()), DefaultResolver::default())
+            }
+            Login::None | Login::Token(_) | Login::Password(..) => config.new_agent(),
+        };
         Ok(Self { agent, target, shows_requests })
     }
 
@@ -196,14 +203,18 @@ impl Api {
                 Content::Bytes(body) => format!("\n({} bytes)", body.len()),
                 Content::Nothing => String::new(),
             };
-            let _ = writeln!(std::io::stderr(), "{} {url}{body}", call.method);
+            let over = match &self.target.login {
+                Login::Local(socket) => format!("  (over {})", socket.display()),
+                Login::None | Login::Token(_) | Login::Password(..) => String::new(),
+            };
+            let _ = writeln!(std::io::stderr(), "{} {url}{over}{body}", call.method);
         }
         let mut request = Request::builder().method(call.method).uri(&url);
         for (name, value) in call.headers {
             request = request.header(*name, value);
         }
         request = match &self.target.login {
-            Login::None => request,
+            Login::None | Login::Local(_) => request,
             Login::Token(token) => request.header("authorization", format!("Bearer {token}")),
             Login::Password(user, password) => {
                 let both = BASE64_STANDARD.encode(format!("{user}:{password}"));

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::{arguments::Common, failure::Failure};
+use crate::{arguments::Common, failure::Failure, local};
 
 const HOME_URL: &str = "http://127.0.0.1:15672";
 /// Where a first start leaves the password of `admin`, below the data directory.
@@ -89,6 +89,8 @@ pub(crate) enum Login {
     Password(String, String),
     /// An API token.
     Token(String),
+    /// Whoever runs this command, to whom the Unix socket of a broker on this machine answers.
+    Local(PathBuf),
 }
 
 /// One broker, and how to get in.
@@ -116,10 +118,10 @@ impl Target {
             // What belongs to one broker is not shown to another.
             context = Context { url, vhost: context.vhost, ..Context::default() };
         }
+        let login = login(common, &context, &from_env)?;
         if context.url.is_empty() {
             HOME_URL.clone_into(&mut context.url);
         }
-        let login = login(common, &context, &from_env)?;
         let vhost = common.vhost.clone().or(context.vhost).unwrap_or_else(|| "/".to_owned());
         Ok(Self {
             url: context.url.trim_end_matches('/').to_owned(),
@@ -160,8 +162,14 @@ fn login(
     match user.as_deref() {
         // The one well-known account; the broker takes it from loopback with --dev only.
         Some("guest") => Ok(Login::Password("guest".to_owned(), "guest".to_owned())),
-        None | Some("admin") if context.url == HOME_URL => {
-            let first = secret(&common.data_dir.join(FIRST_PASSWORD));
+        None | Some("admin") if ["", HOME_URL].contains(&context.url.as_str()) => {
+            let places = local::data_dirs(common.data_dir.as_deref());
+            let socket =
+                local::socket(&places).filter(|_| user.is_none() && context.url.is_empty());
+            if let Some(socket) = socket {
+                return Ok(Login::Local(socket));
+            }
+            let first = places.iter().find_map(|dir| secret(&dir.join(FIRST_PASSWORD)).ok());
             Ok(first.map_or(Login::None, |password| Login::Password("admin".to_owned(), password)))
         }
         None => Ok(Login::None),

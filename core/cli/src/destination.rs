@@ -22,7 +22,13 @@ impl FromStr for Destination {
         let (kind, rest) = match text.split_once(':') {
             Some((kind @ ("queue" | "exchange" | "topic"), rest)) => (kind, rest),
             Some(("stream", _)) => return Err("there are no streams yet".to_owned()),
-            Some(_) | None => ("queue", text),
+            Some((kind, _)) => {
+                return Err(format!(
+                    "`{kind}` is none of queue, exchange, topic; a queue with such a name is \
+                     `queue:{text}`"
+                ));
+            }
+            None => ("queue", text),
         };
         if rest.is_empty() {
             return Err(format!("the name after `{kind}:` is missing"));
@@ -51,7 +57,8 @@ mod tests {
         let exchange = |name: &str, key: &str| Ok(Destination::Exchange(name.into(), key.into()));
         assert_eq!(read("orders"), Ok(Destination::Queue("orders".into())));
         assert_eq!(read("queue:a:b"), Ok(Destination::Queue("a:b".into())));
-        assert_eq!(read("urn:x"), Ok(Destination::Queue("urn:x".into())));
+        assert_eq!(read("queue:urn:x"), Ok(Destination::Queue("urn:x".into())));
+        assert!(read("topi:x").unwrap_err().contains("`queue:topi:x`"));
         assert_eq!(read("topic:a.b"), exchange("amq.topic", "a.b"));
         assert_eq!(read("exchange:x/a.b/c"), exchange("x", "a.b/c"));
         assert_eq!(read("exchange:x"), exchange("x", ""));

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::output::one_line;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -18,6 +20,9 @@ pub(crate) enum Failure {
         /// Its body, `application/problem+json` as a rule.
         problem: Value,
     },
+    /// Something that this side has looked for in vain.
+    #[error("{0}")]
+    Missing(String),
     /// Some of it was done.
     #[error("{0}")]
     Partly(String),
@@ -38,16 +43,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Something that this side has looked for in vain.
-    pub(crate) fn missing(detail: &str) -> Self {
-        Self::Refused { status: 404, problem: serde_json::json!({ "detail": detail }) }
-    }
-
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 2,
             Self::Partly(_) => 3,
-            Self::Refused { status: 404, .. } => 4,
+            Self::Missing(_) | Self::Refused { status: 404, .. } => 4,
             Self::Refused { status: 401 | 403, .. } => 5,
             Self::Unreachable { .. } => 6,
             Self::Refused { .. } | Self::Output(_) | Self::Other(_) => 1,
@@ -56,13 +56,17 @@ impl Failure {
 
     /// True for what `--idempotent` takes for a success.
     pub(crate) fn is_gone_or_there(&self) -> bool {
-        matches!(self, Self::Refused { status: 404 | 409, .. })
+        matches!(self, Self::Missing(_) | Self::Refused { status: 404 | 409, .. })
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Output(error)
+        match error.kind() {
+            // What was asked for, not where it is written to, is wrong.
+            std::io::ErrorKind::InvalidInput => Self::Usage(error.to_string()),
+            _ => Self::Output(error),
+        }
     }
 }
 
@@ -84,6 +88,11 @@ fn told(status: &u16, problem: &Value) -> String {
             "\n  name a user with --user and --password-file, or POLYMQ_USER and \
              POLYMQ_PASSWORD_FILE, or `polymq context add`",
         );
+    }
+    let conflicts = problem.pointer("/params/conflicts").and_then(Value::as_array);
+    for conflict in conflicts.into_iter().flatten() {
+        let word = |name: &str| conflict.get(name).and_then(Value::as_str).unwrap_or_default();
+        text.push_str(&format!("\n  {}: {}", one_line(word("name")), one_line(word("detail"))));
     }
     for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let at = error.get("at").and_then(Value::as_str).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::arguments::Common;
+use crate::{arguments::Common, failure::Failure};
 
 /// How a reading command answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,6 +74,13 @@ impl Output {
     ///
     /// Errors: when standard output takes no more.
     pub fn document(&self, document: &Value) -> io::Result<()> {
+        let mut names = Vec::new();
+        flatten("", document, &mut names);
+        let is_unknown = |column: &&String| !names.iter().any(|(name, _)| is_within(name, column));
+        if let Some(column) = self.columns.iter().find(is_unknown) {
+            let text = format!("there is no field `{column}`");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let mut out = io::stdout().lock();
         match self.format {
             Format::Json => {
@@ -85,7 +92,7 @@ impl Output {
                 let mut lines = Vec::new();
                 flatten("", document, &mut lines);
                 if !self.columns.is_empty() {
-                    lines.retain(|(name, _)| self.columns.contains(name));
+                    lines.retain(|(name, _)| self.columns.iter().any(|c| is_within(name, c)));
                 }
                 let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
                 for (name, value) in lines {
@@ -103,19 +110,32 @@ impl Output {
         }
     }
 
-    /// Writes one row at once, for lists that never end.
-    pub(crate) fn row(&self, row: &Value, usual: &[&str]) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        match self.format {
-            Format::Json | Format::JsonLines => writeln!(out, "{}", self.picked(row))?,
-            Format::Csv => Self::csv_line(&mut out, row, &self.columns_or(usual))?,
-            Format::Table => {
-                let cells: Vec<_> =
-                    self.columns_or(usual).iter().map(|column| cell(row, column)).collect();
-                writeln!(out, "{}", cells.join("  "))?;
-            }
+    /// Rows that are written as they come.
+    pub(crate) fn stream(&self, usual: &[&str]) -> Rows<'_> {
+        Rows { output: self, columns: self.columns_or(usual), count: 0 }
+    }
+
+    /// Errors: a list that may never end cannot be one document.
+    pub(crate) fn check_end(&self, has_end: bool) -> Result<(), Failure> {
+        if has_end || self.format != Format::Json {
+            return Ok(());
         }
-        out.flush()
+        let text = "-o json is one document, and this has no end: use -o jsonl, or -n";
+        Err(Failure::Usage(text.to_owned()))
+    }
+
+    /// Errors: a column that is in none of these objects.
+    pub(crate) fn check_columns(&self, rows: &[Value]) -> Result<(), Failure> {
+        let Some(first) = rows.first().and_then(Value::as_object) else { return Ok(()) };
+        let knows = |row: &Value, column: &String| {
+            let head = column.split('.').next().unwrap_or_default();
+            row.get(column).is_some() || row.get(head).is_some()
+        };
+        let unknown = self.columns.iter().find(|column| !rows.iter().any(|row| knows(row, column)));
+        let Some(column) = unknown else { return Ok(()) };
+        let names: Vec<_> = first.keys().map(String::as_str).collect();
+        let text = format!("there is no field `{column}`; there are {}", names.join(", "));
+        Err(Failure::Usage(text))
     }
 
     /// The fields that were asked for, under their dotted names; all of them when none was.
@@ -195,6 +215,56 @@ impl Output {
     }
 }
 
+/// A list that is written as its rows come.
+pub(crate) struct Rows<'o> {
+    output: &'o Output,
+    columns: Vec<String>,
+    count: u64,
+}
+
+impl Rows<'_> {
+    /// Writes a row at once.
+    ///
+    /// Errors: when standard output takes no more.
+    pub(crate) fn push(&mut self, row: &Value) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        self.write(&mut out, row)?;
+        out.flush()
+    }
+
+    /// Ends the list.
+    ///
+    /// Errors: when standard output takes no more.
+    pub(crate) fn end(self) -> io::Result<()> {
+        match (self.output.format, self.count) {
+            (Format::Json, 0) => io::stdout().write_all(b"[]\n"),
+            (Format::Json, _) => io::stdout().write_all(b"\n]\n"),
+            (Format::Table | Format::JsonLines | Format::Csv, _) => Ok(()),
+        }
+    }
+
+    fn write(&mut self, out: &mut impl Write, row: &Value) -> io::Result<()> {
+        let is_first = self.count == 0;
+        self.count += 1;
+        match self.output.format {
+            Format::Json => {
+                out.write_all(if is_first { b"[\n" } else { b",\n" })?;
+                serde_json::to_writer(out, &*self.output.picked(row))?;
+                Ok(())
+            }
+            Format::JsonLines => writeln!(out, "{}", self.output.picked(row)),
+            Format::Csv if is_first => {
+                self.output.csv(out, std::slice::from_ref(row), &self.columns)
+            }
+            Format::Csv => Output::csv_line(out, row, &self.columns),
+            Format::Table => {
+                let cells: Vec<_> = self.columns.iter().map(|column| cell(row, column)).collect();
+                writeln!(out, "{}", cells.join("  "))
+            }
+        }
+    }
+}
+
 /// The field with a dotted name; names that hold dots themselves are found as well. A number is a
 /// place in a list.
 fn at<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
@@ -208,12 +278,26 @@ fn at<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     name.match_indices('.').find_map(|(dot, _)| at(of(&name[..dot])?, &name[dot + 1..]))
 }
 
+/// Whether a field is one, or is within it.
+fn is_within(field: &str, column: &str) -> bool {
+    field.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 fn cell(row: &Value, column: &str) -> String {
     at(row, column).map(text).unwrap_or_default()
 }
 
-/// A value in one line. Control characters are escaped: names come from strangers, and a terminal
+/// A text in one line. Control characters are escaped: names come from strangers, and a terminal
 /// would obey them.
+pub(crate) fn one_line(text: &str) -> String {
+    if text.chars().any(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A value in one line.
 fn text(value: &Value) -> String {
     let plain = match value {
         Value::Null => String::new(),
@@ -224,7 +308,7 @@ fn text(value: &Value) -> String {
         }
         other => other.to_string(),
     };
-    if plain.chars().any(char::is_control) { plain.escape_debug().to_string() } else { plain }
+    one_line(&plain)
 }
 
 fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
@@ -293,6 +377,38 @@ mod tests {
         let parsed: Value = serde_json::from_str(&written(Format::Json, &rows, &[])).unwrap();
         assert_eq!(parsed, json!(rows));
         assert_eq!(written(Format::JsonLines, &rows, &[]), "{\"a\":1}\n{\"a\":2}\n");
+    }
+
+    #[test]
+    fn rows_that_come_one_by_one_are_one_document() {
+        let output = Output::new(Format::Json);
+        let mut rows = output.stream(&["a"]);
+        let mut out = Vec::new();
+        for row in [json!({ "a": 1 }), json!({ "a": 2 })] {
+            rows.write(&mut out, &row).unwrap();
+        }
+        out.extend_from_slice(b"\n]\n");
+        let parsed: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(parsed, json!([{ "a": 1 }, { "a": 2 }]));
+        assert!(output.check_end(false).is_err() && output.check_end(true).is_ok());
+        assert!(Output::new(Format::JsonLines).check_end(false).is_ok());
+    }
+
+    #[test]
+    fn a_column_that_no_object_has_is_refused() {
+        let rows = [json!({ "name": "a", "policy": null, "arguments": {} })];
+        let of = |column: &str| {
+            let columns = vec![column.to_owned()];
+            Output { columns, ..Output::new(Format::Table) }.check_columns(&rows)
+        };
+        assert!(of("name").is_ok() && of("policy").is_ok() && of("arguments.x.y").is_ok());
+        let told = of("nme").unwrap_err().to_string();
+        assert_eq!(told, "there is no field `nme`; there are arguments, name, policy");
+        assert!(
+            Output { columns: vec!["x".to_owned()], ..Output::default() }
+                .check_columns(&[])
+                .is_ok()
+        );
     }
 
     #[test]

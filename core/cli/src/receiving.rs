@@ -1,6 +1,10 @@
 //! Receiving: from a queue, or what is published while it is published.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -8,10 +12,11 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Call, segment},
-    arguments::{Decode, Subscribe},
+    arguments::Subscribe,
+    decode::decoded,
     destination::Destination,
     failure::Failure,
-    output::Format,
+    output::{Format, Rows},
     resource::{Session, say},
     sse::Events,
 };
@@ -20,6 +25,8 @@ use crate::{
 const WAIT_SECS: u64 = 20;
 /// Messages taken with one call: what is shown late would only grow old here.
 const MESSAGES_PER_CALL: u64 = 100;
+/// How often a queue is looked at of which nothing is taken.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is done with a message, and whether it worked.
 pub(crate) type Take<'t> = &'t mut dyn FnMut(&Value) -> Result<(), Failure>;
@@ -39,9 +46,16 @@ pub(crate) struct Taking {
 }
 
 pub(crate) fn subscribe(session: &Session, wanted: &Subscribe) -> Result<(), Failure> {
-    let take: Take<'_> = &mut |message| show(session, wanted, message);
-    match &wanted.destination {
-        Destination::Queue(name) => {
+    session.output.check_end(wanted.count.is_some() || wanted.wait.is_some())?;
+    let mut rows = session.output.stream(&["routing_key", "payload"]);
+    let take: Take<'_> = &mut |message| show(session, wanted, &mut rows, message);
+    let taken = match (&wanted.destination, &wanted.since) {
+        (Destination::Queue(name), Some(since)) => replay(session, (name, since), wanted, take),
+        (Destination::Exchange(..), Some(_)) => {
+            let text = "an exchange keeps nothing: --since reads a queue";
+            Err(Failure::Usage(text.to_owned()))
+        }
+        (Destination::Queue(name), None) => {
             let how = Taking {
                 count: wanted.count,
                 wait: wanted.wait,
@@ -51,10 +65,12 @@ pub(crate) fn subscribe(session: &Session, wanted: &Subscribe) -> Result<(), Fai
             };
             take_from(session, name, &how, take)
         }
-        Destination::Exchange(exchange, pattern) => {
+        (Destination::Exchange(exchange, pattern), None) => {
             follow(session, (exchange, pattern), wanted.count, take)
         }
-    }
+    };
+    taken?;
+    Ok(rows.end()?)
 }
 
 /// Takes messages of a queue, and acknowledges each once `take` has done with it. The first that
@@ -115,6 +131,39 @@ fn settle(
     session.api.call(&Call::new("POST", &path).json(&body)).map(drop)
 }
 
+/// Shows what lies in a queue since a time, and what comes, until nothing comes any more. What
+/// somebody takes between two looks is not seen.
+fn replay(
+    session: &Session,
+    (queue, since): (&str, &str),
+    wanted: &Subscribe,
+    take: Take<'_>,
+) -> Result<(), Failure> {
+    let path = session.api.in_vhost(&format!("queues/{}/messages", segment(queue)));
+    let mut from = format!("time:{since}");
+    let mut left = wanted.count.unwrap_or(u64::MAX);
+    let mut moved = Instant::now();
+    while left > 0 {
+        let limit = left.min(MESSAGES_PER_CALL).to_string();
+        let query = [("from", from.clone()), ("limit", limit), ("payload", "full".to_owned())];
+        let page = session.api.call(&Call::new("GET", &path).query(&query))?;
+        let messages = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        for message in &messages {
+            take(message)?;
+            left -= 1;
+        }
+        let last = messages.last().and_then(|last| last.get("seq")?.as_str()?.parse::<u64>().ok());
+        if let Some(last) = last {
+            (from, moved) = (format!("seq:{}", last.saturating_add(1)), Instant::now());
+        } else if wanted.wait.is_some_and(|secs| moved.elapsed() >= Duration::from_secs(secs)) {
+            return Ok(());
+        } else {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+    Ok(())
+}
+
 /// Takes what is published while it is published.
 pub(crate) fn follow(
     session: &Session,
@@ -149,9 +198,14 @@ pub(crate) fn follow(
     Err(Failure::Partly("the stream has ended".to_owned()))
 }
 
-fn show(session: &Session, wanted: &Subscribe, message: &Value) -> Result<(), Failure> {
+fn show(
+    session: &Session,
+    wanted: &Subscribe,
+    rows: &mut Rows<'_>,
+    message: &Value,
+) -> Result<(), Failure> {
     if session.output.format != Format::Table {
-        return Ok(session.output.row(message, &["routing_key", "payload"])?);
+        return Ok(rows.push(message)?);
     }
     let body = payload(message);
     let mut out = std::io::stdout().lock();
@@ -178,24 +232,6 @@ pub(crate) fn payload(message: &Value) -> Vec<u8> {
     }
 }
 
-fn decoded(how: Decode, body: &[u8]) -> String {
-    let hex = || body.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    // A terminal would obey what strangers send.
-    let safe = |text: &str| {
-        let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
-        if text.chars().all(is_plain) { text.to_owned() } else { text.escape_debug().to_string() }
-    };
-    match how {
-        Decode::Hex => hex(),
-        Decode::Text => safe(&String::from_utf8_lossy(body)),
-        Decode::Json => match serde_json::from_slice::<Value>(body) {
-            Ok(value) => format!("{value:#}"),
-            Err(_) => safe(&String::from_utf8_lossy(body)),
-        },
-        Decode::Auto => std::str::from_utf8(body).map_or_else(|_| hex(), safe),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,13 +244,5 @@ mod tests {
         assert_eq!(payload(&text), b"a");
         assert_eq!(payload(&bytes), [0, 255]);
         assert_eq!(payload(&value), b"{\"a\":1}");
-    }
-
-    #[test]
-    fn bodies_are_shown_without_harm() {
-        assert_eq!(decoded(Decode::Auto, "é\n".as_bytes()), "é\n");
-        assert_eq!(decoded(Decode::Auto, &[0xff, 1]), "ff01");
-        assert_eq!(decoded(Decode::Auto, b"\x1b[2J"), "\\u{1b}[2J");
-        assert_eq!(decoded(Decode::Json, b"{\"a\":1}"), "{\n  \"a\": 1\n}");
     }
 }

@@ -40,6 +40,7 @@ impl Session {
         query.extend(ls.filter.clone().map(|filter| ("filter", filter)));
         query.extend(ls.sort.clone().map(|sort| ("sort", sort)));
         let rows = self.api.list(path, &query, ls.limit)?;
+        self.output.check_columns(&rows)?;
         Ok(self.output.rows(&rows, columns)?)
     }
 
@@ -49,6 +50,19 @@ impl Session {
         Ok(self.output.document(&document)?)
     }
 
+    /// Makes what is not at a path yet. With `--idempotent` what is there becomes as asked for.
+    pub(crate) fn create(&self, path: &str, body: &Value, change: Change) -> Result<(), Failure> {
+        if !change.idempotent && self.api.call(&Call::new("GET", path)).is_ok() {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let text = format!("`{name}` is there already; --idempotent takes that for a success");
+            return Err(Failure::Other(anyhow::anyhow!(text)));
+        }
+        // Somebody else may be quicker.
+        let headers = [("if-none-match", "*".to_owned())];
+        let headers: &[_] = if change.idempotent { &[] } else { &headers };
+        self.change(&Call { headers, ..Call::new("PUT", path).json(body) }, change)
+    }
+
     /// Makes or changes what is at a path.
     pub(crate) fn put(&self, path: &str, body: &Value, change: Change) -> Result<(), Failure> {
         self.change(&Call::new("PUT", path).json(body), change)
@@ -56,6 +70,21 @@ impl Session {
 
     /// Calls what changes something, and says what came of it.
     pub(crate) fn change(&self, call: &Call<'_>, change: Change) -> Result<(), Failure> {
+        self.change_to(call, change, "deleted")
+    }
+
+    /// Ends what is at a path; `word` says what it is then.
+    pub(crate) fn end(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        change: Change,
+        word: &str,
+    ) -> Result<(), Failure> {
+        self.change_to(&Call::new("DELETE", path).query(query), change, word)
+    }
+
+    fn change_to(&self, call: &Call<'_>, change: Change, gone: &str) -> Result<(), Failure> {
         let mut query = call.query.to_vec();
         if change.dry_run {
             query.push(("dry_run", "true".to_owned()));
@@ -64,7 +93,7 @@ impl Session {
         match self.api.call_for_status(&call) {
             Ok((_, answer)) if change.dry_run => Ok(self.output.document(&answer)?),
             Ok((201, _)) => say("created"),
-            Ok((204, _)) if call.method == "DELETE" => say("deleted"),
+            Ok((204, _)) if call.method == "DELETE" => say(gone),
             Ok(_) => say("done"),
             Err(failure) if change.idempotent && failure.is_gone_or_there() => say("unchanged"),
             Err(failure) => Err(failure),
@@ -98,7 +127,8 @@ pub(crate) fn confirm(name: &str, sure: Sure) -> Result<(), Failure> {
     }
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::Usage(format!("`{name}` goes only with --yes")));
+        let text = format!("nobody can be asked about `{name}` here: this needs --yes");
+        return Err(Failure::Usage(text));
     }
     write!(std::io::stderr(), "Type `{name}` to go on: ")?;
     let mut line = String::new();

@@ -52,6 +52,9 @@ pub enum Command {
     Introduce(Box<Introduction>),
     /// From now on tell where publishes with a number go, by [`crate::Event::Placed`].
     TellPlaces,
+    /// What comes are single requests, of a virtual host that is opened later, and no client that
+    /// stays: limits of connections do not count it.
+    Visit,
     /// Declares an exchange.
     DeclareExchange(Box<DeclareExchange>),
     /// Deletes an exchange; one that is missing counts as deleted.
@@ -302,6 +305,7 @@ impl Command {
             | Self::CloseChannel { .. }
             | Self::Introduce(_)
             | Self::TellPlaces
+            | Self::Visit
             | Self::EnterChannel { .. }
             | Self::LeaveChannel { .. }
             | Self::ForgetInFlight { .. }

@@ -40,13 +40,14 @@ pub enum Login {
     },
     /// No credentials.
     Anonymous,
-    /// The client certificate of the TLS connection (SASL EXTERNAL); `identity` is the
-    /// authorisation identity asked for, which must be empty or the certificate's user.
+    /// The client certificate of the TLS connection, or else the login of before this connection
+    /// (SASL EXTERNAL, see [`crate::Peer::is_known`]); `identity` is the authorisation identity
+    /// asked for, which must be empty or that user.
     Certificate {
         /// Authorisation identity, mostly empty.
         identity: String,
     },
-    /// The user that the configuration gives this connection, see [`crate::Peer::account`].
+    /// Whoever this connection is before it has said anything, see [`crate::Peer::account`].
     Configured,
     /// First message of SCRAM (RFC 5802 and RFC 7677).
     ScramFirst {

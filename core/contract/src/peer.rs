@@ -37,6 +37,14 @@ pub struct Peer {
     pub vhost: VhostName,
 }
 
+impl Peer {
+    /// True for somebody who has logged in before, as a web page has by its session: SASL EXTERNAL
+    /// stands for that login where no client certificate names a user.
+    pub fn is_known(&self) -> bool {
+        matches!(self.account, Some(Account::Known(_)))
+    }
+}
+
 /// Who a connection is before it has said anything.
 #[derive(Debug, Clone)]
 pub enum Account {
@@ -45,6 +53,9 @@ pub enum Account {
     /// Somebody who has logged in before this connection became one of this protocol: it is this
     /// user if it shows no credentials.
     Known(KnownUser),
+    /// Somebody for whom the kernel of this machine stands: root, or the user that the server runs
+    /// as. It is the first administrator.
+    Local,
 }
 
 impl Account {
@@ -52,7 +63,7 @@ impl Account {
     pub fn configured(&self) -> Option<&UserName> {
         match self {
             Self::Configured(user) => Some(user),
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Local => None,
         }
     }
 }
@@ -88,6 +99,8 @@ pub struct TlsPeer {
     pub cipher: String,
     /// The user that the verified client certificate maps to.
     pub certificate_user: Option<String>,
+    /// When the first certificate of those that the client has shown ends, in ms since 1970.
+    pub certificate_until_ms: Option<u64>,
     /// What ties a login to this connection and to no other.
     pub bindings: ChannelBindings,
 }

@@ -26,6 +26,8 @@ pub enum RefusalKind {
     StoreFailed,
     /// The login was wrong. All wrong logins look alike.
     LoginFailed,
+    /// Too many logins were wrong; even a right one has to wait.
+    TooManyLogins,
     /// The user, its address or its client id is banned.
     Banned,
     /// A name is reserved: access to it is refused by rule, not by permission.
@@ -34,7 +36,7 @@ pub enum RefusalKind {
 
 impl RefusalKind {
     /// All of them, in a fixed order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotFound,
         Self::Denied,
         Self::Conflict,
@@ -46,6 +48,7 @@ impl RefusalKind {
         Self::NotAvailable,
         Self::StoreFailed,
         Self::LoginFailed,
+        Self::TooManyLogins,
         Self::Banned,
         Self::Reserved,
     ];
@@ -64,6 +67,7 @@ impl RefusalKind {
             Self::NotAvailable => "not_available",
             Self::StoreFailed => "store_failed",
             Self::LoginFailed => "login_failed",
+            Self::TooManyLogins => "too_many_logins",
             Self::Banned => "banned",
             Self::Reserved => "reserved",
         }
@@ -79,11 +83,40 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// Lower-case sentence for the client.
     pub text: String,
+    /// What the sentence is about, for protocols whose errors are read by programs.
+    pub about: Option<Box<About>>,
+}
+
+/// The object of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// What kind of object it is: `queue`, `exchange`, `vhost`, `user`, ...
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The right to it that is missing: `configure`, `write` or `read`.
+    pub right: Option<&'static str>,
 }
 
 impl Refusal {
     /// A refusal of `kind` that says `text`.
     pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self { kind, text: text.into(), about: None }
+    }
+
+    /// The object of this kind and name is not there, as `text` says.
+    pub fn missing(kind: &str, name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new(RefusalKind::NotFound, text).about(kind, name, None)
+    }
+
+    /// The same, of an object to which a right may be missing.
+    pub fn about(
+        self,
+        kind: impl Into<String>,
+        name: impl Into<String>,
+        right: Option<&'static str>,
+    ) -> Self {
+        let about = About { kind: kind.into(), name: name.into(), right };
+        Self { about: Some(Box::new(about)), ..self }
     }
 }

@@ -146,20 +146,24 @@ impl Arrival {
             Ok(link) => link,
             Err((socket, ending)) => return self.refuse(socket, &ending).await,
         };
+        // Whatever is logged on the way says which connection it is about.
+        let span = tracing::debug_span!("connection", connection = link.id().0);
         let ending = loop {
-            match poll_fn(|cx| link.poll(cx)).await {
+            match poll_fn(|cx| span.in_scope(|| link.poll(cx))).await {
                 Step::Yield => tokio::task::yield_now().await,
                 Step::Ended(ending) => break ending,
             }
         };
         gate.counters.ended(&ending);
-        tracing::debug!(
-            event = "connection_ended",
-            cause = ending.word(),
-            protocol = protocol.name(),
-            "a connection ended"
-        );
-        let (socket, out) = link.end(&ending);
+        let (socket, out) = span.in_scope(|| {
+            tracing::debug!(
+                event = "connection_ended",
+                cause = ending.word(),
+                protocol = protocol.name(),
+                "a connection ended"
+            );
+            link.end(&ending)
+        });
         let Some(mut socket) = socket else { return };
         if socket.parts(&ending, gate.is_draining()) {
             let is_whole = matches!(ending, Ending::Session(_));

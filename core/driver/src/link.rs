@@ -15,7 +15,7 @@ use std::{
 use polymq_contract::{
     Close, Connection, DisconnectCause, Effects, EventBatch, Outbox, Output, Peer, ProtocolSession,
 };
-use polymq_model::{Limits, Now};
+use polymq_model::{ConnectionId, Limits, Now};
 
 use line::Line;
 
@@ -95,6 +95,11 @@ pub(crate) struct Parts<S> {
 }
 
 impl<S: Socket + Send + 'static> Link<S> {
+    /// The number of the connection.
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.connection.id()
+    }
+
     pub(crate) fn new(mut parts: Parts<S>) -> Self {
         let login_bytes = parts.input.bytes().len();
         parts.outbox.traffic().received(login_bytes);

@@ -148,6 +148,11 @@ impl Tls {
         self.0.read().expires_unix_secs
     }
 
+    /// The hash of its first certificate (RFC 5929, section 4); empty when it is not known.
+    pub fn fingerprint(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0.read().end_point)
+    }
+
     /// Uses the settings of another for all handshakes from now on; connections that stand keep
     /// theirs.
     pub fn replace(&self, other: &Self) {
@@ -197,7 +202,9 @@ impl Settings {
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
             .unwrap_or_default();
-        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let shown = session.peer_certificates().unwrap_or_default();
+        let certificate = shown.first();
+        let until_secs = shown.iter().filter_map(|der| not_after(der)).min();
         let certificate_user = self.user_field.zip(certificate).and_then(|(f, c)| f.user_in(c));
         // Before version 1.3 what is exported need not be of this handshake alone (RFC 9266).
         let exporter = (version == "TLSv1.3")
@@ -210,6 +217,7 @@ impl Settings {
             version: version.to_owned(),
             cipher: cipher.to_owned(),
             certificate_user,
+            certificate_until_ms: until_secs.map(|secs| secs.saturating_mul(1000)),
             bindings,
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Fields, JSON_BYTES_MAX,
-    scalar::{Scalar, order},
+    scalar::{Scalar, order, time_of},
     tree::{Arithmetic, Comparison, Condition, Operand},
 };
 
@@ -118,6 +118,7 @@ fn value<'c>(operand: &'c Operand, context: &'c Context<'_>) -> Option<Scalar<'c
         Operand::Age(name) => {
             let then = match context.fields.field(name)? {
                 Scalar::Int(ms) | Scalar::Time(ms) => ms,
+                Scalar::Text(text) => time_of(&text)?,
                 _ => return None,
             };
             let now = i64::try_from(context.now_ms).unwrap_or(i64::MAX);

@@ -74,6 +74,13 @@ impl Filter {
         eval::truth(&self.root, &eval::Context::new(fields, now_ms)) == Some(true)
     }
 
+    /// The names of the fields it looks at, in the order of the text.
+    pub fn fields(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.root.name_fields(&mut names);
+        names
+    }
+
     /// The text it was read from.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, cmp::Ordering};
 
+use polymq_model::carry::rfc3339_to_ms;
+
 /// A value of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scalar<'a> {
@@ -29,6 +31,13 @@ impl<'a> Scalar<'a> {
     }
 }
 
+/// A text in RFC 3339 as a time, in ms since 1970; `None` for any other.
+pub(crate) fn time_of(text: &str) -> Option<i64> {
+    // A number is a count to whoever wrote it, not a time.
+    let is_date = text.as_bytes().get(4) == Some(&b'-');
+    is_date.then(|| rfc3339_to_ms(text)).flatten()
+}
+
 /// How two values stand to each other; `None` when their types do not compare.
 pub(crate) fn order(a: &Scalar<'_>, b: &Scalar<'_>) -> Option<Ordering> {
     use Scalar::{Bool, Float, Int, Text, Time};
@@ -38,6 +47,8 @@ pub(crate) fn order(a: &Scalar<'_>, b: &Scalar<'_>) -> Option<Ordering> {
         (Int(a) | Time(a), Float(b)) => int_with_float(*a, *b),
         (Float(a), Int(b) | Time(b)) => int_with_float(*b, *a).map(Ordering::reverse),
         (Text(a), Text(b)) => Some(a.as_ref().cmp(b.as_ref())),
+        (Time(a), Text(b)) => Some(a.cmp(&time_of(b)?)),
+        (Text(a), Time(b)) => Some(time_of(a)?.cmp(b)),
         (Bool(a), Bool(b)) => Some(a.cmp(b)),
         _ => None,
     }

@@ -28,6 +28,7 @@ fn row() -> Row {
         ("yes", Scalar::Bool(true)),
         ("no", Scalar::Bool(false)),
         ("since", Scalar::Time(1_000)),
+        ("made_at", Scalar::text("1970-01-01T01:00:01.000+01:00")),
         ("x-tenant", Scalar::text("it's")),
     ];
     let body = br#"{"a":{"b":[7,"x"]},"big":1e3,"flag":false,"odd key":1}"#.to_vec();
@@ -56,6 +57,9 @@ fn conditions_select_what_they_say() {
         "NOT json('$.flag') AND json('$[\"odd key\"]') = 1 AND json('$.a') IS NULL",
         "matches(t, '^red.wine$') AND NOT matches(t, 'white')",
         "age(since) = '1m' AND age(since) > '30s' AND '2m' > age(since)",
+        "age(made_at) = '1m' AND age(made_at) < '2m'",
+        "since = '1970-01-01T00:00:01Z' AND since < '1970-01-01T00:00:01.5Z' AND n=5",
+        "'1969-12-31T00:00:00Z' < since AND since NOT BETWEEN 5 AND 6",
         "n=5 or nothing = 1",
     ] {
         assert!(selects(text), "{text}");
@@ -80,10 +84,19 @@ fn only_true_selects() {
         "t LIKE 'red'",
         "n AND yes",
         "age(t) > '1s'",
+        "since > '5' OR since < 'never' OR since = '1970-13-01T00:00:01Z'",
         "json('$.none') = 1",
     ] {
         assert!(!selects(text), "{text}");
     }
+}
+
+#[test]
+fn a_filter_names_its_fields() {
+    let text = "a.b > 1 AND NOT (c LIKE 'x' OR age(d) < '1m') AND -e + f BETWEEN 1 AND g \
+                AND h IN (1, 2) AND i IS NULL AND json('$.j') = 1 AND k";
+    let fields = Filter::parse(text).unwrap().fields().join(" ");
+    assert_eq!(fields, "a.b c d e f g h i k");
 }
 
 #[test]

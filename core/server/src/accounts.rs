@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use polymq_broker::{BrokerHandle, PermissionRecord, UserRecord};
 use polymq_model::{UserName, VhostName};
 use polymq_store::wait;
 
-use crate::{auth, first_admin::FirstAdmin};
+use crate::{auth, config::Config, first_admin::FirstAdmin};
 
 /// User and password of `--dev`.
 pub(crate) const GUEST: &str = "guest";
 /// Tags of both.
 const ADMINISTRATOR: [&str; 1] = ["administrator"];
+/// What brokers, their images and their tutorials come with.
+const KNOWN_PASSWORDS: [&str; 7] =
+    ["admin", "guest", "password", "public", "changeme", "polymq", "rabbitmq"];
 
 /// Makes the users that are missing; returns the administrator when the broker had no users.
 ///
@@ -44,6 +47,36 @@ pub(crate) fn prepare(
             .context("the first administrator cannot be stored")?;
     }
     Ok(admin)
+}
+
+/// Looks for an administrator whose password everybody would try first, when there is a listener
+/// that takes logins from beyond loopback.
+///
+/// Errors: there is one.
+pub(crate) fn check_passwords(config: &Config, broker: &BrokerHandle) -> anyhow::Result<()> {
+    let Some(open) = config.endpoints.iter().find(|endpoint| endpoint.is_open()) else {
+        return Ok(());
+    };
+    for name in broker.access().users() {
+        let record = broker.access().user(name.as_str());
+        let is_meant = |record: &UserRecord| {
+            let is_administrator = record.tags.iter().any(|tag| ADMINISTRATOR.contains(&&**tag));
+            is_administrator && !record.loopback_only && !record.password_hash.is_empty()
+        };
+        let Some(record) = record.filter(|record| is_meant(record)) else { continue };
+        let tried = KNOWN_PASSWORDS.into_iter().chain([name.as_str()]);
+        for password in tried {
+            if auth::is_password(password.as_bytes(), &record) {
+                bail!(
+                    "the password of `{name}` is a default one that everybody knows \
+                     (`{password}`), and listener `{}` is open beyond loopback; set another with \
+                     POLYMQ_ADMIN_PASSWORD_FILE, or bind to loopback",
+                    open.name
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 fn put(

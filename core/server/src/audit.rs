@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -17,6 +17,8 @@ use polymq_broker::{AuditEntry, AuditSink};
 const WAITING_MAX: usize = 1024;
 /// At this size the file is renamed, and a new one begun.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// What is read of it at a start.
+const RECALLED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// How long the last lines of a process may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,24 @@ impl AuditFile {
     }
 }
 
+/// The latest entries of a file, the oldest first; none when there is no file. Lines that cannot be
+/// read are passed over.
+///
+/// Errors: those of reading.
+pub(crate) fn latest(path: &Path) -> std::io::Result<Vec<AuditEntry>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(RECALLED_BYTES_MAX)))?;
+    let mut bytes = Vec::new();
+    file.take(RECALLED_BYTES_MAX).read_to_end(&mut bytes)?;
+    let lines = bytes.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
 fn append_to(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
@@ -104,6 +124,8 @@ fn write_one(line: &[u8], path: &Path, file: &mut File) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use polymq_broker::AuditResult;
+
     use super::*;
 
     fn entry(number: u64) -> AuditEntry {
@@ -113,8 +135,9 @@ mod tests {
             user: "ann".into(),
             token: None,
             from: "127.0.0.1:1".into(),
-            action: "user.put",
+            action: "user.put".into(),
             object: "/users/bob".into(),
+            result: AuditResult::Done,
             before: serde_json::Value::Null,
             after: serde_json::json!({ "tags": ["x".repeat(1000)] }),
         }
@@ -137,6 +160,8 @@ mod tests {
             .map(|line| line["number"].as_u64().unwrap())
             .collect();
         assert_eq!(numbers, [1, 2]);
+        assert_eq!(latest(&path).unwrap(), [entry(1), entry(2)]);
+        assert_eq!(latest(Path::new("/no/such/file")).unwrap(), []);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

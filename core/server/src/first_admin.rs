@@ -3,6 +3,7 @@
 use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::{Context, bail};
+use polymq_broker::{AuditEntry, AuditResult};
 use polymq_contract::Secret;
 
 use crate::{auth, data_dir};
@@ -69,9 +70,14 @@ impl FirstAdmin {
 
     /// Keeps a password that we made in the data directory.
     ///
+    /// A given one takes the place of it.
+    ///
     /// Errors: when the file cannot be written.
     pub(crate) fn keep(&self, data_dir: &Path) -> anyhow::Result<()> {
         if !self.is_made {
+            if self.name == DEFAULT_NAME {
+                forget(data_dir);
+            }
             return Ok(());
         }
         data_dir::write_private(&data_dir.join(PASSWORD_FILE), &format!("{}\n", self.shown()))
@@ -80,6 +86,24 @@ impl FirstAdmin {
     /// The password as text, for standard output and the file; never for a log.
     pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(self.password.expose()).into_owned()
+    }
+}
+
+/// Whether a change is another password of the administrator whom we made.
+pub(crate) fn is_replaced_by(change: &AuditEntry) -> bool {
+    let is_first = change.object.strip_prefix("/users/") == Some(DEFAULT_NAME);
+    is_first
+        && change.result == AuditResult::Done
+        && (change.action == "user.delete" || change.after.get("password").is_some())
+}
+
+/// Removes the file with a password that is none any more.
+pub(crate) fn forget(data_dir: &Path) {
+    match fs::remove_file(data_dir.join(PASSWORD_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(event = "old_password_kept", %error);
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -147,5 +171,7 @@ mod tests {
         let made = from(&[]).unwrap();
         made.keep(dir.path()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", made.shown()));
+        from(&[("POLYMQ_ADMIN_PASSWORD", "pw")]).unwrap().keep(dir.path()).unwrap();
+        assert!(!path.exists());
     }
 }

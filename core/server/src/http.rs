@@ -5,7 +5,7 @@ use std::sync::Arc;
 use polymq_broker::BrokerHandle;
 use polymq_contract::Protocol;
 use polymq_driver::Driver;
-use polymq_http::{Configuration, Listeners, SharedPhase, Watched, WebSockets};
+use polymq_http::{Configuration, Listeners, SharedPhase, Spans, Watched, WebSockets};
 use polymq_model::Limits;
 use polymq_store::Store;
 
@@ -22,7 +22,7 @@ use crate::{
 /// What the pages of HTTP show.
 pub(crate) fn watched(
     config: &Config,
-    (mode, configuration): (&Mode, Arc<dyn Configuration>),
+    (mode, configuration, spans): (&Mode, Arc<dyn Configuration>, Option<Arc<dyn Spans>>),
     (broker, driver, protocols): (&BrokerHandle, &Driver, Vec<Arc<dyn Protocol>>),
     store: &Arc<dyn Store>,
     (marks, phase): (&Arc<Marks>, &Arc<SharedPhase>),
@@ -47,6 +47,7 @@ pub(crate) fn watched(
         drain: Box::new(move || stop.notify_one()),
         configuration,
         log: live_log::shared(),
+        spans,
         facts: Box::new(move || sources.read()),
     })
 }

@@ -48,9 +48,15 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{}", file.path.display())?;
     }
     let (config, dir) = (dir.join("polymq.toml"), dir.display());
+    // The key is its owner's alone, and the service is somebody else.
+    let key = if args.tls {
+        format!("  chgrp polymq {dir}/tls/key.pem && chmod 640 {dir}/tls/key.pem\n")
+    } else {
+        String::new()
+    };
     let next = format!(
         "\nNext:\n  polymq check {0}\n  polymq server {0}\nor, as a service:\n  \
-         useradd --system --home-dir /var/lib/polymq --shell /usr/sbin/nologin polymq\n  \
+         useradd --system --home-dir /var/lib/polymq --shell /usr/sbin/nologin polymq\n{key}  \
          cp {dir}/polymq.service /etc/systemd/system/ && systemctl enable --now polymq\n",
         config.display()
     );
@@ -90,6 +96,7 @@ fn unit(config: &Path, program: &Path) -> String {
     let (config, program) = (config.display(), program.display());
     UNIT.replace(&format!("{UNIT_PROGRAM} check"), &format!("{program} check {config}"))
         .replace(&format!("{UNIT_PROGRAM} server"), &format!("{program} server {config}"))
+        .replace(&format!("{UNIT_PROGRAM} reload"), &format!("{program} reload"))
 }
 
 /// Listeners with TLS beside those in clear text, with the ports that clients expect.

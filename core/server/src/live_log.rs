@@ -13,8 +13,9 @@ use serde_json::{Map, Value, json};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id},
 };
-use tracing_subscriber::{Layer, layer::Context};
+use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
 /// Lines that are kept.
 const LINES_MAX: usize = 1000;
@@ -56,10 +57,28 @@ impl LiveLog for Ring {
 /// Puts what is logged into the ring. It gets what the filter of the log lets through.
 pub(crate) struct LiveLines;
 
-impl<S: Subscriber> Layer<S> for LiveLines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+/// What lines say that are about one thing, as a connection.
+struct OfSpan(Map<String, Value>);
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for LiveLines {
+    fn on_new_span(&self, of: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        of.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(OfSpan(fields.others));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if let Some(span) = context.event_span(event)
+            && let Some(OfSpan(others)) = span.extensions().get()
+        {
+            for (name, value) in others {
+                fields.others.entry(name.as_str()).or_insert_with(|| value.clone());
+            }
+        }
         let meta = event.metadata();
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         shared().push(LogLine {
@@ -150,5 +169,17 @@ mod tests {
         assert_eq!(last.fields["message"], "words");
         assert_eq!(last.fields["text"].as_str().unwrap().len(), FIELD_BYTES_MAX);
         assert!(shared().after(last.number).iter().all(|line| line.number > last.number));
+    }
+
+    #[test]
+    fn a_line_says_which_connection_it_is_about() {
+        let subscriber = tracing_subscriber::registry().with(LiveLines);
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::debug_span!("connection", connection = 4711);
+            span.in_scope(|| tracing::info!(event = "about_a_connection", n = 1));
+        });
+        let all = shared().after(0);
+        let line = all.iter().find(|line| line.event == "about_a_connection").unwrap();
+        assert_eq!((&line.fields["connection"], &line.fields["n"]), (&json!(4711), &json!(1)));
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
         let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
         lines.finish().with(LiveLines).try_init()
     } else {
-        let lines = lines.json().flatten_event(true).with_filter_reloading();
+        let lines = lines.json().flatten_event(true).with_span_list(false).with_filter_reloading();
         let handle = lines.reload_handle();
         let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
         lines.finish().with(LiveLines).try_init()

@@ -19,8 +19,10 @@ mod http;
 mod init;
 mod limits;
 mod live_log;
+mod local;
 mod log_lines;
 mod logging;
+mod opening;
 #[cfg(feature = "otel")]
 mod otel;
 mod ports;
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
 
 fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
     let sources = args.sources();
-    let loaded = Config::load(&sources)?;
+    let loaded = Config::load_and(&sources, opening::mistakes)?;
     logging::start(&loaded.config.logging)?;
     for warning in &loaded.warnings {
         tracing::warn!(event = "configuration_warning", "{warning}");
@@ -98,11 +100,7 @@ fn serve(args: &ServerArgs, started: Instant) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let loaded = Config::load(&args.sources())?;
-    tls::load(&loaded.config.tls)?;
-    store::check(&loaded.config)?;
-    auth::check_keys(&loaded.config.auth_oauth)?;
-    xmpp::components(&loaded.config)?;
+    let loaded = Config::load_and(&args.sources(), opening::mistakes)?;
     if args.output != Format::Table {
         let row = |row: &(String, String, String)| {
             let (key, value, origin) = row;

@@ -18,6 +18,7 @@ use std::{
 };
 
 use polymq_contract::{Counters, Destination, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_http::Spans;
 use polymq_model::{Format, Limits, Message, Now, TraceContext, carry::Explained};
 
 use self::{
@@ -25,6 +26,9 @@ use self::{
     session::TracedSession,
 };
 use crate::{auth, config};
+
+/// What requests of HTTP are called.
+const HTTP: &str = "http";
 
 /// What decides about spans and sends them.
 pub(crate) struct Tracer {
@@ -96,6 +100,18 @@ impl Tracer {
             end_nanos: now,
         });
         Some(message.in_span(&context, id))
+    }
+}
+
+impl Spans for Tracer {
+    fn published(&self, peer: &Peer, message: &Message) -> Option<Message> {
+        let operation = Operation::Publish;
+        self.note(What { operation, protocol: HTTP, peer, redelivered: false }, message)
+    }
+
+    fn delivered(&self, peer: &Peer, message: &Message, redelivered: bool) -> Option<Message> {
+        let operation = Operation::Deliver;
+        self.note(What { operation, protocol: HTTP, peer, redelivered }, message)
     }
 }
 

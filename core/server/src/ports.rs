@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use polymq_driver::{Accepting, Bind, Driver, Listener, ListenerSpec, Tls};
 use polymq_http::{Audience, Certificate, Http, HttpListener, Listeners, OpenPort};
-use polymq_model::{Limits, VhostName};
+use polymq_model::{Limits, VhostName, carry::rfc3339_from_ms};
 
 use crate::{
     banner::Bound,
@@ -22,7 +22,7 @@ use crate::{
     protocols::Protocols,
 };
 
-type Certificates = BTreeMap<String, Arc<Tls>>;
+pub(crate) type Certificates = BTreeMap<String, Arc<Tls>>;
 
 /// Every address is taken before anything else starts, so that a port in use costs nothing.
 pub(crate) struct Ports {
@@ -218,12 +218,25 @@ impl Ports {
         Ok(())
     }
 
-    /// Other limits, and another HTTP server, for connections and requests that come from now on.
+    /// Other limits, ways to log in, and another HTTP server, for connections and requests that
+    /// come from now on.
     pub(crate) fn set(&self, config: &Config, limits: Arc<Limits>) {
+        self.protocols.set(config);
         if let Some(Doors { driver, http }) = self.doors.get() {
             driver.set_limits(Arc::clone(&limits));
             http.set(http::settings(config, limits, (&self.protocols, driver)));
         }
+    }
+
+    /// The certificates that others take the place of: name, what it is, what it becomes.
+    pub(crate) fn renewed(&self, new: &Certificates) -> Vec<(String, String, String)> {
+        let open = self.open.lock();
+        let renewed = |(name, new): (&String, &Arc<Tls>)| {
+            let held = open.certificates.get(name)?;
+            let is_same = held.fingerprint() == new.fingerprint();
+            (!is_same).then(|| (name.clone(), in_words(held), in_words(new)))
+        };
+        new.iter().filter_map(renewed).collect()
     }
 
     /// The ports, for people.
@@ -363,6 +376,14 @@ impl Open {
             warning_secs: self.warnings.get(name).map_or(0, Duration::as_secs),
         })
     }
+}
+
+/// A certificate by its fingerprint and its end.
+fn in_words(tls: &Tls) -> String {
+    let hash: String = tls.fingerprint().iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let ends = tls.expires_unix_secs().and_then(|secs| i64::try_from(secs).ok());
+    let ends = ends.map(|secs| rfc3339_from_ms(secs.saturating_mul(1000)));
+    format!("certificate {hash}, ends {}", ends.unwrap_or_default())
 }
 
 fn warnings(tls: &BTreeMap<String, config::Tls>) -> BTreeMap<String, Duration> {

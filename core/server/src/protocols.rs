@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use polymq_amqp091::Amqp091;
-use polymq_contract::Protocol;
+use polymq_contract::{Mechanisms, Offer, Protocol};
 use polymq_driver::Form;
-use polymq_http::WebSocketRoute;
+use polymq_http::{Spans, WebSocketRoute};
 use polymq_json::Json;
 use polymq_model::Formats;
 use polymq_mqtt::Mqtt;
@@ -27,16 +27,31 @@ pub(crate) struct Protocols {
     stomp: Arc<dyn Protocol>,
     pub(crate) xmpp: Arc<dyn Protocol>,
     json: Arc<dyn Protocol>,
+    /// Who makes spans for HTTP, which has no sessions.
+    pub(crate) spans: Option<Arc<dyn Spans>>,
+    /// What all of them offer.
+    offer: Offer,
+}
+
+/// The ways to log in that the configuration wants offered.
+fn mechanisms(config: &Config) -> Mechanisms {
+    let offers = |mechanism| config.auth.mechanisms.contains(&mechanism);
+    Mechanisms {
+        plain: offers(Mechanism::Plain),
+        plain_in_clear: config.auth.plain_without_tls.into(),
+        scram_sha_1: offers(Mechanism::ScramSha1),
+        scram_sha_256: offers(Mechanism::ScramSha256),
+        external: offers(Mechanism::External),
+    }
 }
 
 impl Protocols {
     pub(crate) fn new(config: &Config) -> Self {
+        let offer = Offer::new(mechanisms(config));
         let amqp = polymq_amqp091::Settings {
             version: config.server.amqp_version.clone(),
             cluster_name: config.server.name.clone(),
-            passwords: config.auth.mechanisms.contains(&Mechanism::Plain),
-            in_clear: config.auth.plain_without_tls.into(),
-            certificates: config.auth.mechanisms.contains(&Mechanism::External),
+            offer: offer.clone(),
         };
         let stomp = polymq_stomp::Settings {
             exchange: config.stomp.exchange.clone(),
@@ -45,14 +60,18 @@ impl Protocols {
         };
         Self {
             amqp: Arc::new(Amqp091::new(amqp)),
-            mqtt: Arc::new(Mqtt::new(
-                config.mqtt.exchange.clone(),
-                config.auth.mechanisms.contains(&Mechanism::ScramSha256),
-            )),
+            mqtt: Arc::new(Mqtt::new(config.mqtt.exchange.clone(), offer.clone())),
             stomp: Arc::new(Stomp::new(stomp)),
-            xmpp: Arc::new(Xmpp::new(xmpp::settings(config))),
+            xmpp: Arc::new(Xmpp::new(xmpp::settings(config, offer.clone()))),
             json: Arc::new(Json::new(&config.server.name)),
+            spans: None,
+            offer,
         }
+    }
+
+    /// What another configuration says for connections that come from now on.
+    pub(crate) fn set(&self, config: &Config) {
+        self.offer.set(mechanisms(config));
     }
 
     /// The same, with spans for a collector, if one is configured.
@@ -62,10 +81,10 @@ impl Protocols {
     pub(crate) fn traced(self, config: &Config) -> anyhow::Result<Self> {
         let started = crate::otel::Tracer::start(&config.tracing, &config.server.name)?;
         let Some(tracer) = started else { return Ok(self) };
-        let Self { amqp, mqtt, stomp, xmpp, json } = self;
+        let Self { amqp, mqtt, stomp, xmpp, json, offer, .. } = self;
         let [amqp, mqtt, stomp, xmpp, json] =
             [amqp, mqtt, stomp, xmpp, json].map(|protocol| tracer.wrap(protocol));
-        Ok(Self { amqp, mqtt, stomp, xmpp, json })
+        Ok(Self { amqp, mqtt, stomp, xmpp, json, spans: Some(tracer), offer })
     }
 
     pub(crate) fn formats(&self) -> Formats {

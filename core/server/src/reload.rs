@@ -3,7 +3,13 @@
 //! All of it is checked first, so that a mistake changes nothing. What can change while clients are
 //! connected is applied; of the rest is said that it waits for a restart.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use polymq_broker::BrokerHandle;
@@ -12,11 +18,12 @@ use polymq_http::{ConfigChange, ConfigRefusal, ConfigValue, Configuration};
 use serde_json::Value;
 
 use crate::{
+    accounts,
     alarm::Marks,
     auth::{Logins, Policy},
     config::{Config, FileText, Loaded, Mistakes, Sources, edit},
     limits::limits,
-    logging,
+    logging, opening,
     ports::Ports,
     server, tls,
 };
@@ -72,6 +79,8 @@ pub(crate) struct Reload {
     pub(crate) running: Mutex<Vec<(String, String, String)>>,
     /// What the last reload left for a restart.
     pub(crate) waiting: Mutex<Vec<ConfigChange>>,
+    /// The last reload was refused.
+    pub(crate) is_refused: AtomicBool,
 }
 
 /// A configuration that has been read and is good, and what in it differs.
@@ -118,11 +127,18 @@ impl Reload {
 
     /// Reads and checks everything.
     fn look(&self, running: &[(String, String, String)]) -> anyhow::Result<Looked> {
-        let Loaded { config, effective, warnings } = Config::load(&self.sources)?;
+        let Loaded { config, effective, warnings } =
+            Config::load_and(&self.sources, opening::mistakes)?;
         let certificates = tls::load(&config.tls)?;
         let policy = server::policy(&config, self.is_dev)?;
         server::check_anonymous(&config, |user| self.logins.knows(user))?;
-        let changed = difference(running, &effective, &is_applied);
+        accounts::check_passwords(&config, &self.broker)?;
+        let mut changed = difference(running, &effective, &is_applied);
+        // The same files may hold others by now.
+        changed.extend(self.ports.renewed(&certificates).into_iter().map(|(name, from, to)| {
+            let (key, origin) = (format!("tls.{name}"), "its files".to_owned());
+            ConfigChange { key, from, to, origin, is_applied: true }
+        }));
         Ok(Looked { config, effective, certificates, policy, warnings, changed })
     }
 
@@ -130,7 +146,9 @@ impl Reload {
     ///
     /// Errors: every mistake, without the lines of the files.
     pub(crate) fn run_and_tell(&self) -> Result<Vec<ConfigChange>, Vec<String>> {
-        match self.run() {
+        let done = self.run();
+        self.is_refused.store(done.is_err(), Ordering::Relaxed);
+        match done {
             Ok(changed) => {
                 for ConfigChange { key, from, to, origin, is_applied } in &changed {
                     if *is_applied {
@@ -171,6 +189,10 @@ fn holding(
 }
 
 impl Configuration for Reload {
+    fn is_reload_ok(&self) -> bool {
+        !self.is_refused.load(Ordering::Relaxed)
+    }
+
     fn effective(&self) -> Vec<ConfigValue> {
         let waiting = self.waiting.lock();
         let value = |(key, value, origin): &(String, String, String)| {

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     path::Path,
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -25,14 +25,15 @@ use tokio::{
 use crate::{
     accounts,
     alarm::{Alarms, Marks},
-    audit::AuditFile,
+    audit::{self, AuditFile},
     auth::{self, Logins, Policy},
     banner::{self, Bound},
     config::{Config, Endpoint, EndpointProtocol, Loaded, Sources, value::OnDamage},
-    first_admin::FirstAdmin,
+    first_admin::{self, FirstAdmin},
     housekeeping::{self, Watch},
     http,
     limits::limits,
+    local::LocalSocket,
     logging,
     ports::Ports,
     process,
@@ -124,6 +125,7 @@ struct Running {
     lost: Option<oneshot::Receiver<Duration>>,
     audit: Option<AuditFile>,
     reload: Arc<Reload>,
+    local: Option<LocalSocket>,
 }
 
 impl Running {
@@ -161,16 +163,17 @@ impl Running {
             marks: Arc::clone(&marks),
             running: Mutex::new(loaded.effective.clone()),
             waiting: Mutex::default(),
+            is_refused: AtomicBool::default(),
         });
-        let of_server = (mode, Arc::clone(&reload) as _);
+        let of_server = (mode, Arc::clone(&reload) as _, protocols.spans.clone());
         let watched = http::watched(config, of_server, brokers, &store, states, &ports);
         let http = Http::new(watched, http::settings(config, limits, (&protocols, &driver)));
         ports.serve_pages(&driver, &http)?;
-        let audit = audit_file(config, data_dir.as_deref())?;
-        if let Some(audit) = &audit {
-            broker.set_audit(audit.sink());
-        }
-        let mut running = Self { broker, driver, http, ports, phase, lost: None, audit, reload };
+        let audit = audit_file(config, data_dir.as_deref(), &broker)?;
+        let default_vhost = VhostName::new(&config.server.default_vhost)?;
+        let local = LocalSocket::serve(&config.server.data_dir, &default_vhost, &http);
+        let mut running =
+            Self { broker, driver, http, ports, phase, lost: None, audit, reload, local };
 
         let admin = running.recover(config, mode, &store, &opened)?;
         drop(opened);
@@ -232,6 +235,7 @@ impl Running {
         warn_of_missing_exchange(config, &self.broker);
         let admin = accounts::prepare(&self.broker, &vhosts, mode.is_dev)?;
         check_anonymous(config, |user| self.broker.access().user(user).is_some())?;
+        accounts::check_passwords(config, &self.broker)?;
         Ok(admin)
     }
 
@@ -280,6 +284,8 @@ impl Running {
         if let Some(audit) = &self.audit {
             audit.flush();
         }
+        // Before the store is somebody else's, with the folder.
+        drop(self.local);
         let committer = Arc::clone(self.broker.committer());
         let (done, closed) = std::sync::mpsc::sync_channel(1);
         committer.close(move |result| {
@@ -295,14 +301,35 @@ impl Running {
     }
 }
 
-/// The audit file, if there is to be one. A broker that keeps nothing has no place for it.
-fn audit_file(config: &Config, data_dir: Option<&Path>) -> anyhow::Result<Option<AuditFile>> {
+/// Where changes by administrators go: to the audit file, if there is to be one, and to whoever
+/// keeps the first password. A broker that keeps nothing has no place for a file.
+fn audit_file(
+    config: &Config,
+    data_dir: Option<&Path>,
+    broker: &BrokerHandle,
+) -> anyhow::Result<Option<AuditFile>> {
     let path = &config.logging.audit_file;
-    match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
-        (true, _, _) | (false, false, None) => Ok(None),
-        (false, true, _) => AuditFile::open(path.clone()).map(Some),
-        (false, false, Some(data_dir)) => AuditFile::open(data_dir.join(path)).map(Some),
+    let path = match (path.as_os_str().is_empty(), path.is_absolute(), data_dir) {
+        (true, _, _) | (false, false, None) => None,
+        (false, true, _) => Some(path.clone()),
+        (false, false, Some(data_dir)) => Some(data_dir.join(path)),
+    };
+    let file = path.as_ref().map(|path| AuditFile::open(path.clone())).transpose()?;
+    match path.as_deref().map(audit::latest).transpose() {
+        Ok(entries) => broker.recall_audit(entries.unwrap_or_default()),
+        Err(error) => tracing::warn!(event = "audit_not_read", %error),
     }
+    let (sink, data_dir) = (file.as_ref().map(AuditFile::sink), data_dir.map(Path::to_owned));
+    broker.set_audit(Box::new(move |change| {
+        if let Some(sink) = &sink {
+            sink(change);
+        }
+        if let Some(data_dir) = data_dir.as_deref().filter(|_| first_admin::is_replaced_by(change))
+        {
+            first_admin::forget(data_dir);
+        }
+    }));
+    Ok(file)
 }
 
 /// A broker that knows nothing yet of what is stored.

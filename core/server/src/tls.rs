@@ -1,6 +1,11 @@
 //! Loads certificates as the configuration names them.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use polymq_driver::{CertificateField, ClientCertificates, Tls, server_config};
@@ -21,6 +26,21 @@ pub(crate) fn load(
         Ok((name.clone(), loaded))
     };
     named.iter().map(load).collect()
+}
+
+/// The key whose file keeps a certificate from being used, and why. Keys without a file are told
+/// elsewhere.
+pub(crate) fn mistake(tls: &config::Tls) -> Option<(&'static str, anyhow::Error)> {
+    let mut files = vec![("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
+    if tls.client_auth != ClientAuth::None {
+        files.push(("client_ca_file", &tls.client_ca_file));
+    }
+    if files.iter().any(|(_, file)| file.as_os_str().is_empty()) {
+        return None;
+    }
+    let unread = |(key, file): (&'static str, &PathBuf)| Some((key, read(file).err()?));
+    let unread = files.into_iter().find_map(unread);
+    unread.or_else(|| Some(("cert_file", load_one(tls).err()?)))
 }
 
 fn load_one(tls: &config::Tls) -> anyhow::Result<Arc<Tls>> {

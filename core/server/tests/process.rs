@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 #[path = "process/command_line.rs"]
@@ -22,8 +23,14 @@ mod dead_letters;
 mod https;
 #[path = "process/init.rs"]
 mod init;
+#[path = "process/local.rs"]
+mod local;
 #[path = "process/management.rs"]
 mod management;
+#[path = "process/mechanisms.rs"]
+mod mechanisms;
+#[path = "process/mistakes.rs"]
+mod mistakes;
 #[path = "process/operation.rs"]
 mod operation;
 #[path = "process/reload.rs"]
@@ -76,7 +83,7 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut socket = self.connect("http");
+        let mut socket = self.connect(if path == "/metrics" { "metrics" } else { "http" });
         write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
@@ -193,6 +200,29 @@ fn password_of_the_environment_is_taken_and_not_kept() {
 }
 
 #[test]
+fn the_file_of_the_first_password_goes_when_the_password_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let file = dir.path().join("initial-admin-password");
+    let password = fs::read_to_string(&file).unwrap();
+    let login = BASE64_STANDARD.encode(format!("admin:{}", password.trim_end()));
+    let body = r#"{"password":"another"}"#;
+    let mut socket = server.connect("http");
+    write!(
+        socket,
+        "PUT /api/v1/users/admin HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(!file.exists());
+    assert_eq!(server.mqtt_login(Some(("admin", "another"))), 0);
+}
+
+#[test]
 fn a_lost_password_is_replaced_by_that_of_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     Server::start(dir.path(), &[]).stop("-TERM");
@@ -202,6 +232,30 @@ fn a_lost_password_is_replaced_by_that_of_the_environment() {
         command.env("POLYMQ_ADMIN_PASSWORD_FILE", &password);
     });
     assert_eq!(server.mqtt_login(Some(("admin", "another"))), 0);
+}
+
+#[test]
+fn a_default_password_keeps_a_broker_on_loopback() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |password: &str, flags: &[&str]| {
+        let mut command = command(dir.path(), flags);
+        command.env("POLYMQ_ADMIN_PASSWORD", password);
+        command
+    };
+    let bound = |name: &str| match name {
+        "amqp" => "--set=listeners.amqp.bind=0.0.0.0:0".to_owned(),
+        name => format!("--set=listeners.{name}.bind=127.0.0.1:0"),
+    };
+    let open = ["amqp", "mqtt", "stomp", "xmpp", "http", "metrics"].map(bound);
+    let open = open.each_ref().map(String::as_str);
+    let told = refused(&with("changeme", &open).output().unwrap());
+    assert!(told.contains("the password of `admin` is a default one"), "{told}");
+    assert!(told.contains("listener `amqp` is open beyond loopback"), "{told}");
+    // It is stored now, and no better without the variable.
+    let told = refused(&command(dir.path(), &open).output().unwrap());
+    assert!(told.contains("(`changeme`)"), "{told}");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(server.mqtt_login(Some(("admin", "changeme"))), 0);
 }
 
 #[test]

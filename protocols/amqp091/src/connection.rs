@@ -37,6 +37,8 @@ pub(crate) struct Consumer {
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Authenticate,
+    /// A new token in place of one that runs out.
+    UpdateSecret,
     OpenVhost,
     OpenChannel,
     /// Answered by the `-ok` method of the one that was sent.

@@ -127,6 +127,7 @@ impl Session {
         let Some(pending) = self.connection.pending.take_if(is_ours) else { return };
         match pending.purpose {
             Purpose::Authenticate => return self.on_authenticated(answer, now, effects),
+            Purpose::UpdateSecret => return self.on_secret_updated(answer, now, effects),
             Purpose::OpenVhost => return self.on_vhost_opened(answer, now, effects),
             Purpose::OpenChannel => return self.on_channel_opened(&pending, answer, now, effects),
             _ => {}

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use amq_protocol::{
-    protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk},
+    protocol::connection::{
+        AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
+    },
     types::{AMQPValue, FieldTable},
 };
 use bytes::{Buf, BytesMut};
@@ -55,10 +57,10 @@ impl Session {
         let peer = &self.connection.peer;
         let has_certificate = peer.tls.as_ref().is_some_and(|tls| tls.certificate_user.is_some());
         let settings = &self.connection.shared.settings;
-        let passwords = settings.passwords && settings.in_clear.allow(peer);
-        let passwords: &[&str] = if passwords { &["PLAIN", "AMQPLAIN"] } else { &[] };
-        let external: &[&str] =
-            if settings.certificates && has_certificate { &["EXTERNAL"] } else { &[] };
+        let offered = settings.offer.now();
+        let passwords: &[&str] = if offered.plain_for(peer) { &["PLAIN", "AMQPLAIN"] } else { &[] };
+        let is_external = (offered.external && has_certificate) || peer.is_known();
+        let external: &[&str] = if is_external { &["EXTERNAL"] } else { &[] };
         let mechanisms = [passwords, external].concat().join(" ");
         let mut capabilities = FieldTable::default();
         for name in CAPABILITIES {
@@ -177,6 +179,30 @@ impl Session {
             }
             Err(refusal) => self.close(effects, "login_failed", refusal.text),
         }
+    }
+
+    /// The client shows a new token before its old one ends (RabbitMQ's extension).
+    pub(crate) fn on_update_secret(&mut self, update: &UpdateSecret, effects: &mut Effects) {
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let request = self.connection.expect(Purpose::UpdateSecret, method);
+        let password = Secret::new(update.new_secret.as_bytes());
+        let login = Login::Password { user: self.connection.user.clone(), password };
+        effects.commands.push(Command::Authenticate { request, login: Box::new(login) });
+    }
+
+    pub(crate) fn on_secret_updated(
+        &mut self,
+        answer: Result<Answer, Refusal>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Err(refusal) = answer else {
+            return put_method(effects.out.frame(), AMQPMethod::UpdateSecretOk(UpdateSecretOk {}));
+        };
+        let text = format!("new secret was refused: {}", refusal.text);
+        let method = id::CONNECTION_UPDATE_SECRET;
+        let exception = Exception::new(ReplyCode::NotAllowed, method, text);
+        self.refuse_connection(&exception, now, effects);
     }
 
     fn tune(&self) -> Tune {

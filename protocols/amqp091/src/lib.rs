@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use polymq_contract::{Counters, PasswordsInClear, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Offer, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, format};
 
 mod channel;
@@ -40,13 +40,8 @@ pub struct Settings {
     pub version: String,
     /// Name of the cluster in the server properties.
     pub cluster_name: String,
-    /// Logins by password are offered, as PLAIN and AMQPLAIN.
-    pub passwords: bool,
-    /// Where they are offered without TLS. What is not offered is not sent, so no password that
-    /// would be refused crosses the wire.
-    pub in_clear: PasswordsInClear,
-    /// Logins by client certificate are offered, as EXTERNAL.
-    pub certificates: bool,
+    /// Ways to log in: passwords as PLAIN and AMQPLAIN, client certificates as EXTERNAL.
+    pub offer: Offer,
 }
 
 impl Default for Settings {
@@ -54,9 +49,7 @@ impl Default for Settings {
         Self {
             version: "4.1.0".to_owned(),
             cluster_name: "polymq".to_owned(),
-            passwords: true,
-            in_clear: PasswordsInClear::Anywhere,
-            certificates: true,
+            offer: Offer::default(),
         }
     }
 }

@@ -169,7 +169,9 @@ const CHANNEL_OPEN: (u16, u16) = (20, 10);
 pub(crate) fn code_of(kind: RefusalKind, method: (u16, u16)) -> ReplyCode {
     match kind {
         RefusalKind::StoreFailed => ReplyCode::InternalError,
-        RefusalKind::LoginFailed | RefusalKind::Banned => ReplyCode::AccessRefused,
+        RefusalKind::LoginFailed | RefusalKind::TooManyLogins | RefusalKind::Banned => {
+            ReplyCode::AccessRefused
+        }
         // A virtual host that is missing, closed to the user or full: RabbitMQ answers all with
         // 530.
         _ if method == OPEN => ReplyCode::NotAllowed,

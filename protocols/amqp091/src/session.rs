@@ -323,10 +323,8 @@ impl Session {
                 self.close(effects, "client", detail);
                 Ok(())
             }
-            // Passwords do not run out, so there is nothing to renew; RabbitMQ says the same.
-            connection::AMQPMethod::UpdateSecret(_) if running => {
-                let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
-                put_method(effects.out.frame(), ok);
+            connection::AMQPMethod::UpdateSecret(update) if running => {
+                self.on_update_secret(&update, effects);
                 Ok(())
             }
             class => self.on_handshake(class, parsed.table, method, now, effects),

@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     Text,
     /// A whole number of 0 or more.
     Number,
+    /// A whole number of 0 or more, or this word.
+    NumberOr(&'static str),
     /// `true` or `false`.
     Flag,
     /// A time with its unit (`ms`, `s`, `m`, `h`, `d`), such as `30s`.

@@ -21,6 +21,7 @@ use crate::{
     clock, json,
     origin::Origin,
     problem::Problem,
+    schema::Schema,
     sessions,
     socket::{Shown, Socket},
 };
@@ -83,6 +84,26 @@ impl Call {
         let found = self.path.iter().find(|(known, _)| known == name);
         debug_assert!(found.is_some(), "the path has no part `{name}`");
         found.map_or("", |(_, value)| value)
+    }
+
+    /// True when the operation only reads.
+    pub(crate) fn is_look(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    /// The name of the operation.
+    pub(crate) fn id(&self) -> &'static str {
+        self.operation.id
+    }
+
+    /// What is asked for, for the audit file: the operation and its path.
+    pub(crate) fn asked(&self) -> (&'static str, String) {
+        let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+            Some(name) => self.path_as_sent(name),
+            None => part.to_owned(),
+        };
+        let parts: Vec<_> = self.operation.path.split('/').map(part).collect();
+        (self.operation.id, parts.join("/"))
     }
 
     /// The right that the operation says it needs.
@@ -232,11 +253,22 @@ impl Call {
     /// The body as JSON.
     ///
     /// Errors: it is none, or not that of a `T`; every one names its place.
-    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+    pub(crate) async fn json<T: DeserializeOwned + Schema>(&mut self) -> Result<T, Problem> {
         self.expect_content_type(&["application/json"])?;
         self.expect_plain()?;
         let bytes = self.bytes(BODY_BYTES_MAX).await?;
-        json::read(&bytes)
+        json::read_record(&bytes)
+    }
+
+    /// The body as JSON of somebody who has not logged in yet, and so gets little room and time.
+    ///
+    /// Errors: those of [`json`](Self::json).
+    pub(crate) async fn json_of_login<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+        self.expect_content_type(&["application/json"])?;
+        self.expect_plain()?;
+        let limits = self.site.limits();
+        let bytes = timeout(limits.login_timeout, self.bytes(limits.login_bytes_max)).await;
+        json::read(&bytes.map_err(|_| too_slow())??)
     }
 
     /// Errors: the body is compressed, and it is one that has to be read.
@@ -262,6 +294,10 @@ impl Call {
     }
 }
 
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body does not come")
+}
+
 async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         let text = format!("the body has more than {bytes_max} bytes");
@@ -277,10 +313,7 @@ async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
             Ok(Some(Err(error))) => {
                 return Err(Problem::bad("body_incomplete", error.to_string()));
             }
-            Err(_) => {
-                let text = "the body does not come";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", text));
-            }
+            Err(_) => return Err(too_slow()),
         };
         let Ok(bytes) = frame.into_data() else { continue };
         if first.len().max(rest.len()).saturating_add(bytes.len()) > bytes_max {
@@ -314,31 +347,39 @@ fn check_encoding(uri: &Uri) -> Result<(), Problem> {
 fn query(uri: &Uri, operation: &Operation) -> Result<Vec<(String, String)>, Problem> {
     let Some(text) = uri.query() else { return Ok(Vec::new()) };
     let mut found: Vec<(String, String)> = Vec::new();
+    let mut mistakes = Vec::new();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        let Some(parameter) = operation.query.iter().find(|known| known.name == name) else {
-            let names = operation.query.iter().map(|known| known.name);
-            let problem = match json::nearest(&name, names) {
-                Some(near) => {
-                    let text = format!("there is no parameter `{name}`; is `{near}` meant?");
-                    Problem::bad("unknown_parameter", text).with("nearest", near)
-                }
-                None => {
-                    Problem::bad("unknown_parameter", format!("there is no parameter `{name}`"))
-                }
-            };
-            return Err(problem.at(name.into_owned()));
-        };
-        if found.iter().any(|(known, _)| *known == name) {
-            let text = format!("the parameter `{name}` is there twice");
-            return Err(Problem::bad("repeated_parameter", text).at(name.into_owned()));
+        match mistake(&name, &value, operation, &found) {
+            // A head has no room for more than some hundreds.
+            Some(mistake) => mistakes.push(mistake.at(name.into_owned())),
+            None => found.push((name.into_owned(), value.into_owned())),
         }
-        check(parameter.kind, &value).map_err(|expected| {
-            let text = format!("`{name}` is `{value}`; it must be {expected}");
-            Problem::bad("wrong_type", text).at(name.clone().into_owned())
-        })?;
-        found.push((name.into_owned(), value.into_owned()));
     }
-    Ok(found)
+    Problem::together(mistakes).map_or(Ok(found), Err)
+}
+
+/// What is wrong with a parameter that stands behind others.
+fn mistake(
+    name: &str,
+    value: &str,
+    operation: &Operation,
+    before: &[(String, String)],
+) -> Option<Problem> {
+    let Some(parameter) = operation.query.iter().find(|known| known.name == name) else {
+        let text = format!("there is no parameter `{name}`");
+        return Some(match json::nearest(name, operation.query.iter().map(|known| known.name)) {
+            Some(near) => Problem::bad("unknown_parameter", format!("{text}; is `{near}` meant?"))
+                .with("nearest", near),
+            None => Problem::bad("unknown_parameter", text),
+        });
+    };
+    if before.iter().any(|(known, _)| *known == name) {
+        let text = format!("the parameter `{name}` is there twice");
+        return Some(Problem::bad("repeated_parameter", text));
+    }
+    let expected = check(parameter.kind, value).err()?;
+    let text = format!("`{name}` is `{value}`; it must be {expected}");
+    Some(Problem::bad("wrong_type", text))
 }
 
 /// Errors: what the value must be.
@@ -346,6 +387,7 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
     let is_right = match kind {
         Kind::Text => true,
         Kind::Number => value.parse::<u64>().is_ok(),
+        Kind::NumberOr(word) => value == word || value.parse::<u64>().is_ok(),
         Kind::Flag => matches!(value, "" | "true" | "false"),
         Kind::Time => parse_time(value).is_some(),
         Kind::Word(words) => words.contains(&value),
@@ -356,6 +398,7 @@ fn check(kind: Kind, value: &str) -> Result<(), String> {
     Err(match kind {
         Kind::Text => "text".to_owned(),
         Kind::Number => "a whole number of 0 or more".to_owned(),
+        Kind::NumberOr(word) => format!("a whole number of 0 or more, or {word}"),
         Kind::Flag => "true or false".to_owned(),
         Kind::Time => "a time with its unit (ms, s, m, h, d), such as 30s".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),

@@ -67,14 +67,26 @@ impl Exposition {
         buckets: &[(&str, u64)],
         sum: impl Display,
     ) {
+        self.histograms(name, help, [(labels, buckets, sum)]);
+    }
+
+    /// Several of one name, each with labels of its own.
+    pub(crate) fn histograms<'a, V: Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        sets: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], &'a [(&'a str, u64)], V)>,
+    ) {
         self.head(name, "histogram", help);
-        let mut count = 0;
-        for (bound, observations) in buckets {
-            count += observations;
-            self.line(name, "_bucket", &[labels, &[("le", *bound)]].concat(), count);
+        for (labels, buckets, sum) in sets {
+            let mut count = 0;
+            for (bound, observations) in buckets {
+                count += observations;
+                self.line(name, "_bucket", &[labels, &[("le", *bound)]].concat(), count);
+            }
+            self.line(name, "_sum", labels, sum);
+            self.line(name, "_count", labels, count);
         }
-        self.line(name, "_sum", labels, sum);
-        self.line(name, "_count", labels, count);
     }
 
     /// The text.

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -20,8 +21,10 @@ use hyper_util::service::TowerToHyperService;
 use crate::{
     Site,
     origin::{self, Origin},
-    problem,
+    problem::{self, Problem},
+    rabbitmq::Failure,
     socket::Socket,
+    times,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,6 +56,8 @@ pub(crate) async fn answer(
     socket: Arc<Socket>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
+    let began = Instant::now();
+    let route = times::route_of(&site.settings().path_prefix, request.uri().path());
     let request_id = match request.headers().get(&REQUEST_ID).filter(|id| is_usable(id)) {
         Some(id) => id.clone(),
         None => site.request_ids.next(),
@@ -61,7 +66,7 @@ pub(crate) async fn answer(
     let page = request.headers().get(header::ORIGIN).filter(|_| origin == Origin::Listed).cloned();
     let (method, version) = (request.method().clone(), request.version());
     let early = match origin::check(origin, &method) {
-        Err(problem) => Some(problem.into_response()),
+        Err(problem) => Some(refused(site, request.uri().path(), problem)),
         Ok(()) => origin::preflight(origin, &method, request.headers()),
     };
     let log = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
@@ -76,6 +81,7 @@ pub(crate) async fn answer(
             }
         }
     };
+    site.times.note(route, began.elapsed());
     let id = request_id.to_str().unwrap_or("-");
     problem::render(&mut response, id);
     if let Some(path) = log {
@@ -91,6 +97,15 @@ pub(crate) async fn answer(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A refusal in the words of the API that was asked.
+fn refused(site: &Site, path: &str, problem: Problem) -> Response<Body> {
+    let path = path.strip_prefix(site.settings().path_prefix.as_str()).unwrap_or(path);
+    match path.starts_with("/api/") && !path.starts_with("/api/v1/") {
+        true => Failure::origin(&problem).into_response(),
+        false => problem.into_response(),
+    }
 }
 
 /// Ids go to the log, so they are short and plain.

@@ -32,6 +32,14 @@ pub(crate) fn login(authorization: Option<&HeaderValue>) -> Result<Login, Proble
     Err(malformed())
 }
 
+/// The token that a login shows in place of a password.
+pub(crate) fn token_of(login: &Login) -> Option<&Secret> {
+    match login {
+        Login::Password { user, password } if user.is_empty() => Some(password),
+        _ => None,
+    }
+}
+
 /// RFC 7617: the user's name ends at the first colon.
 fn basic(encoded: &str) -> Option<Login> {
     let mut decoded = STANDARD.decode(encoded).ok()?;

@@ -1,8 +1,9 @@
 //! Reading JSON of clients: with the place of every mistake, and a guess at what was meant.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::{mistakes, problem::Problem, schema::Schema};
 
 /// Depth of lists and objects.
 pub(crate) const DEPTH_MAX: usize = 64;
@@ -22,6 +23,24 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })?;
     input.end().map_err(|error| problem(&error))?;
     Ok(value)
+}
+
+/// Reads JSON that is declared.
+///
+/// Errors: as of [`read`], with all places at which it is not that of a `T`.
+pub(crate) fn read_record<T: DeserializeOwned + Schema>(bytes: &[u8]) -> Result<T, Problem> {
+    read(bytes).map_err(|first| {
+        if first.code() == "bad_json" {
+            return first;
+        }
+        let document = serde_json::from_slice(bytes).unwrap_or_default();
+        Problem::together(mistakes::find::<T>(&document)).unwrap_or(first)
+    })
+}
+
+/// Reads a field that is there, so that `null` is something else than no field.
+pub(crate) fn given<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(input).map(Some)
 }
 
 /// How deep lists and objects are nested.
@@ -50,20 +69,25 @@ fn problem(error: &serde_json::Error) -> Problem {
         let problem = Problem::bad("bad_json", text);
         return problem.with("line", error.line()).with("column", error.column());
     }
-    if let Some((field, known)) = unknown_field(&text) {
-        return match nearest(field, known) {
-            Some(near) => {
-                let text = format!("there is no field `{field}`; is `{near}` meant?");
-                Problem::bad("unknown_field", text).with("nearest", near)
-            }
-            None => Problem::bad("unknown_field", format!("there is no field `{field}`")),
-        };
+    if let Some((field, known)) = unknown_and_known(&text) {
+        return unknown_field(field, known);
     }
     Problem::bad("wrong_type", text)
 }
 
+/// A field that does not exist, among those that do.
+pub(crate) fn unknown_field<'a>(field: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    match nearest(field, known) {
+        Some(near) => {
+            let text = format!("there is no field `{field}`; is `{near}` meant?");
+            Problem::bad("unknown_field", text).with("nearest", near)
+        }
+        None => Problem::bad("unknown_field", format!("there is no field `{field}`")),
+    }
+}
+
 /// Takes the words of serde apart: the field that is unknown, and those that are known.
-fn unknown_field(text: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
+fn unknown_and_known(text: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
     let rest = text.strip_prefix("unknown field `")?;
     let (field, rest) = rest.split_once('`')?;
     Some((field, rest.split('`').skip(1).step_by(2)))
@@ -74,16 +98,19 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut out = String::new();
     for segment in path {
-        out.push('/');
         match segment {
-            Segment::Seq { index } => out.push_str(&index.to_string()),
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                out.push_str(&key.replace('~', "~0").replace('/', "~1"));
-            }
-            Segment::Unknown => out.push('?'),
+            Segment::Seq { index } => step(&mut out, &index.to_string()),
+            Segment::Map { key } | Segment::Enum { variant: key } => step(&mut out, key),
+            Segment::Unknown => step(&mut out, "?"),
         }
     }
     out
+}
+
+/// Makes a pointer go on to what has this name there.
+pub(crate) fn step(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
 }
 
 /// The known word that a misspelt one is most like, if it is like any.
@@ -131,7 +158,7 @@ mod tests {
         _inner: Vec<Inner>,
     }
 
-    fn told(text: &str) -> serde_json::Value {
+    fn told(text: &str) -> Value {
         read::<Outer>(text.as_bytes()).unwrap_err().to_json()
     }
 

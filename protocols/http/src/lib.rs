@@ -12,6 +12,7 @@ mod clock;
 mod events;
 mod exposition;
 mod feed;
+mod forecast;
 mod front;
 mod guest;
 mod health;
@@ -19,7 +20,9 @@ mod host_meta;
 mod identity;
 mod json;
 mod leases;
+mod local;
 mod metrics;
+mod mistakes;
 mod openapi;
 mod operation;
 mod origin;
@@ -37,6 +40,7 @@ mod socket;
 pub mod strangers;
 #[cfg(test)]
 mod tests;
+mod times;
 mod v1;
 mod websocket;
 
@@ -54,8 +58,9 @@ use polymq_contract::{Conversions, Pair, Protocol};
 use polymq_driver::DriverCounters;
 use polymq_model::{Limits, Message, json_form::HTTP};
 
+pub use local::LocalListener;
 pub use operation::{
-    ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine,
+    ConfigChange, ConfigRefusal, ConfigValue, Configuration, Listeners, LiveLog, LogLine, Spans,
 };
 pub use serve::{Audience, Http, HttpListener};
 pub use settings::{Entropy, Settings};
@@ -201,6 +206,8 @@ pub struct Watched {
     pub configuration: Arc<dyn Configuration>,
     /// The last lines of its log.
     pub log: Arc<dyn LiveLog>,
+    /// Who makes spans of messages, if anybody does.
+    pub spans: Option<Arc<dyn Spans>>,
     /// The rest.
     pub facts: Box<dyn Fn() -> Facts + Send + Sync>,
 }
@@ -213,6 +220,9 @@ pub(crate) struct Site {
     request_ids: front::RequestIds,
     leases: Arc<leases::Leases>,
     readers: v1::Readers,
+    replays: Arc<v1::Replays>,
+    times: times::RequestTimes,
+    forecast: forecast::Forecast,
     limits: ArcSwap<Limits>,
     sessions: sessions::Sessions,
     /// Messages that were shown as JSON or headers, and came in another form.
@@ -231,12 +241,22 @@ impl Site {
             request_ids: front::RequestIds::new(u64::from_le_bytes(start)),
             leases: Arc::new(leases::Leases::new(&settings.entropy)),
             readers: v1::Readers::default(),
+            replays: Arc::default(),
+            times: times::RequestTimes::default(),
+            forecast: forecast::Forecast::default(),
             limits: ArcSwap::new(Arc::clone(&settings.limits)),
             sessions: sessions::Sessions::default(),
             conversions: Conversions::default(),
             node_history: rabbitmq::NodeHistory::default(),
             settings: ArcSwap::from_pointee(settings),
         }
+    }
+
+    /// The name of the cluster that an administrator has given, or that of the server.
+    pub(crate) fn cluster_name(&self) -> String {
+        let kept = self.watched.broker.global_parameter("cluster_name");
+        let kept = kept.and_then(|value| value.as_str().map(str::to_owned));
+        kept.unwrap_or_else(|| self.watched.name.clone())
     }
 
     /// How the operator wants it now.

@@ -3,13 +3,14 @@
 
 mod objects;
 mod rabbitmq;
+mod service;
 
 use std::collections::{BTreeMap, HashMap};
 
 use polymq_broker::{ConnectionTotals, PROTOCOLS, Summary};
 
 use crate::{
-    Facts, Site, Watched,
+    Facts, Site, Watched, clock,
     exposition::{
         Exposition,
         Kind::{Counter, Gauge},
@@ -40,6 +41,14 @@ const DROPPED: [(&str, &str); 5] = [
     ("dropped_permission", "permission"),
 ];
 
+/// Why messages died that a queue has taken, as above.
+const DEAD_LETTERED: [(&str, &str); 4] = [
+    ("dead_lettered_expired", "expired"),
+    ("dead_lettered_maxlen", "maxlen"),
+    ("dead_lettered_rejected", "rejected"),
+    ("dead_lettered_delivery_limit", "delivery_limit"),
+];
+
 pub(crate) use objects::{Wanted, page as page_of_objects};
 
 /// Totals, under one family of names or both.
@@ -52,6 +61,9 @@ pub(crate) fn page(site: &Site, prefix: Option<&str>) -> String {
         summary: watched.broker.summary(|_| true),
         connections: watched.broker.connection_totals(),
     };
+    if let Some(free) = read.facts.disk_free_bytes {
+        site.forecast.note(clock::now().unix_ms, free);
+    }
     let mut text = String::new();
     if prefix.is_none_or(|prefix| prefix == "polymq") {
         text.push_str(&ours(site, &read));
@@ -82,6 +94,7 @@ fn ours(site: &Site, read: &Read) -> String {
     logins(&mut text, watched);
     state(&mut text, watched, summary);
     connections(&mut text, site, &read.connections);
+    service::write(&mut text, site);
     store(&mut text, facts);
     resources(&mut text, facts);
     certificates(&mut text, watched);
@@ -123,7 +136,9 @@ fn messages(text: &mut Exposition, watched: &Watched) {
     let help = "Requests and publishes of clients that were refused, by kind.";
     text.family("refusals_total", Counter, help, refusals);
     let help = "Messages sent on to a dead letter exchange.";
-    text.single("messages_dead_lettered_total", Counter, help, total("dead_lettered"));
+    let died = DEAD_LETTERED.map(|(counter, reason)| ([("reason", reason)], total(counter)));
+    let died = died.iter().map(|(labels, count)| (&labels[..], *count));
+    text.family("messages_dead_lettered_total", Counter, help, died);
     text.single("queues_created_total", Counter, "Queues declared.", total("queues_created"));
     text.single("queues_deleted_total", Counter, "Queues deleted.", total("queues_deleted"));
     text.single("wills_published_total", Counter, "Wills published.", total("wills_published"));
@@ -148,13 +163,19 @@ fn logins(text: &mut Exposition, watched: &Watched) {
 
 fn state(text: &mut Exposition, watched: &Watched, summary: &Summary) {
     let (ready, unsettled) = (summary.sample.ready, summary.sample.unsettled);
-    text.single("queues", Gauge, "Queues.", summary.queues);
+    let quorum = summary.quorum_queues;
+    let types: [(&[_], u64); 2] =
+        [(&[("type", "classic")], summary.queues - quorum), (&[("type", "quorum")], quorum)];
+    text.family("queues", Gauge, "Queues.", types);
     text.single("consumers", Gauge, "Consumers of queues.", summary.consumers);
     let states: [(&[_], u64); 2] =
         [(&[("state", "ready")], ready), (&[("state", "unacked")], unsettled)];
     text.family("queue_messages", Gauge, "Messages in queues.", states);
     let help = "Ready messages in memory; the others are on the disk alone.";
     text.single("queue_messages_in_memory", Gauge, help, summary.in_memory);
+    let help = "Deliveries of messages that had been delivered before.";
+    let again = summary.sample.activity.redelivered;
+    text.single("messages_redelivered_total", Counter, help, again);
     let help = "Bytes of the bodies of ready messages.";
     text.single("queue_bytes", Gauge, help, summary.bytes);
     let (sessions, retained) = watched.broker.session_counts();

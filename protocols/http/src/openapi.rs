@@ -26,6 +26,22 @@ record! {
         at: Option<String>,
         /// The request's id, as the log has it.
         request_id: Option<String>,
+        /// All mistakes of the request, when there are several; the first is also told above.
+        errors: Option<Vec<Mistake>>,
+    }
+}
+
+record! {
+    /// A mistake in a request.
+    Mistake {
+        /// A word that never changes.
+        code: String,
+        /// A sentence for people.
+        detail: String,
+        /// The values of the sentence.
+        params: Option<std::collections::BTreeMap<String, Value>>,
+        /// Where in the request: a JSON pointer, or the name of a parameter.
+        at: Option<String>,
     }
 }
 
@@ -90,6 +106,9 @@ fn told(parameter: &Parameter, place: &str) -> Value {
     let schema = match parameter.kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Number => json!({ "type": "integer", "minimum": 0 }),
+        Kind::NumberOr(word) => json!({
+            "oneOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "enum": [word] }],
+        }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Time => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use polymq_contract::Peer;
+use polymq_model::Message;
 use serde_json::{Map, Value};
 
 use crate::OpenPort;
@@ -38,6 +40,11 @@ pub struct ConfigChange {
 
 /// The configuration of the server. Every call but the first reads files, so it may block.
 pub trait Configuration: Send + Sync {
+    /// False when the last reload was refused, by whoever had asked for it.
+    fn is_reload_ok(&self) -> bool {
+        true
+    }
+
     /// What holds, by key.
     fn effective(&self) -> Vec<ConfigValue>;
 
@@ -107,6 +114,15 @@ pub struct LogLine {
     pub event: String,
     /// Everything else.
     pub fields: Map<String, Value>,
+}
+
+/// Makes spans of what happens to messages, for whoever follows them over several programs.
+pub trait Spans: Send + Sync {
+    /// Of a message that a client of HTTP publishes; the message as it goes on when it has a span.
+    fn published(&self, peer: &Peer, message: &Message) -> Option<Message>;
+
+    /// Of a message that a client of HTTP is given; the message as it is shown.
+    fn delivered(&self, peer: &Peer, message: &Message, redelivered: bool) -> Option<Message>;
 }
 
 /// The last lines of the log.

@@ -23,6 +23,8 @@ struct Parts {
     params: Map<String, Value>,
     at: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// All mistakes, this one among them, when there are several.
+    errors: Vec<Problem>,
 }
 
 impl Problem {
@@ -35,7 +37,18 @@ impl Problem {
             params: Map::new(),
             at: None,
             headers: Vec::new(),
+            errors: Vec::new(),
         }))
+    }
+
+    /// Several mistakes of one request: the first, with all of them in its `errors`; `None` when
+    /// there is none.
+    pub(crate) fn together(mut mistakes: Vec<Self>) -> Option<Self> {
+        let mut first = mistakes.first()?.clone();
+        if mistakes.len() > 1 {
+            first.0.errors.append(&mut mistakes);
+        }
+        Some(first)
     }
 
     /// The client sent something that cannot be.
@@ -66,7 +79,10 @@ impl Problem {
     /// This is the one table from [`RefusalKind`] to status and code.
     pub(crate) fn refused(refusal: &Refusal, object: &str) -> Self {
         let (status, code) = match refusal.kind {
-            RefusalKind::NotFound => (StatusCode::NOT_FOUND, not_found(object)),
+            RefusalKind::NotFound => {
+                let about = refusal.about.as_deref().map(|about| about.kind.as_str());
+                (StatusCode::NOT_FOUND, not_found(about.unwrap_or(object)))
+            }
             RefusalKind::Denied => (StatusCode::FORBIDDEN, "permission_denied"),
             RefusalKind::Banned => (StatusCode::FORBIDDEN, "banned"),
             RefusalKind::Reserved => (StatusCode::FORBIDDEN, "name_reserved"),
@@ -75,12 +91,19 @@ impl Problem {
             RefusalKind::Invalid => (StatusCode::BAD_REQUEST, "invalid_argument"),
             RefusalKind::Limit => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             RefusalKind::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            RefusalKind::TooManyLogins => (StatusCode::TOO_MANY_REQUESTS, "too_many_logins"),
             RefusalKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large"),
             RefusalKind::NotAvailable => (StatusCode::NOT_IMPLEMENTED, "not_available"),
             RefusalKind::StoreFailed => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
             RefusalKind::LoginFailed => return Self::login_failed(&refusal.text),
         };
-        let problem = Self::new(status, code, refusal.text.clone());
+        let mut problem = Self::new(status, code, refusal.text.clone());
+        if let Some(about) = &refusal.about {
+            problem = problem.with("object", about.kind.as_str()).with("name", about.name.as_str());
+            if let Some(right) = about.right {
+                problem = problem.with("right", right);
+            }
+        }
         match status {
             StatusCode::TOO_MANY_REQUESTS => problem.retry(),
             _ => problem,
@@ -101,6 +124,11 @@ impl Problem {
     /// The login was wrong.
     pub(crate) fn login_failed(text: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "login_failed", text).challenge()
+    }
+
+    /// The token was good, and is over.
+    pub(crate) fn token_expired() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired").challenge()
     }
 
     /// Without the header at which a browser asks for a password by itself.
@@ -142,20 +170,27 @@ impl Problem {
     /// The body.
     pub(crate) fn to_json(&self) -> Value {
         let parts = &*self.0;
-        let mut body = json!({
-            "type": format!("urn:polymq:problem:{}", parts.code),
-            "title": parts.status.canonical_reason().unwrap_or("Error"),
-            "status": parts.status.as_u16(),
-            "code": parts.code,
-            "detail": parts.detail,
-        });
-        if !parts.params.is_empty() {
-            body["params"] = Value::Object(parts.params.clone());
-        }
-        if let Some(at) = &parts.at {
-            body["at"] = json!(at);
+        let mut body = self.mistake();
+        body["type"] = json!(format!("urn:polymq:problem:{}", parts.code));
+        body["title"] = json!(parts.status.canonical_reason().unwrap_or("Error"));
+        body["status"] = json!(parts.status.as_u16());
+        if !parts.errors.is_empty() {
+            body["errors"] = parts.errors.iter().map(Self::mistake).collect();
         }
         body
+    }
+
+    /// What tells it from others of its request.
+    fn mistake(&self) -> Value {
+        let parts = &*self.0;
+        let mut told = json!({ "code": parts.code, "detail": parts.detail });
+        if !parts.params.is_empty() {
+            told["params"] = Value::Object(parts.params.clone());
+        }
+        if let Some(at) = &parts.at {
+            told["at"] = json!(at);
+        }
+        told
     }
 }
 
@@ -166,6 +201,14 @@ fn not_found(object: &str) -> &'static str {
         "vhost" => "vhost_not_found",
         "message" => "message_not_found",
         "user" => "user_not_found",
+        "permission" => "permission_not_found",
+        "policy" => "policy_not_found",
+        "parameter" => "parameter_not_found",
+        "consumer" => "consumer_not_found",
+        "job" => "job_not_found",
+        "trace" => "trace_not_found",
+        "token" => "token_not_found",
+        "ban" => "ban_not_found",
         _ => "not_found",
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserializer, de::Visitor, forward_to_deserialize_any};
 use serde_json::{Map, Value, json};
 
 /// The named schemas of a document.
@@ -102,13 +103,25 @@ macro_rules! record {
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(remote = "Self", deny_unknown_fields, expecting = "an object")]
         pub(crate) struct $name {
             $(
                 $(#[doc = $about])+
                 $(#[serde($($attribute)*)])?
                 pub(crate) $field: $kind,
             )*
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                Self::deserialize($crate::schema::Object(input))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, output)
+            }
         }
 
         impl $crate::schema::Schema for $name {
@@ -128,6 +141,24 @@ macro_rules! record {
 }
 
 pub(crate) use record;
+
+/// Reads a struct from an object only. Otherwise JSON may also list its fields by their places,
+/// which nobody means.
+pub(crate) struct Object<D>(pub(crate) D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
 
 /// The schema of an object with these fields: name, text, whether it may be left out, schema.
 pub(crate) fn object(about: &str, fields: &[(&str, &str, bool, Value)]) -> Value {

@@ -46,14 +46,14 @@ const HANDSHAKE_TIMEOUT: Duration = clock::seconds(10);
 /// How often a connection is looked at.
 const LOOK_EVERY: Duration = clock::seconds(5);
 /// Pause after the system refused to accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who may read the metrics on a listener.
+/// Whom a listener has the metrics for, which need no login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Peers on loopback.
+    /// Peers on loopback; everything else is for whoever logs in.
     Loopback,
-    /// Whoever can reach it.
+    /// Whoever can reach it; there is nothing but metrics and health.
     Everybody,
 }
 
@@ -63,7 +63,7 @@ pub struct HttpListener {
     pub name: Arc<str>,
     /// The socket; it must not block.
     pub socket: std::net::TcpListener,
-    /// Who may read the metrics here.
+    /// Whom it is for.
     pub audience: Audience,
     /// Set to speak TLS.
     pub tls: Option<Arc<Tls>>,
@@ -87,7 +87,28 @@ pub struct Http {
 }
 
 /// What answers requests.
-type Pages = TowerToHyperService<axum::Router>;
+struct Pages {
+    all: Routes,
+    /// Those of [`Audience::Everybody`].
+    open: Routes,
+}
+
+/// Paths and who answers them.
+pub(crate) type Routes = TowerToHyperService<axum::Router>;
+
+impl Pages {
+    fn new(site: &Arc<Site>) -> Self {
+        let all = TowerToHyperService::new(pages::router(site));
+        Self { all, open: TowerToHyperService::new(pages::open(site)) }
+    }
+
+    fn of(&self, audience: Audience) -> &Routes {
+        match audience {
+            Audience::Loopback => &self.all,
+            Audience::Everybody => &self.open,
+        }
+    }
+}
 
 /// How many connections there are, and whether they are to end.
 pub(crate) struct Traffic {
@@ -165,15 +186,21 @@ fn places(connections_max: usize) -> usize {
 }
 
 /// An open connection: counted until it is dropped.
-struct Guest {
+pub(crate) struct Guest {
     site: Arc<Site>,
     _place: (OwnedSemaphorePermit, Entered),
 }
 
 impl Guest {
-    fn new(site: &Arc<Site>, place: (OwnedSemaphorePermit, Entered)) -> Self {
-        site.traffic.open.fetch_add(1, Ordering::AcqRel);
-        Self { site: Arc::clone(site), _place: place }
+    /// A connection for which there is a place; `None` when its address has too many.
+    pub(crate) fn let_in(
+        http: &Http,
+        place: OwnedSemaphorePermit,
+        peer: Option<SocketAddr>,
+    ) -> Option<Self> {
+        let entered = http.site.traffic.enter(peer)?;
+        http.site.traffic.open.fetch_add(1, Ordering::AcqRel);
+        Some(Self { site: Arc::clone(&http.site), _place: (place, entered) })
     }
 }
 
@@ -189,8 +216,8 @@ impl Http {
     /// A server of these pages that serves no port yet.
     pub fn new(watched: Arc<Watched>, settings: Settings) -> Self {
         let site = Arc::new(Site::new(watched, settings));
-        let pages = TowerToHyperService::new(pages::router(&site));
-        Self { site, pages: Arc::new(ArcSwap::from_pointee(pages)) }
+        let pages = Arc::new(ArcSwap::from_pointee(Pages::new(&site)));
+        Self { site, pages }
     }
 
     /// Other settings for connections and requests that come from now on.
@@ -200,8 +227,7 @@ impl Http {
         traffic.door.set(&limits);
         self.site.limits.store(limits);
         self.site.settings.store(Arc::new(settings));
-        let pages = TowerToHyperService::new(pages::router(&self.site));
-        self.pages.store(Arc::new(pages));
+        self.pages.store(Arc::new(Pages::new(&self.site)));
     }
 
     /// Serves a listener from now on. Needs a tokio runtime with I/O and time.
@@ -228,8 +254,7 @@ impl Http {
     {
         let traffic = &self.site.traffic;
         let Ok(place) = Arc::clone(&traffic.room).try_acquire_owned() else { return };
-        let Some(entered) = traffic.enter(peer.address) else { return };
-        let guest = Guest::new(&self.site, (place, entered));
+        let Some(guest) = Guest::let_in(self, place, peer.address) else { return };
         let http = self.clone();
         tokio::spawn(async move {
             connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
@@ -271,8 +296,7 @@ async fn accept(http: Http, socket: TcpListener, listener: Arc<Entrance>) {
                 if !delay.is_zero() {
                     sleep(delay).await;
                 }
-                let Some(entered) = traffic.enter(Some(address)) else { continue };
-                let guest = Guest::new(&http.site, (place, entered));
+                let Some(guest) = Guest::let_in(&http, place, Some(address)) else { continue };
                 let (http, listener) = (http.clone(), Arc::clone(&listener));
                 tokio::spawn(async move {
                     arrived(http, socket, address, &listener).await;
@@ -315,7 +339,7 @@ async fn arrived(http: Http, socket: TcpStream, address: SocketAddr, listener: &
 }
 
 /// Serves a connection to its end.
-async fn connection<S>(http: Http, socket: S, state: Socket)
+pub(crate) async fn connection<S>(http: Http, socket: S, state: Socket)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -330,7 +354,7 @@ where
         let (site, socket) = (Arc::clone(&site), Arc::clone(&state));
         let pages = pages.load_full();
         async move {
-            let answer = front::answer(&site, &pages, socket, request).await;
+            let answer = front::answer(&site, pages.of(socket.audience), socket, request).await;
             drop(busy);
             Ok::<_, std::convert::Infallible>(answer)
         }

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::http::{HeaderValue, Version, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use polymq_broker::Principal;
-use polymq_contract::{Login, Peer, Refusal, RefusalKind};
+use polymq_contract::{Account, Login, Peer, Refusal, RefusalKind, Secret};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{Site, client::Client, clock, identity, problem::Problem, serve::Audience};
@@ -48,6 +48,8 @@ pub(crate) enum Shown {
     Header(HeaderValue),
     /// A client certificate that names a user.
     Certificate,
+    /// Nothing, over the Unix socket: the kernel stands for whoever asks.
+    Local,
     /// The id of a session that has been found.
     Session(String, Principal),
 }
@@ -60,6 +62,7 @@ impl Shown {
         match (headers.get(AUTHORIZATION), identity::certificate_user(peer)) {
             (Some(value), _) => Ok(Self::Header(value.clone())),
             (None, Some(_)) => Ok(Self::Certificate),
+            (None, None) if matches!(peer.account, Some(Account::Local)) => Ok(Self::Local),
             (None, None) => Err(Problem::login_required()),
         }
     }
@@ -72,8 +75,8 @@ impl Shown {
             (Self::Session(one, _), Self::Session(other, _)) => {
                 identity::is_same(one.as_bytes(), other.as_bytes())
             }
-            (Self::Certificate, Self::Certificate) => true,
-            (Self::Header(_) | Self::Certificate | Self::Session(..), _) => false,
+            (Self::Certificate, Self::Certificate) | (Self::Local, Self::Local) => true,
+            (Self::Header(_) | Self::Certificate | Self::Local | Self::Session(..), _) => false,
         }
     }
 }
@@ -88,6 +91,11 @@ struct Kept {
 impl Socket {
     pub(crate) fn new(peer: Peer, audience: Audience) -> Self {
         Self { peer: Arc::new(peer), audience, activity: Arc::default(), clients: Mutex::default() }
+    }
+
+    /// Where requests come from, for the audit file.
+    pub(crate) fn origin(&self) -> String {
+        self.peer.address.map_or_else(|| "unix socket".to_owned(), |address| address.to_string())
     }
 
     /// The client of whoever sends these headers, logged in by now; with the virtual host open when
@@ -115,7 +123,10 @@ impl Socket {
         if let Some(client) = self.kept(shown, vhost) {
             return Ok(client);
         }
-        let client = Arc::new(self.connect_shown(site, shown, vhost).await?);
+        let client = Arc::new(self.connect_shown(site, shown, None).await?);
+        if let Some(vhost) = vhost {
+            client.visit(vhost).await.map_err(|refusal| not_connected(&refusal))?;
+        }
         let vhost = vhost.map(str::to_owned);
         let kept = Kept { shown: shown.clone(), vhost, client: client.clone() };
         let mut clients = self.clients.lock();
@@ -142,19 +153,26 @@ impl Socket {
         let who = match shown {
             Shown::Header(value) => {
                 let login = identity::login(Some(value))?;
-                return self.connect(site, login, vhost).await;
+                let token = identity::token_of(&login).cloned();
+                let connected = self.connect(site, login, vhost).await;
+                return connected.map_err(|problem| match &token {
+                    Some(token) => of_token(site, token, problem),
+                    None => problem,
+                });
             }
             Shown::Certificate => {
                 let login = Login::Certificate { identity: String::new() };
                 return self.connect(site, login, vhost).await;
             }
+            Shown::Local => return self.connect(site, Login::Configured, vhost).await,
             Shown::Session(_, who) => who,
         };
         let bytes_max = site.limits().outbox_bytes_max;
         let vhost = vhost.map(str::to_owned);
         let broker = &site.watched.broker;
         let connected = Client::connect_as(broker, &self.peer, who, vhost, bytes_max).await;
-        connected.map_err(|refusal| not_connected(&refusal))
+        let connected = connected.map_err(|refusal| not_connected(&refusal))?;
+        Ok(connected.with_spans(site.watched.spans.as_ref(), &self.peer))
     }
 
     /// A client of its own, which goes with whoever holds it.
@@ -170,7 +188,10 @@ impl Socket {
         let bytes_max = site.limits().outbox_bytes_max;
         let connected = Client::connect(&site.watched.broker, &self.peer, login, vhost, bytes_max);
         match tokio::time::timeout(site.limits().login_timeout, connected).await {
-            Ok(connected) => connected.map_err(|refusal| not_connected(&refusal)),
+            Ok(connected) => {
+                let connected = connected.map_err(|refusal| not_connected(&refusal))?;
+                Ok(connected.with_spans(site.watched.spans.as_ref(), &self.peer))
+            }
             Err(_) => {
                 let text = "logins take too long at the moment";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "login_timeout", text).retry())
@@ -204,6 +225,17 @@ impl Socket {
 impl Kept {
     fn is_for(&self, shown: &Shown, vhost: Option<&str>) -> bool {
         self.vhost.as_deref() == vhost && self.shown.is(shown)
+    }
+}
+
+/// A token that is refused is no wrong password.
+fn of_token(site: &Site, token: &Secret, problem: Problem) -> Problem {
+    if problem.code() != "login_failed" {
+        return problem;
+    }
+    match site.watched.broker.is_token_over(token.expose()) {
+        true => Problem::token_expired(),
+        false => Problem::login_failed("the token is not good here, or not any more"),
     }
 }
 

@@ -158,7 +158,7 @@ impl Session {
     ) -> Result<Option<Login>, Fault> {
         let ConnectProperties { auth_method, auth_data, .. } = packet.properties;
         match (auth_method, auth_data) {
-            (Some(SCRAM), _) if !self.shared.scram => {
+            (Some(SCRAM), _) if !self.shared.offer.now().scram_sha_256 => {
                 let text = "SCRAM-SHA-256 is switched off";
                 return Err(Fault::new(Reason::BAD_AUTHENTICATION_METHOD, text));
             }

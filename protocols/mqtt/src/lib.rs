@@ -32,7 +32,7 @@ mod will;
 
 use std::sync::Arc;
 
-use polymq_contract::{Counters, Destination, Peer, Protocol, ProtocolSession, Recognised};
+use polymq_contract::{Counters, Destination, Offer, Peer, Protocol, ProtocolSession, Recognised};
 use polymq_model::{Format, Limits, Now, address::TOPIC_EXCHANGE};
 
 pub use convert::{MQTT3, MQTT5};
@@ -52,23 +52,23 @@ pub struct Mqtt {
 pub(crate) struct Shared {
     /// The exchange behind plain topics.
     exchange: String,
-    /// SCRAM-SHA-256 is a way to log in.
-    scram: bool,
+    /// Ways to log in: SCRAM-SHA-256 is one.
+    offer: Offer,
     counters: Counters,
 }
 
 impl Mqtt {
-    /// MQTT whose topics are those of `exchange`, usually `amq.topic`, with or without
-    /// SCRAM-SHA-256 as a way to log in.
-    pub fn new(exchange: impl Into<String>, scram: bool) -> Self {
+    /// MQTT whose topics are those of `exchange`, usually `amq.topic`, with SCRAM-SHA-256 as a way
+    /// to log in where that is offered.
+    pub fn new(exchange: impl Into<String>, offer: Offer) -> Self {
         let (exchange, counters) = (exchange.into(), Counters::default());
-        Self { shared: Arc::new(Shared { exchange, scram, counters }) }
+        Self { shared: Arc::new(Shared { exchange, offer, counters }) }
     }
 }
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Self::new(TOPIC_EXCHANGE, true)
+        Self::new(TOPIC_EXCHANGE, Offer::default())
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) fn codes(kind: RefusalKind) -> Codes {
         RefusalKind::NotAvailable => row(0x83, 3, 0x83, Close, 0x83, 0x83, 0x83),
         RefusalKind::StoreFailed => row(0x88, 3, 0x80, Close, 0x80, 0x80, 0x80),
         RefusalKind::LoginFailed => row(0x86, 4, 0x87, Close, 0x87, 0x87, 0x87),
+        // Try later: version 3 has no other word for it.
+        RefusalKind::TooManyLogins => row(0x9F, 3, 0x87, Close, 0x87, 0x87, 0x87),
         RefusalKind::Banned => row(0x8A, 5, 0x87, Close, 0x87, 0x87, 0x87),
         RefusalKind::Reserved => row(0x87, 5, 0x87, Close, 0x87, 0x87, 0x87),
     }

@@ -96,5 +96,6 @@ fn words(kind: RefusalKind) -> &'static str {
         RefusalKind::NotAvailable => "not available yet",
         RefusalKind::StoreFailed => "internal error",
         RefusalKind::LoginFailed | RefusalKind::Banned => "login refused",
+        RefusalKind::TooManyLogins => "too many failed logins",
     }
 }

@@ -79,7 +79,9 @@ impl From<Refusal> for StanzaError {
             }
             RefusalKind::Conflict | RefusalKind::Locked => ("cancel", "conflict"),
             RefusalKind::Invalid => ("modify", "bad-request"),
-            RefusalKind::Limit | RefusalKind::Full => ("wait", "resource-constraint"),
+            RefusalKind::Limit | RefusalKind::Full | RefusalKind::TooManyLogins => {
+                ("wait", "resource-constraint")
+            }
             RefusalKind::TooLarge => ("modify", "policy-violation"),
             RefusalKind::NotAvailable => ("cancel", "feature-not-implemented"),
             RefusalKind::StoreFailed => ("wait", "internal-server-error"),
@@ -136,7 +138,9 @@ impl From<Bad> for StreamError {
 /// The condition of `<failure/>` for a login that was refused (RFC 6120, section 6.5).
 pub fn login_condition(kind: RefusalKind) -> &'static str {
     match kind {
-        RefusalKind::Limit | RefusalKind::StoreFailed => "temporary-auth-failure",
+        RefusalKind::Limit | RefusalKind::TooManyLogins | RefusalKind::StoreFailed => {
+            "temporary-auth-failure"
+        }
         RefusalKind::Banned => "account-disabled",
         _ => "not-authorized",
     }

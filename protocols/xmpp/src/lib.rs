@@ -21,7 +21,7 @@ pub mod xml;
 use std::{fmt, sync::Arc, time::Duration};
 
 use polymq_contract::{
-    Counters, Destination, Pair, PasswordsInClear, Peer, Protocol, ProtocolSession, Recognised,
+    Counters, Destination, Offer, Pair, Peer, Protocol, ProtocolSession, Recognised,
 };
 use polymq_model::{
     Format, Limits, Message, Now,
@@ -50,24 +50,9 @@ pub struct Settings {
     /// Silence after which a client is asked whether it is there; zero for never.
     pub ping_after: Duration,
     /// SASL mechanisms that are offered.
-    pub mechanisms: Mechanisms,
+    pub offer: Offer,
     /// For names that must not be guessed.
     pub entropy: Entropy,
-}
-
-/// Ways to log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mechanisms {
-    /// PLAIN: on encrypted connections, and on others when `plain_in_clear` allows it.
-    pub plain: bool,
-    /// Clear passwords on connections without TLS.
-    pub plain_in_clear: PasswordsInClear,
-    /// SCRAM-SHA-1, and with channel binding.
-    pub scram_sha_1: bool,
-    /// SCRAM-SHA-256, and with channel binding.
-    pub scram_sha_256: bool,
-    /// EXTERNAL, with a client certificate.
-    pub external: bool,
 }
 
 /// A server that this broker joins as a component (XEP-0114).

@@ -274,6 +274,18 @@ fn ports(line: &str) -> Result<(Ports, serde_json::Value)> {
     Ok((ports, listeners))
 }
 
+/// The answer to a GET of a page that needs no login: status and body.
+fn get(port: u16, path: &str) -> Result<(u16, String)> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|number| number.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    status.zip(body).context("no answer of HTTP")
+}
+
 /// Kills a child and waits for its end.
 pub fn end(child: &mut Child) {
     // It may have ended by itself.
@@ -354,21 +366,14 @@ impl Broker {
     ///
     /// Errors: when there is none.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.ports.http))?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).and_then(|number| number.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        status.zip(body).context("no answer of HTTP")
+        get(self.ports.http, path)
     }
 
     /// A number of the metrics page.
     ///
     /// Errors: when there is none of this name.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let (_, page) = self.get("/metrics")?;
+        let (_, page) = get(port_of(&self.listeners, "metrics")?, "/metrics")?;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|value| value.parse().ok()).with_context(|| format!("no metric {name}"))
     }

@@ -277,6 +277,7 @@ impl Conversation {
             | Command::CloseChannel { .. }
             | Command::Introduce(_)
             | Command::TellPlaces
+            | Command::Visit
             | Command::CloseClientSession { .. } => {}
         }
     }

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use polymq_contract::MessageKind;
+use polymq_contract::{MessageKind, Offer};
 use polymq_xmpp::{
-    Mechanisms, Settings, Xmpp,
+    Settings, Xmpp,
     xml::{Bad, Parsed, StreamParser, document, write},
 };
 
@@ -30,13 +30,7 @@ fn protocol() -> Xmpp {
         stanza_bytes_max: STANZA_BYTES_MAX,
         resume_timeout: Duration::from_secs(300),
         ping_after: Duration::from_secs(300),
-        mechanisms: Mechanisms {
-            plain: true,
-            plain_in_clear: polymq_contract::PasswordsInClear::Anywhere,
-            scram_sha_1: true,
-            scram_sha_256: true,
-            external: true,
-        },
+        offer: Offer::default(),
         entropy: Box::new(move |bytes: &mut [u8]| {
             let number = next.fetch_add(1, Ordering::Relaxed).to_le_bytes();
             bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);

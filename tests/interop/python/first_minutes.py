@@ -120,7 +120,7 @@ def the_first_minutes_take_less_than_two():
 
         server.polymq("queue", "create", "hello")
         server.polymq("binding", "create", "amq.topic", "hello", "demo.#")
-        trace = server.begin("trace", "-n", "3", "--address", "topic:demo.1", "-o", "json")
+        trace = server.begin("trace", "-n", "3", "--address", "topic:demo.1", "-o", "jsonl")
         within_seconds(lambda: server.api("/traces")["items"], "the trace has begun")
         publish(server, "demo/1", b"\x00first\xff")
         equal(consume(server, "hello"), ("demo.1", b"\x00first\xff"))

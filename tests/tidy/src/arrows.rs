@@ -39,7 +39,7 @@ const RULES: &[Rule] = &[
     Rule { folder: "core/model", ours: Some(&[]), banned: PURE },
     Rule { folder: "core/contract", ours: Some(&["model"]), banned: PURE },
     Rule { folder: "core/scram", ours: Some(&["contract"]), banned: PURE },
-    Rule { folder: "core/filter", ours: Some(&[]), banned: PURE },
+    Rule { folder: "core/filter", ours: Some(&["model"]), banned: PURE },
     Rule { folder: "core/store", ours: Some(&["model"]), banned: PURE },
     Rule {
         folder: "core/broker",

@@ -21,12 +21,34 @@ pub struct Principal {
     pub impersonator: bool,
     /// What the token of the login says; `None` for a login without one.
     pub(crate) grant: Option<Arc<Grant>>,
+    /// When the client certificate of its connection ends, in ms since 1970.
+    pub(crate) certificate_until_ms: Option<u64>,
 }
 
 impl Principal {
+    /// When the login ends by itself, in ms since 1970: with its token, or with the certificate
+    /// that the connection was let in with.
+    pub(crate) fn until_ms(&self) -> Option<u64> {
+        let token = self.grant.as_ref().and_then(|grant| grant.expires_ms);
+        [token, self.certificate_until_ms].into_iter().flatten().min()
+    }
+
     /// A user who has logged in without a token.
     pub fn of_user(user: UserName) -> Self {
-        Self { user, impersonator: false, grant: None }
+        Self { user, impersonator: false, grant: None, certificate_until_ms: None }
+    }
+
+    /// True when both have the same rights for certain: the same user, without a token or with the
+    /// same one. Two logins by tokens of an identity provider are told apart.
+    pub fn is_same_login(&self, other: &Self) -> bool {
+        let is_same_grant = match (&self.grant, &other.grant) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                own == other || (own.token.is_some() && own.token == other.token)
+            }
+            _ => false,
+        };
+        self.user == other.user && is_same_grant
     }
 }
 

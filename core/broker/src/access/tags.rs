@@ -19,6 +19,9 @@ pub enum Role {
 }
 
 impl Role {
+    const ALL: [Self; 4] =
+        [Self::Management, Self::Policymaker, Self::Monitoring, Self::Administrator];
+
     /// The tag.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,6 +67,18 @@ impl Tags {
         }
     }
 
+    /// What is left of them under a token that asks for these.
+    fn narrowed(&self, asked: &[String]) -> Self {
+        if asked.iter().any(|tag| tag == "*") {
+            return self.clone();
+        }
+        let has = |tag: &&String| {
+            let role = Role::ALL.into_iter().find(|role| role.as_str() == *tag);
+            role.map_or_else(|| self.has(tag), |role| self.include(role))
+        };
+        Self(asked.iter().filter(has).cloned().collect())
+    }
+
     /// Whether they let their user send in the name of others.
     pub fn impersonate(&self) -> bool {
         self.has(IMPERSONATOR)
@@ -80,10 +95,8 @@ impl Access {
         match &who.grant {
             None => Tags(own()),
             Some(grant) if grant.is_whole => Tags(grant.tags.clone()),
-            Some(grant) => {
-                let is_left = |tag: &String| grant.tags.iter().any(|t| t == "*" || t == tag);
-                Tags(own().into_iter().filter(is_left).collect())
-            }
+            // The user's own tags may be asked for by what they include.
+            Some(grant) => Tags(own()).narrowed(&grant.tags),
         }
     }
 }
@@ -103,6 +116,18 @@ mod tests {
             assert!(tags.include(role));
         }
         assert!(!tags.impersonate());
+    }
+
+    #[test]
+    fn a_token_takes_what_the_tags_of_its_user_include() {
+        let of = |own: &[&str], asked: &[&str]| tags(own).narrowed(&tags(asked).0);
+        assert_eq!(of(&["administrator"], &["monitoring"]), tags(&["monitoring"]));
+        assert_eq!(of(&["administrator"], &["administrator"]), tags(&["administrator"]));
+        assert_eq!(of(&["monitoring"], &["administrator", "management"]), tags(&["management"]));
+        assert_eq!(of(&["monitoring", "own"], &["*"]), tags(&["monitoring", "own"]));
+        assert_eq!(of(&["administrator"], &["impersonator", "own"]), tags(&[]));
+        assert_eq!(of(&["own"], &["own"]), tags(&["own"]));
+        assert_eq!(of(&[], &["management"]), tags(&[]));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Access {
     pub fn test(&self, asked: &PermissionQuestion) -> Result<Verdict, Refusal> {
         if self.user(asked.user.as_str()).is_none() {
             let text = format!("user '{}' not found", asked.user);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("user", asked.user.as_str(), text));
         }
         match asked.action.as_str() {
             "configure" => Ok(self.test_object::<Configure>(asked)),

@@ -12,7 +12,7 @@ use polymq_filter::Filter;
 use polymq_model::{Message, Now, Seq, VhostName};
 
 use crate::{
-    BrokerHandle,
+    BrokerHandle, QueueRef,
     access::{Principal, Read},
     core::Core,
     queue::{MessageState, Peeked, Position, Queue},
@@ -138,8 +138,19 @@ impl BrokerHandle {
         let found = found.messages.into_iter().find(|message| message.seq == seq);
         found.ok_or_else(|| {
             let text = format!("no message {seq} in queue '{queue}' in vhost '{vhost}'");
-            Refusal::new(polymq_contract::RefusalKind::NotFound, text)
+            Refusal::missing("message", seq.to_string(), text)
         })
+    }
+}
+
+impl BrokerHandle {
+    /// The timestamp of the message that comes next, wherever that is, in ms since 1970; `None`
+    /// when there is none, or it has none. Blocks while the store is read.
+    pub fn head_timestamp_ms(&self, queue: &QueueRef, now: Now) -> Option<i64> {
+        let browse = Browse { unacked: false, ..Browse::default() };
+        let browsed = self.0.browse_queue(queue.queue(), &browse, now).ok()?;
+        let head = browsed.messages.iter().find(|browsed| browsed.state == MessageState::Ready)?;
+        head.message.properties().timestamp_ms
     }
 }
 

@@ -55,17 +55,12 @@ impl Core {
             .entry(client_id.clone())
             .or_insert_with(|| self.new_client_session(client_id, who))
             .clone();
-        if session.owner != who.user {
-            return Err(Refusal::new(
-                RefusalKind::Denied,
-                format!("client id '{}' belongs to another user", session.client_id),
-            ));
-        }
         let mut state = session.state.lock();
         if state.ended {
             drop(state);
             return self.open_client_session(vhost, who, connection, open, now);
         }
+        self.check_owner(vhost, &session, &state, who)?;
         if let Some((other, outbox)) = state.connected.clone()
             && other != connection.0
         {
@@ -105,6 +100,25 @@ impl Core {
             self.publish_will(vhost, &session, will.message, now);
         }
         Ok(Opened::Now(session))
+    }
+
+    /// Errors: kind `Denied` when the session is somebody else's, or more than a token may have.
+    fn check_owner(
+        &self,
+        vhost: &Vhost,
+        session: &ClientSession,
+        state: &SessionState,
+        who: &Principal,
+    ) -> Result<(), Refusal> {
+        let id = &session.client_id;
+        let text = if session.owner != who.user {
+            format!("client id '{id}' belongs to another user")
+        } else if self.is_beyond(vhost, session, state, who) {
+            format!("the token may not read what client id '{id}' subscribes to")
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(RefusalKind::Denied, text))
     }
 
     fn new_client_session(&self, client_id: String, who: &Principal) -> Arc<ClientSession> {

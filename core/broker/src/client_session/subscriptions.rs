@@ -169,7 +169,9 @@ impl Core {
     ) -> Result<Arc<Queue>, Refusal> {
         let name = session_queue_name(&session.client_id)
             .map_err(|bad| Refusal::new(RefusalKind::Invalid, bad.to_string()))?;
-        let settings = QueueSettings::of_client(durable, &self.limits_now.load(), self.durability);
+        let mut settings =
+            QueueSettings::of_client(durable, &self.limits_now.load(), self.durability);
+        settings.declared_by = Some(session.owner.as_str().into());
         let (queue, _) = self.create_queue(vhost, name, settings)?;
         Ok(queue)
     }

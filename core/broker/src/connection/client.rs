@@ -299,6 +299,7 @@ impl BrokerConnection {
         add_default_type(vhost, name, true, &mut arguments);
         let mut settings = QueueSettings::parse(arguments, self.core.durability)?;
         settings.durable = true;
+        settings.declared_by = self.client.as_ref().map(|client| client.owner.as_str().into());
         self.check_dead_letters(vhost, name, &settings)?;
         Ok(settings)
     }

@@ -1,6 +1,9 @@
 //! Logging in, and opening a virtual host.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::ArcSwapOption;
 use polymq_contract::{Answer, Command, Event, Login, Refusal, RefusalKind};
@@ -9,23 +12,34 @@ use polymq_model::RequestId;
 use super::{BrokerConnection, not_open};
 use crate::{access::Principal, counters::add, login::LoginStep, tenants::Seat};
 
-/// Who the connection is, set once by whichever thread finishes the login.
+/// Who the connection is, set by whichever thread finishes a login.
 #[derive(Default)]
-pub(super) struct Identity(ArcSwapOption<Principal>);
+pub(super) struct Identity {
+    who: ArcSwapOption<Principal>,
+    /// Set when a later login may have changed the rights.
+    is_renewed: AtomicBool,
+}
 
 impl Identity {
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
-        self.0.load_full()
+        self.who.load_full()
+    }
+
+    /// True once after a later login.
+    pub(super) fn take_renewed(&self) -> bool {
+        self.is_renewed.load(Ordering::Acquire) && self.is_renewed.swap(false, Ordering::AcqRel)
     }
 
     /// Errors: kind `LoginFailed` when the connection is somebody else already.
     fn become_known(&self, who: Principal) -> Result<Arc<Principal>, Refusal> {
-        if self.principal().is_some_and(|known| known.user != who.user) {
+        let known = self.principal();
+        if known.as_ref().is_some_and(|known| known.user != who.user) {
             let text = "a connection cannot log in again as another user";
             return Err(Refusal::new(RefusalKind::LoginFailed, text));
         }
         let who = Arc::new(who);
-        self.0.store(Some(Arc::clone(&who)));
+        self.who.store(Some(Arc::clone(&who)));
+        self.is_renewed.store(known.is_some(), Ordering::Release);
         Ok(who)
     }
 }
@@ -40,7 +54,17 @@ impl BrokerConnection {
         Ok(())
     }
 
+    /// A login, the first or a later one of the same user.
     pub(super) fn authenticate(&mut self, request: RequestId, login: Login) {
+        // Only tokens run out. Whoever has shown a password need not show another, and RabbitMQ
+        // takes whatever it shows.
+        if let (Some(who), Login::Password { .. }) = (self.identity.principal(), &login)
+            && who.grant.is_none()
+        {
+            let (user, impersonator) = (who.user.clone(), who.impersonator);
+            let answer = Answer::Authenticated { user, impersonator, server_final: Vec::new() };
+            return self.answer(request, Ok(answer), None);
+        }
         let (core, identity) = (self.core.clone(), self.identity.clone());
         let (outbox, protocol, peer) = (self.outbox.clone(), self.protocol, self.peer.clone());
         let id = self.id;
@@ -53,6 +77,9 @@ impl BrokerConnection {
                         .and_then(|who| identity.become_known(who))
                         .map(|who| {
                             core.know_user(id, &who);
+                            if identity.is_renewed.load(Ordering::Acquire) {
+                                outbox.nudge();
+                            }
                             let Principal { user, impersonator, .. } = &*who;
                             let (user, impersonator) = (user.clone(), *impersonator);
                             Answer::Authenticated { user, impersonator, server_final }
@@ -78,17 +105,14 @@ impl BrokerConnection {
         let name = name.unwrap_or_else(|| self.peer.vhost.as_str().to_owned());
         let opened = match self.identity.principal() {
             None => Err(Refusal::new(RefusalKind::LoginFailed, "nobody has logged in")),
-            Some(who) => self.core.vhost(&name).and_then(|vhost| {
-                if !self.core.access.may_open(&vhost.name, &who) {
-                    let text = format!("access to vhost '{name}' refused for user '{}'", who.user);
-                    return Err(Refusal::new(RefusalKind::Denied, text));
-                }
+            Some(who) => self.core.enter(&name, &who).and_then(|vhost| {
                 self.seat = None;
                 // Before the seat is taken, so that a deletion either refuses it or tells us.
                 if let Some(record) = self.core.connections.lock().get_mut(&self.id) {
                     record.vhost = Some(vhost.name.clone());
                 }
-                self.seat = Some(Seat::take(&vhost, &self.core.users, &who.user)?);
+                let seat = Seat::take(&vhost, &self.core.users, &who.user, self.is_visit)?;
+                self.seat = Some(seat);
                 Ok(vhost)
             }),
         };

@@ -95,6 +95,8 @@ pub(crate) struct BrokerConnection {
     publishes: bool,
     /// The client wants to hear where its publishes go.
     tells_places: bool,
+    /// Limits of connections do not count it.
+    is_visit: bool,
     tally: Tally,
     gone: bool,
 }
@@ -163,6 +165,7 @@ impl BrokerConnection {
             appended: None,
             publishes: false,
             tells_places: false,
+            is_visit: false,
             tally: Tally::default(),
             gone: false,
         }
@@ -189,6 +192,7 @@ impl BrokerConnection {
                 self.present(command);
             }
             Command::TellPlaces => self.tells_places = true,
+            Command::Visit => self.is_visit = true,
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),
             Command::DeleteExchange { request, exchange, if_unused } => {
                 self.delete_exchange(request, &exchange, if_unused);
@@ -392,7 +396,7 @@ impl Connection for BrokerConnection {
         }
         self.seat = None;
         let who = self.identity.principal();
-        if let Some(at_ms) = who.and_then(|who| who.grant.as_ref()?.expires_ms) {
+        if let Some(at_ms) = who.and_then(|who| who.until_ms()) {
             self.core.ends.lock().remove(&(at_ms, self.id));
         }
         self.add_tally();

@@ -104,21 +104,20 @@ impl BrokerConnection {
     /// Asks for every right again by which something here lives, when rights have changed.
     pub(super) fn recheck(&mut self, now: Now) {
         let version = self.core.access.version();
-        if std::mem::replace(&mut self.rights, version) == version {
+        let is_renewed = self.identity.take_renewed();
+        if std::mem::replace(&mut self.rights, version) == version && !is_renewed {
             return;
         }
         let (Some(vhost), Some(who)) = (self.vhost.clone(), self.identity.principal()) else {
             return;
         };
-        let is_over = who.grant.as_ref().is_some_and(|grant| !self.core.is_current(grant));
-        if is_over || !self.core.access.may_open(&vhost.name, &who) {
-            let reason = match is_over {
-                true => "the token of the login has ended".to_owned(),
-                false => {
-                    format!("access to vhost '{}' refused for user '{}'", vhost.name, who.user)
-                }
+        let over = self.core.why_over(&who);
+        if over.is_some() || !self.core.access.may_open(&vhost.name, &who) {
+            let reason: Box<str> = match over {
+                Some(reason) => reason.into(),
+                None => format!("access to vhost '{}' refused for user '{}'", vhost.name, who.user)
+                    .into(),
             };
-            let reason = reason.into();
             return self.outbox.push(Event::Closing { reason, shutdown: false });
         }
         let denied = |(consumer, held): (&ConsumerId, &Held)| {

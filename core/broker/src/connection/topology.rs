@@ -155,8 +155,11 @@ impl BrokerConnection {
         add_default_type(&vhost, &declare.queue, is_lasting(declare), &mut declare.arguments);
         let settings = QueueSettings::parse(declare.arguments.clone(), self.core.durability)?;
         self.check_dead_letters(&vhost, &declare.queue, &settings)?;
+        let nobody = || Refusal::new(RefusalKind::LoginFailed, "nobody has logged in");
+        let who = self.identity.principal().ok_or_else(nobody)?;
+        let by = (self.id, &who.user);
         let (queue, is_new, batch) =
-            self.core.declare_queue(&permit, &vhost, declare, self.id, is_generated, now)?;
+            self.core.declare_queue(&permit, &vhost, declare, by, is_generated, now)?;
         if is_new && declare.exclusive {
             self.exclusive.push(queue.clone());
         }

@@ -68,6 +68,7 @@ impl BrokerHandle {
             durable: queue.settings.durable,
             auto_delete: queue.settings.auto_delete,
             exclusive: queue.settings.exclusive,
+            declared_by: queue.settings.declared_by.clone(),
             ..QueueSettings::parse(after.clone(), core.durability)?
         };
         settings.check_type()?;
@@ -120,6 +121,7 @@ impl Core {
                     auto_delete: settings.auto_delete,
                     of_client: false,
                     arguments: settings.arguments.clone(),
+                    declared_by: settings.declared_by.as_deref().map(str::to_owned),
                 });
                 self.committer.append(|writer| writer.meta_put(&key, &value));
             }

@@ -164,5 +164,5 @@ fn default_exchange() -> Refusal {
 
 pub(super) fn no_exchange(vhost: &Vhost, name: &str) -> Refusal {
     let text = format!("no exchange '{name}' in vhost '{}'", vhost.name);
-    Refusal::new(RefusalKind::NotFound, text)
+    Refusal::missing("exchange", name, text)
 }

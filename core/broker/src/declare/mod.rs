@@ -52,12 +52,27 @@ impl Difference {
     }
 }
 
-/// A value without its type.
+/// A value without its type, for people.
 pub(crate) fn shown(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(", ");
     match (value.as_i64(), value.as_str(), value) {
         (Some(number), _, _) => number.to_string(),
         (None, Some(text), _) => text.to_owned(),
+        (None, None, Value::Null) => "null".to_owned(),
         (None, None, Value::Bool(truth)) => truth.to_string(),
+        (None, None, Value::U64(number)) => number.to_string(),
+        (None, None, Value::F32(number)) => number.to_string(),
+        (None, None, Value::F64(number)) => number.to_string(),
+        (None, None, Value::Bytes(bytes) | Value::LongString(bytes)) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        (None, None, Value::List(items)) => {
+            format!("[{}]", list(items.iter().map(shown).collect()))
+        }
+        (None, None, Value::Map(table)) => {
+            let pairs = table.iter().map(|(name, value)| format!("{name}: {}", shown(value)));
+            format!("{{{}}}", list(pairs.collect()))
+        }
         (None, None, other) => format!("{other:?}"),
     }
 }
@@ -95,7 +110,7 @@ pub(crate) fn bad_name(bad: BadName) -> Refusal {
 pub(crate) fn check_not_reserved(what: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("amq.") {
         let text = format!("{what} name '{name}' contains reserved prefix 'amq.*'");
-        return Err(Refusal::new(RefusalKind::Reserved, text));
+        return Err(Refusal::new(RefusalKind::Reserved, text).about(what, name, None));
     }
     Ok(())
 }

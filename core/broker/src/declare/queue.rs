@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{CancelReason, DeclareQueue, Event, Refusal, RefusalKind};
-use polymq_model::{ConnectionId, LogId, Now, QueueName};
+use polymq_contract::{CancelReason, DeclareQueue, Event, Refusal};
+use polymq_model::{ConnectionId, LogId, Now, QueueName, UserName};
 use polymq_store::ShardBatch;
 
 use super::{bad_name, check_not_reserved};
@@ -27,7 +27,7 @@ impl Core {
         _permit: &Permit<Configure>,
         vhost: &Arc<Vhost>,
         declare: &DeclareQueue,
-        connection: ConnectionId,
+        (connection, by): (ConnectionId, &UserName),
         is_generated: bool,
         now: Now,
     ) -> Result<(Arc<Queue>, bool, Option<ShardBatch>), Refusal> {
@@ -36,6 +36,7 @@ impl Core {
         settings.durable = declare.durable;
         settings.auto_delete = declare.auto_delete;
         settings.exclusive = declare.exclusive.then_some(connection);
+        settings.declared_by = Some(by.as_str().into());
         settings.check_type()?;
         if let Some(existing) = vhost.topology.load().queue(name.as_str()) {
             existing.check_owner(connection)?;
@@ -97,6 +98,7 @@ impl Core {
             auto_delete: settings.auto_delete,
             of_client: settings.of_client,
             arguments: settings.arguments.clone(),
+            declared_by: settings.declared_by.as_deref().map(str::to_owned),
         });
         let title = format!("{}/{}", vhost.name, name);
         let write = |writer: &mut polymq_store::BatchWriter<'_>| {
@@ -119,6 +121,7 @@ impl Core {
         };
         settings.durable = true;
         settings.auto_delete = stored.auto_delete;
+        settings.declared_by = stored.declared_by.map(Into::into);
         settings.rules = self.rules_of(vhost, name.as_str(), &settings);
         let log = LogId(stored.log);
         self.reserve_log(log);
@@ -188,5 +191,6 @@ impl Core {
 }
 
 pub(crate) fn no_queue(vhost: &Arc<Vhost>, name: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name))
+    let text = format!("no queue '{name}' in vhost '{}'", vhost.name);
+    Refusal::missing("queue", name, text)
 }

@@ -129,7 +129,7 @@ impl BrokerHandle {
     pub fn cancel_job(&self, id: u64) -> Result<(), Refusal> {
         let mut inner = self.0.jobs.0.lock();
         let Some(job) = inner.jobs.get(&id) else {
-            return Err(Refusal::new(RefusalKind::NotFound, format!("no job {id}")));
+            return Err(Refusal::missing("job", id.to_string(), format!("no job {id}")));
         };
         job.cancelled.store(true, Ordering::SeqCst);
         if job.record.state.is_over() {

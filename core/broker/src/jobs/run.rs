@@ -81,7 +81,7 @@ impl Run {
         let queue = core.readable_queue(&self.who, &record.spec.vhost, &record.spec.queue)?;
         if !Arc::ptr_eq(&queue, &self.queue) {
             let text = format!("queue '{}' was deleted", record.spec.queue);
-            return Err(Refusal::new(RefusalKind::NotFound, text));
+            return Err(Refusal::missing("queue", &record.spec.queue, text));
         }
         if record.spec.work == Work::Purge {
             record.done = queue.purge();

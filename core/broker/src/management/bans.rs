@@ -50,7 +50,7 @@ impl Manager {
     /// Errors: kind `Denied`, kind `NotFound`.
     pub fn remove_ban(&self, id: &str) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
-        let ban = self.core.remove_ban(id).ok_or_else(|| not_found(&format!("ban '{id}'")))?;
+        let ban = self.core.remove_ban(id).ok_or_else(|| not_found("ban", id, ""))?;
         self.audit("ban.delete", format!("/bans/{id}"), shown(&ban), Value::Null);
         Ok(())
     }

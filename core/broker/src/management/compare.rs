@@ -1,5 +1,7 @@
 //! What bringing in a definition would change.
 
+use std::collections::{HashMap, HashSet};
+
 use polymq_contract::{DeclareExchange, DeclareQueue, Refusal};
 use polymq_model::{Table, UserName, Value as Typed, VhostName};
 use serde::Serialize;
@@ -13,6 +15,23 @@ use crate::{
     topology::{Binding, Destination, ExchangeSpec},
     vhost::Vhost,
 };
+
+/// The bindings that exchanges have, as text that tells each from all others. An exchange is looked
+/// through once, however many of its bindings are asked for.
+#[derive(Default)]
+pub(super) struct Bound(HashMap<(VhostName, String), HashSet<String>>);
+
+impl Bound {
+    fn has(&mut self, vhost: &Vhost, wanted: &NewBinding) -> bool {
+        let known = self.0.entry((vhost.name.clone(), wanted.source.clone()));
+        let known = known.or_insert_with(|| {
+            let topology = vhost.topology.load();
+            let source = topology.exchange(&wanted.source);
+            source.into_iter().flat_map(|one| one.bindings.iter()).filter_map(ends_of).collect()
+        });
+        known.contains(&wanted.ends())
+    }
+}
 
 /// What a definition comes to when it is brought in.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,17 +88,18 @@ impl Manager {
             name: one.name(),
             effect: Effect::Delete,
         };
+        let mut bound = Bound::default();
         let difference = |definition: &Definition| Difference {
             kind: definition.kind(),
             name: definition.name(),
-            effect: self.effect_of(definition),
+            effect: self.effect_of(definition, &mut bound),
         };
         let differences = surplus.iter().map(gone).chain(definitions.iter().map(difference));
         Ok(ImportPlan { differences: differences.collect(), wrong })
     }
 
     /// What bringing in a definition comes to now.
-    pub(super) fn effect_of(&self, definition: &Definition) -> Effect {
+    pub(super) fn effect_of(&self, definition: &Definition, bound: &mut Bound) -> Effect {
         let core = &self.core;
         match definition {
             Definition::Vhost(name, record) => {
@@ -117,7 +137,7 @@ impl Manager {
             Definition::Exchange(vhost, declare) => self.effect_on_exchange(vhost, declare),
             Definition::Queue(vhost, declare) => self.effect_on_queue(vhost, declare),
             Definition::Binding(vhost, binding) => match core.vhost(vhost.as_str()) {
-                Ok(vhost) if has_binding(&vhost, binding) => Effect::Unchanged,
+                Ok(vhost) if bound.has(&vhost, binding) => Effect::Unchanged,
                 Ok(_) | Err(_) => Effect::Create,
             },
         }
@@ -186,24 +206,30 @@ fn changed<T: PartialEq + Serialize>(now: Option<T>, after: &T) -> Effect {
     }
 }
 
-fn has_binding(vhost: &Vhost, wanted: &NewBinding) -> bool {
-    let topology = vhost.topology.load();
-    let source = topology.exchange(&wanted.source);
-    source.is_some_and(|source| source.bindings.iter().any(|one| is_same(one, wanted)))
+impl NewBinding {
+    /// What tells it from others of its source. Types that JSON does not tell apart count as the
+    /// same, or an export would bind a second time what a client has bound with another type of
+    /// number.
+    pub(super) fn ends(&self) -> String {
+        ends((self.to_queue, &self.destination), &self.key, &self.arguments)
+    }
 }
 
-/// Whether a binding is the one that is meant. Types that JSON does not tell apart count as the
-/// same, or an export would bind a second time what a client has bound with another type of number.
-pub(super) fn is_same(known: &Binding, wanted: &NewBinding) -> bool {
-    let is_queue = |name: &str| wanted.to_queue && wanted.destination == name;
-    let leads_there = match &known.destination {
-        Destination::Queue(queue) => is_queue(queue.name.as_str()),
-        Destination::Exchange(name) => !wanted.to_queue && name.as_str() == wanted.destination,
+/// What tells a binding from others of its source; `None` for one that leads to no name.
+pub(super) fn ends_of(known: &Binding) -> Option<String> {
+    let of = |to_queue, name: &str| ends((to_queue, name), &known.key, &known.arguments);
+    match &known.destination {
+        Destination::Queue(queue) => Some(of(true, queue.name.as_str())),
+        Destination::Exchange(name) => Some(of(false, name.as_str())),
         Destination::Client(endpoint, _) => {
-            endpoint.queue().is_some_and(|queue| is_queue(queue.name.as_str()))
+            endpoint.queue().map(|queue| of(true, queue.name.as_str()))
         }
-    };
-    *known.key == *wanted.key && leads_there && same_table(&known.arguments, &wanted.arguments)
+    }
+}
+
+fn ends((to_queue, name): (bool, &str), key: &str, arguments: &Table) -> String {
+    let kind = if to_queue { "queue" } else { "exchange" };
+    [kind, name, key, &canonical(arguments)].join("\0")
 }
 
 fn same_table(a: &Table, b: &Table) -> bool {
@@ -211,7 +237,7 @@ fn same_table(a: &Table, b: &Table) -> bool {
 }
 
 /// The same text for tables that are the same after a way through JSON.
-pub(super) fn canonical(table: &Table) -> String {
+fn canonical(table: &Table) -> String {
     format!("{:?}", sorted(table))
 }
 

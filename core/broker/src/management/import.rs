@@ -7,7 +7,7 @@ use polymq_contract::{DeclareExchange, DeclareQueue, Refusal, RefusalKind};
 use polymq_model::{ConnectionId, ExchangeName, Now, QueueName, Table, UserName, VhostName};
 use serde_json::{Value, json};
 
-use super::{Effect, Import, Manager, UserChange, not_found};
+use super::{Effect, Import, Manager, UserChange, compare::Bound, not_found};
 use crate::{
     BrokerHandle,
     access::{Access, PermissionRecord, Role, TopicPermissionRecord},
@@ -143,9 +143,8 @@ impl Manager {
             return Err(Refusal::new(RefusalKind::Invalid, wrong.join("; ")));
         }
         let count = definitions.len();
-        definitions.retain(|definition| {
-            matches!(self.effect_of(definition), Effect::Create | Effect::Change { .. })
-        });
+        let mut bound = Bound::default();
+        definitions.retain(|definition| self.is_news(definition, &mut bound));
         let changes = definitions.len();
         let core = self.core.clone();
         let _together = core.committer.together();
@@ -169,16 +168,60 @@ impl Manager {
         Ok(())
     }
 
+    /// Brings in as many definitions as can be, in one batch of the store; returns why the others
+    /// stay out. Needs an administrator.
+    ///
+    /// Errors: kind `Denied`; kind `StoreFailed`, which leaves what had happened before.
+    pub fn import_partly(
+        &self,
+        mut definitions: Vec<Definition>,
+        now: Now,
+    ) -> Result<Vec<String>, Refusal> {
+        self.require(Role::Administrator)?;
+        let (count, mut changes) = (definitions.len(), 0);
+        let checked = self.check_all(&mut definitions);
+        let (mut left_out, mut bound) = (Vec::new(), Bound::default());
+        let core = self.core.clone();
+        let _together = core.committer.together();
+        for (definition, wrong) in definitions.into_iter().zip(checked) {
+            if let Some(wrong) = wrong {
+                left_out.push(wrong);
+            } else if self.is_news(&definition, &mut bound) {
+                let name = definition.name();
+                match self.make(definition, now) {
+                    Ok(()) => changes += 1,
+                    Err(refusal) if refusal.kind == RefusalKind::StoreFailed => {
+                        return Err(refusal);
+                    }
+                    Err(refusal) => left_out.push(format!("{name}: {}", refusal.text)),
+                }
+            }
+        }
+        let out = left_out.len();
+        let after = json!({ "definitions": count, "changes": changes, "left_out": out });
+        self.audit("definitions.import", "/definitions".to_owned(), Value::Null, after);
+        Ok(left_out)
+    }
+
+    fn is_news(&self, definition: &Definition, bound: &mut Bound) -> bool {
+        matches!(self.effect_of(definition, bound), Effect::Create | Effect::Change { .. })
+    }
+
     /// Puts definitions in the order in which they can be made, and tells everything because of
     /// which they cannot.
     pub(super) fn what_is_wrong(&self, definitions: &mut [Definition]) -> Vec<String> {
+        self.check_all(definitions).into_iter().flatten().collect()
+    }
+
+    /// The same, of each of them.
+    fn check_all(&self, definitions: &mut [Definition]) -> Vec<Option<String>> {
         definitions.sort_by_key(Definition::rank);
         let mut expected = Expected::default();
         let wrong = |definition: &Definition| {
             let refusal = self.check(definition, &mut expected).err()?;
             Some(format!("{}: {}", definition.name(), refusal.text))
         };
-        definitions.iter().filter_map(wrong).collect()
+        definitions.iter().map(wrong).collect()
     }
 
     /// Errors: what is wrong with it.
@@ -283,15 +326,15 @@ impl Manager {
             return Ok(());
         }
         // Names that the broker makes may be among those of a dump.
-        let (permit, nobody) = (Access::own(), ConnectionId::default());
-        self.core.declare_queue(&permit, &vhost, declare, nobody, true, now).map(drop)
+        let (permit, by) = (Access::own(), (ConnectionId::default(), &self.who.user));
+        self.core.declare_queue(&permit, &vhost, declare, by, true, now).map(drop)
     }
 
     fn make_binding(&self, vhost: &VhostName, binding: NewBinding) -> Result<(), Refusal> {
         let vhost = self.core.vhost(vhost.as_str())?;
         let destination = if binding.to_queue {
             let found = vhost.topology.load().queue(&binding.destination).cloned();
-            let missing = || not_found(&format!("queue '{}'", binding.destination));
+            let missing = || not_found("queue", &binding.destination, "");
             Destination::Queue(found.ok_or_else(missing)?)
         } else {
             Destination::Exchange(ExchangeName::new(&binding.destination).map_err(bad_name)?)
@@ -319,7 +362,7 @@ impl Expected {
     fn known_user(&self, core: &Core, name: &UserName) -> Result<(), Refusal> {
         match self.users.contains(name) || core.access.user(name.as_str()).is_some() {
             true => Ok(()),
-            false => Err(not_found(&format!("user '{name}'"))),
+            false => Err(not_found("user", name.as_str(), "")),
         }
     }
 
@@ -337,7 +380,7 @@ impl Expected {
         }
         match core.vhost(vhost.as_str())?.topology.load().queue(name) {
             Some(_) => Ok(()),
-            None => Err(not_found(&format!("queue '{name}'"))),
+            None => Err(not_found("queue", name, "")),
         }
     }
 }

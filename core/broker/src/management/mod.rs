@@ -4,6 +4,7 @@
 mod audit;
 mod bans;
 mod compare;
+mod connections;
 mod import;
 mod parameters;
 mod permissions;
@@ -19,7 +20,7 @@ use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{UserName, VhostName};
 
 pub(crate) use audit::Audited;
-pub use audit::{AuditEntry, AuditSink};
+pub use audit::{AuditEntry, AuditResult, AuditSink};
 pub use compare::{Difference, Effect, ImportPlan};
 pub use import::{Definition, NewBinding};
 pub(crate) use parameters::Parameters;
@@ -58,7 +59,7 @@ impl BrokerHandle {
 
 impl Manager {
     /// Who it is, with what a token says.
-    pub(crate) fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.who
     }
 
@@ -69,10 +70,9 @@ impl Manager {
 
     /// Its tags.
     pub fn tags(&self) -> Tags {
-        let is_over = self.who.grant.as_ref().is_some_and(|grant| !self.core.is_current(grant));
-        match is_over {
-            true => Tags::default(),
-            false => self.core.access.tags_of(&self.who),
+        match self.core.why_over(&self.who) {
+            Some(_) => Tags::default(),
+            None => self.core.access.tags_of(&self.who),
         }
     }
 
@@ -103,7 +103,8 @@ impl Manager {
         // Whoever may not look is not told whether it exists.
         if !is_open && !self.tags().include(Role::Monitoring) {
             let text = format!("access to vhost '{vhost}' refused for user '{}'", self.who.user);
-            return Err(Refusal::new(RefusalKind::Denied, text));
+            let refusal = Refusal::new(RefusalKind::Denied, text);
+            return Err(refusal.about("vhost", vhost.as_str(), None));
         }
         self.core.vhost(vhost.as_str()).map(drop)
     }
@@ -112,11 +113,12 @@ impl Manager {
     fn require_user(&self, user: &UserName) -> Result<(), Refusal> {
         match self.core.access.user(user.as_str()) {
             Some(_) => Ok(()),
-            None => Err(not_found(&format!("user '{user}'"))),
+            None => Err(not_found("user", user.as_str(), "")),
         }
     }
 }
 
-fn not_found(what: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, format!("{what} not found"))
+/// There is no object of this kind and name; `of` says whose it would be.
+fn not_found(kind: &str, name: &str, of: impl std::fmt::Display) -> Refusal {
+    Refusal::missing(kind, name, format!("{kind} '{name}'{of} not found"))
 }

@@ -14,6 +14,8 @@ use crate::{
     definitions::{self, kind},
 };
 
+/// The parameter that is the name of the cluster.
+const CLUSTER_NAME: &str = "cluster_name";
 /// Parameters at a time.
 const PARAMETERS_MAX: usize = 1000;
 /// The largest name, in bytes.
@@ -54,11 +56,17 @@ impl Manager {
         Ok(parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
-    /// Sets a parameter of the whole broker. True when it is new. Needs an administrator.
+    /// Errors: kind `Denied`.
+    fn require_parameter(&self, name: &str) -> Result<(), Refusal> {
+        self.require(if name == CLUSTER_NAME { Role::Administrator } else { Role::Policymaker })
+    }
+
+    /// Sets a parameter of the whole broker. True when it is new. Needs a policymaker, and the name
+    /// of the cluster an administrator.
     ///
     /// Errors: kind `Denied`; kind `Invalid` when name or value are too long; kind `Limit`.
     pub fn put_global_parameter(&self, name: &str, value: Value) -> Result<bool, Refusal> {
-        self.require(Role::Administrator)?;
+        self.require_parameter(name)?;
         let refuse = |kind, text: String| Err(Refusal::new(kind, text));
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
             let text = format!("the name of a parameter has 1 to {NAME_BYTES_MAX} bytes");
@@ -84,14 +92,14 @@ impl Manager {
         Ok(is_new)
     }
 
-    /// Removes a parameter of the whole broker. Needs an administrator.
+    /// Removes a parameter of the whole broker. Needs what setting it needs.
     ///
     /// Errors: kind `Denied`, kind `NotFound`.
     pub fn remove_global_parameter(&self, name: &str) -> Result<(), Refusal> {
-        self.require(Role::Administrator)?;
+        self.require_parameter(name)?;
         let mut parameters = self.core.parameters.0.write();
         let before = parameters.remove(name);
-        let before = before.ok_or_else(|| not_found(&format!("parameter '{name}'")))?;
+        let before = before.ok_or_else(|| not_found("parameter", name, ""))?;
         let key = definitions::key(&[kind::GLOBAL_PARAMETER, name]);
         self.core.committer.append(|writer| writer.meta_delete(&key));
         drop(parameters);

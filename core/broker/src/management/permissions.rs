@@ -4,7 +4,7 @@ use polymq_contract::Refusal;
 use polymq_model::{UserName, VhostName};
 use serde_json::Value;
 
-use super::{Manager, audit::shown, not_found};
+use super::{Manager, audit::shown};
 use crate::{
     access::{PermissionQuestion, PermissionRecord, Role, TopicPermissionRecord, Verdict},
     core::Core,
@@ -75,7 +75,10 @@ impl Manager {
     ) -> Result<PermissionRecord, Refusal> {
         self.require(Role::Administrator)?;
         let found = self.core.access.permission(vhost, user);
-        found.ok_or_else(|| not_found(&format!("permission of user '{user}' in vhost '{vhost}'")))
+        found.ok_or_else(|| {
+            let text = format!("permission of user '{user}' in vhost '{vhost}' not found");
+            Refusal::missing("permission", user.as_str(), text)
+        })
     }
 
     /// Sets what a user may do in a virtual host; what lives by the old rights is asked again at
@@ -180,7 +183,8 @@ impl Manager {
         self.require(Role::Administrator)?;
         let removed = self.core.access.remove_topic_permissions(vhost, user, exchange);
         if removed.is_empty() {
-            return Err(not_found(&format!("topic permission of user '{user}' in '{vhost}'")));
+            let text = format!("topic permission of user '{user}' in '{vhost}' not found");
+            return Err(Refusal::missing("permission", user.as_str(), text));
         }
         self.core.committer.append(|writer| {
             for exchange in &removed {

@@ -1,6 +1,6 @@
 //! Policies, by those who may make them.
 
-use polymq_contract::Refusal;
+use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Now, VhostName};
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::{Manager, audit::shown};
 use crate::{
     BrokerHandle,
     access::Role,
-    policies::{PolicyKind, PolicyRecord},
+    policies::{PolicyKind, PolicyRecord, sends_elsewhere},
 };
 
 impl Manager {
@@ -34,7 +34,8 @@ impl Manager {
     }
 
     /// Creates or replaces a policy. Needs a policymaker with a permission in the virtual host, or
-    /// for policies of operators an administrator.
+    /// for policies of operators an administrator; what sends messages elsewhere needs all rights
+    /// there.
     ///
     /// Errors: kind `Denied`; those of [`BrokerHandle::put_policy`].
     pub fn put_policy(
@@ -46,12 +47,33 @@ impl Manager {
         now: Now,
     ) -> Result<bool, Refusal> {
         self.require_policymaker(vhost, policy)?;
+        self.check_targets(vhost, &record)?;
         let before = self.policy(vhost, policy, name);
         let (old, after) = (shown(&before), shown(&record));
         BrokerHandle(self.core.clone()).put_policy(vhost, policy, name, record, now)?;
         let object = format!("/{}/{vhost}/{name}", policy.stored_as());
         self.audit("policy.put", object, old, after);
         Ok(before.is_none())
+    }
+
+    /// What sends messages elsewhere does so with those of every queue and exchange that the
+    /// pattern matches, now and later. So it is for whoever may do everything with all of them.
+    ///
+    /// Errors: kind `Denied`.
+    fn check_targets(&self, vhost: &VhostName, record: &PolicyRecord) -> Result<(), Refusal> {
+        let mut keys = record.definition.iter().map(|(key, _)| key.as_str());
+        let Some(key) = keys.find(|key| sends_elsewhere(key)) else { return Ok(()) };
+        if self.tags().include(Role::Administrator)
+            || self.core.access.may_do_everything(&self.who, vhost)
+        {
+            return Ok(());
+        }
+        let text = format!(
+            "'{key}' in a policy moves messages of whatever it matches: user '{}' needs all \
+             permissions ('.*' three times) in vhost '{vhost}', or the tag 'administrator'",
+            self.who.user
+        );
+        Err(Refusal::new(RefusalKind::Denied, text))
     }
 
     /// Removes a policy. Needs what [`Manager::put_policy`] needs.

@@ -5,10 +5,7 @@ use std::collections::HashSet;
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{Now, VhostName};
 
-use super::{
-    Definition, Manager, NewBinding,
-    compare::{canonical, is_same},
-};
+use super::{Definition, Manager, NewBinding, compare::ends_of};
 use crate::{
     access::Access,
     tenants::{UserLimits, VhostLimits},
@@ -55,11 +52,8 @@ impl Definition {
             Self::Exchange(vhost, declare) => vec![vhost.as_str(), &declare.exchange],
             Self::Queue(vhost, declare) => vec![vhost.as_str(), &declare.queue],
             Self::Binding(vhost, binding) => {
-                let NewBinding { source, destination, to_queue, key, arguments } = binding;
-                let kind = if *to_queue { "queue" } else { "exchange" };
-                let rest = canonical(arguments);
-                let parts = [vhost.as_str(), source, kind, destination, key, &rest];
-                return format!("binding\0{}", parts.join("\0"));
+                let parts = [vhost.as_str(), &binding.source, &binding.ends()];
+                return format!("{}\0{}", self.kind(), parts.join("\0"));
             }
         };
         format!("{}\0{}", self.kind(), parts.join("\0"))
@@ -127,7 +121,8 @@ impl Manager {
         let vhost = self.core.vhost(vhost.as_str())?;
         let topology = vhost.topology.load();
         let Some(source) = topology.exchange(&binding.source) else { return Ok(()) };
-        let is_it = |known: &&Binding| is_same(known, binding);
+        let ends = binding.ends();
+        let is_it = |known: &&Binding| ends_of(known).as_ref() == Some(&ends);
         let found: Vec<Binding> = source.bindings.iter().filter(is_it).cloned().collect();
         for known in found {
             let permits = (Access::own(), Access::own());

@@ -10,6 +10,11 @@ use crate::{
     tokens::{NewToken, TokenView},
 };
 
+/// A token for the audit file.
+fn shown(token: &TokenView) -> Value {
+    json!({ "name": token.name, "scopes": token.scopes, "expires_ms": token.expires_ms })
+}
+
 impl Manager {
     /// Errors: kind `Denied`.
     fn require_owner(&self, user: &UserName) -> Result<(), Refusal> {
@@ -38,25 +43,34 @@ impl Manager {
         user: &UserName,
         new: NewToken,
     ) -> Result<(TokenView, Secret), Refusal> {
-        self.require_owner(user)?;
+        self.require_owner(user)
+            .inspect_err(|_| self.audit_refused("token.make", format!("/users/{user}/tokens")))?;
         let (view, secret) = self.core.make_token(user, new)?;
-        let after = json!({
-            "name": view.name, "scopes": view.scopes, "expires_ms": view.expires_ms,
-        });
-        self.audit("token.make", format!("/users/{user}/tokens/{}", view.id), Value::Null, after);
+        let object = format!("/users/{user}/tokens/{}", view.id);
+        self.audit("token.make", object, Value::Null, shown(&view));
         Ok((view, secret))
+    }
+
+    /// What [`make_token`](Self::make_token) would make, of which nothing is kept.
+    ///
+    /// Errors: as of that.
+    pub fn draft_token(&self, user: &UserName, new: NewToken) -> Result<TokenView, Refusal> {
+        self.require_owner(user)?;
+        self.core.draft_token(user, new).map(|draft| draft.view)
     }
 
     /// Revokes a token; the connections that have logged in with it end.
     ///
     /// Errors: kind `Denied` for that of somebody else, kind `NotFound`.
     pub fn revoke_token(&self, user: &UserName, id: &str) -> Result<(), Refusal> {
-        self.require_owner(user)?;
-        let is_theirs = self.core.tokens.get(id).is_some_and(|token| token.user == *user);
-        if !is_theirs || !self.core.revoke_token(id) {
-            return Err(not_found(&format!("token '{id}' of user '{user}'")));
-        }
-        self.audit("token.revoke", format!("/users/{user}/tokens/{id}"), Value::Null, Value::Null);
+        let object = format!("/users/{user}/tokens/{id}");
+        self.require_owner(user)
+            .inspect_err(|_| self.audit_refused("token.revoke", object.clone()))?;
+        let token = self.core.tokens.get(id).filter(|token| token.user == *user);
+        let token = token.filter(|_| self.core.revoke_token(id));
+        let missing = || not_found("token", id, format_args!(" of user '{user}'"));
+        let token = token.ok_or_else(missing)?;
+        self.audit("token.revoke", object, shown(&token), Value::Null);
         Ok(())
     }
 }

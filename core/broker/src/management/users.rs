@@ -39,15 +39,34 @@ pub struct UserChange {
     pub tags: Option<Vec<String>>,
 }
 
+impl UserChange {
+    /// Errors: kind `Invalid` for tags that are too many, empty or too long.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let is_tag = |tag: &String| !tag.is_empty() && tag.len() <= 255;
+        match &self.tags {
+            Some(tags) if tags.len() > TAGS_MAX || !tags.iter().all(is_tag) => {
+                let text = format!("a user has at most {TAGS_MAX} tags of 1 to 255 bytes");
+                Err(Refusal::new(RefusalKind::Invalid, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl BrokerHandle {
     /// Hashes a password, on a thread of the authenticator. `reply` is called once, on any thread.
     ///
-    /// Errors: kind `Limit` when too many wait.
+    /// Errors: kind `Invalid` for an empty one, which a script sends whose variable is not set;
+    /// kind `Limit` when too many wait.
     pub fn hash_password(
         &self,
         password: Secret,
         reply: impl FnOnce(Result<Credentials, Refusal>) + Send + 'static,
     ) {
+        if password.expose().is_empty() {
+            let text = "a password must not be empty";
+            return reply(Err(Refusal::new(RefusalKind::Invalid, text)));
+        }
         self.0.authenticator.hash(password, Box::new(reply));
     }
 
@@ -166,7 +185,7 @@ impl Manager {
     /// Errors: kind `Denied`, kind `NotFound`.
     pub fn find_user(&self, name: &UserName) -> Result<UserView, Refusal> {
         self.require(Role::Administrator)?;
-        self.user_view(name.clone()).ok_or_else(|| not_found(&format!("user '{name}'")))
+        self.user_view(name.clone()).ok_or_else(|| not_found("user", name.as_str(), ""))
     }
 
     fn user_view(&self, name: UserName) -> Option<UserView> {
@@ -181,13 +200,7 @@ impl Manager {
     /// Errors: kind `Denied`; kind `Invalid` for tags that are too many, empty or too long.
     pub fn put_user(&self, name: &UserName, change: UserChange) -> Result<bool, Refusal> {
         self.require(Role::Administrator)?;
-        let is_tag = |tag: &String| !tag.is_empty() && tag.len() <= 255;
-        if let Some(tags) = &change.tags
-            && (tags.len() > TAGS_MAX || !tags.iter().all(is_tag))
-        {
-            let text = format!("a user has at most {TAGS_MAX} tags of 1 to 255 bytes");
-            return Err(Refusal::new(RefusalKind::Invalid, text));
-        }
+        change.check()?;
         let before = self.core.access.user(name.as_str());
         let mut record = before.as_deref().cloned().unwrap_or_else(|| UserRecord {
             password_hash: String::new(),
@@ -217,9 +230,11 @@ impl Manager {
     /// Errors: kind `Denied`, kind `NotFound`.
     pub fn remove_user(&self, name: &UserName) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
-        self.require_user(name)?;
+        let record = self.core.access.user(name.as_str());
+        let record = record.ok_or_else(|| not_found("user", name.as_str(), ""))?;
         self.core.remove_user(name);
-        self.audit("user.delete", format!("/users/{name}"), Value::Null, Value::Null);
+        let before = json!({ "tags": record.tags });
+        self.audit("user.delete", format!("/users/{name}"), before, Value::Null);
         Ok(())
     }
 

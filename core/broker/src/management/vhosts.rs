@@ -36,7 +36,7 @@ impl Manager {
 
     pub(super) fn find_vhost(&self, name: &VhostName) -> Result<VhostView, Refusal> {
         let found = self.broker().vhosts().into_iter().find(|view| view.name == *name);
-        found.ok_or_else(|| not_found(&format!("vhost '{name}'")))
+        found.ok_or_else(|| not_found("vhost", name.as_str(), ""))
     }
 
     /// Creates a virtual host, or replaces what is known about it, its protection from deletion

@@ -79,7 +79,6 @@ impl State {
                 Vec::new()
             }
         };
-        let timed_ms = self.is_timed().then_some(now_ms);
         let mut slots: Vec<usize> = Vec::new();
         for entry in come {
             if let Some(taker) = addressed.get_mut(entry.message.key()) {
@@ -87,7 +86,7 @@ impl State {
                 taker.is_behind =
                     taker.is_behind || self.paused || !self.takes(taker.slot, !is_first);
                 if !taker.is_behind {
-                    self.hand_one(entry, taker.slot, timed_ms);
+                    self.hand_one(entry, taker.slot, now_ms);
                     if is_first {
                         slots.push(taker.slot);
                     }
@@ -105,7 +104,6 @@ impl State {
     /// Hands over what waits for consumers that have room again.
     pub(super) fn catch_up(&mut self, now_ms: u64) {
         let Some(mut addressed) = self.addressed.take() else { return };
-        let timed_ms = self.is_timed().then_some(now_ms);
         let mut slots = Vec::new();
         for (key, taker) in addressed.iter_mut().filter(|(_, taker)| taker.is_behind) {
             let Some(consumer) = self.consumers.get_mut(taker.slot) else { continue };
@@ -116,7 +114,7 @@ impl State {
                 while has_room && let Some(at) = self.waiting_for(lane, taker, key, now_ms) {
                     has_room = self.takes(taker.slot, true);
                     if has_room && let Some(entry) = self.take_at(lane, at) {
-                        self.hand_one(entry, taker.slot, timed_ms);
+                        self.hand_one(entry, taker.slot, now_ms);
                     }
                 }
             }
@@ -170,8 +168,11 @@ impl State {
 
     /// Apart, so that the code for it stands here once and in the dispatch of queues once.
     #[inline(never)]
-    fn hand_one(&mut self, entry: Entry, slot: usize, timed_ms: Option<u64>) {
-        self.hand(entry, slot, timed_ms);
+    fn hand_one(&mut self, entry: Entry, slot: usize, now_ms: u64) {
+        if let Some(consumer) = self.consumers.get_mut(slot) {
+            consumer.mark(now_ms);
+        }
+        self.hand(entry, slot);
     }
 
     fn take_at(&mut self, lane: usize, at: usize) -> Option<Entry> {

@@ -20,6 +20,8 @@ use crate::{
 
 /// How exactly the age of a delivery is known, in ms.
 const MARK_EVERY_MS: u64 = 100;
+/// Marks that are kept without looking whether a delivery of theirs is still out.
+const MARKS_MIN: usize = 64;
 
 /// The consumers of a channel: it bounds their unsettled deliveries together, and counts what
 /// happens on the channel.
@@ -124,8 +126,12 @@ pub(super) struct QueueConsumer {
     pub(super) staged_again: u64,
     /// Bytes the outbox still takes in the dispatch that is under way.
     room: usize,
-    /// Since when deliveries from a number on have been out, where that counts: (number, ms).
+    /// Since when deliveries from a number on have been out: (number, ms).
     marks: VecDeque<(u64, u64)>,
+    /// So many marks are enough to look which of them still say something.
+    marks_max: usize,
+    /// Since when that counts for how long a delivery may take, in ms since 1970.
+    timed_from_ms: u64,
 }
 
 impl QueueConsumer {
@@ -141,37 +147,67 @@ impl QueueConsumer {
             staged_again: 0,
             room: 0,
             marks: VecDeque::new(),
+            marks_max: MARKS_MIN,
+            timed_from_ms: 0,
         }
     }
 
-    /// Notes when the next delivery goes out.
+    /// Notes when the next deliveries go out.
+    #[inline]
     pub(super) fn mark(&mut self, now_ms: u64) {
-        let is_new = |(_, ms): &(u64, u64)| now_ms >= ms + MARK_EVERY_MS;
-        if self.marks.back().is_none_or(is_new) {
-            self.marks.push_back((self.next_number, now_ms));
+        match self.marks.back_mut() {
+            Some((_, ms)) if now_ms < *ms + MARK_EVERY_MS => {}
+            // Nothing has gone out since.
+            Some((number, ms)) if *number == self.next_number => *ms = now_ms,
+            _ => self.add_mark(now_ms),
         }
     }
 
-    /// Deliveries that are out are timed from now on.
+    /// Deliveries that are still out are as many as there may be marks, so that one delivery that
+    /// is never settled keeps few of them.
+    fn add_mark(&mut self, now_ms: u64) {
+        if self.marks.len() >= self.marks_max {
+            let behind: Vec<u64> = self.marks.iter().skip(1).map(|(number, _)| *number).collect();
+            let mut behind = behind.into_iter();
+            let unsettled = &self.unsettled;
+            self.marks.retain(|(number, _)| match behind.next() {
+                Some(next) => unsettled.from(*number).next().is_some_and(|(n, _)| n < next),
+                None => true,
+            });
+            self.marks_max = self.marks.len().saturating_mul(2).max(MARKS_MIN);
+        }
+        self.marks.push_back((self.next_number, now_ms));
+    }
+
+    /// Since when a delivery has been out, in ms since 1970, to a tenth of a second; `None` for one
+    /// of before this connection.
+    pub(super) fn out_since(&self, number: u64) -> Option<u64> {
+        let behind = self.marks.partition_point(|(first, _)| *first <= number);
+        behind.checked_sub(1).and_then(|at| self.marks.get(at)).map(|(_, ms)| *ms)
+    }
+
+    /// Its deliveries are numbered anew.
+    pub(super) fn forget_times(&mut self) {
+        self.marks.clear();
+    }
+
+    /// Deliveries that are out may take only so long from now on.
     pub(super) fn begin_timing(&mut self, now_ms: u64) {
-        if self.marks.is_empty()
-            && let Some(oldest) = self.unsettled.first()
-        {
-            self.marks.push_back((oldest, now_ms));
+        self.timed_from_ms = now_ms;
+        if self.marks.is_empty() {
+            self.marks.push_back((self.unsettled.first().unwrap_or(self.next_number), now_ms));
         }
     }
 
     /// Until when the oldest delivery must be settled when it may take `timeout_ms`, in ms since
     /// 1970.
     pub(super) fn overdue_at(&mut self, timeout_ms: u64) -> Option<u64> {
-        let Some(oldest) = self.unsettled.first() else {
-            self.marks.clear();
-            return None;
-        };
+        let oldest = self.unsettled.first()?;
         while self.marks.get(1).is_some_and(|(number, _)| *number <= oldest) {
             self.marks.pop_front();
         }
-        self.marks.front().map(|(_, ms)| ms.saturating_add(timeout_ms + MARK_EVERY_MS))
+        let since = self.marks.front().map(|(_, ms)| (*ms).max(self.timed_from_ms));
+        since.map(|ms| ms.saturating_add(timeout_ms + MARK_EVERY_MS))
     }
 
     /// Looks how much the connection takes; called once at the start of a dispatch.
@@ -233,5 +269,29 @@ impl QueueConsumer {
         if self.staged.capacity() > 1024 {
             self.staged = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{parked::absent, tests::entry};
+
+    #[test]
+    fn a_delivery_that_is_never_settled_keeps_few_marks_and_its_own_time() {
+        let mut consumer = QueueConsumer::new(absent(ConsumerId(1)), true);
+        for number in 1..=100_000 {
+            let now_ms = 1_000_000 + number * MARK_EVERY_MS;
+            consumer.mark(now_ms);
+            consumer.unsettled.push(number, entry(number));
+            consumer.next_number += 1;
+            if number > 1 {
+                consumer.unsettled.take(number, number, drop);
+            }
+        }
+        assert!(consumer.marks.len() <= MARKS_MIN, "{}", consumer.marks.len());
+        assert_eq!(consumer.out_since(1), Some(1_000_100));
+        assert_eq!(consumer.overdue_at(500), Some(1_000_700));
+        assert_eq!(QueueConsumer::new(absent(ConsumerId(1)), true).out_since(1), None);
     }
 }

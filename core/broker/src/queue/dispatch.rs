@@ -23,10 +23,10 @@ impl State {
         for slot in &self.ring {
             if let Some(consumer) = self.consumers.get_mut(*slot) {
                 consumer.look_for_room();
+                consumer.mark(now_ms);
             }
         }
         self.active_ms = now_ms;
-        let is_timed = self.is_timed();
         while let Some(lane) = self.next_lane(now_ms) {
             // A turn counts only when there is something to hand over.
             let Some(slot) = self.next_consumer() else { break };
@@ -34,7 +34,7 @@ impl State {
                 continue;
             }
             let Some(entry) = self.pop_head(lane) else { break };
-            self.hand(entry, slot, is_timed.then_some(now_ms));
+            self.hand(entry, slot);
         }
         for slot in &self.ring {
             if let Some(consumer) = self.consumers.get_mut(*slot) {
@@ -44,9 +44,8 @@ impl State {
     }
 
     /// Hands a message to a consumer that has a place for it; it goes out with what else is staged.
-    /// With `timed_ms`, the time, it is noted when the delivery went out.
     #[inline(always)]
-    pub(super) fn hand(&mut self, entry: Entry, slot: usize, timed_ms: Option<u64>) {
+    pub(super) fn hand(&mut self, entry: Entry, slot: usize) {
         let Some(consumer) = self.consumers.get_mut(slot) else { return };
         let weight = size_of::<Event>() + entry.message.size();
         let is_again = entry.acquired > 0;
@@ -65,9 +64,6 @@ impl State {
                 consumer.stage(event, weight);
             }
             return;
-        }
-        if let Some(now_ms) = timed_ms {
-            consumer.mark(now_ms);
         }
         self.activity.delivered += 1;
         let number = consumer.next_number;

@@ -113,8 +113,9 @@ impl Queue {
             state.lanes.iter_mut().for_each(|lane| sooner(lane, ttl_ms));
         }
         self.message_bytes_max.store(bytes_or_any(rules.message_bytes_max), Ordering::Relaxed);
+        let was_timed = state.is_timed();
         state.rules = rules;
-        if state.is_timed() {
+        if !was_timed && state.is_timed() {
             state.consumers.iter_mut().for_each(|(_, consumer)| consumer.begin_timing(now_ms));
         }
         state.expire_heads(now_ms);
@@ -159,6 +160,7 @@ impl Queue {
             exclusive_consumer: state.ring.iter().find(is_exclusive).and_then(tag_of),
             single_active_consumer: state.sole.as_ref().and_then(tag_of),
             active_ms: state.active_ms,
+            head: state.head().map(|entry| entry.message.clone()),
             activity: state.activity,
         }
     }
@@ -176,6 +178,7 @@ impl Queue {
                 connection: spec.group.connection,
                 channel: spec.group.channel,
                 is_active: !state.single_active || state.sole == Some(slot),
+                single_active: state.single_active,
                 no_ack: spec.no_ack,
                 exclusive: spec.exclusive,
                 prefetch: spec.prefetch,

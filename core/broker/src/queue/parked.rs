@@ -39,6 +39,7 @@ impl State {
         let stays = kept.len() > 0;
         consumer.unsettled = kept;
         consumer.next_number = next_number;
+        consumer.forget_times();
         let bytes = others.iter().map(|entry| entry.message.body().len() as u64).sum();
         self.note_taken_back(others.len() as u64, bytes);
         for entry in others {
@@ -71,6 +72,7 @@ impl State {
         consumer.parked = false;
         consumer.spec = spec;
         consumer.next_number = 1;
+        consumer.forget_times();
         let mut events = Vec::with_capacity(entries.len());
         for entry in &mut entries {
             entry.acquired = entry.acquired.saturating_add(1);
@@ -92,7 +94,7 @@ impl State {
 }
 
 /// A consumer that nothing is sent to.
-fn absent(consumer: ConsumerId) -> ConsumerSpec {
+pub(super) fn absent(consumer: ConsumerId) -> ConsumerSpec {
     ConsumerSpec {
         consumer,
         outbox: Arc::new(Outbox::new(0)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use polymq_model::{LogId, Seq};
 
 use super::{Entry, Position, Queue, lane::Lane, state::State};
+use crate::UnackedView;
 
 /// Where a message of a queue is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,31 @@ impl Queue {
         let disk = lane.tail.on_disk().map(|(first, end)| (lane.log, first.max(from), end));
         let disk = disk.filter(|(log, first, end)| log.0 != 0 && first < end);
         Some(LanePeek { found, more_from, disk })
+    }
+
+    /// Deliveries that are not settled, behind a consumer's slot and the number of a delivery.
+    pub(crate) fn unacked(&self, after: Option<(u64, u64)>, max: usize) -> Vec<UnackedView> {
+        let state = self.state.lock();
+        let (first_slot, first_number) = after.map_or((0, 0), |(slot, number)| (slot, number + 1));
+        let slots = state.consumers.iter().map(|(slot, consumer)| (slot as u64, consumer));
+        let slots = slots.skip_while(|(slot, _)| *slot < first_slot);
+        let all = slots.flat_map(|(slot, consumer)| {
+            let from = if slot == first_slot { first_number } else { 0 };
+            let timeout_ms = state.rules.consumer_timeout_of(consumer.spec.timeout_ms);
+            consumer.unsettled.from(from).map(move |(number, entry)| UnackedView {
+                place: (slot, number),
+                seq: entry.at.number().0,
+                tag: consumer.spec.tag.clone(),
+                connection: consumer.spec.group.connection,
+                channel: consumer.spec.group.channel,
+                since_ms: consumer.out_since(number),
+                timeout_ms: timeout_ms.filter(|_| !consumer.parked),
+                failed: entry.failed,
+                acquired: entry.acquired,
+                payload_bytes: entry.message.body().len() as u64,
+            })
+        });
+        all.take(max).collect()
     }
 
     /// Leaves out what is somebody's although the disk still has it.

@@ -15,7 +15,7 @@ impl Queue {
     }
 
     pub(super) fn missing(&self) -> Refusal {
-        Refusal::new(RefusalKind::NotFound, format!("no {self}"))
+        Refusal::missing("queue", self.name.as_str(), format!("no {self}"))
     }
 
     pub(super) fn in_exclusive_use(&self) -> Refusal {

@@ -1,5 +1,7 @@
 //! What a queue was declared with, parsed once. What may change later is in `rules`.
 
+use std::sync::Arc;
+
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::{ConnectionId, Limits, Message, Table, Value, value::find};
 use polymq_store::Durability;
@@ -94,6 +96,8 @@ pub(crate) struct QueueSettings {
     /// The queue belongs to a client session, which declares and deletes it.
     pub(crate) of_client: bool,
     pub(crate) arguments: Table,
+    /// Who has declared it, where that is known.
+    pub(crate) declared_by: Option<Arc<str>>,
     pub(crate) wishes: Wishes,
     /// The rules it begins with.
     pub(crate) rules: Rules,

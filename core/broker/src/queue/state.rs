@@ -141,6 +141,11 @@ impl State {
         self.lanes.iter().map(Lane::len).sum()
     }
 
+    /// The message that comes next, when it is in memory.
+    pub(super) fn head(&self) -> Option<&Entry> {
+        self.lanes.iter().find(|lane| lane.len() > 0)?.head()
+    }
+
     pub(super) fn active_consumers(&self) -> usize {
         self.ring.len()
     }
@@ -374,13 +379,10 @@ impl State {
         }
         let delivery = delivery(&entry, consumer, 1);
         self.note_unsettled(entry.message.body().len() as u64);
-        let is_timed = self.is_timed();
         let group = spec.group.clone();
         let slot = self.consumers.insert(QueueConsumer::new(spec, false));
         if let Some(holder) = self.consumers.get_mut(slot) {
-            if is_timed {
-                holder.mark(now_ms);
-            }
+            holder.mark(now_ms);
             holder.next_number = 2;
             holder.unsettled.push(1, entry);
         }

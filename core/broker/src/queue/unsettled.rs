@@ -30,6 +30,15 @@ impl Unsettled {
         self.stragglers.values().chain(self.window.iter().flatten())
     }
 
+    /// Those numbered `number` and above, in order, with their numbers.
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let stragglers = self.stragglers.range(number..).map(|(number, entry)| (*number, entry));
+        let skipped = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let skipped = skipped.min(self.window.len());
+        let window = (self.first + skipped as u64..).zip(self.window.range(skipped..));
+        stragglers.chain(window.filter_map(|(number, place)| Some((number, place.as_ref()?))))
+    }
+
     /// The number of the oldest.
     pub(super) fn first(&self) -> Option<u64> {
         let straggler = self.stragglers.first_key_value().map(|(number, _)| *number);
@@ -114,6 +123,20 @@ mod tests {
         unsettled.take(1, 6, |e| taken.push(e.at.seq().0));
         assert_eq!(taken, [3, 4, 5, 1, 2, 6]);
         assert_eq!(unsettled.len(), 4);
+    }
+
+    #[test]
+    fn those_from_a_number_on_are_found_wherever_they_are() {
+        let mut unsettled = Unsettled::default();
+        for number in 1..=3000 {
+            unsettled.push(number, entry(number));
+        }
+        unsettled.take(10, 2990, drop);
+        let from = |number| unsettled.from(number).map(|(n, _)| n).collect::<Vec<_>>();
+        assert_eq!(from(0).len(), 19);
+        assert_eq!(from(8)[..3], [8, 9, 2991]);
+        assert_eq!(from(2999), [2999, 3000]);
+        assert!(from(3001).is_empty());
     }
 
     #[test]

@@ -7,7 +7,14 @@ use polymq_model::{Message, Now, Seq, VhostName};
 use polymq_store::{MessageRef, OpenedLog, Page, Reply, Store, StoreError, StoredMessage, wait};
 
 use super::Entry;
-use crate::{BrokerHandle, core::Core, recover::PAGE, stored_message, vhost::Vhost};
+use crate::{
+    BrokerHandle,
+    access::{Principal, Read, Role, Topics},
+    core::Core,
+    recover::PAGE,
+    stored_message,
+    vhost::Vhost,
+};
 
 /// Where a delayed message stands in the order in which they leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +34,39 @@ pub struct ScheduledView {
     pub message: Message,
 }
 
+/// What somebody may do with a delayed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduledRights {
+    /// See that it is there and where it goes: whoever could have sent it, and who monitors.
+    pub see: bool,
+    /// See what is in it: whoever may read where it goes.
+    pub read: bool,
+    /// Cancel it or have it leave at another time: whoever may do both, and administrators.
+    pub change: bool,
+}
+
 impl BrokerHandle {
+    /// What somebody may do with a delayed message. Until it is routed nobody knows all queues it
+    /// goes to, so that its exchange and keys count.
+    pub fn scheduled_rights(
+        &self,
+        who: &Principal,
+        vhost: &VhostName,
+        message: &Message,
+    ) -> ScheduledRights {
+        let tags = self.0.access.tags_of(who);
+        let vhost = self.0.vhost(vhost.as_str());
+        let (send, read) = vhost.map_or((false, false), |vhost| {
+            let send = self.0.check_may_publish(who, &vhost, message.exchange(), keys_of(message));
+            (send.is_ok(), self.0.may_read_what_comes(who, &vhost, message))
+        });
+        ScheduledRights {
+            see: send || tags.include(Role::Monitoring),
+            read,
+            change: (send && read) || tags.include(Role::Administrator),
+        }
+    }
+
     /// How many delayed messages a virtual host has.
     ///
     /// Errors: kind `NotFound`.
@@ -107,7 +146,26 @@ impl BrokerHandle {
     }
 }
 
+fn keys_of(message: &Message) -> impl Iterator<Item = &str> {
+    let others = message.extra_keys().iter().map(|key| &**key);
+    std::iter::once(message.key()).chain(others)
+}
+
 impl Core {
+    /// Whether somebody may read wherever a message goes by its exchange and keys.
+    fn may_read_what_comes(&self, who: &Principal, vhost: &Vhost, message: &Message) -> bool {
+        let exchange = message.exchange();
+        if exchange.is_empty() {
+            let may = |queue| self.permit::<Read>(who, vhost, "queue", queue).is_ok();
+            return keys_of(message).all(may);
+        }
+        self.permit::<Read>(who, vhost, "exchange", exchange).is_ok()
+            && keys_of(message).all(|key| {
+                let asked = (exchange, Topics::Key(key));
+                self.access.check_topics::<Read>(who, &vhost.name, asked, None).is_ok()
+            })
+    }
+
     /// Finds out what is delayed, by reading it all: about a second for a million messages.
     ///
     /// Errors: those of reading.
@@ -187,5 +245,5 @@ fn due_of(message: &Message) -> Option<u64> {
 
 fn missing(vhost: &Vhost, id: u64) -> Refusal {
     let text = format!("no delayed message {id} in vhost '{}'", vhost.name);
-    Refusal::new(RefusalKind::NotFound, text)
+    Refusal::missing("message", id.to_string(), text)
 }

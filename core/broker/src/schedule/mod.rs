@@ -29,7 +29,7 @@ use crate::{
     stored_message,
     vhost::Vhost,
 };
-pub use admin::{ScheduledAt, ScheduledView};
+pub use admin::{ScheduledAt, ScheduledRights, ScheduledView};
 use clock::SteadyClock;
 use release::Releasing;
 

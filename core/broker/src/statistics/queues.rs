@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -85,11 +85,17 @@ impl Counted {
     }
 }
 
+/// Queues by their addresses.
+type Queues = HashMap<usize, Weak<Queue>>;
+
 /// The sums over the queues of a virtual host.
 #[derive(Debug, Default)]
 pub(crate) struct QueueSums {
-    /// Queues that may have changed since they were looked at, by their address.
-    noted: Mutex<HashMap<usize, Weak<Queue>>>,
+    /// Queues that may have changed since they were looked at.
+    noted: Mutex<Queues>,
+    /// Queues of which a sample is due, while samples are taken: those that have changed since the
+    /// last ones, and those that did not stand still in them.
+    due: Mutex<Option<Queues>>,
     /// One at a time looks.
     looking: Mutex<()>,
     sum: Mutex<QueueSum>,
@@ -112,8 +118,47 @@ impl QueueSums {
             }
             queue.counted.is_noted.store(false, Ordering::Relaxed);
             self.put(&mut part, queue.sum());
+            if let Some(due) = &mut *self.due.lock() {
+                due.insert(address(&queue), Arc::downgrade(&queue));
+            }
         }
         read(&self.sum.lock())
+    }
+
+    /// Takes samples of the queues that have changed since this was called last, and of those that
+    /// moved then; of all the first time. Returns how many move.
+    pub(crate) fn take_samples(
+        &self,
+        all: impl Iterator<Item = Arc<Queue>>,
+        now_ms: u64,
+        before_ms: u64,
+        kept: usize,
+    ) -> u64 {
+        let due = self.due.lock().replace(Queues::new());
+        let due: Vec<Arc<Queue>> = match due {
+            Some(due) => due.into_values().filter_map(|queue| queue.upgrade()).collect(),
+            None => all.collect(),
+        };
+        let mut moving = Queues::new();
+        for queue in due {
+            let sample = queue.sample(now_ms);
+            let mut history = queue.history.lock();
+            history.rested_until(before_ms);
+            history.push(sample, kept);
+            if history.is_moving() {
+                moving.insert(address(&queue), Arc::downgrade(&queue));
+            }
+        }
+        let count = moving.len() as u64;
+        if let Some(due) = &mut *self.due.lock() {
+            due.extend(moving);
+        }
+        count
+    }
+
+    /// No more samples are taken.
+    pub(crate) fn forget_samples(&self) {
+        *self.due.lock() = None;
     }
 
     /// Takes a queue out for ever. `keep` is given what has left it, while nobody reads.
@@ -124,7 +169,7 @@ impl QueueSums {
         }
         // It asks no more to be looked at.
         queue.counted.is_noted.store(true, Ordering::Relaxed);
-        self.noted.lock().remove(&std::ptr::from_ref(queue).addr());
+        self.noted.lock().remove(&address(queue));
         let last = queue.sum().activity;
         let mut sum = self.sum.lock();
         if let Part::Numbers(was) = std::mem::replace(&mut *part, Part::Gone) {
@@ -147,4 +192,8 @@ impl QueueSums {
             }
         }
     }
+}
+
+fn address(queue: &Queue) -> usize {
+    std::ptr::from_ref(queue).addr()
 }

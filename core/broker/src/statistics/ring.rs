@@ -82,6 +82,16 @@ impl Ring {
         }
     }
 
+    /// Nothing has happened to the object from its last sample until this moment. One that moves
+    /// has a sample of every moment.
+    pub(crate) fn rested_until(&mut self, at_ms: u64) {
+        match self.samples.make_contiguous() {
+            [] if self.nothing_at_ms > 0 => self.nothing_at_ms = self.nothing_at_ms.max(at_ms),
+            [only] => only.at_ms = only.at_ms.max(at_ms),
+            _ => {}
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -89,6 +99,18 @@ impl Ring {
     /// True when something happens to the object.
     pub(crate) fn is_moving(&self) -> bool {
         self.samples.len() > 1
+    }
+
+    /// As [`pick`](Self::pick), of an object whose last sample holds for later moments as well: one
+    /// that rests until `at_ms`.
+    pub(crate) fn pick_until(&self, span: Option<Span>, at_ms: u64) -> Vec<Sample> {
+        let mut picked = self.pick(span);
+        if let [only] = picked.as_mut_slice()
+            && !self.is_moving()
+        {
+            only.at_ms = only.at_ms.max(at_ms);
+        }
+        picked
     }
 
     /// The samples of a span, oldest first; without one the last two.
@@ -167,6 +189,22 @@ mod tests {
         ring.push(sample(100, 8), 10);
         assert_eq!(ring.pick(None), [sample(95, 7), sample(100, 8)]);
         assert!(ring.is_moving());
+    }
+
+    #[test]
+    fn an_object_at_rest_needs_no_samples_until_it_moves_again() {
+        let (mut ring, mut looked_at_rarely) = (Ring::default(), Ring::default());
+        for second in 0..100 {
+            let now = sample(second * 5, if second < 98 { 7 } else { second });
+            ring.push(now, 10);
+            if second == 0 || second >= 98 {
+                looked_at_rarely.rested_until(sample(second.saturating_sub(1) * 5, 0).at_ms);
+                looked_at_rarely.push(now, 10);
+            }
+            let at_ms = now.at_ms;
+            assert_eq!(looked_at_rarely.pick_until(None, at_ms), ring.pick(None), "{second}");
+        }
+        assert_eq!(ring.samples, looked_at_rarely.samples);
     }
 
     #[test]

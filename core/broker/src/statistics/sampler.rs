@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use polymq_model::{Now, VhostName};
 
-use super::{Activity, Sample, Span, Tiers, ring::SAMPLE_EVERY_MS};
+use super::{Sample, Span, Tiers, ring::SAMPLE_EVERY_MS};
 use crate::{BrokerHandle, core::Core, vhost::Vhost};
 
 /// How long samples are taken after the last question, in ms.
@@ -51,8 +51,8 @@ impl BrokerHandle {
         SAMPLE_EVERY_MS
     }
 
-    /// Takes samples if somebody has asked lately. Looks at every queue and connection, so call it
-    /// on a thread that may be busy for some milliseconds.
+    /// Takes samples if somebody has asked lately. Looks at every connection and exchange, and at
+    /// the queues that change, so call it on a thread that may be busy for some milliseconds.
     pub fn take_samples(&self, now: Now) {
         let sampling = &self.0.sampling;
         let asked_ms = sampling.asked_ms.load(Ordering::Relaxed);
@@ -104,6 +104,8 @@ pub struct Summary {
     pub sample: Sample,
     /// Queues.
     pub queues: u64,
+    /// Those of type quorum.
+    pub quorum_queues: u64,
     /// Exchanges, those that every virtual host has included.
     pub exchanges: u64,
     /// Consumers of queues.
@@ -149,7 +151,8 @@ impl Core {
 
     fn take_samples(&self, now_ms: u64) {
         let Some(_only) = self.sampling.taking.try_lock() else { return };
-        if self.sampling.taken_ms.swap(now_ms, Ordering::Relaxed) >= now_ms {
+        let before_ms = self.sampling.taken_ms.load(Ordering::Relaxed);
+        if before_ms >= now_ms {
             return;
         }
         let kept = kept_of(self.sampling.moving.load(Ordering::Relaxed));
@@ -160,10 +163,11 @@ impl Core {
         }
         let traffic = self.open_traffic();
         for vhost in self.all_vhosts() {
-            let (sample, moved) = vhost.take_samples(now_ms, kept, &traffic);
+            let (sample, moved) = vhost.take_samples(now_ms, before_ms, kept, &traffic);
             moving += moved;
             total.add(&sample);
         }
+        self.sampling.taken_ms.store(now_ms, Ordering::Relaxed);
         self.sampling.moving.store(moving, Ordering::Relaxed);
         self.sampling.totals.lock().push(total);
     }
@@ -176,6 +180,7 @@ impl Core {
         for vhost in self.all_vhosts() {
             vhost.history.lock().clear();
             vhost.queue_names.forget();
+            vhost.queue_sums.forget_samples();
             let topology = vhost.topology.load_full();
             topology.queues.values().for_each(|queue| queue.history.lock().clear());
             topology.default_exchange.history.lock().clear();
@@ -220,12 +225,6 @@ impl Vhost {
         }
     }
 
-    /// Adds what has left a queue. What came into it was counted by an exchange.
-    fn add_queue(sum: &mut Sample, queue: &Sample) {
-        let activity = Activity { published: 0, ..queue.activity };
-        sum.add(&Sample { activity, ..*queue });
-    }
-
     fn add_to(&self, summary: &mut Summary, traffic: &OpenTraffic) {
         self.queue_sums.read(|queues| {
             // Together, because what was counted for a queue that goes moves from there to here.
@@ -237,23 +236,29 @@ impl Vhost {
         });
         let topology = self.topology.load_full();
         summary.queues += topology.queues.len() as u64;
+        summary.quorum_queues += topology.quorum_queues;
         // The one without a name is none of the map's.
         summary.exchanges += topology.exchanges.len() as u64 + 1;
     }
 
     /// Takes the samples of everything in here; returns that of the whole and how many objects
     /// move.
-    fn take_samples(&self, now_ms: u64, kept: usize, traffic: &OpenTraffic) -> (Sample, u64) {
-        let mut sum = self.own_sample(now_ms, traffic);
-        let mut moving = 0;
+    fn take_samples(
+        &self,
+        now_ms: u64,
+        before_ms: u64,
+        kept: usize,
+        traffic: &OpenTraffic,
+    ) -> (Sample, u64) {
+        let sum = self.queue_sums.read(|queues| {
+            let mut sum = self.own_sample(now_ms, traffic);
+            sum.add(&queues.sample());
+            sum
+        });
         let topology = self.topology.load_full();
-        for queue in topology.queues.values() {
-            let sample = queue.sample(now_ms);
-            Self::add_queue(&mut sum, &sample);
-            let mut history = queue.history.lock();
-            history.push(sample, kept);
-            moving += u64::from(history.is_moving());
-        }
+        let queues = topology.queues.values().cloned();
+        let mut moving = self.queue_sums.take_samples(queues, now_ms, before_ms, kept);
+        self.sampled_ms.store(now_ms, Ordering::Relaxed);
         let exchanges = topology.exchanges.values().map(|exchange| &exchange.statistics);
         for exchange in exchanges.chain([&topology.default_exchange]) {
             let activity = exchange.counters.read();

@@ -53,6 +53,8 @@ pub(crate) struct Topology {
     /// The largest body that clients may publish, whatever its route. Here, because routes that
     /// know it are made again when it changes.
     pub(crate) body_bytes_max: Option<u64>,
+    /// Queues of type quorum.
+    pub(crate) quorum_queues: u64,
 }
 
 impl Topology {
@@ -86,12 +88,16 @@ impl Topology {
 
     pub(crate) fn add_queue(&mut self, queue: Arc<Queue>) {
         self.changed_queues.push(queue.name.clone());
+        self.quorum_queues += u64::from(queue.settings.is_quorum);
         self.queues.insert(queue.name.clone(), queue);
         self.queue_changes += 1;
     }
 
     pub(crate) fn remove_queue(&mut self, name: &QueueName) {
         self.changed_queues.push(name.clone());
+        if let Some(queue) = self.queues.get(name.as_str()) {
+            self.quorum_queues -= u64::from(queue.settings.is_quorum);
+        }
         self.queues.remove(name.as_str());
         self.queue_changes += 1;
     }

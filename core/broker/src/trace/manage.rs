@@ -27,21 +27,7 @@ impl Manager {
         clock: fn() -> u64,
         now_ms: u64,
     ) -> Result<TraceView, Refusal> {
-        let filter = &new.filter;
-        self.require_vhost(&filter.vhost, Role::Monitoring)?;
-        let access = &self.core.access;
-        for (kind, name) in [("queue", &filter.queue), ("exchange", &filter.exchange)] {
-            if let Some(name) = name {
-                access.permit::<Read>(self.principal(), &filter.vhost, kind, name)?;
-            }
-        }
-        if !(1..=RATE_MAX).contains(&new.rate)
-            || !(1..=DURATION_MS_MAX).contains(&new.duration_ms)
-            || new.messages_max == 0
-        {
-            let text = "a trace takes 1 to 1000 messages a second, for up to 10 minutes";
-            return Err(Refusal::new(RefusalKind::Invalid, text));
-        }
+        self.check_new_trace(&new)?;
         let traces = &self.core.traces;
         let mut all = traces.all.lock();
         if all.iter().filter(|trace| !trace.is_over()).count() >= RUNNING_MAX {
@@ -63,6 +49,28 @@ impl Manager {
         let view = trace.view();
         self.audit("trace.start", format!("/traces/{id}"), Value::Null, shown(&view));
         Ok(view)
+    }
+
+    /// Whether such a trace could be started, unless too many run.
+    ///
+    /// Errors: as of [`start_trace`](Self::start_trace).
+    pub fn check_new_trace(&self, new: &NewTrace) -> Result<(), Refusal> {
+        let filter = &new.filter;
+        self.require_vhost(&filter.vhost, Role::Monitoring)?;
+        let access = &self.core.access;
+        for (kind, name) in [("queue", &filter.queue), ("exchange", &filter.exchange)] {
+            if let Some(name) = name {
+                access.permit::<Read>(self.principal(), &filter.vhost, kind, name)?;
+            }
+        }
+        if !(1..=RATE_MAX).contains(&new.rate)
+            || !(1..=DURATION_MS_MAX).contains(&new.duration_ms)
+            || new.messages_max == 0
+        {
+            let text = "a trace takes 1 to 1000 messages a second, for up to 10 minutes";
+            return Err(Refusal::new(RefusalKind::Invalid, text));
+        }
+        Ok(())
     }
 
     /// The traces that run, and the last ones that are over. Needs `monitoring`.
@@ -115,7 +123,7 @@ impl Manager {
     fn find_trace(&self, id: u64) -> Result<Arc<Trace>, Refusal> {
         let all = self.core.traces.all.lock();
         let found = all.iter().find(|trace| trace.id == id).cloned();
-        found.ok_or_else(|| Refusal::new(RefusalKind::NotFound, format!("no trace {id}")))
+        found.ok_or_else(|| Refusal::missing("trace", id.to_string(), format!("no trace {id}")))
     }
 
     fn own_trace(&self, id: u64) -> Result<Arc<Trace>, Refusal> {

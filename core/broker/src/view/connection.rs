@@ -387,20 +387,19 @@ impl BrokerHandle {
             facts: record.facts.clone(),
         })
     }
-
-    /// Tells a connection that it is closed, with a reason for its client; it is cut when it does
-    /// not go within ten seconds. False when there is no such connection.
-    pub fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {
-        let mut connections = self.0.connections.lock();
-        let Some(record) = connections.get_mut(&id) else { return false };
-        self.0.send_away(record, reason);
-        true
-    }
 }
 
 impl Core {
     pub(crate) fn connection_facts(&self) -> Vec<Arc<ConnectionFacts>> {
         self.connections.lock().values().map(|record| record.facts.clone()).collect()
+    }
+
+    /// Tells a connection to go. False when there is no such connection.
+    pub(crate) fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {
+        let mut connections = self.connections.lock();
+        let Some(record) = connections.get_mut(&id) else { return false };
+        self.send_away(record, reason);
+        true
     }
 
     /// Tells a connection to go, once.

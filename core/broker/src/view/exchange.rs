@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polymq_contract::{Refusal, RefusalKind};
+use polymq_contract::Refusal;
 use polymq_model::{Table, VhostName};
 
 use crate::{
@@ -92,7 +92,7 @@ impl BrokerHandle {
         }
         let exchange = topology.exchange(name).ok_or_else(|| {
             let text = format!("no exchange '{name}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("exchange", name, text)
         })?;
         Ok(view_of(&vhost, exchange, span))
     }
@@ -134,7 +134,7 @@ impl BrokerHandle {
         let topology = vhost.topology.load();
         let exchange = topology.exchange(source).ok_or_else(|| {
             let text = format!("no exchange '{source}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("exchange", source, text)
         })?;
         let bindings = exchange.bindings.iter();
         Ok(bindings.filter_map(|binding| binding_view(&vhost, source, binding)).collect())

@@ -15,4 +15,4 @@ pub use exchange::{BindingView, ExchangeView};
 pub use listing::QueueList;
 pub(crate) use listing::QueueNames;
 pub(crate) use queue::Seen;
-pub use queue::{ConsumerView, QueueDetails, QueueRef};
+pub use queue::{ConsumerView, QueueDetails, QueueRef, UnackedView};

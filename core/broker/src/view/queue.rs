@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use polymq_contract::{Arguments, Refusal, RefusalKind};
-use polymq_model::{ConnectionId, QueueName, Table, VhostName};
+use polymq_contract::{Arguments, Refusal};
+use polymq_model::{ConnectionId, Message, QueueName, Table, VhostName};
 
 use crate::{
     BrokerHandle, PolicyKind,
@@ -38,6 +38,8 @@ pub struct QueueDetails {
     pub owner: Option<ConnectionId>,
     /// What it was declared with.
     pub arguments: Table,
+    /// The user who has declared it, where that is known.
+    pub declared_by: Option<Arc<str>>,
     /// The policy that applies, and the operator policy.
     pub policies: (Option<String>, Option<String>),
     /// What these two policies say together.
@@ -52,6 +54,9 @@ pub struct QueueDetails {
     pub single_active_consumer: Option<Arc<str>>,
     /// When a message last came, left or was settled, in ms since 1970; 0 for never.
     pub active_ms: u64,
+    /// The timestamp of the message that comes next, when that is in memory and has one, in ms
+    /// since 1970.
+    pub head_timestamp_ms: Option<i64>,
     /// Dead letters of it that no queue took.
     pub dead_letter_unroutable: u64,
     /// What has happened here.
@@ -75,6 +80,8 @@ pub struct ConsumerView {
     pub channel: u32,
     /// It gets messages; one of several single active consumers does.
     pub is_active: bool,
+    /// One consumer of its queue gets messages at a time.
+    pub single_active: bool,
     /// Deliveries are settled when sent.
     pub no_ack: bool,
     /// It has the queue for itself.
@@ -91,6 +98,31 @@ pub struct ConsumerView {
     pub delivered: u64,
     /// What it was started with.
     pub arguments: Arc<Arguments>,
+}
+
+/// A delivery that is not settled.
+#[derive(Debug, Clone)]
+pub struct UnackedView {
+    /// Its place in the list: its consumer and its number there.
+    pub place: (u64, u64),
+    /// The position of the message.
+    pub seq: u64,
+    /// The name of its consumer; that of a get, or of a client who is away, is empty.
+    pub tag: Arc<str>,
+    /// The connection that holds it; 0 when its client is away.
+    pub connection: ConnectionId,
+    /// Its channel.
+    pub channel: u32,
+    /// Since when, in ms since 1970, to a tenth of a second; `None` where that is not known.
+    pub since_ms: Option<u64>,
+    /// How long it may take, in ms.
+    pub timeout_ms: Option<u64>,
+    /// Earlier deliveries that failed.
+    pub failed: u16,
+    /// All earlier deliveries.
+    pub acquired: u16,
+    /// Bytes of its body.
+    pub payload_bytes: u64,
 }
 
 impl QueueRef {
@@ -111,6 +143,10 @@ impl QueueRef {
     /// What it holds.
     pub fn counts(&self) -> QueueCounts {
         self.queue.counts()
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     /// The connection it belongs to.
@@ -136,6 +172,7 @@ impl QueueRef {
             of_session: settings.of_client,
             owner: settings.exclusive,
             arguments: queue.with_declared(|declared| declared.arguments.clone()),
+            declared_by: settings.declared_by.clone(),
             policy_definition: self.policy_definition(&seen.policies),
             policies: seen.policies,
             counts: seen.counts,
@@ -143,6 +180,7 @@ impl QueueRef {
             exclusive_consumer: seen.exclusive_consumer,
             single_active_consumer: seen.single_active_consumer,
             active_ms: seen.active_ms,
+            head_timestamp_ms: seen.head.and_then(|head| head.properties().timestamp_ms),
             dead_letter_unroutable: queue.dead_letter_unroutable.load(Ordering::Relaxed),
             activity: seen.activity,
             recent: self.recent(span),
@@ -151,7 +189,8 @@ impl QueueRef {
 
     /// Samples of a span, oldest first.
     pub fn recent(&self, span: Option<Span>) -> Vec<Sample> {
-        self.queue.history.lock().pick(span)
+        let at_ms = self.vhost.sampled_ms.load(Ordering::Relaxed);
+        self.queue.history.lock().pick_until(span, at_ms)
     }
 
     fn policy_definition(&self, (user, operator): &(Option<String>, Option<String>)) -> Table {
@@ -174,6 +213,19 @@ impl QueueRef {
     pub fn consumers(&self) -> Vec<ConsumerView> {
         self.queue.consumers(&self.vhost.name)
     }
+
+    /// The user who has declared it, where that is known.
+    pub fn declared_by(&self) -> Option<&str> {
+        self.queue.settings.declared_by.as_deref()
+    }
+
+    /// Deliveries that are not settled, by consumer and the oldest of each first, behind the place
+    /// of one; at most `max`.
+    ///
+    /// Cost: proportional to `max` and the consumers.
+    pub fn unacked(&self, after: Option<(u64, u64)>, max: usize) -> Vec<UnackedView> {
+        self.queue.unacked(after, max)
+    }
 }
 
 /// What is read of a queue under its lock.
@@ -184,6 +236,7 @@ pub(crate) struct Seen {
     pub(crate) exclusive_consumer: Option<Arc<str>>,
     pub(crate) single_active_consumer: Option<Arc<str>>,
     pub(crate) active_ms: u64,
+    pub(crate) head: Option<Message>,
     pub(crate) activity: Activity,
 }
 
@@ -191,15 +244,15 @@ impl BrokerHandle {
     /// The numbers of a virtual host, and samples of them.
     ///
     /// Errors: kind `NotFound`.
-    pub fn vhost_totals(
+    pub fn vhost_totals<const N: usize>(
         &self,
         vhost: &str,
-        span: Option<Span>,
-    ) -> Result<(Sample, Vec<Sample>), Refusal> {
+        spans: [Option<Span>; N],
+    ) -> Result<(Sample, [Vec<Sample>; N]), Refusal> {
         let vhost = self.0.vhost(vhost)?;
         let now = self.0.vhost_sample(&vhost);
-        let recent = vhost.history.lock().pick(span);
-        Ok((now, recent))
+        let history = vhost.history.lock();
+        Ok((now, spans.map(|span| history.pick(span))))
     }
 
     /// The queues of a virtual host, or of all, in no order.
@@ -223,7 +276,7 @@ impl BrokerHandle {
         let found = vhost.topology.load().queue(queue).cloned();
         let queue = found.ok_or_else(|| {
             let text = format!("no queue '{queue}' in vhost '{}'", vhost.name);
-            Refusal::new(RefusalKind::NotFound, text)
+            Refusal::missing("queue", queue, text)
         })?;
         Ok(QueueRef { vhost, queue })
     }

@@ -215,5 +215,5 @@ fn names_of_virtual_hosts_are_fully_separate() {
     assert_eq!(here.get("q").as_deref(), Some("here"));
     assert_eq!(there.get("q").as_deref(), Some("there"));
     let missing = world.try_connect_to(Some("third"), "guest").err().unwrap();
-    assert_eq!(missing.kind, RefusalKind::NotFound);
+    assert_eq!(missing.kind, RefusalKind::Denied, "as if it were not his");
 }

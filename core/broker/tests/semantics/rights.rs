@@ -2,8 +2,8 @@
 
 use polymq_broker::{Ban, BanTarget, NewToken, PermissionRecord, TopicSyntax, UserChange};
 use polymq_contract::{
-    CancelReason, Command, Event, OpenClientSession, Outcome, RefusalKind, Subscription,
-    SubscriptionTarget,
+    CancelReason, Command, Event, Login, OpenClientSession, Outcome, RefusalKind, Secret,
+    Subscription, SubscriptionTarget,
 };
 use polymq_model::{ConsumerId, VhostName};
 
@@ -377,10 +377,85 @@ fn a_token_narrows_the_rights_of_its_user_in_everything() {
     // It is good for its time, and the connection as well.
     world.pass(9_000);
     assert_eq!(closing(&mut client), None);
+    assert!(!world.broker.is_token_over(token.as_bytes()));
     world.pass(1_500);
-    assert_eq!(closing(&mut client).as_deref(), Some("the token of the login has expired"));
+    assert!(world.broker.is_token_over(token.as_bytes()));
+    // Only to whoever has it.
+    assert!(!world.broker.is_token_over(&token.as_bytes()[..token.len() - 1]));
+    assert_eq!(closing(&mut client).as_deref(), Some("the token of the login has ended"));
     assert!(world.connect_with_token(&token).is_err());
     assert_eq!(manager(&world).tokens(&user("other")).unwrap(), [view]);
+}
+
+#[test]
+fn a_token_that_may_not_read_them_leaves_the_subscriptions_of_its_user_alone() {
+    let world = World::new();
+    allow(&world, "", ".*", ".*");
+    let mut client = world.connect_as("other");
+    client.open(session("c", true, 600));
+    client.subscribe("a/#", 1);
+    client.disconnect();
+    let token = |scope: &str| {
+        let scopes = vec![scope.to_owned()];
+        let new = NewToken { name: "t".into(), scopes, expires_ms: None };
+        let (_, secret) = manager(&world).make_token(&user("other"), new).unwrap();
+        String::from_utf8(secret.expose().to_vec()).unwrap()
+    };
+    let mut narrow = world.connect_with_token(&token("read:*/q")).unwrap();
+    for clean in [false, true] {
+        let refused = narrow.try_ask(|request| {
+            Command::OpenClientSession(Box::new(OpenClientSession {
+                request,
+                ..session("c", clean, 600)
+            }))
+        });
+        assert_eq!(kind_of(refused), RefusalKind::Denied);
+    }
+    let mut wide = world.connect_with_token(&token("read:*/*")).unwrap();
+    assert_eq!(wide.open(session("c", false, 600)).subscriptions.len(), 1);
+}
+
+#[test]
+fn a_new_token_in_place_of_the_old_one_brings_its_time_and_its_rights() {
+    let mut world = World::new();
+    world.connect().queue("q");
+    allow(&world, "", "", "^q$");
+    let token = |scope: &str, ms: u64| {
+        let expires_ms = Some(world.now().unix_ms + ms);
+        let new = NewToken { name: "t".into(), scopes: vec![scope.to_owned()], expires_ms };
+        let (_, secret) = manager(&world).make_token(&user("other"), new).unwrap();
+        secret
+    };
+    let (short, long, other) =
+        (token("read:*/q", 10_000), token("read:*/q", 60_000), token("read:*/r", 60_000));
+    let text = String::from_utf8(short.expose().to_vec()).unwrap();
+    let mut client = world.connect_with_token(&text).unwrap();
+    client.consume("q", 1, 1);
+    let renew = |client: &mut Client, password: Secret| {
+        let mut login = Some(Box::new(Login::Password { user: String::new(), password }));
+        client.try_ask(|request| Command::Authenticate {
+            request,
+            login: login.take().expect("it is asked once"),
+        })
+    };
+    renew(&mut client, long).unwrap();
+    world.pass(15_000);
+    assert_eq!(closing(&mut client), None);
+    assert!(renew(&mut client, Secret::new("wrong")).is_err());
+    renew(&mut client, other).unwrap();
+    assert_eq!(cancelled(&mut client), [(1, CancelReason::Denied)]);
+}
+
+#[test]
+fn a_connection_ends_with_the_certificate_that_let_it_in() {
+    let mut world = World::new();
+    let until_ms = world.now().unix_ms + 10_000;
+    let mut client = world.connect_with_certificate("other", until_ms).unwrap();
+    world.pass(9_000);
+    assert_eq!(closing(&mut client), None);
+    world.pass(1_500);
+    assert_eq!(closing(&mut client).as_deref(), Some("the client certificate has ended"));
+    assert!(world.connect_with_certificate("other", until_ms).is_err());
 }
 
 #[test]
@@ -390,8 +465,7 @@ fn revoking_a_token_ends_its_connections_and_survives_a_restart() {
     let boss = manager(&world);
     let (kept, kept_secret) = boss.make_token(&user("other"), new()).unwrap();
     let (gone, gone_secret) = boss.make_token(&user("other"), new()).unwrap();
-    let text =
-        |secret: polymq_contract::Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
+    let text = |secret: Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
     let (kept_secret, gone_secret) = (text(kept_secret), text(gone_secret));
     let mut client = world.connect_with_token(&gone_secret).unwrap();
     let mut stays = world.connect_with_token(&kept_secret).unwrap();

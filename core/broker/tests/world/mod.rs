@@ -15,7 +15,7 @@ use polymq_contract::{
     Answer, BindExchange, BindQueue, Broker, Command, Connection, Consume, DeclareExchange,
     DeclareQueue, Delivery, DeliveryRange, DisconnectCause, Event, EventBatch, Login,
     OpenClientSession, OpenedClientSession, Outbox, Outcome, Peer, Publish, Refusal, RefusalKind,
-    Secret, Settlement, Subscription, SubscriptionTarget, Transport, Will,
+    Secret, Settlement, Subscription, SubscriptionTarget, TlsPeer, Transport, Will,
 };
 use polymq_memory::MemoryStore;
 use polymq_model::{
@@ -146,14 +146,24 @@ impl World {
     pub(crate) fn log_in_by(&self, login: Login) -> Result<Principal, Refusal> {
         let (sender, receiver) = std::sync::mpsc::channel();
         let reply = move |principal| sender.send(principal).unwrap();
-        self.broker.log_in("http", login, &peer(), reply);
+        self.broker.log_in("http", login, &peer(None), reply);
         receiver.recv().unwrap()
     }
 
     /// Connects with an API token.
     pub(crate) fn connect_with_token(&self, token: &str) -> Result<Client, Refusal> {
         let password = Secret::new(token.as_bytes().to_vec());
-        self.connect_by(None, Login::Password { user: String::new(), password })
+        self.connect_by(None, Login::Password { user: String::new(), password }, None)
+    }
+
+    /// Connects with a client certificate that ends then.
+    pub(crate) fn connect_with_certificate(
+        &self,
+        user: &str,
+        until_ms: u64,
+    ) -> Result<Client, Refusal> {
+        let tls = TlsPeer { certificate_until_ms: Some(until_ms), ..TlsPeer::default() };
+        self.connect_by(None, Login::Certificate { identity: user.to_owned() }, Some(tls))
     }
 
     /// Connects, and opens the virtual host of this name, or the usual one.
@@ -163,12 +173,17 @@ impl World {
         user: &str,
     ) -> Result<Client, Refusal> {
         let password = Secret::new(b"x".to_vec());
-        self.connect_by(vhost, Login::Password { user: user.to_owned(), password })
+        self.connect_by(vhost, Login::Password { user: user.to_owned(), password }, None)
     }
 
-    fn connect_by(&self, vhost: Option<&str>, login: Login) -> Result<Client, Refusal> {
+    fn connect_by(
+        &self,
+        vhost: Option<&str>,
+        login: Login,
+        tls: Option<TlsPeer>,
+    ) -> Result<Client, Refusal> {
         let outbox = Arc::new(Outbox::new(1024 * 1024));
-        let connection = self.broker.connect("amqp", &peer(), &outbox).unwrap();
+        let connection = self.broker.connect("amqp", &peer(tls), &outbox).unwrap();
         let mut client =
             Client { connection, outbox, now: self.now(), next: 0, seen: EventBatch::default() };
         let mut login = Some(Box::new(login));
@@ -182,12 +197,12 @@ impl World {
     }
 }
 
-fn peer() -> Arc<Peer> {
+fn peer(tls: Option<TlsPeer>) -> Arc<Peer> {
     Arc::new(Peer {
         address: None,
         local: None,
         is_loopback: true,
-        tls: None,
+        tls: tls.map(Arc::new),
         offers_tls: false,
         account: None,
         transport: Transport::Stream,

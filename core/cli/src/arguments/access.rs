@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Change, Ls, Named, Removed};
+use super::{Change, Ls, Named, Removed, Sure};
 
 /// Commands on virtual hosts.
 #[derive(Debug, Subcommand)]
@@ -37,7 +37,7 @@ pub enum UserCommand {
     Ls(Ls),
     /// Show a user.
     Show(Named),
-    /// Make a user, or change it.
+    /// Make a user.
     Create {
         /// Its name
         name: String,
@@ -49,6 +49,22 @@ pub enum UserCommand {
         new_password_file: Option<PathBuf>,
         #[command(flatten)]
         change: Change,
+    },
+    /// Change tags or password of a user; what is not named stays.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+        .args(["tags", "new_password_file"]))]
+    Set {
+        /// Its name
+        name: String,
+        /// All its tags from now on; an empty text for none
+        #[arg(long, value_delimiter = ',')]
+        tags: Option<Vec<String>>,
+        /// File with its password
+        #[arg(long, value_name = "FILE")]
+        new_password_file: Option<PathBuf>,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Delete a user.
     Delete(Removed),
@@ -77,6 +93,37 @@ pub enum PermCommand {
     },
     /// Take the permissions of a user in the virtual host back.
     Delete(Removed),
+    /// List which topics of exchanges users may write and read, in all virtual hosts.
+    Topics(Ls),
+    /// Set which topics of an exchange a user may write and read, in the virtual host.
+    SetTopics {
+        /// The user
+        name: String,
+        /// The exchange, as amq.topic
+        exchange: String,
+        /// Keys that it may publish with
+        write: String,
+        /// Keys that it may bind and subscribe to
+        read: String,
+        /// What both are: regex, a regular expression; dot, a pattern as sensors.*.temp; slash, one
+        /// as sensors/+/temp
+        #[arg(long, value_parser = ["regex", "dot", "slash"])]
+        syntax: Option<String>,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Free a user of its topic permissions on an exchange.
+    DeleteTopics {
+        /// The user
+        name: String,
+        /// The exchange
+        exchange: String,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 /// Commands on policies.
@@ -114,14 +161,16 @@ pub enum TokenCommand {
     /// List the tokens of a user, without what proves them.
     Ls {
         /// The user
-        user: String,
+        #[arg(value_name = "USER")]
+        owner: String,
         #[command(flatten)]
         ls: Ls,
     },
     /// Make a token; its text is shown now and never again.
     Create {
         /// The user
-        user: String,
+        #[arg(value_name = "USER")]
+        owner: String,
         /// For people
         #[arg(long)]
         name: Option<String>,
@@ -131,11 +180,15 @@ pub enum TokenCommand {
         /// When it ends, as 2030-01-31T12:00:00Z; never without it
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Revoke a token; connections that use it end.
     Delete {
         /// The user
-        user: String,
+        #[arg(value_name = "USER")]
+        owner: String,
         #[command(flatten)]
         token: Removed,
     },
@@ -171,6 +224,8 @@ pub enum LimitCommand {
         whose: Whose,
         #[command(flatten)]
         change: Change,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

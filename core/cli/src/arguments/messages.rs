@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::Common;
-use crate::destination::Destination;
+use crate::{destination::Destination, time};
 
 /// A message on the command line.
 #[derive(Debug, Args)]
@@ -53,6 +53,10 @@ pub struct Publish {
     /// A message that no queue takes is an error
     #[arg(long)]
     pub(crate) mandatory: bool,
+    /// In body, headers and key {{n}}, {{time}}, {{unix_ms}}, {{uuid}}, {{random 1 100}} and
+    /// {{text 20}} are something else in each message
+    #[arg(long)]
+    pub(crate) template: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -68,6 +72,10 @@ pub(crate) enum Decode {
     Json,
     /// Hexadecimal digits.
     Hex,
+    /// CBOR, in its diagnostic notation.
+    Cbor,
+    /// Protocol Buffers without their schema: fields by number.
+    Proto,
 }
 
 /// Flags of `polymq sub`.
@@ -76,11 +84,15 @@ pub struct Subscribe {
     /// queue:NAME, topic:PATTERN or exchange:NAME/PATTERN; a bare name is a queue
     pub(crate) destination: Destination,
     /// End after this many
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Give the messages of a queue back instead of acknowledging them
     #[arg(long)]
     pub(crate) no_ack: bool,
+    /// Show what lies in a queue since then, and what comes, and take none of it: a time as
+    /// 2030-01-31T12:00:00Z, or how long ago it was, as 10m
+    #[arg(long, value_name = "TIME", value_parser = time::since, conflicts_with = "no_ack")]
+    pub(crate) since: Option<String>,
     /// How to show bodies
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) decode: Decode,
@@ -124,7 +136,7 @@ pub struct Reply {
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
     /// End after this many
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// End when nothing has come to the queue for this many seconds
     #[arg(long, value_name = "SECONDS")]

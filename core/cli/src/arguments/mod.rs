@@ -8,8 +8,7 @@ mod server;
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Subcommand, ValueEnum};
 
 pub use server::ConfigCommand;
 pub(crate) use {
@@ -24,7 +23,10 @@ pub(crate) use {
         ExchangeCommand, JobCommand, Named, Paused, QueueCommand, Removed, ScheduledCommand,
         TopicCommand,
     },
-    server::{ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace},
+    server::{
+        ContextCommand, DefsCommand, Drain, ListenerCommand, Logs, Setting, Top, Trace,
+        TraceCommand,
+    },
 };
 
 use crate::{destination::Destination, output::Format};
@@ -54,9 +56,9 @@ pub(crate) struct Common {
     /// PEM file with the authorities to trust for https
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Data directory in which to look for the first password of a broker on this machine
-    #[arg(long, global = true, value_name = "DIR", default_value = "./data")]
-    pub(crate) data_dir: PathBuf,
+    /// Data directory of a broker on this machine [default: ./data, or /var/lib/polymq]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// table, json, jsonl or csv
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
@@ -190,6 +192,7 @@ pub enum Command {
     /// Print the completions of a shell.
     Completion {
         /// The shell
+        #[arg(value_enum)]
         shell: Shell,
     },
     /// Print the manual page, in the language of man.
@@ -198,6 +201,23 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         all_to: Option<PathBuf>,
     },
+}
+
+/// A shell that completes commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+    /// Nushell.
+    Nushell,
+    /// PowerShell.
+    Powershell,
+    /// Elvish.
+    Elvish,
 }
 
 /// A command with nothing of its own.

@@ -235,6 +235,9 @@ pub enum ScheduledCommand {
         id: String,
         /// When, as 2030-01-31T12:00:00Z
         due_at: String,
+        /// Check everything and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Take one back.
     Cancel(Removed),
@@ -342,7 +345,12 @@ pub enum JobCommand {
     /// Follow a job to its end.
     Watch(Named),
     /// End a job between two batches.
-    Cancel(Named),
+    Cancel {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        change: Change,
+    },
 }
 
 /// Commands on connections.

@@ -23,6 +23,10 @@ pub enum DefsCommand {
         /// Check everything, tell what would change, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// What is there with other settings stays as it is, and everything else is imported; exit
+        /// code 3 when there is such
+        #[arg(long)]
+        skip_conflicts: bool,
     },
     /// Tell what an import would add and change; exit code 1 when it would do anything.
     Diff {
@@ -104,7 +108,7 @@ pub struct Top {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) every: u64,
     /// End after this many looks
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// As many queues at most
     #[arg(long, default_value_t = 20)]
@@ -150,9 +154,21 @@ pub struct Logs {
     pub(crate) common: Common,
 }
 
+/// Commands on traces that run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// List traces that run, and the last ones that are over.
+    Ls(Ls),
+    /// End a trace.
+    End(Named),
+}
+
 /// Flags of `polymq trace`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Trace {
+    #[command(subcommand)]
+    pub(crate) command: Option<TraceCommand>,
     /// Only messages of this client id
     #[arg(long)]
     pub(crate) client: Option<String>,
@@ -166,7 +182,7 @@ pub struct Trace {
     #[arg(long, value_name = "DEST")]
     pub(crate) address: Option<Destination>,
     /// End after this many events
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Messages a second, at most; others are only counted
     #[arg(long)]

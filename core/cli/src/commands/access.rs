@@ -1,6 +1,5 @@
 //! Who may do what: virtual hosts, users, rights, bounds.
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Done, dry};
@@ -10,6 +9,7 @@ use crate::{
         BanCommand, LimitCommand, Named, PermCommand, PolicyCommand, TokenCommand, UserCommand,
         VhostCommand, Whose,
     },
+    context::secret,
     failure::Failure,
     resource::{Session, typed},
 };
@@ -26,7 +26,7 @@ pub(super) fn vhost(session: &Session, command: VhostCommand) -> Done {
             if let Some(description) = description {
                 body["description"] = json!(description);
             }
-            session.put(&of(&name), &body, change)
+            session.create(&of(&name), &body, change)
         }
         VhostCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
     }
@@ -40,11 +40,20 @@ pub(super) fn user(session: &Session, command: UserCommand) -> Done {
         UserCommand::Create { name, tags, new_password_file, change } => {
             let mut body = json!({ "tags": tags });
             if let Some(file) = new_password_file {
-                let text =
-                    std::fs::read_to_string(&file).with_context(|| file.display().to_string());
-                body["password"] = json!(text?.lines().next().unwrap_or_default());
+                body["password"] = json!(secret(&file)?);
             }
-            session.put(&of(&name), &body, change)
+            session.create(&of(&name), &body, change)
+        }
+        UserCommand::Set { name, tags, new_password_file, dry_run } => {
+            session.api.call(&Call::new("GET", &of(&name)))?;
+            let mut body = json!({});
+            if let Some(tags) = tags {
+                body["tags"] = tags.into_iter().filter(|tag| !tag.is_empty()).collect();
+            }
+            if let Some(file) = new_password_file {
+                body["password"] = json!(secret(&file)?);
+            }
+            session.put(&of(&name), &body, dry(dry_run))
         }
         UserCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
     }
@@ -64,7 +73,26 @@ pub(super) fn permission(session: &Session, command: PermCommand) -> Done {
             session.put(&of(&session.api, &name), &body, dry(dry_run))
         }
         PermCommand::Delete(removed) => session.remove(&of(&session.api, &removed.name), &removed),
+        PermCommand::Topics(ls) => {
+            let columns = &["user", "vhost", "exchange", "write", "read", "syntax"];
+            session.list("topic-permissions", &ls, columns)
+        }
+        PermCommand::SetTopics { name, exchange, write, read, syntax, dry_run } => {
+            let body = json!({ "write": write, "read": read, "syntax": syntax });
+            session.put(&topics(&session.api, &name, &exchange), &body, dry(dry_run))
+        }
+        PermCommand::DeleteTopics { name, exchange, change, sure } => {
+            let path = topics(&session.api, &name, &exchange);
+            session.delete(&path, &[], change, Some((&name, sure)))
+        }
     }
+}
+
+/// The path of a topic permission; the exchange without a name is `amq.default`.
+fn topics(api: &Api, user: &str, exchange: &str) -> String {
+    let exchange = if exchange.is_empty() { "amq.default" } else { exchange };
+    let (user, vhost) = (segment(user), vhost_segment(api.vhost()));
+    format!("users/{user}/topic-permissions/{vhost}/{}", segment(exchange))
 }
 
 pub(super) fn policy(session: &Session, command: PolicyCommand) -> Done {
@@ -94,10 +122,10 @@ pub(super) fn policy(session: &Session, command: PolicyCommand) -> Done {
 pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
     let of = |user: &str| format!("users/{}/tokens", segment(user));
     match command {
-        TokenCommand::Ls { user, ls } => {
-            session.list(&of(&user), &ls, &["id", "name", "scopes", "created_at", "expires_at"])
+        TokenCommand::Ls { owner, ls } => {
+            session.list(&of(&owner), &ls, &["id", "name", "scopes", "created_at", "expires_at"])
         }
-        TokenCommand::Create { user, name, scopes, expires_at } => {
+        TokenCommand::Create { owner, name, scopes, expires_at, dry_run } => {
             let mut body = json!({});
             if let Some(name) = name {
                 body["name"] = json!(name);
@@ -108,11 +136,14 @@ pub(super) fn token(session: &Session, command: TokenCommand) -> Done {
             if let Some(expires_at) = expires_at {
                 body["expires_at"] = json!(expires_at);
             }
-            let made = session.api.call(&Call::new("POST", &of(&user)).json(&body))?;
+            let query: &[_] = if dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+            let path = of(&owner);
+            let call = Call::new("POST", &path).query(query).json(&body);
+            let made = session.api.call(&call)?;
             Ok(session.output.document(&made)?)
         }
-        TokenCommand::Delete { user, token } => {
-            session.remove(&format!("{}/{}", of(&user), segment(&token.name)), &token)
+        TokenCommand::Delete { owner, token } => {
+            session.remove(&format!("{}/{}", of(&owner), segment(&token.name)), &token)
         }
     }
 }
@@ -154,7 +185,10 @@ pub(super) fn limit(session: &Session, command: LimitCommand) -> Done {
             }
             session.put(&path, &body, change)
         }
-        LimitCommand::Delete { whose, change } => session.delete(&of(&whose), &[], change, None),
+        LimitCommand::Delete { whose, change, sure } => {
+            let name = whose.of_user.as_deref().unwrap_or_else(|| session.api.vhost());
+            session.delete(&of(&whose), &[], change, Some((name, sure)))
+        }
     }
 }
 
@@ -175,7 +209,7 @@ pub(super) fn ban(session: &Session, command: BanCommand) -> Done {
             ];
             let said = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
             let body: Value = said.map(|(name, value)| (name.to_owned(), json!(value))).collect();
-            session.put(&of(&id), &body, change)
+            session.create(&of(&id), &body, change)
         }
         BanCommand::Delete(removed) => session.remove(&of(&removed.name), &removed),
     }

@@ -1,6 +1,10 @@
 //! Brokers by name.
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use serde_json::json;
+use ureq::http::Uri;
 
 use super::Done;
 use crate::{
@@ -12,7 +16,7 @@ use crate::{
 
 pub(super) fn context(command: ContextCommand) -> Done {
     let mut contexts = Contexts::read()?;
-    let missing = |name: &str| Failure::Usage(format!("there is no context `{name}`"));
+    let missing = |name: &str| Failure::Missing(format!("there is no context `{name}`"));
     match command {
         ContextCommand::Ls { output } => {
             let row = |(name, context): (&String, &Context)| {
@@ -29,6 +33,19 @@ pub(super) fn context(command: ContextCommand) -> Done {
             return Ok(Output::new(output).rows(&rows, columns)?);
         }
         ContextCommand::Add { name, url, user, password_file, token_file, vhost, ca_file } => {
+            let is_url = url
+                .parse::<Uri>()
+                .is_ok_and(|url| matches!(url.scheme_str(), Some("http" | "https")));
+            if !is_url {
+                let text = format!("`{url}` is no URL, as https://broker.example:15671");
+                return Err(Failure::Usage(text));
+            }
+            // It is used from any folder later.
+            let whole = |file: Option<PathBuf>| file.map(std::path::absolute).transpose();
+            let absolute = || -> std::io::Result<_> {
+                Ok((whole(password_file)?, whole(token_file)?, whole(ca_file)?))
+            };
+            let (password_file, token_file, ca_file) = absolute().context("this folder")?;
             let context = Context { url, user, password_file, token_file, vhost, ca_file };
             contexts.context.insert(name.clone(), context);
             contexts.current.get_or_insert(name);

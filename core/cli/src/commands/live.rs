@@ -9,10 +9,10 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Done;
+use super::{Done, PLAIN};
 use crate::{
     api::Call,
-    arguments::{Logs, Top, Trace},
+    arguments::{Logs, Named, Top, Trace, TraceCommand},
     destination::Destination,
     failure::Failure,
     output::Format,
@@ -25,12 +25,17 @@ const QUEUE_COLUMNS: &[&str] =
 const LOG_COLUMNS: &[&str] = &["at", "level", "event", "target", "fields"];
 const TRACE_COLUMNS: &[&str] =
     &["at", "message", "event", "after_us", "protocol", "exchange", "routing_key", "queue"];
+const TRACES_COLUMNS: &[&str] =
+    &["id", "by", "state", "vhost", "exchange", "queue", "messages", "ends_at"];
 /// Clears a terminal and goes to its first place.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// Shows totals and the first queues in an order, again and again.
 pub(super) fn top(session: &Session, wanted: &Top) -> Done {
     let is_screen = session.output.format == Format::Table && std::io::stdout().is_terminal();
+    session.output.check_end(wanted.count.is_some())?;
+    let columns = ["at", "totals.ready", "totals.unacked", "objects.connections"];
+    let mut rows = session.output.stream(&columns);
     let mut left = wanted.count.unwrap_or(u64::MAX);
     loop {
         let overview = session.api.call(&Call::new("GET", "overview"))?;
@@ -45,7 +50,6 @@ pub(super) fn top(session: &Session, wanted: &Top) -> Done {
             session.output.rows(&queues, QUEUE_COLUMNS)?;
         } else {
             drop(out);
-            let columns = ["at", "totals.ready", "totals.unacked", "objects.connections"];
             let at = overview.pointer("/totals/at").cloned().unwrap_or_default();
             let row = json!({
                 "at": at,
@@ -55,12 +59,12 @@ pub(super) fn top(session: &Session, wanted: &Top) -> Done {
                 "alarm": overview.get("alarm"),
                 "queues": queues,
             });
-            session.output.row(&row, &columns)?;
+            rows.push(&row)?;
         }
         std::io::stdout().flush()?;
         left -= 1;
         if left == 0 {
-            return Ok(());
+            return if session.output.format == Format::Table { Ok(()) } else { Ok(rows.end()?) };
         }
         thread::sleep(Duration::from_secs(wanted.every));
     }
@@ -73,7 +77,12 @@ fn busiest(session: &Session, wanted: &Top) -> Result<Vec<Value>, Failure> {
     for vhost in session.api.list("vhosts", &[], None)? {
         let Some(name) = vhost.get("name").and_then(Value::as_str) else { continue };
         let path = format!("vhosts/{}/queues", crate::api::vhost_segment(name));
-        for mut queue in session.api.list(&path, &query, Some(wanted.queues))? {
+        let queues = match session.api.list(&path, &query, Some(wanted.queues)) {
+            // One that this user may not enter is no reason to show nothing.
+            Err(Failure::Refused { status: 403, .. }) => continue,
+            other => other?,
+        };
+        for mut queue in queues {
             queue["vhost"] = json!(name);
             rows.push(queue);
         }
@@ -125,6 +134,8 @@ fn summary(overview: &Value) -> String {
 
 /// Shows what the broker has logged, and what it logs.
 pub(super) fn logs(session: &Session, wanted: &Logs) -> Done {
+    session.output.check_end(!wanted.follow)?;
+    let mut rows = session.output.stream(LOG_COLUMNS);
     let mut query = vec![("follow", wanted.follow.to_string())];
     query.extend(wanted.level.clone().map(|level| ("level", level)));
     query.extend(wanted.event.clone().map(|event| ("event", event)));
@@ -132,21 +143,29 @@ pub(super) fn logs(session: &Session, wanted: &Logs) -> Done {
     for event in Events::new(stream) {
         let event = event.context("the stream broke off")?;
         match event.name.as_str() {
-            "end" => return Ok(()),
+            "end" => break,
             "closing" => return Err(Failure::Partly("the broker stops".to_owned())),
             "gap" => say(&format!("some lines are missing: {}", event.data))?,
-            _ => session.output.row(&parsed(&event.data), LOG_COLUMNS)?,
+            _ => rows.push(&parsed(&event.data))?,
         }
     }
-    Ok(())
+    Ok(rows.end()?)
 }
 
 fn parsed(data: &str) -> Value {
     serde_json::from_str(data).unwrap_or_else(|_| json!({ "text": data }))
 }
 
-/// Starts a trace, shows its events, and ends it.
+/// Starts a trace, shows its events, and ends it; or looks at traces.
 pub(super) fn trace(session: &Session, wanted: &Trace) -> Done {
+    match &wanted.command {
+        Some(TraceCommand::Ls(ls)) => return session.list("traces", ls, TRACES_COLUMNS),
+        Some(TraceCommand::End(Named { name })) => {
+            let path = format!("traces/{}", crate::api::segment(name));
+            return session.end(&path, &[], PLAIN, "ended");
+        }
+        None => session.output.check_end(wanted.count.is_some())?,
+    }
     let mut filter = json!({ "vhost": session.api.vhost() });
     let named = [
         ("client_id", &wanted.client),
@@ -179,27 +198,30 @@ pub(super) fn trace(session: &Session, wanted: &Trace) -> Done {
     let id = id.unwrap_or_default();
     let path = format!("traces/{}", crate::api::segment(&id));
     let shown = shown(session, &format!("{path}/events"), wanted.count);
-    // It would end by itself, a little later.
+    // It ends by itself when its reader has gone, a little later.
     let _ = session.api.call(&Call::new("DELETE", &path));
     shown
 }
 
 fn shown(session: &Session, path: &str, count: Option<u64>) -> Done {
-    let stream = session.api.stream(&Call::new("GET", path))?;
+    // Whoever ends this command leaves no trace behind.
+    let query = [("end_with_reader", "true".to_owned())];
+    let stream = session.api.stream(&Call::new("GET", path).query(&query))?;
+    let mut rows = session.output.stream(TRACE_COLUMNS);
     let mut left = count.unwrap_or(u64::MAX);
     for event in Events::new(stream) {
         let event = event.context("the stream broke off")?;
         match event.name.as_str() {
-            "closing" | "end" => return Ok(()),
+            "closing" | "end" => break,
             "gap" => say(&format!("some events are missing: {}", event.data))?,
             _ => {
-                session.output.row(&parsed(&event.data), TRACE_COLUMNS)?;
+                rows.push(&parsed(&event.data))?;
                 left -= 1;
                 if left == 0 {
-                    return Ok(());
+                    break;
                 }
             }
         }
     }
-    Ok(())
+    Ok(rows.end()?)
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap_complete::{Generator, shells};
 use serde_json::{Value, json};
 
 use self::{
@@ -25,8 +26,10 @@ use self::{
     queues::{job, queue},
 };
 use crate::{
-    api::Call,
-    arguments::{Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route},
+    api::{Call, segment},
+    arguments::{
+        Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route, Shell,
+    },
     bench,
     destination::Destination,
     failure::Failure,
@@ -106,12 +109,7 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         }
         Command::Context(command) => context(command),
         Command::Help { about } => help::tell(&without_help(program.clone()), &about),
-        Command::Completion { shell } => {
-            let name = program.get_name().to_owned();
-            let mut program = without_help(program.clone());
-            clap_complete::generate(shell, &mut program, name, &mut std::io::stdout());
-            Ok(())
-        }
+        Command::Completion { shell } => complete(shell, program),
         Command::Man { all_to } => manual(program, all_to.as_deref()),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -128,12 +126,28 @@ fn without_help(program: clap::Command) -> clap::Command {
     program.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
+fn complete(shell: Shell, program: &clap::Command) -> Done {
+    let mut program = without_help(program.clone());
+    program.set_bin_name(program.get_name().to_owned());
+    program.build();
+    let generator: &dyn Generator = match shell {
+        Shell::Bash => &shells::Bash,
+        Shell::Zsh => &shells::Zsh,
+        Shell::Fish => &shells::Fish,
+        Shell::Nushell => &clap_complete_nushell::Nushell,
+        Shell::Powershell => &shells::PowerShell,
+        Shell::Elvish => &shells::Elvish,
+    };
+    Ok(generator.try_generate(&program, &mut std::io::stdout())?)
+}
+
 fn manual(program: &clap::Command, all_to: Option<&Path>) -> Done {
     let mut program = without_help(program.clone());
     program.build();
     match all_to {
         None => Ok(clap_mangen::Man::new(program).render(&mut std::io::stdout())?),
         Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
             let written = clap_mangen::generate_to(program, folder);
             Ok(written.with_context(|| folder.display().to_string())?)
         }
@@ -183,7 +197,12 @@ fn route(session: &Session, wanted: &Route) -> Done {
     let message = json!({ "exchange": exchange, "routing_key": key, "properties": properties });
     let mut body = json!({ "message": message });
     if let Some(user) = &wanted.publisher {
-        body["user"] = json!(user);
+        // Somebody who is not there may do nothing, which would look like an answer.
+        let path = format!("users/{}", segment(user));
+        match session.api.call(&Call::new("GET", &path)) {
+            Err(failure @ Failure::Refused { status: 404, .. }) => return Err(failure),
+            _ => body["user"] = json!(user),
+        }
     }
     let path = session.api.in_vhost("routing:explain");
     let answer = session.api.call(&Call::new("POST", &path).json(&body))?;

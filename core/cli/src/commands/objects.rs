@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, PLAIN, dry};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, dry};
 use crate::{
     api::{Call, segment},
     arguments::{
@@ -28,7 +28,7 @@ pub(super) fn exchange(session: &Session, command: ExchangeCommand) -> Done {
             let mut body = made(&wanted)?;
             body.insert("type".to_owned(), json!(kind));
             body.insert("internal".to_owned(), json!(internal));
-            session.put(&of(&name), &Value::Object(body), change)
+            session.create(&of(&name), &Value::Object(body), change)
         }
         ExchangeCommand::Delete { name, if_unused, change, sure } => {
             let query: &[_] = if if_unused { &[("if_unused", "true".to_owned())] } else { &[] };
@@ -64,9 +64,9 @@ pub(super) fn scheduled(session: &Session, command: ScheduledCommand) -> Done {
         ScheduledCommand::Ls(ls) => {
             session.list(&all, &ls, &["id", "due_at", "exchange", "routing_key", "payload_bytes"])
         }
-        ScheduledCommand::Move { id, due_at } => {
+        ScheduledCommand::Move { id, due_at, dry_run } => {
             let body = json!({ "due_at": due_at });
-            session.change(&Call::new("PATCH", &of(&id)).json(&body), PLAIN)
+            session.change(&Call::new("PATCH", &of(&id)).json(&body), dry(dry_run))
         }
         ScheduledCommand::Cancel(removed) => session.remove(&of(&removed.name), &removed),
     }
@@ -82,7 +82,7 @@ pub(super) fn connection(session: &Session, command: ConnCommand) -> Done {
         ConnCommand::Show(Named { name }) => session.show(&of(&name)),
         ConnCommand::Close { id, reason, change } => {
             let query: Vec<_> = reason.into_iter().map(|reason| ("reason", reason)).collect();
-            session.delete(&of(&id), &query, change, None)
+            session.end(&of(&id), &query, change, "closed")
         }
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn consumer(session: &Session, command: ConsumerCommand) -> Done {
     let [one] = found.as_slice() else {
         return match found.as_slice() {
             [] if change.idempotent => say("unchanged"),
-            [] => Err(Failure::missing(&format!("no consumer `{tag}` of queue `{queue}`"))),
+            [] => Err(Failure::Missing(format!("no consumer `{tag}` of queue `{queue}`"))),
             _ => {
                 session.output.rows(&found, CONSUMER_COLUMNS)?;
                 let text = format!("several consumers are called `{tag}`: add --connection");
@@ -141,7 +141,7 @@ pub(super) fn consumer(session: &Session, command: ConsumerCommand) -> Done {
         segment(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     };
     let path = format!("{all}/{}/{}/{}", part("connection"), part("channel"), part("tag"));
-    session.delete(&path, &[], change, None)
+    session.end(&path, &[], change, "cancelled")
 }
 
 pub(super) fn topic(session: &Session, command: TopicCommand) -> Done {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, PLAIN, dry};
+use super::{BINDING_COLUMNS, CONSUMER_COLUMNS, Done, JOB_COLUMNS, dry};
 use crate::{
     api::{Call, segment},
     arguments::{JobCommand, Ls, Named, Paused, QueueCommand, Selection, Work},
@@ -40,7 +40,7 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
         QueueCommand::Ls(ls) => session.list(&session.api.in_vhost("queues"), &ls, QUEUE_COLUMNS),
         QueueCommand::Show(Named { name }) => session.show(&of(&name)),
         QueueCommand::Create { name, made: wanted, change } => {
-            session.put(&of(&name), &Value::Object(made(&wanted)?), change)
+            session.create(&of(&name), &Value::Object(made(&wanted)?), change)
         }
         QueueCommand::Update { name, arguments, unset, dry_run } => {
             let mut changes = typed(&arguments)?;
@@ -125,15 +125,16 @@ fn search(session: &Session, path: &str, filter: &str, limit: u64) -> Done {
     let mut stream = session.api.stream(&Call::new("POST", path).json(&body))?;
     let mut lines = BufReader::new(&mut stream);
     let mut line = String::new();
+    let mut rows = session.output.stream(MESSAGE_COLUMNS);
     loop {
         line.clear();
         let read = lines.read_line(&mut line);
         if read.context("the search broke off")? == 0 {
-            return Ok(());
+            return Ok(rows.end()?);
         }
         let found: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
         if let Some(hit) = found.get("hit") {
-            session.output.row(hit, MESSAGE_COLUMNS)?;
+            rows.push(hit)?;
         }
         if let Some(end) =
             found.get("end").and_then(Value::as_str).filter(|end| *end != "end_of_queue")
@@ -171,7 +172,12 @@ pub(super) fn begin(session: &Session, path: &str, work: Work, mut body: Value) 
     if let Some(rate) = work.rate {
         body["rate"] = json!(rate);
     }
-    let query: &[_] = if work.dry_run { &[("dry_run", "true".to_owned())] } else { &[] };
+    let query: &[_] = match work.dry_run {
+        true => &[("dry_run", "true".to_owned())],
+        // Whoever purges was asked already.
+        false if path.ends_with(":purge") => &[("expect", "any".to_owned())],
+        false => &[],
+    };
     let started = session.api.call(&Call::new("POST", path).query(query).json(&body))?;
     let id = started
         .get("id")
@@ -198,9 +204,32 @@ fn watch(session: &Session, id: &str) -> Done {
         bar.end()?;
         session.output.document(&job)?;
         return match state.as_str() {
-            "done" => Ok(()),
+            "done" => all_of(&job),
             other => Err(Failure::Partly(format!("job {id}: {other}"))),
         };
+    }
+}
+
+/// Errors: some of what the job was to do it has not done, or nothing.
+fn all_of(job: &Value) -> Done {
+    let count = |at: &str| job.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+    let (done, refused) = (count("/result/done"), count("/result/refused"));
+    let missed = count("/result/missed");
+    let left = refused.saturating_add(missed);
+    if left == 0 {
+        return Ok(());
+    }
+    let mut text = format!("{left} of {} stay where they are", done.saturating_add(left));
+    if missed > 0 {
+        text.push_str(&format!(", {missed} of them were not there any more"));
+    }
+    let reason = job.pointer("/result/refused_messages/0/reason").and_then(Value::as_str);
+    if let Some(reason) = reason {
+        text.push_str(&format!("; the first was refused: {reason}"));
+    }
+    match done {
+        0 => Err(Failure::Other(anyhow::anyhow!(text))),
+        _ => Err(Failure::Partly(text)),
     }
 }
 
@@ -209,8 +238,8 @@ pub(super) fn job(session: &Session, command: JobCommand) -> Done {
         JobCommand::Ls(ls) => session.list("jobs", &ls, JOB_COLUMNS),
         JobCommand::Show(Named { name }) => session.show(&format!("jobs/{}", segment(&name))),
         JobCommand::Watch(Named { name }) => watch(session, &name),
-        JobCommand::Cancel(Named { name }) => {
-            session.delete(&format!("jobs/{}", segment(&name)), &[], PLAIN, None)
+        JobCommand::Cancel { id, change } => {
+            session.end(&format!("jobs/{}", segment(&id)), &[], change, "cancelled")
         }
     }
 }

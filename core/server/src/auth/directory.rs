@@ -10,6 +10,9 @@ pub(crate) trait Directory: Send + Sync {
     /// The user, if there is one.
     fn find(&self, user: &str) -> Option<Arc<UserRecord>>;
 
+    /// Who administers the broker: `admin`, or else the first by name.
+    fn administrator(&self) -> Option<UserName>;
+
     /// Whose token this is and what it says, if it is good.
     fn token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)>;
 
@@ -20,6 +23,18 @@ pub(crate) trait Directory: Send + Sync {
 impl Directory for BrokerHandle {
     fn find(&self, user: &str) -> Option<Arc<UserRecord>> {
         self.access().user(user)
+    }
+
+    fn administrator(&self) -> Option<UserName> {
+        let is_one = |name: &UserName| {
+            let record = self.access().user(name.as_str());
+            record.is_some_and(|record| record.tags.iter().any(|tag| tag == "administrator"))
+        };
+        let mut all = self.access().users();
+        all.retain(is_one);
+        let usual = all.iter().position(|name| name.as_str() == "admin");
+        let place = usual.unwrap_or_default();
+        (place < all.len()).then(|| all.swap_remove(place))
     }
 
     fn token(&self, text: &[u8]) -> Option<(UserName, Arc<Grant>)> {

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use polymq_driver::source_of;
 
 const WINDOW: Duration = Duration::from_secs(60);
+/// Between lines of the log.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Pairs of user and address that are counted at a time; the oldest windows go first.
 const ENTRIES_MAX: usize = 10_000;
 /// A longer name is cut: it is nobody's, and must not cost memory.
@@ -24,15 +26,23 @@ pub(crate) struct LoginFailures {
     /// 0 for no bound.
     per_address_max: AtomicU32,
     counts: Mutex<HashMap<Key, (Instant, u32)>>,
+    /// When the log was told last, and failures since then.
+    unsaid: Mutex<(Option<Instant>, u32)>,
 }
 
-/// User, or nobody for an address as a whole, and address.
-type Key = (Option<String>, Option<IpAddr>);
+/// What failures are counted of.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// Of a user from an address, if it has one.
+    User(String, Option<IpAddr>),
+    /// Of an address as a whole.
+    Address(IpAddr),
+}
 
 impl LoginFailures {
     pub(crate) fn new(per_user_max: u32, per_address_max: u32) -> Self {
         let (per_user_max, per_address_max) = (per_user_max.into(), per_address_max.into());
-        Self { per_user_max, per_address_max, counts: Mutex::default() }
+        Self { per_user_max, per_address_max, counts: Mutex::default(), unsaid: Mutex::default() }
     }
 
     /// Other bounds from now on, also on what was counted before.
@@ -57,30 +67,39 @@ impl LoginFailures {
 
     /// Counts a failure and returns how many of the user there are in this window.
     pub(crate) fn note(&self, user: &str, address: Option<IpAddr>, now: Instant) -> u32 {
+        if let Some(from) = address.filter(|_| self.per_address_max.load(Ordering::Relaxed) > 0) {
+            self.add(source(from), now);
+        }
+        self.add(key(user, address), now)
+    }
+
+    fn add(&self, key: Key, now: Instant) -> u32 {
         let mut counts = self.counts.lock();
         if counts.len() >= ENTRIES_MAX {
             counts.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
             if counts.len() >= ENTRIES_MAX {
                 // Somebody tries more names than we count; forgetting is better than growing. There
                 // are fewer addresses, and theirs is what still holds them up.
-                counts.retain(|(user, _), _| user.is_none());
+                counts.retain(|key, _| matches!(key, Key::Address(_)));
             }
             if counts.len() >= ENTRIES_MAX {
                 counts.clear();
             }
         }
-        let mut add = |key: Key| {
-            let (since, count) = counts.entry(key).or_insert((now, 0));
-            if now.duration_since(*since) >= WINDOW {
-                (*since, *count) = (now, 0);
-            }
-            *count = count.saturating_add(1);
-            *count
-        };
-        if let Some(from) = address.filter(|_| self.per_address_max.load(Ordering::Relaxed) > 0) {
-            add(source(from));
+        let (since, count) = counts.entry(key).or_insert((now, 0));
+        if now.duration_since(*since) >= WINDOW {
+            (*since, *count) = (now, 0);
         }
-        add(key(user, address))
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Counts a failure for the log. Returns how many a line stands for when one is due.
+    pub(crate) fn to_say(&self, now: Instant) -> Option<u32> {
+        let mut unsaid = self.unsaid.lock();
+        unsaid.1 = unsaid.1.saturating_add(1);
+        let is_due = unsaid.0.is_none_or(|last| now.duration_since(last) >= SAY_EVERY);
+        is_due.then(|| std::mem::replace(&mut *unsaid, (Some(now), 0)).1)
     }
 
     /// Forgets the failures of a user who has logged in. Those of the address stay, or whoever has
@@ -91,7 +110,7 @@ impl LoginFailures {
 }
 
 fn source(address: IpAddr) -> Key {
-    (None, Some(source_of(address)))
+    Key::Address(source_of(address))
 }
 
 fn key(user: &str, address: Option<IpAddr>) -> Key {
@@ -99,7 +118,7 @@ fn key(user: &str, address: Option<IpAddr>) -> Key {
     while !user.is_char_boundary(end) {
         end -= 1;
     }
-    (Some(user[..end].to_owned()), address)
+    Key::User(user[..end].to_owned(), address)
 }
 
 #[cfg(test)]
@@ -165,6 +184,16 @@ mod tests {
             failures.note(&format!("{number}{}", "é".repeat(100)), HERE, now);
         }
         assert!(failures.counts.lock().len() <= ENTRIES_MAX);
+    }
+
+    #[test]
+    fn the_log_has_one_line_a_second_with_what_it_stands_for() {
+        let (failures, now) = (LoginFailures::new(0, 0), Instant::now());
+        assert_eq!(failures.to_say(now), Some(1));
+        assert_eq!(failures.to_say(now), None);
+        assert_eq!(failures.to_say(now + SAY_EVERY / 2), None);
+        assert_eq!(failures.to_say(now + SAY_EVERY), Some(3));
+        assert_eq!(failures.to_say(now + SAY_EVERY * 3), Some(1));
     }
 
     #[test]

@@ -47,6 +47,9 @@ const THREADS_MAX: usize = 4;
 /// Logins that wait for a hash. Longer queues would outlast the login timeout.
 const WAITING_MAX: usize = 512;
 
+/// The answer to all wrong logins.
+const WRONG: &str = "wrong user name or password";
+
 /// What the operator decided about logins.
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
@@ -160,11 +163,19 @@ impl Logins {
     fn check_password(&self, user: String, password: Secret, peer: &Peer, reply: LoginReply) {
         let inner = &self.inner;
         let attempt = Attempt::new(user, peer);
-        if let Err(refusal) = inner.may_send_password(peer).and_then(|()| inner.may_try(&attempt)) {
+        if let Err(refusal) = inner.may_send_password(peer) {
             return reply(Err(refusal));
         }
+        // It proves nothing, whatever hash was brought in for the user.
+        if password.expose().is_empty() {
+            return reply(Err(inner.refuse(&attempt, "empty password")));
+        }
+        // Nobody guesses a token, so that wrong ones keep no right one out.
         if inner.is_token(password.expose()) {
             return reply(inner.token(attempt, password.expose()));
+        }
+        if let Err(refusal) = inner.may_try(&attempt) {
+            return reply(Err(refusal));
         }
         let record = inner.find(&attempt.user);
         let stored = Inner::stored_hash(record.as_deref());
@@ -260,15 +271,21 @@ impl Inner {
     /// A token in place of a password; the user that comes with it is empty or the token's.
     fn token(&self, attempt: Attempt, text: &[u8]) -> Result<LoginStep, Refusal> {
         let found = match &*self.provider.load() {
-            Some(provider) if !text.starts_with(TOKEN_PREFIX.as_bytes()) => provider.check(text),
+            Some(provider) if !text.starts_with(TOKEN_PREFIX.as_bytes()) => {
+                // Whoever chooses names at the provider must not get what is kept under one here.
+                provider.check(text).and_then(|found| match self.find(found.0.as_str()) {
+                    None => Ok(found),
+                    Some(_) => Err("a local user has the name in the token"),
+                })
+            }
             Some(_) | None => {
                 let found = self.directory.get().and_then(|directory| directory.token(text));
                 found.ok_or("unknown or expired token")
             }
         };
-        let (user, grant) = found.map_err(|why| self.refuse(&attempt, why))?;
+        let (user, grant) = found.map_err(|why| self.refuse_token(&attempt, why))?;
         if !attempt.user.is_empty() && attempt.user != user.as_str() {
-            return Err(self.refuse(&attempt, "the token is somebody else's"));
+            return Err(self.refuse_token(&attempt, "the token is somebody else's"));
         }
         let record = self.find(user.as_str());
         let attempt = Attempt { user: user.as_str().to_owned(), ..attempt };
@@ -298,7 +315,7 @@ impl Inner {
         }
         let text = "too many failed logins; wait a minute (auth.login_failures_per_minute, \
                     auth.login_failures_per_address)";
-        Err(Refusal::new(RefusalKind::LoginFailed, text))
+        Err(Refusal::new(RefusalKind::TooManyLogins, text))
     }
 
     fn anonymous(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
@@ -312,10 +329,23 @@ impl Inner {
         self.admit(&attempt, record.as_deref(), Vec::new(), None)
     }
 
+    /// Errors: nobody is one.
+    fn administrator(&self) -> Result<UserName, Refusal> {
+        let found = self.directory.get().and_then(|directory| directory.administrator());
+        found.ok_or_else(|| {
+            let text = "no user has the tag administrator; a start with \
+                        POLYMQ_ADMIN_PASSWORD_FILE makes one";
+            Refusal::new(RefusalKind::LoginFailed, text)
+        })
+    }
+
     /// A connection that we have opened ourselves, whose other end has shown that it is the one
-    /// that the configuration names.
+    /// that the configuration names; or one of somebody for whom the kernel stands.
     fn configured(&self, peer: &Peer) -> Result<LoginStep, Refusal> {
-        let user = peer.account.as_ref().and_then(Account::configured);
+        let user = match &peer.account {
+            Some(Account::Local) => Some(self.administrator()?),
+            other => other.as_ref().and_then(Account::configured).cloned(),
+        };
         let user = user.map(|user| user.as_str().to_owned());
         let attempt = Attempt { is_loopback: true, ..Attempt::new(user.unwrap_or_default(), peer) };
         let record = self.find(&attempt.user);
@@ -404,23 +434,36 @@ impl Inner {
             refusal.text = format!("user `{user}` may log in from loopback only");
             return Err(refusal);
         }
-        self.failures.forget(&attempt.user, attempt.address);
+        // Whoever holds a token could guess the password between its logins otherwise.
+        if grant.is_none() {
+            self.failures.forget(&attempt.user, attempt.address);
+        }
         Ok(LoginStep::Done { user, server_final, grant })
     }
 
     /// Counts and logs a failure; the answer is the same for all of them.
     fn refuse(&self, attempt: &Attempt, reason: &'static str) -> Refusal {
-        let failures = self.failures.note(&attempt.user, attempt.address, Instant::now());
-        if failures.is_power_of_two() {
+        let of_user = self.failures.note(&attempt.user, attempt.address, Instant::now());
+        self.refused(attempt, reason, Some(of_user))
+    }
+
+    /// As [`refuse`](Self::refuse), of a token: its failure counts against nobody else.
+    fn refuse_token(&self, attempt: &Attempt, reason: &'static str) -> Refusal {
+        self.refused(attempt, reason, None)
+    }
+
+    fn refused(&self, attempt: &Attempt, reason: &'static str, of_user: Option<u32>) -> Refusal {
+        if let Some(failures) = self.failures.to_say(Instant::now()) {
             tracing::warn!(
                 event = "login_failed",
                 user = attempt.user.escape_debug().to_string(),
                 address = attempt.address.map(tracing::field::display),
                 reason,
-                failures_this_minute = failures,
+                failures,
+                failures_this_minute = of_user,
             );
         }
-        Refusal::new(RefusalKind::LoginFailed, "wrong user name or password")
+        Refusal::new(RefusalKind::LoginFailed, WRONG)
     }
 }
 
@@ -435,6 +478,11 @@ fn verifiers(password: &[u8]) -> anyhow::Result<String> {
 /// Errors: when it cannot be hashed.
 fn credentials(password: &[u8]) -> anyhow::Result<Credentials> {
     Ok(Credentials { password_hash: password::hash(password)?, scram: verifiers(password)? })
+}
+
+/// Whether this is the password of a user.
+pub(crate) fn is_password(password: &[u8], record: &UserRecord) -> bool {
+    password::verify(password, &record.password_hash)
 }
 
 /// Makes the record of a user who logs in with `password`.

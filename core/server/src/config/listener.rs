@@ -64,6 +64,14 @@ pub(crate) struct Endpoint {
     pub(crate) vhost: String,
 }
 
+impl Endpoint {
+    /// Whether it takes logins from beyond loopback.
+    pub(crate) fn is_open(&self) -> bool {
+        self.protocol != EndpointProtocol::Metrics
+            && !self.addresses.iter().all(|address| address.ip().is_loopback())
+    }
+}
+
 /// Reads all listeners, those without an address left out.
 pub(super) fn endpoints(source: &mut Source, server: &Server, ports: Ports) -> Vec<Endpoint> {
     let mut names: Vec<_> = DEFAULT_LISTENERS.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -155,15 +163,26 @@ fn address(bind: Bind, default: IpAddr, ports: Ports) -> Option<SocketAddr> {
 
 /// Notes addresses that two listeners want.
 pub(super) fn check_addresses(source: &mut Source, endpoints: &[Endpoint]) {
-    let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
     for endpoint in endpoints {
         for address in endpoint.addresses.iter().filter(|address| address.port() != 0) {
-            let Some(other) = taken.insert(*address, &endpoint.name) else { continue };
-            let path = format!("listeners.{}.bind", endpoint.name);
-            let message = format!("`{}` and `{other}` both listen on {address}", endpoint.name);
-            source.note_at(&path, message, Some("give one of them another port".to_owned()));
+            let other = taken.iter().find(|(other, _)| is_shared(*address, *other));
+            if let Some((_, other)) = other {
+                let path = format!("listeners.{}.bind", endpoint.name);
+                let message = format!("`{}` and `{other}` both listen on {address}", endpoint.name);
+                source.note_at(&path, message, Some("give one of them another port".to_owned()));
+            }
+            taken.push((*address, &endpoint.name));
         }
     }
+}
+
+/// Whether one address is also the other: `0.0.0.0` is every one of IPv4, and `[::]` every one.
+fn is_shared(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers =
+        |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 /// Notes listeners that name no certificate of ours, and certificates that are incomplete.

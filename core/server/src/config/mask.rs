@@ -47,14 +47,28 @@ fn is_secret(name: &str) -> bool {
     SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// A line of a file, as a mistake in it is shown: it may be a secret at the wrong place.
-pub(crate) fn line(line: &str) -> String {
+/// Keys and tables of ours whose names sound like those of secrets.
+const HARMLESS: [&str; 3] = ["client_auth", "auth", "auth.oauth2"];
+
+/// A line of a file, as a mistake in it is shown: it may be a secret at the wrong place. `table` is
+/// the one that it stands in.
+pub(crate) fn line(line: &str, table: &str) -> String {
+    let hides = |name: &str| is_secret(name) && !HARMLESS.contains(&name.trim());
     match line.split_once('=') {
-        Some((key, value)) if is_secret(key) && value.contains(['"', '\'']) => {
+        Some((key, value)) if (hides(key) || hides(table)) && value.contains(['"', '\'']) => {
             format!("{key}= {HIDDEN}")
         }
         _ => urls(line),
     }
+}
+
+/// The table that a line stands in, as `[storage.postgres.password]` begins it.
+pub(crate) fn table_of<'t>(lines: impl DoubleEndedIterator<Item = &'t str>) -> &'t str {
+    let header = |line: &'t str| {
+        let name = line.trim().strip_prefix('[')?.split(']').next()?;
+        Some(name.trim_start_matches('['))
+    };
+    lines.rev().find_map(header).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,8 +89,15 @@ mod tests {
         ] {
             assert_eq!(urls(text), shown);
         }
-        assert_eq!(line("password = \"s3cret\""), "password = ***");
-        assert_eq!(line("key_file = 7"), "key_file = 7");
-        assert_eq!(line("urll = \"postgres://u:p@h\""), "urll = \"postgres://u:***@h\"");
+        assert_eq!(line("password = \"s3cret\"", ""), "password = ***");
+        assert_eq!(line("key_file = 7", ""), "key_file = 7");
+        assert_eq!(line("urll = \"postgres://u:p@h\"", ""), "urll = \"postgres://u:***@h\"");
+        let of_table = line("value=\"s3cret\"", "storage.postgres.password");
+        assert_eq!(of_table, "value= ***");
+        assert_eq!(line("client_auth = \"some\"", "tls.a"), "client_auth = \"some\"");
+        assert_eq!(line("mechanism = \"x\"", "auth"), "mechanism = \"x\"");
+        let text = "[a]\nx = 1\n[[b.c]]\ny = 2\n";
+        assert_eq!(table_of(text.lines()), "b.c");
+        assert_eq!(table_of("x = 1".lines()), "");
     }
 }

@@ -143,10 +143,28 @@ impl Config {
         Self::load_text(sources, read_file(sources.file.as_deref())?)
     }
 
+    /// The same, with the mistakes that `open` finds in the files that it names.
+    ///
+    /// Errors: as those of [`load`](Self::load).
+    pub(crate) fn load_and(
+        sources: &Sources,
+        open: impl Fn(&Self) -> Vec<(String, String)>,
+    ) -> Result<Loaded, Mistakes> {
+        Self::load_from(sources, read_file(sources.file.as_deref())?, open)
+    }
+
     /// The same with another text in the file.
     ///
     /// Errors: as those of [`load`](Self::load).
     pub(crate) fn load_text(sources: &Sources, file: FileText) -> Result<Loaded, Mistakes> {
+        Self::load_from(sources, file, |_| Vec::new())
+    }
+
+    fn load_from(
+        sources: &Sources,
+        file: FileText,
+        open: impl Fn(&Self) -> Vec<(String, String)>,
+    ) -> Result<Loaded, Mistakes> {
         let mut source = Source::new(section::SECTIONS, section::PLANNED, file);
         source.add_env(sources.env.iter().cloned());
         for (setting, flag) in &sources.flags {
@@ -154,6 +172,9 @@ impl Config {
         }
         let config = Self::read(&mut source, sources.ports);
         config.check(&mut source);
+        for (path, message) in open(&config) {
+            source.note_at(&path, message, None);
+        }
         if !source.problems.is_empty() {
             let shown: Vec<_> =
                 source.problems.iter().map(|problem| problem.render(&source.file)).collect();
@@ -251,6 +272,15 @@ impl Config {
             let message = "`http.web_socket_ping` is out of range".to_owned();
             source.note_at("http.web_socket_ping", message, help);
         }
+        let is_origin = |origin: &String| {
+            let parts = origin.split_once("://");
+            origin == "*" || parts.is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'))
+        };
+        if let Some(bad) = self.http.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let message = format!("`{bad}` is no origin");
+            let help = Some("write it as \"https://app.example\", or \"*\" for all".to_owned());
+            source.note_at("http.cors_origins", message, help);
+        }
         if self.server.default_vhost.is_empty() {
             source.note_at("server.default_vhost", "a vhost has a name".to_owned(), None);
         }
@@ -323,8 +353,7 @@ impl Config {
         }
         let is_open = |endpoint: &&Endpoint| {
             (endpoint.tls.is_none() || endpoint.protocol == EndpointProtocol::Auto)
-                && endpoint.protocol != EndpointProtocol::Metrics
-                && !endpoint.addresses.iter().all(|address| address.ip().is_loopback())
+                && endpoint.is_open()
         };
         let warn = |endpoint: &Endpoint| {
             format!(

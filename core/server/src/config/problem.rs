@@ -52,7 +52,9 @@ impl FileText {
 
     fn excerpt(&self, span: &Range<usize>) -> String {
         let (line, column) = self.position(span.start);
-        let shown = mask::line(self.text.lines().nth(line - 1).unwrap_or(""));
+        let lines: Vec<_> = self.text.lines().take(line).collect();
+        let table = mask::table_of(lines.iter().copied());
+        let shown = mask::line(lines.get(line - 1).copied().unwrap_or(""), table);
         let rest = shown.chars().count().saturating_sub(column - 1).max(1);
         let marked = self.text.get(span.clone()).map_or(1, |text| text.chars().count());
         let carets = "^".repeat(marked.clamp(1, rest));

@@ -416,6 +416,8 @@ pub(crate) static PLANNED: &[&str] = &[
     "plugin",
     "metrics",
     "server.definitions_file",
+    "listeners.*.proxy_protocol_from",
+    "tls.*.min_version",
     "storage.file.body_cache",
     "mqtt.queue_missing",
     "http.trusted_proxies",

@@ -280,7 +280,8 @@ fn begins(pattern: &str, path: &str) -> bool {
     path.split('.').all(|part| parts.next().is_some_and(|own| own == "*" || own == part))
 }
 
-/// Whether `path` is `prefix` or stands below it.
-fn covers(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+/// Whether `path` is what `pattern` stands for, or is below it.
+fn covers(pattern: &str, path: &str) -> bool {
+    let mut parts = path.split('.');
+    pattern.split('.').all(|own| parts.next().is_some_and(|part| own == "*" || own == part))
 }

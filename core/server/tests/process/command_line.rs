@@ -73,9 +73,21 @@ fn bounds_tokens_bans_and_last_values_are_set_and_taken_back() {
     let bounds = told(&server, &data, &["limit", "show"]);
     assert_eq!((&bounds["queues_max"], &bounds["connections_max"]), (&json!(7), &json!(9)));
     call("limit set channels_max=3 --of-user admin");
-    call("limit delete");
+    let refused = run(&server, &data, &["limit", "delete"]);
+    assert_eq!(refused.status.code(), Some(2), "nobody is sure: {refused:?}");
+    call("limit delete --dry-run");
+    assert_eq!(told(&server, &data, &["limit", "show"])["queues_max"], 7);
+    call("limit delete --yes");
     assert_eq!(told(&server, &data, &["limit", "show"])["queues_max"], Value::Null);
 
+    let dry = told(&server, &data, &["token", "create", "admin", "--dry-run", "--name", "a"]);
+    assert_eq!(
+        (&dry["dry_run"], &dry["token"], &dry["id"]),
+        (&json!(true), &Value::Null, &Value::Null)
+    );
+    let refused = run(&server, &data, &["token", "create", "admin", "--dry-run", "--scope", "x"]);
+    assert_eq!(refused.status.code(), Some(1), "no scope: {refused:?}");
+    assert_eq!(told(&server, &data, &["token", "ls", "admin"]), json!([]));
     let token = told(&server, &data, &["token", "create", "admin", "--scope", "read:*/*"]);
     assert!(token["token"].is_string(), "{token}");
     let id = token["id"].as_str().unwrap();
@@ -91,6 +103,73 @@ fn bounds_tokens_bans_and_last_values_are_set_and_taken_back() {
     call("topic forget a.b --yes");
     let gone = run(&server, &data, &["topic", "retained", "a.b"]);
     assert_eq!(gone.status.code(), Some(4), "{gone:?}");
+}
+
+#[test]
+fn messages_are_made_of_templates_read_again_and_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let call = |arguments: &[&str]| polymq(&server, &data, arguments);
+    call(&["queue", "create", "q"]);
+    call(&["binding", "create", "amq.topic", "q", "sensors.#"]);
+    let body = r#"{"n":{{n}},"a":{"b":"{{random 3 3}}"}}"#;
+    call(&["pub", "topic:sensors.{{n}}", body, "-H", "id=m{{n}}", "-n", "3", "--template"]);
+    let seen = call(&["sub", "q", "--since", "1h", "-n", "3", "-o", "jsonl"]);
+    let seen: Vec<Value> = seen.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (n, message) in (1..).zip(&seen) {
+        assert_eq!(message["routing_key"], json!(format!("sensors.{n}")), "{message}");
+        assert_eq!(message["payload"], json!(format!(r#"{{"n":{n},"a":{{"b":"3"}}}}"#)));
+        assert!(message.to_string().contains(&format!("\"m{n}\"")), "{message}");
+    }
+    let none = call(&["sub", "q", "--since", "2100-01-01T00:00:00Z", "--wait", "0"]);
+    assert_eq!(none, "");
+    let refused = run(&server, &data, &["sub", "topic:a", "--since", "1h"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let refused = run(&server, &data, &["pub", "q", "{{nonsense}}", "--template"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    // All of it has only been looked at.
+    assert_eq!(call(&["sub", "q", "-n", "3", "--raw"]).matches("\"n\"").count(), 3);
+
+    let file = dir.path().join("body");
+    let file_argument = format!("@{}", file.display());
+    for (bytes, decode, expected) in [
+        ([0xa1, 0x61, b'a', 1].as_slice(), "cbor", "{\"a\": 1}"),
+        (&[0x08, 0x96, 0x01, 0x12, 1, b'x'], "proto", "1: 150\n2: \"x\""),
+        (&[0x82], "cbor", "not CBOR at byte 1: it is cut off: 82"),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        call(&["pub", "q", &file_argument]);
+        let shown = call(&["sub", "q", "-n", "1", "--decode", decode]);
+        assert_eq!(shown, format!("q  {expected}\n"));
+    }
+}
+
+#[test]
+fn a_dry_run_moves_no_delayed_message_and_ends_no_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    polymq(&server, &data, &["queue", "create", "q"]);
+    let delayed = told(&server, &data, &["pub", "q", "x", "--delay", "3600000"]);
+    let id = delayed["schedule_id"].as_str().unwrap();
+    let due = || told(&server, &data, &["scheduled", "ls"])[0]["due_at"].clone();
+    let before = due();
+    let (late, work) = ("2100-01-31T12:00:00Z", ["scheduled", "move", id]);
+    polymq(&server, &data, &[work.as_slice(), &[late, "--dry-run"]].concat());
+    assert_eq!(due(), before);
+    polymq(&server, &data, &[work.as_slice(), &[late]].concat());
+    assert_ne!(due(), before);
+
+    polymq(&server, &data, &["queue", "purge", "q", "--yes"]);
+    let jobs = || told(&server, &data, &["job", "ls"]);
+    let id = jobs()[0]["id"].as_str().unwrap().to_owned();
+    let dry = told(&server, &data, &["job", "cancel", &id, "--dry-run"]);
+    assert_eq!(dry["job"]["id"], json!(id));
+    assert_eq!(jobs()[0]["id"], json!(id));
+    polymq(&server, &data, &["job", "cancel", &id]);
+    assert_eq!(jobs(), json!([]));
+    polymq(&server, &data, &["job", "cancel", &id, "--idempotent"]);
 }
 
 #[test]
@@ -126,7 +205,8 @@ fn the_configuration_the_log_and_the_ways_of_messages_are_shown() {
         polymq(&server, &data, &["pub", "queue:q", "x"]);
     }
     let output = trace.wait_with_output().unwrap();
-    let step: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let step = &steps[0];
     assert!(step["event"].is_string() && step["message"].is_number(), "{step}");
 }
 
@@ -191,7 +271,7 @@ fn manual_pages_and_completions_are_written_for_every_command() {
     {
         assert!(names.contains(&format!("polymq-{command}.1")), "{command}: {names:?}");
     }
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "nushell", "powershell", "elvish"] {
         let output = Command::new(PROGRAM).args(["completion", shell]).output().unwrap();
         assert!(output.status.success() && output.stdout.len() > 10_000, "{shell}");
     }

@@ -24,6 +24,8 @@ fn a_configuration_to_begin_with_is_written_once_and_serves() {
     let made = polymq(&["init", "polymq", "--tls"], dir.path());
     assert!(made.status.success(), "{made:?}");
     assert_eq!(made.stdout, dry.stdout);
+    let next = String::from_utf8_lossy(&made.stderr);
+    assert!(next.contains("chgrp polymq ") && next.contains("/tls/key.pem"), "{next}");
     for (file, mode) in [
         ("polymq.toml", 0o644),
         ("polymq.service", 0o644),

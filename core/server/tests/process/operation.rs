@@ -186,6 +186,56 @@ fn frame(socket: &mut TcpStream) -> Vec<u8> {
     payload
 }
 
+/// A short frame of a client.
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0x80 | opcode, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0], payload].concat()
+}
+
+/// What comes up to a text.
+fn until(socket: &mut TcpStream, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        text.push_str(&String::from_utf8_lossy(&frame(socket)));
+    }
+    text
+}
+
+#[test]
+fn the_cookie_of_a_session_is_the_login_that_sasl_external_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start(&data, &[]);
+    let admin = Admin::new(&server, &data);
+    let login = json!({ "user": "admin", "password": admin.password });
+    let begun = admin.ask("POST /api/v1/session", &login);
+    let set = begun.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = set.split(';').next().unwrap();
+
+    let mut amqp = upgrade(&server, "/ws/amqp", cookie).unwrap();
+    amqp.write_all(&masked(2, b"AMQP\0\0\x09\x01")).unwrap();
+    until(&mut amqp, "PLAIN AMQPLAIN EXTERNAL");
+    let method = b"\0\x0a\0\x0b\0\0\0\0\x08EXTERNAL\0\0\0\0\x05en_US";
+    let length = u32::try_from(method.len()).unwrap().to_be_bytes();
+    let start_ok = [&[1, 0, 0][..], &length, method, &[0xce]].concat();
+    amqp.write_all(&masked(2, &start_ok)).unwrap();
+    let tune = frame(&mut amqp);
+    assert_eq!(tune[7..11], [0, 10, 0, 30], "the session's user: {tune:?}");
+
+    let open = b"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>";
+    let external = "<mechanism>EXTERNAL</mechanism>";
+    let auth = b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>";
+    let mut xmpp = upgrade(&server, "/ws/xmpp", cookie).unwrap();
+    xmpp.write_all(&masked(1, open)).unwrap();
+    until(&mut xmpp, external);
+    xmpp.write_all(&masked(1, auth)).unwrap();
+    assert!(until(&mut xmpp, "/>").starts_with("<success"));
+
+    let mut stranger = upgrade(&server, "/ws/xmpp", "polymq_session=nothing").unwrap();
+    stranger.write_all(&masked(1, open)).unwrap();
+    let offered = until(&mut stranger, "</mechanisms>");
+    assert!(!offered.contains(external), "{offered}");
+}
+
 #[test]
 fn a_page_is_known_to_web_sockets_by_the_cookie_of_its_session() {
     let dir = tempfile::tempdir().unwrap();

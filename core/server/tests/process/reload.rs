@@ -31,7 +31,7 @@ pub(crate) fn logged(log: &mut BufReader<ChildStderr>, event: &str) -> Vec<Value
     }
 }
 
-fn start(data: &Path, config: &Path) -> (Server, BufReader<ChildStderr>) {
+pub(crate) fn start(data: &Path, config: &Path) -> (Server, BufReader<ChildStderr>) {
     let flags = ["--config", config.to_str().unwrap()];
     let mut server = Server::start_with(data, &flags, |command| {
         command.stderr(Stdio::piped());

@@ -125,3 +125,44 @@ fn a_publish_and_each_delivery_have_a_span_of_their_own() {
     assert_eq!(seen, ids, "each receiver finds the span of its own delivery");
     assert_ne!(ids[0], ids[1]);
 }
+
+/// An answer of HTTP with its headers.
+fn ask(server: &Server, line: &str, headers: &str, body: &str) -> String {
+    let mut socket = server.connect("http");
+    write!(
+        socket,
+        "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn messages_over_http_have_spans_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, spans) = collector();
+    let endpoint = format!("tracing.endpoint=http://127.0.0.1:{port}");
+    let server = Server::start(dir.path(), &["--dev", "--set", &endpoint]);
+    let json = "Content-Type: application/json\r\n";
+    let queue = "/api/v1/vhosts/~/queues/q";
+    let made = ask(&server, &format!("PUT {queue}"), json, "{}");
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let context = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\n");
+    let sent = ask(&server, &format!("POST {queue}/messages"), &context, "x");
+    assert!(sent.starts_with("HTTP/1.1 200"), "{sent}");
+    let receive = format!("POST {queue}/messages:receive");
+    let taken = ask(&server, &receive, json, r#"{"max":1}"#);
+    let wait = Duration::from_secs(60);
+    let got: Vec<Value> = (0..2).map(|_| spans.recv_timeout(wait).unwrap()).collect();
+    assert_eq!(got[0]["name"], "publish :q", "{got:?}");
+    assert_eq!(
+        (&got[0]["parentSpanId"], &got[1]["parentSpanId"]),
+        (&PARENT.into(), &got[0]["spanId"])
+    );
+    let own = format!("00-{TRACE}-{}-01", got[1]["spanId"].as_str().unwrap());
+    assert!(taken.contains(&own), "{taken}");
+}

@@ -274,7 +274,13 @@ impl Channel {
                 self.on_committed(context.effects);
                 Ok(())
             }
-            (Purpose::Authenticate | Purpose::OpenVhost | Purpose::OpenChannel, Ok(_)) => Ok(()),
+            (
+                Purpose::Authenticate
+                | Purpose::UpdateSecret
+                | Purpose::OpenVhost
+                | Purpose::OpenChannel,
+                Ok(_),
+            ) => Ok(()),
         }
     }
 

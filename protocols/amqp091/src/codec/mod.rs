@@ -23,6 +23,7 @@ pub mod id {
     /// `connection.close`.
     pub const CONNECTION_CLOSE: (u16, u16) = (10, 50);
     /// `connection.close-ok`.
+    pub const CONNECTION_UPDATE_SECRET: (u16, u16) = (10, 70);
     pub const CONNECTION_CLOSE_OK: (u16, u16) = (10, 51);
     /// `channel.open`.
     pub const CHANNEL_OPEN: (u16, u16) = (20, 10);

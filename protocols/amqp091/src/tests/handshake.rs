@@ -6,7 +6,9 @@ use amq_protocol::{
     protocol::connection::{AMQPMethod, Close, CloseOk, UpdateSecret, UpdateSecretOk},
     types::AMQPValue,
 };
-use polymq_contract::{Login, PasswordsInClear, Recognised, Secret, TlsPeer};
+use polymq_contract::{
+    Account, KnownUser, Login, Mechanisms, Offer, PasswordsInClear, Recognised, Secret, TlsPeer,
+};
 
 use super::*;
 
@@ -19,8 +21,12 @@ fn start(world: &mut World) -> connection::Start {
 }
 
 fn login(world: &mut World) -> Login {
+    authenticate(world).1
+}
+
+fn authenticate(world: &mut World) -> (RequestId, Login) {
     match world.command() {
-        Command::Authenticate { login, .. } => *login,
+        Command::Authenticate { request, login } => (request, *login),
         other => panic!("authenticate expected, not {other:?}"),
     }
 }
@@ -95,6 +101,13 @@ fn plain_amqplain_and_external_become_logins() {
     assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN EXTERNAL");
     world.start_ok("EXTERNAL", b"", &[]);
     assert_eq!(login(&mut world), Login::Certificate { identity: String::new() });
+}
+
+#[test]
+fn whoever_has_logged_in_before_is_offered_external() {
+    let account = Some(Account::Known(KnownUser::new(())));
+    let mut world = World::with(Peer { account, ..peer() }, Limits::default());
+    assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN EXTERNAL");
 }
 
 #[test]
@@ -315,8 +328,12 @@ fn blocking_is_told_to_clients_that_understand_it() {
 #[test]
 fn new_secret_is_acknowledged() {
     let mut world = World::open();
-    let update = UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
-    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    let update = || UpdateSecret { new_secret: "token".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update())));
+    let (request, login) = authenticate(&mut world);
+    let password = Secret::new("token");
+    assert_eq!(login, Login::Password { user: "guest".to_owned(), password });
+    world.answer(request, authenticated("guest"));
     assert_eq!(
         world.method(),
         (0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})))
@@ -324,18 +341,32 @@ fn new_secret_is_acknowledged() {
 }
 
 #[test]
+fn a_secret_that_is_refused_costs_the_connection() {
+    let mut world = World::open();
+    let update = UpdateSecret { new_secret: "another's".into(), reason: "expired".into() };
+    world.send(0, AMQPClass::Connection(AMQPMethod::UpdateSecret(update)));
+    world.refuse(RefusalKind::LoginFailed);
+    world.expect_connection_close(530, (10, 70));
+}
+
+#[test]
 fn only_what_is_switched_on_is_offered() {
-    let settings = crate::Settings { passwords: false, ..crate::Settings::default() };
+    let offer = Offer::new(Mechanisms { plain: false, ..Mechanisms::ALL });
+    let settings = crate::Settings { offer: offer.clone(), ..crate::Settings::default() };
     let amqp = Amqp091::new(settings);
     let mut world = World::new();
     world.replace(&amqp);
     assert!(start(&mut world).mechanisms.as_bytes().is_empty());
+    offer.set(Mechanisms::ALL);
+    world.replace(&amqp);
+    assert_eq!(start(&mut world).mechanisms.as_bytes(), b"PLAIN AMQPLAIN");
 }
 
 #[test]
 fn no_password_is_asked_for_where_none_is_taken() {
     let offered = |in_clear, is_loopback| {
-        let amqp = Amqp091::new(crate::Settings { in_clear, ..crate::Settings::default() });
+        let offer = Offer::new(Mechanisms { plain_in_clear: in_clear, ..Mechanisms::ALL });
+        let amqp = Amqp091::new(crate::Settings { offer, ..crate::Settings::default() });
         let mut world = World::new();
         world.replace_for(&amqp, Peer { is_loopback, ..peer() });
         let mechanisms = start(&mut world).mechanisms;

@@ -21,6 +21,7 @@ use polymq_contract::{
 };
 use polymq_model::{ConnectionId, ConsumerId, Message, RequestId, UserName, delay::Delay};
 
+use crate::Spans;
 use line::{Line, Waiting};
 pub(crate) use waiters::Publishing;
 use waiters::Waits;
@@ -29,6 +30,8 @@ use waiters::Waits;
 pub(crate) struct Client {
     line: Line,
     who: Principal,
+    /// Who makes spans, and whose messages these are.
+    spans: Option<(Arc<dyn Spans>, Arc<Peer>)>,
 }
 
 /// Why a client is of no use any more.
@@ -119,7 +122,42 @@ impl Client {
         }
         let gone = || Refusal::new(RefusalKind::LoginFailed, "the connection has ended");
         let who = broker.principal(id).ok_or_else(gone)?;
-        Ok(Self { line, who })
+        Ok(Self { line, who, spans: None })
+    }
+
+    /// The same, with spans of what it publishes and is given.
+    pub(crate) fn with_spans(mut self, spans: Option<&Arc<dyn Spans>>, peer: &Arc<Peer>) -> Self {
+        self.spans = spans.map(|spans| (Arc::clone(spans), Arc::clone(peer)));
+        self
+    }
+
+    /// The message with its span, if it has one.
+    fn published(&self, mut outgoing: Outgoing) -> Outgoing {
+        if let Some((spans, peer)) = &self.spans
+            && let Some(message) = spans.published(peer, &outgoing.message)
+        {
+            outgoing.message = message;
+        }
+        outgoing
+    }
+
+    /// The same for what a client is given.
+    fn delivered(&self, mut delivery: Box<Delivery>) -> Box<Delivery> {
+        if let Some((spans, peer)) = &self.spans
+            && let Some(message) = spans.delivered(peer, &delivery.message, delivery.redelivered)
+        {
+            delivery.message = message;
+        }
+        delivery
+    }
+
+    /// Opens a virtual host for single requests, which limits of connections do not count.
+    ///
+    /// Errors: those of the broker.
+    pub(crate) async fn visit(&self, vhost: &str) -> Result<(), Refusal> {
+        self.line.order(|side| side.push(Command::Visit));
+        let vhost = Some(vhost.to_owned());
+        self.line.ask(|request| Command::OpenVhost { request, vhost }).await.map(drop)
     }
 
     /// Who has logged in, with what a token says of its rights.
@@ -177,7 +215,9 @@ impl Client {
             (consumer, side.ask(get))
         });
         match self.line.answer(answer).await? {
-            Answer::Got { delivery, remaining } => Ok((consumer, delivery, remaining)),
+            Answer::Got { delivery, remaining } => {
+                Ok((consumer, delivery.map(|delivery| self.delivered(delivery)), remaining))
+            }
             _ => Ok((consumer, None, 0)),
         }
     }
@@ -205,6 +245,7 @@ impl Client {
         messages: impl IntoIterator<Item = Outgoing>,
     ) -> Confirms<'_> {
         self.line.room().await;
+        let messages = messages.into_iter().map(|message| self.published(message));
         let place = self.line.order(|side| {
             let (publishes, place) = side.number(messages);
             publishes.into_iter().for_each(|publish| side.push(Command::Publish(publish)));
@@ -221,6 +262,7 @@ impl Client {
         messages: impl IntoIterator<Item = Outgoing>,
     ) -> Result<Vec<Told>, Refusal> {
         self.line.room().await;
+        let messages = messages.into_iter().map(|message| self.published(message));
         let (place, answer) = self.line.order(|side| {
             let (publishes, place) = side.number(messages);
             let answer = side.ask(|request| {
@@ -371,7 +413,11 @@ impl Deliveries {
                 (None, None, None) => None,
             }
         });
-        polled.map(|told| told.unwrap_or_else(Next::Ended))
+        polled.map(|told| match told {
+            Ok(Next::Delivery(delivery)) => Next::Delivery(self.client.delivered(delivery)),
+            Ok(next) => next,
+            Err(ended) => Next::Ended(ended),
+        })
     }
 
     /// Stops the consumer, and returns what has come and was not taken. All that was taken stays

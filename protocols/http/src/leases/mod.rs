@@ -128,6 +128,10 @@ impl Leases {
     }
 
     /// How many more leases this user may have on this queue.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().leases.len()
+    }
+
     pub(crate) fn room(&self, bearer: Bearer<'_>) -> Result<usize, Problem> {
         let place = place(bearer)?;
         let held = self.state.lock().counts.get(&place).copied().unwrap_or(0);
@@ -344,6 +348,7 @@ fn holder_key(shown: &Shown, peer: &Peer, vhost: &str) -> HolderKey {
             (0xfe, identity::certificate_user(peer).unwrap_or_default().as_bytes())
         }
         Shown::Session(id, _) => (0xfd, id.as_bytes()),
+        Shown::Local => (0xfc, [].as_slice()),
     };
     text.push(kind);
     text.extend_from_slice(shown);

@@ -158,6 +158,23 @@ fn dead_letters(text: &mut Exposition, watched: &Watched) {
     let died = total.dead_lettered.load(Ordering::Relaxed);
     let help = "Messages sent on to a dead letter exchange, for whatever reason.";
     text.family("global_messages_dead_lettered_total", Counter, help, [(&labels[..], died)]);
+    let by_reason = [
+        ("expired", &total.dead_lettered_expired, "Dead letters that had expired."),
+        ("maxlen", &total.dead_lettered_maxlen, "Dead letters of queues that were too full."),
+        ("rejected", &total.dead_lettered_rejected, "Dead letters that were rejected."),
+        (
+            "delivery_limit",
+            &total.dead_lettered_delivery_limit,
+            "Dead letters that had been delivered too often.",
+        ),
+        // They leave their queue when the other has taken them.
+        ("confirmed", &total.dead_lettered, "Dead letters that a queue has taken."),
+    ];
+    for (reason, counter, help) in by_reason {
+        let name = format!("global_messages_dead_lettered_{reason}_total");
+        let count = counter.load(Ordering::Relaxed);
+        text.family(&name, Counter, help, [(&labels[..], count)]);
+    }
 }
 
 fn process(text: &mut Exposition, watched: &Watched, facts: &Facts) {

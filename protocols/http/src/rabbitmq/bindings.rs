@@ -2,7 +2,7 @@
 
 use polymq_broker::BindingView;
 use polymq_contract::{BindExchange, BindQueue, Command};
-use polymq_model::{RequestId, Table};
+use polymq_model::{RequestId, Table, topic::valid_key};
 use serde_json::{Value, json};
 
 use super::{
@@ -116,9 +116,12 @@ pub(super) fn between(call: &Call) -> Outcome {
 pub(super) async fn post(call: Call) -> Outcome {
     let fields = Fields::read(&call.body)?;
     let key = fields.text("routing_key")?.unwrap_or_default();
+    valid_key(&key, &call.site.limits()).map_err(|bad| Failure::bad(bad.to_string()))?;
     let arguments = fields.table("arguments")?;
     let ends = Ends::of(&call);
-    let location = format!("{}/{}", encode(&ends.destination), properties_key(&key, &arguments));
+    // A part of a path like any other, so its percent signs are encoded again.
+    let properties_key = properties_key(&key, &arguments).replace('%', "%25");
+    let location = format!("{}/{properties_key}", encode(&ends.destination));
     let bound = json!({ "routing_key": key, "arguments": object(&arguments) });
     call.order(|request| ends.order(request, (key, arguments), true)).await?;
     call.audit("binding.add", &ends.path(), (Value::Null, bound));

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use polymq_broker::{BrokerHandle, Manager, Role, Span, Tags};
+use polymq_broker::{BrokerHandle, Manager, Role, Tags};
 use polymq_contract::{Answer, Command, Refusal};
 use polymq_model::{RequestId, UserName, VhostName};
 use serde_json::Value;
 
-use super::{names, rates, wire::Failure};
+use super::{names, rates::Spans, wire::Failure};
 use crate::{Site, client::Client, socket::Socket};
 
 /// What the default exchange is called in paths.
@@ -43,6 +43,8 @@ pub(super) struct Call {
     /// The parts of the path that the route names, decoded.
     pub(super) path: Vec<(&'static str, String)>,
     pub(super) query: Vec<(String, String)>,
+    /// Which samples are wanted.
+    pub(super) spans: Spans,
     pub(super) body: Bytes,
     /// It reads and changes nothing.
     pub(super) is_look: bool,
@@ -77,15 +79,6 @@ impl Call {
 
     pub(super) fn has_flag(&self, name: &str) -> bool {
         self.query(name) == Some("true")
-    }
-
-    fn secs(&self, name: &str) -> Option<u64> {
-        self.query(name)?.parse().ok()
-    }
-
-    /// Which samples are wanted, by `lengths_age` and the like.
-    pub(super) fn span(&self, what: &str) -> Option<Span> {
-        rates::span(self.secs(&format!("{what}_age")), self.secs(&format!("{what}_incr")))
     }
 
     /// The virtual host of the path, or of the header `x-vhost`, that a list is bound to.

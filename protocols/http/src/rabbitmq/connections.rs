@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use polymq_broker::{ChannelView, ConnectionRef, ConsumerView, Span};
-use polymq_model::{ConnectionId, Value as Typed, value::find};
+use polymq_broker::{Activity, ChannelView, ConnectionRef, ConsumerView, Span};
+use polymq_model::{ConnectionId, UserName, Value as Typed, value::find};
 use serde_json::{Value, json};
 
 use super::{
@@ -65,17 +65,45 @@ impl Connections {
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Named> {
         self.by_id.get(&id)
     }
+
+    /// The connection of a name, and the number that a channel of it is shown with.
+    pub(super) fn is_channel(
+        &self,
+        consumer: &ConsumerView,
+        (connection, channel): (&str, u32),
+    ) -> bool {
+        self.get(consumer.connection).is_some_and(|named| {
+            named.name == connection && named.connection.channel_number(consumer.channel) == channel
+        })
+    }
+}
+
+/// What a consumer has been sent.
+pub(super) fn sent(consumer: &ConsumerView) -> Activity {
+    match consumer.no_ack {
+        true => Activity { delivered_no_ack: consumer.delivered, ..Activity::default() },
+        false => Activity { delivered: consumer.delivered, ..Activity::default() },
+    }
 }
 
 /// The channel of a consumer.
 pub(super) fn channel_details(consumer: &ConsumerView, connections: &Connections) -> Value {
-    let Some(named) = connections.get(consumer.connection) else {
+    details_of(consumer.connection, consumer.channel, connections)
+}
+
+/// A channel by the number that its consumers have.
+pub(super) fn details_of(
+    connection: ConnectionId,
+    channel: u32,
+    connections: &Connections,
+) -> Value {
+    let Some(named) = connections.get(connection) else {
         return json!({
             "connection_name": "", "name": "", "node": "", "number": 0, "peer_host": "",
             "peer_port": 0, "user": "",
         });
     };
-    let number = named.connection.channel_number(consumer.channel);
+    let number = named.connection.channel_number(channel);
     json!({
         "connection_name": named.name,
         "name": channel_name(named, number),
@@ -166,14 +194,14 @@ fn object_of(call: &Call, named: &Named, span: Option<Span>) -> Value {
 
 /// `GET /connections`
 pub(super) fn list(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     let rows = visible(call).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
 
 /// `GET /vhosts/:vhost/connections`
 pub(super) fn list_of_vhost(call: &Call) -> Outcome {
-    let (span, vhost) = (call.span("data_rates"), call.vhost_name());
+    let (span, vhost) = (call.spans.data_rates, call.vhost_name());
     let rows = visible(call).filter(|named| named.vhost == vhost).collect();
     Wanted::of(call)?.answer(rows, |named| object_of(call, named, span))
 }
@@ -189,15 +217,15 @@ fn of_user(call: &Call) -> Result<Vec<Named>, Failure> {
 
 /// `GET /connections/username/:user`
 pub(super) fn list_of_user(call: &Call) -> Outcome {
-    let span = call.span("data_rates");
+    let span = call.spans.data_rates;
     Wanted::of(call)?.answer(of_user(call)?, |named| object_of(call, named, span))
 }
 
 /// `DELETE /connections/username/:user`
 pub(super) fn close_of_user(call: &Call) -> Outcome {
-    for named in of_user(call)? {
-        close(call, &named);
-    }
+    let user = UserName::new(call.path("user")).map_err(|_| Failure::not_found())?;
+    call.manager.require_self(Some(&user))?;
+    of_user(call)?.iter().try_for_each(|named| close(call, named))?;
     wire::done()
 }
 
@@ -215,24 +243,21 @@ fn found(call: &Call) -> Result<Named, Failure> {
 
 /// `GET /connections/:connection`
 pub(super) fn one(call: &Call) -> Outcome {
-    let shown = object_of(call, &found(call)?, call.span("data_rates"));
+    let shown = object_of(call, &found(call)?, call.spans.data_rates);
     wire::ok(&Columns::of(call).pick(shown))
 }
 
 /// `DELETE /connections/:connection`
 pub(super) fn delete(call: &Call) -> Outcome {
-    let named = found(call)?;
-    close(call, &named);
+    close(call, &found(call)?)?;
     wire::done()
 }
 
-fn close(call: &Call, named: &Named) {
+fn close(call: &Call, named: &Named) -> Result<(), Failure> {
     let reason = call.headers.get("x-reason").and_then(|reason| reason.to_str().ok());
     let reason = reason.filter(|reason| !reason.is_empty());
     let reason = reason.unwrap_or("Closed via management plugin");
-    call.broker().close_connection(named.connection.id, reason);
-    let object = format!("/connections/{}", named.name);
-    call.manager.audit("connection.close", object, Value::Null, json!({ "reason": reason }));
+    Ok(call.manager.close_connection(&named.connection, reason)?)
 }
 
 struct ChannelRow {
@@ -259,7 +284,7 @@ impl Channels {
         for consumer in call.broker().consumers(None).unwrap_or_default() {
             *consumers.entry((consumer.connection, consumer.channel)).or_default() += 1;
         }
-        Self { node: call.site.watched.name.clone(), span: call.span("msg_rates"), consumers }
+        Self { node: call.site.watched.name.clone(), span: call.spans.msg_rates, consumers }
     }
 
     fn rows(&self, of: &[Named]) -> Vec<ChannelRow> {
@@ -364,9 +389,14 @@ pub(super) fn channel(call: &Call) -> Outcome {
     let consumers = all.iter().filter(is_its_own);
     shown["consumer_details"] =
         consumers.map(|consumer| super::consumers::object_of(consumer, &connections)).collect();
-    for part in ["publishes", "deliveries"] {
-        shown[part] = json!([]);
-    }
+    let deliveries = all.iter().filter(is_its_own).map(|consumer| {
+        json!({
+            "queue": { "name": consumer.queue.as_str(), "vhost": consumer.vhost.as_str() },
+            "stats": rates::message_stats(&rates::OF_QUEUE, &sent(consumer), &[], false),
+        })
+    });
+    shown["deliveries"] = deliveries.collect();
+    shown["publishes"] = json!([]);
     wire::ok(&Columns::of(call).pick(shown))
 }
 

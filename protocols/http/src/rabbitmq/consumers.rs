@@ -8,8 +8,9 @@ use super::{
     connections::{Connections, channel_details},
     list::{Row, Wanted},
     values::object,
-    wire::{Failure, Outcome},
+    wire::{self, Failure, Outcome},
 };
+use crate::clock;
 
 struct ConsumerRow(ConsumerView);
 
@@ -24,7 +25,11 @@ pub(super) fn object_of(consumer: &ConsumerView, connections: &Connections) -> V
     json!({
         "consumer_tag": &*consumer.tag,
         "active": consumer.is_active,
-        "activity_status": if consumer.is_active { "up" } else { "waiting" },
+        "activity_status": match (consumer.is_active, consumer.single_active) {
+            (true, true) => "single_active",
+            (true, false) => "up",
+            (false, _) => "waiting",
+        },
         "ack_required": !consumer.no_ack,
         "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch,
@@ -47,4 +52,24 @@ pub(super) fn list(call: &Call) -> Outcome {
     let rows = all.into_iter().filter(|consumer| call.is_monitoring() || is_own(consumer));
     let rows = rows.map(ConsumerRow).collect();
     Wanted::of(call)?.answer(rows, |row| object_of(&row.0, &connections))
+}
+
+/// `DELETE /consumers/:vhost/:connection/:channel/:consumer`
+pub(super) fn cancel(call: &Call) -> Outcome {
+    let (vhost, tag) = (call.vhost()?, call.path("consumer"));
+    let channel = call.path("channel").parse().map_err(|_| Failure::not_found())?;
+    let connections = Connections::of(call);
+    let connection = call.path("connection").replace('+', " ");
+    let all = call.broker().consumers(Some(vhost.as_str())).map_err(|_| Failure::not_found())?;
+    let is_meant = |consumer: &&ConsumerView| {
+        &*consumer.tag == tag && connections.is_channel(consumer, (&connection, channel))
+    };
+    let found = all.iter().find(is_meant).ok_or_else(Failure::not_found)?;
+    let before = object_of(found, &connections);
+    let place = (&vhost, found.queue.as_str());
+    let consumer = (found.connection, found.channel, tag);
+    call.broker().cancel_consumer(call.manager.principal(), place, consumer, clock::now())?;
+    let object = format!("queues/{}/consumers/{tag}", found.queue);
+    call.audit("consumer.cancel", &object, (before, Value::Null));
+    wire::done()
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use axum::http::{HeaderValue, header};
 use polymq_broker::{
     BrokerHandle, Definition, Manager, NewBinding, PermissionView, PolicyKind, TopicPermissionView,
-    UserLimits, VhostLimits, VhostRecord, VhostView, limit_from,
+    UserLimits, VhostView, limit_from,
 };
 use polymq_contract::{DeclareExchange, DeclareQueue};
 use polymq_model::{RequestId, UserName, VhostName};
@@ -13,8 +13,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     call::Call,
-    limits, permissions, policies, users,
+    limits,
+    list::Columns,
+    permissions, policies, users,
     values::{Fields, object},
+    vhosts,
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
 
@@ -142,7 +145,7 @@ fn of_vhosts(origin: &Origin<'_>, vhost: Option<&str>) -> Result<Map<String, Val
 }
 
 fn file(call: &Call, shown: Map<String, Value>) -> Outcome {
-    let mut response = wire::ok(&Value::Object(shown))?;
+    let mut response = wire::ok(&Columns::of(call).pick(Value::Object(shown)))?;
     if let Some(name) = call.query("download") {
         // Whatever could end the name is left out.
         let name: String = name.chars().filter(|sign| !matches!(sign, '"' | '\\' | '/')).collect();
@@ -170,20 +173,8 @@ pub(crate) fn document(origin: &Origin<'_>) -> Result<Map<String, Value>, Failur
             && view.record.exported_hash().1 == "polymq_argon2id"
     });
     shown.insert("users".to_owned(), users.iter().map(users::object_of).collect());
-    let vhosts = manager.vhosts()?.into_iter().map(|view| {
-        json!({
-            "name": view.name.as_str(),
-            "description": view.record.description,
-            "tags": view.record.tags,
-            "default_queue_type": view.record.default_queue_type.as_deref().unwrap_or("classic"),
-            "metadata": {
-                "description": view.record.description,
-                "tags": view.record.tags,
-            },
-            "protected_from_deletion": view.record.protected_from_deletion,
-        })
-    });
-    shown.insert("vhosts".to_owned(), vhosts.collect());
+    let vhosts = manager.vhosts()?;
+    shown.insert("vhosts".to_owned(), vhosts.iter().map(vhosts::made).collect());
     let all = permissions::all(manager, origin.broker)?;
     let all: Vec<Value> =
         all.iter().map(|view: &PermissionView| permissions::object_of(view)).collect();
@@ -218,16 +209,7 @@ pub(super) fn export_vhost(call: &Call) -> Outcome {
     file(call, shown)
 }
 
-/// Reads definitions.
-struct Reader {
-    /// The virtual host of the path, for what names none.
-    vhost: Option<String>,
-    /// Virtual hosts that are there, for what a document does not say about them.
-    known: Vec<VhostView>,
-    found: Vec<Definition>,
-}
-
-/// `POST /definitions`, `/definitions/:vhost`
+/// `POST /definitions`, `/definitions/:vhost`; all or nothing, unless `partial=true`.
 pub(super) async fn import(call: Call) -> Outcome {
     let vhost = call.has_path("vhost").then(|| call.vhost_name());
     if vhost.as_deref().is_some_and(|vhost| !call.broker().has_vhost(vhost)) {
@@ -237,67 +219,65 @@ pub(super) async fn import(call: Call) -> Outcome {
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let json = match content_type.split_once("boundary=") {
         Some((kind, boundary)) if kind.starts_with("multipart/form-data") => {
-            form_part(&call.body, boundary.trim_matches('"'))
-                .ok_or_else(|| Failure::bad("the form has no part with definitions"))?
+            form_file(&call.body, boundary.trim_matches('"'))
+                .ok_or_else(|| Failure::bad("the form has no part 'file'"))?
         }
         _ => &call.body,
     };
-    let found = read(&Origin::of(&call), vhost, json).await?;
-    let manager = call.manager;
+    let Document { found, mut wrong } = Document::read(&Origin::of(&call), vhost, json).await?;
+    let is_partial = call.has_flag("partial");
+    if !is_partial && !wrong.is_empty() {
+        return Err(Failure::bad(wrong.join("; ")));
+    }
+    let (manager, now) = (call.manager, crate::clock::now());
     // Many definitions take their time.
-    let imported = tokio::task::spawn_blocking(move || manager.import(found, crate::clock::now()));
-    imported.await.map_err(|error| Failure::internal(&error.to_string()))??;
-    wire::done()
+    let imported = tokio::task::spawn_blocking(move || match is_partial {
+        true => manager.import_partly(found, now),
+        false => manager.import(found, now).map(|()| Vec::new()),
+    });
+    wrong.extend(imported.await.map_err(|error| Failure::internal(&error.to_string()))??);
+    match wrong.is_empty() {
+        true => wire::done(),
+        false => wire::ok(&json!({ "left_out": wrong })),
+    }
 }
 
 /// Reads a document; what names no virtual host belongs to `vhost`. Passwords are hashed, which
 /// takes its time.
 ///
-/// Errors: it is no document of definitions.
+/// Errors: it is no document of definitions, with everything that is wrong.
 pub(crate) async fn read(
     origin: &Origin<'_>,
     vhost: Option<String>,
     json: &[u8],
 ) -> Result<Vec<Definition>, Failure> {
-    let fields = Fields::read(json)?;
-    let known = origin.manager.vhosts()?;
-    let mut reader = Reader { vhost, known, found: Vec::new() };
-    reader.read(&fields)?;
-    if reader.vhost.is_none() {
-        for user in list(&fields, "users")? {
-            let user = Fields::of(user)?;
-            let name = name(UserName::new(user.needed_text("name")?))?;
-            let change = users::change_of(origin.broker, &user).await?;
-            if let Some(Value::Object(bounds)) = user.get("limits") {
-                let mut limits = UserLimits::default();
-                for (limit, max) in bounds {
-                    limits::set_in_user(&mut limits, limit, max.as_i64().and_then(limit_from))?;
-                }
-                reader.found.push(Definition::UserLimits(name.clone(), limits));
-            }
-            reader.found.push(Definition::User(name, change));
-        }
-    }
-    Ok(reader.found)
+    let Document { found, wrong } = Document::read(origin, vhost, json).await?;
+    if wrong.is_empty() { Ok(found) } else { Err(Failure::bad(wrong.join("; "))) }
 }
 
-/// The largest part of a form, which is the file.
-fn form_part<'a>(body: &'a [u8], boundary: &str) -> Option<&'a [u8]> {
+/// The part of a form that is called `file`.
+fn form_file<'a>(body: &'a [u8], boundary: &str) -> Option<&'a [u8]> {
     let boundary = format!("--{boundary}");
-    let mut best: Option<&[u8]> = None;
     let mut starts: Vec<usize> = memchr::memmem::find_iter(body, boundary.as_bytes()).collect();
     starts.push(body.len());
-    for pair in starts.windows(2) {
-        let &[from, to] = pair else { continue };
-        let part = body.get(from + boundary.len()..to)?;
-        let Some(at) = memchr::memmem::find(part, b"\r\n\r\n") else { continue };
-        let content = part.get(at + 4..)?;
-        let content = content.strip_suffix(b"\r\n").unwrap_or(content);
-        if best.is_none_or(|best| content.len() > best.len()) {
-            best = Some(content);
-        }
-    }
-    best
+    let parts = starts.windows(2).filter_map(|pair| match pair {
+        &[from, to] => body.get(from + boundary.len()..to),
+        _ => None,
+    });
+    let split = |part: &'a [u8]| {
+        let at = memchr::memmem::find(part, b"\r\n\r\n")?;
+        Some((std::str::from_utf8(part.get(..at)?).ok()?, part.get(at + 4..)?))
+    };
+    let is_file = |head: &str| {
+        head.lines().any(|line| {
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            let mut parameters = value.split(';').map(str::trim);
+            name.eq_ignore_ascii_case("content-disposition")
+                && parameters.any(|one| matches!(one, "name=\"file\"" | "name=file"))
+        })
+    };
+    let (_, content) = parts.filter_map(split).find(|(head, _)| is_file(head))?;
+    Some(content.strip_suffix(b"\r\n").unwrap_or(content))
 }
 
 fn list<'a>(fields: &'a Fields, name: &str) -> Result<&'a [Value], Failure> {
@@ -312,6 +292,96 @@ fn name<T>(name: Result<T, polymq_model::BadName>) -> Result<T, Failure> {
     name.map_err(|bad| Failure::bad(bad.to_string()))
 }
 
+/// What was read.
+#[derive(Default)]
+struct Document {
+    found: Vec<Definition>,
+    /// What cannot be read, each with its place.
+    wrong: Vec<String>,
+}
+
+/// What reads an item of a list.
+type ReadItem = fn(&Reader, &Fields) -> Result<Option<Definition>, Failure>;
+
+/// The lists that concern the whole broker; users, whose passwords may have to be hashed, are
+/// another.
+const OF_BROKER: [(&str, ReadItem); 4] = [
+    ("vhosts", Reader::vhost),
+    ("permissions", Reader::permission),
+    ("topic_permissions", Reader::topic_permission),
+    ("global_parameters", Reader::global_parameter),
+];
+
+/// The lists that concern virtual hosts.
+const OF_VHOSTS: [(&str, ReadItem); 5] = [
+    ("parameters", Reader::parameter),
+    ("policies", Reader::policy),
+    ("exchanges", Reader::exchange),
+    ("queues", Reader::queue),
+    ("bindings", Reader::binding),
+];
+
+impl Document {
+    /// Errors: it is no object of lists.
+    async fn read(
+        origin: &Origin<'_>,
+        vhost: Option<String>,
+        json: &[u8],
+    ) -> Result<Self, Failure> {
+        let fields = Fields::read(json)?;
+        let known = origin.manager.vhosts()?;
+        let reader = Reader { vhost, known };
+        let mut document = Self::default();
+        let of_broker = OF_BROKER.iter().filter(|_| reader.vhost.is_none());
+        for (name, read) in of_broker.chain(&OF_VHOSTS) {
+            for (at, item) in list(&fields, name)?.iter().enumerate() {
+                let item = Fields::of(item).and_then(|item| read(&reader, &item));
+                document.add((name, at), item.map(Vec::from_iter));
+            }
+        }
+        if reader.vhost.is_none() {
+            for (at, item) in list(&fields, "users")?.iter().enumerate() {
+                match user(origin.broker, item).await {
+                    // The server has no room to hash; nothing is wrong with the user.
+                    Err(failure) if failure.status.is_server_error() => return Err(failure),
+                    read => document.add(("users", at), read),
+                }
+            }
+        }
+        Ok(document)
+    }
+
+    fn add(&mut self, (list, at): (&str, usize), read: Result<Vec<Definition>, Failure>) {
+        match read {
+            Ok(read) => self.found.extend(read),
+            Err(failure) => self.wrong.push(format!("{list}[{at}]: {}", failure.reason())),
+        }
+    }
+}
+
+async fn user(broker: &BrokerHandle, item: &Value) -> Result<Vec<Definition>, Failure> {
+    let item = Fields::of(item)?;
+    let name = name(UserName::new(item.needed_text("name")?))?;
+    let mut found = Vec::new();
+    if let Some(Value::Object(bounds)) = item.get("limits") {
+        let mut limits = UserLimits::default();
+        for (limit, max) in bounds {
+            limits::set_in_user(&mut limits, limit, max.as_i64().and_then(limit_from))?;
+        }
+        found.push(Definition::UserLimits(name.clone(), limits));
+    }
+    found.push(Definition::User(name, users::change_of(broker, &item).await?));
+    Ok(found)
+}
+
+/// Reads items of lists.
+struct Reader {
+    /// The virtual host of the path, for what names none.
+    vhost: Option<String>,
+    /// Virtual hosts that are there, for what a document does not say about them.
+    known: Vec<VhostView>,
+}
+
 impl Reader {
     fn vhost_of(&self, fields: &Fields) -> Result<VhostName, Failure> {
         let named = match &self.vhost {
@@ -321,124 +391,87 @@ impl Reader {
         name(VhostName::new(named))
     }
 
-    /// Everything but users, whose passwords may have to be hashed.
-    fn read(&mut self, fields: &Fields) -> Result<(), Failure> {
-        if self.vhost.is_none() {
-            self.read_broker(fields)?;
-        }
-        for item in list(fields, "parameters")? {
-            self.read_parameter(&Fields::of(item)?)?;
-        }
-        for item in list(fields, "policies")? {
-            let item = Fields::of(item)?;
-            let (vhost, named) = (self.vhost_of(&item)?, item.needed_text("name")?);
-            let record = policies::record_of(&item)?;
-            self.found.push(Definition::Policy(vhost, PolicyKind::User, named, record));
-        }
-        for item in list(fields, "exchanges")? {
-            let item = Fields::of(item)?;
-            let declare = DeclareExchange {
-                request: RequestId::default(),
-                exchange: item.needed_text("name")?,
-                kind: item.text("type")?.unwrap_or_else(|| "direct".to_owned()),
-                passive: false,
-                durable: item.flag("durable", true)?,
-                auto_delete: item.flag("auto_delete", false)?,
-                internal: item.flag("internal", false)?,
-                arguments: item.table("arguments")?,
-            };
-            self.found.push(Definition::Exchange(self.vhost_of(&item)?, declare));
-        }
-        for item in list(fields, "queues")? {
-            let item = Fields::of(item)?;
-            let declare = DeclareQueue {
-                request: RequestId::default(),
-                queue: item.needed_text("name")?,
-                passive: false,
-                durable: item.flag("durable", true)?,
-                exclusive: false,
-                auto_delete: item.flag("auto_delete", false)?,
-                arguments: item.table("arguments")?,
-            };
-            self.found.push(Definition::Queue(self.vhost_of(&item)?, declare));
-        }
-        for item in list(fields, "bindings")? {
-            let item = Fields::of(item)?;
-            let binding = NewBinding {
-                source: item.needed_text("source")?,
-                destination: item.needed_text("destination")?,
-                to_queue: item.needed_text("destination_type")? == "queue",
-                key: item.text("routing_key")?.unwrap_or_default(),
-                arguments: item.table("arguments")?,
-            };
-            self.found.push(Definition::Binding(self.vhost_of(&item)?, binding));
-        }
-        Ok(())
+    fn policy(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let (vhost, named) = (self.vhost_of(item)?, item.needed_text("name")?);
+        let record = policies::record_of(item)?;
+        Ok(Some(Definition::Policy(vhost, PolicyKind::User, named, record)))
     }
 
-    fn read_broker(&mut self, fields: &Fields) -> Result<(), Failure> {
-        for item in list(fields, "vhosts")? {
-            let item = Fields::of(item)?;
-            let vhost = name(VhostName::new(item.needed_text("name")?))?;
-            let known = self.known.iter().find(|view| view.name == vhost);
-            let now = known.map(|view| view.record.clone()).unwrap_or_default();
-            let kind = match item.text("default_queue_type")? {
-                None => now.default_queue_type,
-                Some(kind) => {
-                    Some(kind).filter(|kind| !matches!(kind.as_str(), "" | "undefined" | "classic"))
-                }
-            };
-            let record = VhostRecord {
-                description: item.text("description")?.unwrap_or(now.description),
-                tags: item.words("tags")?.unwrap_or(now.tags),
-                default_queue_type: kind,
-                protected_from_deletion: item
-                    .flag("protected_from_deletion", now.protected_from_deletion)?,
-            };
-            self.found.push(Definition::Vhost(vhost, record));
-        }
-        for item in list(fields, "permissions")? {
-            let item = Fields::of(item)?;
-            let user = name(UserName::new(item.needed_text("user")?))?;
-            let record = permissions::record_of(&item)?;
-            self.found.push(Definition::Permission(self.vhost_of(&item)?, user, record));
-        }
-        for item in list(fields, "topic_permissions")? {
-            let item = Fields::of(item)?;
-            let user = name(UserName::new(item.needed_text("user")?))?;
-            let (exchange, record) = permissions::topic_record_of(&item)?;
-            let vhost = self.vhost_of(&item)?;
-            self.found.push(Definition::TopicPermission(vhost, user, exchange, record));
-        }
-        for item in list(fields, "global_parameters")? {
-            let item = Fields::of(item)?;
-            let value = item.get("value").cloned().unwrap_or_default();
-            self.found.push(Definition::GlobalParameter(item.needed_text("name")?, value));
-        }
-        Ok(())
+    fn exchange(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let declare = DeclareExchange {
+            request: RequestId::default(),
+            exchange: item.needed_text("name")?,
+            kind: item.text("type")?.unwrap_or_else(|| "direct".to_owned()),
+            passive: false,
+            durable: item.flag("durable", true)?,
+            auto_delete: item.flag("auto_delete", false)?,
+            internal: item.flag("internal", false)?,
+            arguments: item.table("arguments")?,
+        };
+        Ok(Some(Definition::Exchange(self.vhost_of(item)?, declare)))
     }
 
-    fn read_parameter(&mut self, item: &Fields) -> Result<(), Failure> {
+    fn queue(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let declare = DeclareQueue {
+            request: RequestId::default(),
+            queue: item.needed_text("name")?,
+            passive: false,
+            durable: item.flag("durable", true)?,
+            exclusive: false,
+            auto_delete: item.flag("auto_delete", false)?,
+            arguments: item.table("arguments")?,
+        };
+        Ok(Some(Definition::Queue(self.vhost_of(item)?, declare)))
+    }
+
+    fn binding(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let binding = NewBinding {
+            source: item.needed_text("source")?,
+            destination: item.needed_text("destination")?,
+            to_queue: item.needed_text("destination_type")? == "queue",
+            key: item.text("routing_key")?.unwrap_or_default(),
+            arguments: item.table("arguments")?,
+        };
+        Ok(Some(Definition::Binding(self.vhost_of(item)?, binding)))
+    }
+
+    fn vhost(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let vhost = name(VhostName::new(item.needed_text("name")?))?;
+        let known = self.known.iter().find(|view| view.name == vhost);
+        let now = known.map(|view| view.record.clone()).unwrap_or_default();
+        Ok(Some(Definition::Vhost(vhost, vhosts::record_of(item, now)?)))
+    }
+
+    fn permission(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let user = name(UserName::new(item.needed_text("user")?))?;
+        let record = permissions::record_of(item)?;
+        Ok(Some(Definition::Permission(self.vhost_of(item)?, user, record)))
+    }
+
+    fn topic_permission(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let user = name(UserName::new(item.needed_text("user")?))?;
+        let (exchange, record) = permissions::topic_record_of(item)?;
+        Ok(Some(Definition::TopicPermission(self.vhost_of(item)?, user, exchange, record)))
+    }
+
+    fn global_parameter(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
+        let value = item.get("value").cloned().unwrap_or_default();
+        Ok(Some(Definition::GlobalParameter(item.needed_text("name")?, value)))
+    }
+
+    fn parameter(&self, item: &Fields) -> Result<Option<Definition>, Failure> {
         let (vhost, component) = (self.vhost_of(item)?, item.needed_text("component")?);
         let named = item.needed_text("name")?;
         match (component.as_str(), item.get("value")) {
             ("operator_policy", Some(value)) => {
                 let record = policies::record_of(&Fields::of(value)?)?;
-                let kind = PolicyKind::Operator;
-                self.found.push(Definition::Policy(vhost, kind, named, record));
-                Ok(())
+                Ok(Some(Definition::Policy(vhost, PolicyKind::Operator, named, record)))
             }
             ("vhost-limits", Some(Value::Object(map))) => {
-                let mut bounds = VhostLimits::default();
-                for (limit, max) in map {
-                    let max = max.as_i64().and_then(limit_from);
-                    limits::set_in_vhost(&mut bounds, limit, max)?;
-                }
-                self.found.push(Definition::VhostLimits(vhost, bounds));
-                Ok(())
+                Ok(Some(Definition::VhostLimits(vhost, limits::vhost_limits_of(map)?)))
             }
             // How a server in Erlang writes no limits.
-            ("vhost-limits", _) => Ok(()),
+            ("vhost-limits", _) => Ok(None),
             (component, _) => Err(Failure::bad(format!(
                 "parameter '{named}' in vhost '{vhost}': component {component} not found"
             ))),

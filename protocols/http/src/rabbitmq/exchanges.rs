@@ -48,7 +48,7 @@ fn object_of(exchange: &ExchangeView, span: Option<Span>, is_bare: bool) -> Valu
 
 /// `GET /exchanges`, `/exchanges/:vhost`
 pub(super) fn list(call: &Call) -> Outcome {
-    let (span, is_bare) = (call.span("msg_rates"), call.has_flag("disable_stats"));
+    let (span, is_bare) = (call.spans.msg_rates, call.has_flag("disable_stats"));
     let views = call.broker().exchanges(call.vhost_filter().as_deref(), span);
     let views = views.map_err(|_| Failure::not_found())?;
     let mut sight = call.sight();
@@ -63,7 +63,7 @@ fn found(call: &Call, span: Option<Span>) -> Result<ExchangeView, Failure> {
 
 /// `GET /exchanges/:vhost/:exchange`
 pub(super) fn one(call: &Call) -> Outcome {
-    let span = call.span("msg_rates");
+    let span = call.spans.msg_rates;
     let mut shown = object_of(&found(call, span)?, span, false);
     shown["incoming"] = json!([]);
     shown["outgoing"] = json!([]);

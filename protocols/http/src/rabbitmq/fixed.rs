@@ -4,12 +4,22 @@ use serde_json::json;
 
 use super::{
     call::Call,
-    wire::{self, Outcome},
+    wire::{self, Failure, Outcome},
 };
 
 /// None.
 pub(super) fn nothing(_: &Call) -> Outcome {
     wire::ok(&json!([]))
+}
+
+/// There is no such thing.
+pub(super) fn missing(_: &Call) -> Outcome {
+    Err(Failure::not_found())
+}
+
+/// Nothing that speaks the protocol of streams can be made.
+pub(super) fn no_streams(_: &Call) -> Outcome {
+    Err(Failure::bad("the stream protocol is not available"))
 }
 
 /// Nothing needs to be done.

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     call::Call,
+    nodes::check_name,
     wire::{self, Failure, Outcome},
 };
-use crate::{Phase, clock};
+use crate::{OpenPort, Phase, clock};
 
 fn well() -> Outcome {
     wire::ok(&json!({ "status": "ok" }))
@@ -46,6 +47,12 @@ pub(super) fn alarms(call: &Call) -> Outcome {
         alarms.push(json!({ "node": node, "resource": "store" }));
     }
     failed(json!({ "reason": format!("an alarm is in effect: {reason}"), "alarms": alarms }))
+}
+
+/// `GET /healthchecks/node/:node`
+pub(super) fn alarms_of_node(call: &Call) -> Outcome {
+    check_name(call)?;
+    alarms(call)
 }
 
 /// What was stored is back, and clients are served.
@@ -92,23 +99,34 @@ pub(super) fn port(call: &Call) -> Outcome {
 fn aliases(protocol: &str, has_tls: bool) -> &'static [&'static str] {
     match (protocol, has_tls) {
         ("amqp", false) => &["amqp", "amqp091", "amqp0-9-1", "amqp-0-9-1"],
-        ("amqp", true) => &["amqps", "amqp/ssl"],
-        ("mqtt", false) => &["mqtt", "mqtt31", "mqtt311", "mqtt3.1", "mqtt3.1.1", "mqtt50"],
-        ("mqtt", true) => &["mqtts", "mqtt/ssl"],
+        ("amqp", true) => &["amqp/ssl", "amqps"],
+        ("mqtt", false) => {
+            &["mqtt", "mqtt31", "mqtt311", "mqtt50", "mqtt3.1", "mqtt3.1.1", "mqtt5.0"]
+        }
+        ("mqtt", true) => &["mqtt/ssl", "mqtts"],
         ("stomp", false) => &["stomp", "stomp10", "stomp11", "stomp12"],
-        ("stomp", true) => &["stomps", "stomp/ssl"],
-        ("xmpp", _) => &["xmpp"],
-        ("http", false) => &["http", "web-mqtt", "web-stomp"],
-        ("http", true) => &["https"],
-        _ => &["metrics"],
+        ("stomp", true) => &["stomp/ssl", "stomps"],
+        ("xmpp", false) => &["xmpp"],
+        ("xmpp", true) => &["xmpp/ssl", "xmpps"],
+        ("http", false) => {
+            &["http", "web-mqtt", "web-stomp", "http/web-mqtt", "http/web-stomp", "http/prometheus"]
+        }
+        ("http", true) => &["https", "https/web-mqtt", "https/web-stomp", "https/prometheus"],
+        (_, false) => &["metrics", "prometheus", "http/prometheus"],
+        (_, true) => &["metrics/ssl", "https/prometheus"],
     }
+}
+
+/// What RabbitMQ calls the protocol of a listener.
+pub(super) fn protocol_of(port: &OpenPort) -> &'static str {
+    aliases(&port.protocol, port.has_tls).first().copied().unwrap_or_default()
 }
 
 /// Every one of these protocols, divided by commas, has a listener.
 pub(super) fn protocols(call: &Call) -> Outcome {
     let listeners = call.site.watched.listeners.open();
     let has = |wanted: &str| {
-        let names = |l: &crate::OpenPort| aliases(&l.protocol, l.has_tls);
+        let names = |l: &OpenPort| aliases(&l.protocol, l.has_tls);
         listeners.iter().any(|listener| names(listener).contains(&wanted))
     };
     let wanted = call.path("protocols").to_ascii_lowercase();
@@ -116,7 +134,7 @@ pub(super) fn protocols(call: &Call) -> Outcome {
     match missing.as_slice() {
         [] => wire::ok(&json!({ "status": "ok", "protocol": wanted })),
         missing => {
-            let known: Vec<&str> = listeners.iter().map(|l| l.protocol.as_str()).collect();
+            let known: Vec<&str> = listeners.iter().map(protocol_of).collect();
             let missing = missing.join(",");
             failed(json!({
                 "reason": "No active listener",
@@ -154,7 +172,7 @@ pub(super) fn certificates(call: &Call) -> Outcome {
         .map(|(port, certificate)| {
             json!({
                 "node": call.site.watched.name,
-                "protocol": port.protocol,
+                "protocol": protocol_of(port),
                 "interface": port.address.ip().to_string(),
                 "port": port.address.port().to_string(),
                 "name": certificate.name,

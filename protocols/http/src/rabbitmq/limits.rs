@@ -85,6 +85,17 @@ pub(super) fn set_in_vhost(
     Ok(())
 }
 
+/// Limits of a virtual host, all at once.
+///
+/// Errors: one of them is none that there is.
+pub(super) fn vhost_limits_of(map: &Map<String, Value>) -> Result<VhostLimits, Failure> {
+    let mut limits = VhostLimits::default();
+    for (name, max) in map {
+        set_in_vhost(&mut limits, name, max.as_i64().and_then(limit_from))?;
+    }
+    Ok(limits)
+}
+
 fn set_vhost(call: &Call, max: Option<u64>) -> Outcome {
     let vhost: VhostName = call.vhost()?;
     let view = call.manager.vhost(&vhost).map_err(|refusal| match refusal.kind {

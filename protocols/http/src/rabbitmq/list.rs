@@ -1,9 +1,9 @@
 //! Lists: a page of them, in an order, with the columns that are asked for.
 
-use std::{cmp::Ordering, ops::Range};
+use std::{cmp::Ordering, collections::BTreeMap, ops::Range};
 
 use regex::{Regex, RegexBuilder};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     call::Call,
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Items of a page when nothing is said.
-const PAGE_SIZE: usize = 100;
+const PAGE_SIZE: i64 = 100;
 /// The most items of a page.
 const PAGE_SIZE_MAX: usize = 500;
 /// Longest pattern, in bytes.
@@ -33,8 +33,9 @@ struct Page {
     name: Option<Regex>,
 }
 
-/// Paths into an object; none is everything.
-pub(super) struct Columns(Vec<Vec<String>>);
+/// Which parts of an object are wanted, and of each of them; none is everything.
+#[derive(Default)]
+pub(super) struct Columns(BTreeMap<String, Columns>);
 
 /// One thing of a list, before it is written.
 pub(super) trait Row: Sized {
@@ -58,22 +59,46 @@ impl Columns {
     /// From `columns=a,b.c`.
     pub(super) fn of(call: &Call) -> Self {
         let text = call.query("columns").unwrap_or_default();
-        let paths = text.split(',').filter(|path| !path.is_empty());
-        Self(paths.map(path_of).collect())
+        let mut columns = Self::default();
+        text.split(',').filter(|path| !path.is_empty()).for_each(|path| columns.add(path));
+        columns
     }
 
-    /// The object with these paths only.
-    pub(super) fn pick(&self, object: Value) -> Value {
-        if self.0.is_empty() {
-            return object;
-        }
-        let mut picked = Value::Object(Map::new());
-        for path in &self.0 {
-            if let Some(found) = find(&object, path) {
-                put(&mut picked, path, found.clone());
+    fn add(&mut self, path: &str) {
+        let mut at = self;
+        for step in path.split('.') {
+            let is_wanted = at.0.contains_key(step);
+            at = at.0.entry(step.to_owned()).or_default();
+            // Wanted as a whole already.
+            if is_wanted && at.0.is_empty() {
+                return;
             }
         }
-        picked
+        at.0.clear();
+    }
+
+    /// The object with these parts only.
+    pub(super) fn pick(&self, object: Value) -> Value {
+        if self.0.is_empty() { object } else { self.part_of(&object).unwrap_or_default() }
+    }
+
+    /// Of an array the parts of its items.
+    fn part_of(&self, value: &Value) -> Option<Value> {
+        if self.0.is_empty() {
+            return Some(value.clone());
+        }
+        match value {
+            Value::Object(map) => {
+                let parts = self.0.iter().filter_map(|(name, columns)| {
+                    Some((name.clone(), columns.part_of(map.get(name)?)?))
+                });
+                Some(Value::Object(parts.collect()))
+            }
+            Value::Array(items) => {
+                Some(items.iter().filter_map(|item| self.part_of(item)).collect())
+            }
+            _ => None,
+        }
     }
 }
 
@@ -83,18 +108,6 @@ fn path_of(text: &str) -> Vec<String> {
 
 fn find<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(object, |at, step| at.get(step.as_str()))
-}
-
-fn put(object: &mut Value, path: &[String], value: Value) {
-    let Some((last, before)) = path.split_last() else { return };
-    let mut at = object;
-    for step in before {
-        let Value::Object(map) = at else { return };
-        at = map.entry(step.clone()).or_insert_with(|| Value::Object(Map::new()));
-    }
-    if let Value::Object(map) = at {
-        map.insert(last.clone(), value);
-    }
 }
 
 impl Wanted {
@@ -283,11 +296,12 @@ fn is_place(path: &[String]) -> bool {
 impl Page {
     fn of(call: &Call, number: &str) -> Result<Self, Failure> {
         let wrong = || Failure::bad("Pagination parameters are invalid");
-        let count = |text: &str| text.parse::<usize>().ok().filter(|count| *count > 0);
-        let number = count(number).ok_or_else(wrong)?;
-        let size = match call.query("page_size") {
-            None => PAGE_SIZE,
-            Some(text) => count(text).filter(|size| *size <= PAGE_SIZE_MAX).ok_or_else(wrong)?,
+        let count = |text: &str| text.parse::<i64>().map_err(|_| wrong());
+        let number = count(number)?;
+        let size = call.query("page_size").map_or(Ok(PAGE_SIZE), count)?;
+        let (number, size) = match (usize::try_from(number), usize::try_from(size)) {
+            (Ok(number @ 1..), Ok(size @ 1..=PAGE_SIZE_MAX)) => (number, size),
+            _ => return Err(Failure::page_invalid(number, size)),
         };
         let name = call.query("name").filter(|name| !name.is_empty());
         let is_regex = call.query("use_regex") == Some("true");
@@ -374,9 +388,20 @@ mod tests {
 
     #[test]
     fn columns_keep_their_nesting() {
-        let columns = Columns(vec![path_of("a"), path_of("b.c"), path_of("x.y")]);
+        let mut columns = Columns::default();
+        ["a", "b.c", "x.y", "f", "f.g", "h.i", "h"].into_iter().for_each(|path| columns.add(path));
         let picked = columns.pick(json!({ "a": 1, "b": { "c": 2, "d": 3 }, "e": 4 }));
         assert_eq!(picked, json!({ "a": 1, "b": { "c": 2 } }));
+        let whole = json!({ "f": { "g": 1, "z": 2 }, "h": { "i": 1, "z": 2 } });
+        assert_eq!(columns.pick(whole.clone()), whole);
+    }
+
+    #[test]
+    fn columns_go_into_lists() {
+        let mut columns = Columns::default();
+        columns.add("list.a.b");
+        let picked = columns.pick(json!({ "list": [{ "a": [{ "b": 1, "c": 2 }] }, {}, 5] }));
+        assert_eq!(picked, json!({ "list": [{ "a": [{ "b": 1 }] }, {}] }));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     clock,
 };
 
-/// The most messages of one call.
+/// The most messages of one call; whoever asks for more gets fewer.
 const COUNT_MAX: i64 = 10_000;
 /// No further message is taken once an answer has so many bytes of bodies.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -106,6 +106,10 @@ pub(super) async fn publish(call: Call) -> Outcome {
     let (message, delay) = new
         .build(clock::now().unix_ms, limits, &mut Vec::new())
         .map_err(|bad| Failure::bad(bad.to_string()))?;
+    // Whoever has published before that is answered when it is over.
+    if let Some(alarm) = alarm(&call, &client) {
+        return Err(Failure::unavailable(format!("publishers wait: {alarm}")));
+    }
     let outgoing = Outgoing { message, delay, mandatory: false };
     let told = client.publish([outgoing]).await.all().await.pop();
     match told.map(|told| told.outcome) {
@@ -114,10 +118,19 @@ pub(super) async fn publish(call: Call) -> Outcome {
             wire::ok(&json!({ "routed": false }))
         }
         Some(Published::Ended(PublishOutcome::Refused(kind))) => {
+            if let Some(alarm) = alarm(&call, &client) {
+                return Err(Failure::unavailable(format!("publishers wait: {alarm}")));
+            }
             Err(Failure::bad(format!("the message was refused: {}", kind.as_str())))
         }
         Some(Published::Refused(refusal)) => Err(Failure::bad_if_missing(&refusal)),
     }
+}
+
+/// Why publishers wait, if they do.
+fn alarm(call: &Call, client: &Client) -> Option<Box<str>> {
+    let alarm = call.broker().alarm().map(|alarm| alarm.to_string().into_boxed_str());
+    alarm.or_else(|| client.blocked())
 }
 
 /// Messages that were taken and go back unless it is said how they end.
@@ -154,10 +167,7 @@ pub(super) async fn get(call: Call) -> Outcome {
     let fields = Fields::read(&call.body)?;
     fields.need(&["ackmode", "count", "encoding"])?;
     let outcome = ack_mode(&fields)?;
-    let count = fields.number("count")?.unwrap_or_default();
-    if !(1..=COUNT_MAX).contains(&count) {
-        return Err(Failure::bad(format!("count is 1 to {COUNT_MAX}, not {count}")));
-    }
+    let count = fields.number("count")?.unwrap_or_default().min(COUNT_MAX);
     let is_base64 = match fields.needed_text("encoding")?.as_str() {
         "auto" => false,
         "base64" => true,
@@ -233,7 +243,8 @@ fn shown_properties(delivery: &Delivery) -> Value {
     {
         *reply_to = queue;
     }
-    if !message.is_durable() && shown.len() == 1 {
+    // In AMQP a message that is not persistent mostly says nothing about it.
+    if !message.is_durable() {
         shown.remove("delivery_mode");
     }
     Value::Object(shown)

@@ -14,6 +14,7 @@ mod fixed;
 mod health;
 mod limits;
 mod list;
+mod livelog;
 mod messages;
 mod names;
 mod node_numbers;

@@ -31,9 +31,11 @@ impl Sources<'_> {
         of(&self.watched.broker.counters().total).load(Ordering::Relaxed)
     }
 
+    /// Of all protocols but HTTP: whoever asks for numbers is not to see itself come and go.
     fn protocols(&self, of: impl Fn(&polymq_broker::ProtocolCounters) -> &AtomicU64) -> u64 {
         let counters = self.watched.broker.counters();
-        let numbers = PROTOCOLS.iter().map(|protocol| of(counters.protocol(protocol)));
+        let clients = PROTOCOLS.iter().filter(|protocol| **protocol != "http");
+        let numbers = clients.map(|protocol| of(counters.protocol(protocol)));
         numbers.map(|number| number.load(Ordering::Relaxed)).sum()
     }
 }
@@ -144,7 +146,7 @@ fn add(call: &Call, facts: &Facts, shown: &mut Map<String, Value>, from: usize, 
     }
     let history = &call.site.node_history;
     history.note(Reading { at_ms: clock::now().unix_ms, values });
-    let span = call.span("node_stats");
+    let span = call.spans.node_stats;
     let recent = history.pick(span);
     for (at, (name, _)) in numbers.iter().enumerate().take(to).skip(from) {
         let value = |values: &[u64; COUNT]| values.get(at).copied().unwrap_or_default();

@@ -54,6 +54,9 @@ fn object(call: &Call) -> Value {
     let watched = &call.site.watched;
     let facts = (watched.facts)();
     let limits = &call.site.limits();
+    let mechanisms = watched.configuration.effective();
+    let mechanisms = mechanisms.into_iter().find(|value| value.key == "auth.mechanisms");
+    let offers = |name: &str| mechanisms.as_ref().is_none_or(|list| list.value.contains(name));
     let mut shown = json!({
         "name": watched.name,
         "type": "disc",
@@ -82,9 +85,13 @@ fn object(call: &Call) -> Value {
             { "name": "polymq", "description": "PolyMQ", "version": env!("CARGO_PKG_VERSION") },
         ],
         "auth_mechanisms": [
-            { "name": "PLAIN", "description": "SASL PLAIN", "enabled": true },
-            { "name": "AMQPLAIN", "description": "AMQPLAIN", "enabled": true },
-            { "name": "EXTERNAL", "description": "TLS client certificate", "enabled": true },
+            { "name": "PLAIN", "description": "SASL PLAIN", "enabled": offers("\"PLAIN\"") },
+            { "name": "AMQPLAIN", "description": "AMQPLAIN", "enabled": offers("\"PLAIN\"") },
+            {
+                "name": "EXTERNAL",
+                "description": "TLS client certificate",
+                "enabled": offers("\"EXTERNAL\""),
+            },
         ],
         "exchange_types": exchange_types(),
         "log_files": [],

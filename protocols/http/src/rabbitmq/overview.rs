@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     call::Call,
     connections::is_visible,
+    health::protocol_of,
     list::Columns,
     node_numbers, rates,
     values::Fields,
@@ -39,7 +40,7 @@ fn listeners(call: &Call) -> Value {
     let listeners = call.site.watched.listeners.open().into_iter().map(|listener| {
         json!({
             "node": node,
-            "protocol": listener.protocol,
+            "protocol": protocol_of(&listener),
             "ip_address": listener.address.ip().to_string(),
             "port": listener.address.port(),
             "tls": listener.has_tls,
@@ -72,20 +73,20 @@ pub(super) fn contexts(call: &Call) -> Value {
 /// `GET /overview`
 pub(super) fn overview(call: &Call) -> Outcome {
     let watched = &call.site.watched;
-    let (span, lengths) = (call.span("msg_rates"), call.span("lengths"));
+    let (span, lengths) = (call.spans.msg_rates, call.spans.lengths);
     let summary = call.broker().summary(|vhost| call.manager.may_see(vhost));
     let now = summary.sample;
     // Samples are those of the whole broker.
-    let recent = match summary.is_part {
+    let recent = |span| match summary.is_part {
         true => Vec::new(),
-        false => call.broker().recent_totals(span.or(lengths)),
+        false => call.broker().recent_totals(span),
     };
     let queue_totals: serde_json::Map<String, Value> =
-        rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some())
+        rates::lengths((now.ready, now.unsettled), &recent(lengths), lengths.is_some())
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-    let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent, span.is_some());
+    let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent(span), span.is_some());
     let shown = json!({
         "management_version": RABBITMQ_VERSION,
         "rabbitmq_version": RABBITMQ_VERSION,
@@ -98,7 +99,7 @@ pub(super) fn overview(call: &Call) -> Outcome {
             "detailed": [600],
         },
         "exchange_types": exchange_types(),
-        "cluster_name": cluster(call),
+        "cluster_name": call.site.cluster_name(),
         "cluster_tags": {},
         "node_tags": {},
         "default_queue_type": "classic",
@@ -134,16 +135,9 @@ fn object_totals(call: &Call, summary: &Summary) -> Value {
     })
 }
 
-/// The name that an administrator has given, or that of the server.
-fn cluster(call: &Call) -> String {
-    let kept = call.broker().global_parameter("cluster_name");
-    let kept = kept.and_then(|value| value.as_str().map(str::to_owned));
-    kept.unwrap_or_else(|| call.site.watched.name.clone())
-}
-
 /// `GET /cluster-name`
 pub(super) fn cluster_name(call: &Call) -> Outcome {
-    wire::ok(&json!({ "name": cluster(call) }))
+    wire::ok(&json!({ "name": call.site.cluster_name() }))
 }
 
 /// `PUT /cluster-name`

@@ -2,14 +2,14 @@
 //! their own: policies of operators and limits are shown, and whatever else is put is refused as in
 //! a RabbitMQ without the plugin, so that nothing looks as if it were carried out.
 
-use polymq_broker::PolicyKind;
+use polymq_broker::{PolicyKind, VhostLimits};
 use serde_json::{Value, json};
 
 use super::{
     call::Call,
     limits,
     list::{Columns, Row, Wanted},
-    policies,
+    policies::{self, PolicyRow},
     values::Fields,
     wire::{self, Failure, Outcome},
 };
@@ -18,6 +18,10 @@ use super::{
 const OPERATOR_POLICY: &str = "operator_policy";
 /// The component of limits.
 const LIMITS: &str = "vhost-limits";
+/// The only name of a parameter of limits.
+const LIMITS_NAME: &str = "limits";
+/// The component of policies, which is shown only when it is asked for.
+const POLICY: &str = "policy";
 
 /// A parameter of a virtual host.
 struct Parameter {
@@ -44,38 +48,50 @@ impl Parameter {
     }
 }
 
-fn parameters(call: &Call) -> Result<Vec<Parameter>, Failure> {
-    let mut found = Vec::new();
-    for row in policies::rows(call, PolicyKind::Operator)? {
+fn policies_of(call: &Call, kind: PolicyKind) -> Result<Vec<Parameter>, Failure> {
+    let component = if kind == PolicyKind::User { POLICY } else { OPERATOR_POLICY };
+    let parameter = |row: PolicyRow| {
         let mut value = policies::object_of(&row);
         if let Value::Object(map) = &mut value {
             map.retain(|name, _| name != "vhost" && name != "name");
         }
-        let vhost = row.vhost.as_str().to_owned();
-        found.push(Parameter { component: OPERATOR_POLICY, vhost, name: row.name, value });
+        Parameter { component, vhost: row.vhost.as_str().to_owned(), name: row.name, value }
+    };
+    Ok(policies::rows(call, kind)?.into_iter().map(parameter).collect())
+}
+
+/// The parameters of the component of the path, or of all.
+fn parameters(call: &Call) -> Result<Vec<Parameter>, Failure> {
+    let component = call.has_path("component").then(|| call.path("component"));
+    if component == Some(POLICY) {
+        return policies_of(call, PolicyKind::User);
     }
+    let mut found = policies_of(call, PolicyKind::Operator)?;
     for (vhost, value) in limits::of_vhosts(&call.manager, call.vhost_filter().as_deref())? {
-        let name = "limits".to_owned();
-        found.push(Parameter { component: LIMITS, vhost, name, value });
+        found.push(Parameter { component: LIMITS, vhost, name: LIMITS_NAME.to_owned(), value });
     }
+    found.retain(|parameter| component.is_none_or(|component| parameter.component == component));
     Ok(found)
 }
 
 /// `GET /parameters`, `/parameters/:component`, `/parameters/:component/:vhost`
 pub(super) fn list(call: &Call) -> Outcome {
-    let mut found = parameters(call)?;
-    if call.has_path("component") {
-        found.retain(|parameter| parameter.component == call.path("component"));
-    }
-    Wanted::of(call)?.answer(found, Parameter::object)
+    Wanted::of(call)?.answer(parameters(call)?, Parameter::object)
 }
 
 /// `GET /parameters/:component/:vhost/:name`
 pub(super) fn one(call: &Call) -> Outcome {
-    let (component, name) = (call.path("component"), call.path("name"));
-    let mut found = parameters(call)?.into_iter();
-    let parameter = found.find(|p| p.component == component && p.name == name);
+    let name = call.path("name");
+    let parameter = parameters(call)?.into_iter().find(|parameter| parameter.name == name);
     wire::ok(&Columns::of(call).pick(parameter.ok_or_else(Failure::not_found)?.object()))
+}
+
+/// A component whose parameters are not set here.
+fn other(component: &str, verb: &str) -> Failure {
+    match component {
+        POLICY => Failure::bad(format!("policies may not be {verb} using this method")),
+        _ => unknown(component),
+    }
 }
 
 fn unknown(component: &str) -> Failure {
@@ -87,36 +103,51 @@ fn unknown(component: &str) -> Failure {
     Failure::bad(format!("Validation failed\n\ncomponent {component} not found{why}\n"))
 }
 
+/// Sets all limits of the virtual host of the path.
+fn set_limits(call: &Call, limits: VhostLimits) -> Result<(), Failure> {
+    let vhost = call.vhost()?;
+    Ok(call.manager.set_vhost_limits(&vhost, limits)?)
+}
+
 /// `PUT /parameters/:component/:vhost/:name`
 pub(super) fn put(call: &Call) -> Outcome {
     let fields = Fields::read(&call.body)?;
     fields.need(&["value"])?;
-    let value = fields.get("value").map(Fields::of).transpose()?;
+    let (name, value) = (call.path("name"), fields.get("value"));
     match (call.path("component"), value) {
         (OPERATOR_POLICY, Some(value)) => {
-            let (record, now) = (policies::record_of(&value)?, crate::clock::now());
-            let (vhost, name) = (call.vhost()?, call.path("name"));
-            let kind = PolicyKind::Operator;
+            let (record, now) = (policies::record_of(&Fields::of(value)?)?, crate::clock::now());
+            let (vhost, kind) = (call.vhost()?, PolicyKind::Operator);
             wire::put(call.manager.put_policy(&vhost, kind, name, record, now)?)
         }
-        (component, _) => Err(unknown(component)),
+        (LIMITS, Some(Value::Object(map))) if name == LIMITS_NAME => {
+            let is_new = parameters(call)?.is_empty();
+            set_limits(call, limits::vhost_limits_of(map)?)?;
+            wire::put(is_new)
+        }
+        (LIMITS, _) => {
+            let text = format!("{LIMITS} has one parameter, '{LIMITS_NAME}', with an object");
+            Err(Failure::bad(text))
+        }
+        (component, _) => Err(other(component, "set")),
     }
 }
 
 /// `DELETE /parameters/:component/:vhost/:name`
 pub(super) fn delete(call: &Call) -> Outcome {
     let name = call.path("name");
-    let is_there =
-        parameters(call)?.iter().any(|p| p.component == call.path("component") && p.name == name);
+    if !parameters(call)?.iter().any(|parameter| parameter.name == name) {
+        return Err(Failure::not_found());
+    }
     match call.path("component") {
-        OPERATOR_POLICY if is_there => {
+        OPERATOR_POLICY => {
             let (vhost, now) = (call.vhost()?, crate::clock::now());
             call.manager.remove_policy(&vhost, PolicyKind::Operator, name, now)?;
-            wire::done()
         }
-        component if is_there => Err(unknown(component)),
-        _ => Err(Failure::not_found()),
+        LIMITS => set_limits(call, VhostLimits::default())?,
+        component => return Err(other(component, "cleared")),
     }
+    wire::done()
 }
 
 /// A parameter of the whole broker.

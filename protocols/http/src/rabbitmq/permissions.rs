@@ -192,10 +192,18 @@ pub(super) fn topics_of_user(call: &Call) -> Outcome {
     answer_topics(call, |view| view.user == user)
 }
 
-/// `GET /topic-permissions/:vhost/:user`
+/// The exchange of the path, if it has one.
+fn exchange(call: &Call) -> Option<String> {
+    call.has_path("exchange").then(|| call.exchange_name("exchange"))
+}
+
+/// `GET /topic-permissions/:vhost/:user` and `…/:exchange`
 pub(super) fn topics_of(call: &Call) -> Outcome {
-    let (vhost, user) = (known_vhost(call)?, known_user(call)?);
-    let of = |view: &TopicPermissionView| view.vhost == vhost && view.user == user;
+    let (vhost, user, exchange) = (known_vhost(call)?, known_user(call)?, exchange(call));
+    let of = |view: &TopicPermissionView| {
+        let is_meant = exchange.as_ref().is_none_or(|exchange| view.exchange == *exchange);
+        view.vhost == vhost && view.user == user && is_meant
+    };
     // RabbitMQ has no empty answer here.
     if !call.manager.topic_permissions()?.iter().any(of) {
         return Err(Failure::not_found());
@@ -226,7 +234,7 @@ fn syntax_of(fields: &Fields) -> Result<TopicSyntax, Failure> {
     }
 }
 
-/// `PUT /topic-permissions/:vhost/:user`
+/// `PUT /topic-permissions/:vhost/:user` and `…/:exchange`; the exchange is that of the body.
 pub(super) fn put_topic(call: &Call) -> Outcome {
     let (vhost, user) = ends(call)?;
     let (exchange, record) = topic_record_of(&Fields::read(&call.body)?)?;
@@ -237,8 +245,7 @@ pub(super) fn put_topic(call: &Call) -> Outcome {
 /// `DELETE /topic-permissions/:vhost/:user` and `…/:exchange`
 pub(super) fn delete_topics(call: &Call) -> Outcome {
     let (vhost, user) = ends(call)?;
-    let exchange = call.has_path("exchange").then(|| call.exchange_name("exchange"));
-    let removed = call.manager.remove_topic_permissions(&vhost, &user, exchange.as_deref());
+    let removed = call.manager.remove_topic_permissions(&vhost, &user, exchange(call).as_deref());
     removed.map_err(path_missing)?;
     wire::done()
 }

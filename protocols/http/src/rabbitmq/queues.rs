@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use polymq_broker::{
     Activity, ConsumerView, QueueCounts, QueueDetails, QueueList, QueueRef, Sample, Span,
+    UnackedView,
 };
 use polymq_contract::{Answer, Command, DeclareQueue};
 use polymq_model::{ConnectionId, QueueName};
@@ -12,13 +13,16 @@ use serde_json::{Map, Value, json};
 use super::{
     bindings,
     call::Call,
-    connections::{Connections, channel_details},
+    connections::{Connections, channel_details, details_of, sent},
     list::{Columns, NumberOf, Row, Wanted},
     rates,
     time::date,
     values::{Fields, garbage_collection, object},
     wire::{self, Failure, Outcome},
 };
+
+/// Unacknowledged messages of a queue that are looked at, at most.
+const UNACKED_MAX: usize = 10_000;
 
 /// A queue of a list.
 struct QueueRow<'l> {
@@ -90,9 +94,19 @@ fn bytes_in_memory(counts: &QueueCounts) -> u64 {
     ready + counts.unsettled_bytes
 }
 
+/// RabbitMQ's timestamps are in seconds.
+fn secs(ms: i64) -> i64 {
+    ms.div_euclid(1000)
+}
+
+/// A queue is idle when so long, in ms, nothing has happened to it.
+const IDLE_MS: u64 = 5_000;
+
 /// How much is shown of a queue.
 struct Shown {
     node: String,
+    now_ms: u64,
+    start_ms: u64,
     lengths: Option<Span>,
     rates: Option<Span>,
     /// Nothing that changes by itself.
@@ -103,21 +117,24 @@ struct Shown {
 
 impl Shown {
     fn of(call: &Call) -> Self {
+        let now_ms = crate::clock::now().unix_ms;
+        let up_ms = ((call.site.watched.facts)().uptime_secs * 1000.0) as u64;
         Self {
             node: call.site.watched.name.clone(),
-            lengths: call.span("lengths"),
-            rates: call.span("msg_rates"),
+            now_ms,
+            start_ms: now_ms.saturating_sub(up_ms),
+            lengths: call.spans.lengths,
+            rates: call.spans.msg_rates,
             is_bare: call.has_flag("disable_stats"),
             has_totals: call.has_flag("enable_queue_totals"),
         }
     }
 
-    /// The wider of both spans, as one history holds lengths and rates.
-    fn span(&self) -> Option<Span> {
-        self.lengths.or(self.rates)
+    fn details(&self, queue: &QueueRef) -> QueueDetails {
+        queue.details(self.lengths)
     }
 
-    fn object(&self, queue: &QueueDetails) -> Map<String, Value> {
+    fn object(&self, of: &QueueRef, queue: &QueueDetails) -> Map<String, Value> {
         let Value::Object(mut shown) = json!({
             "name": queue.name.as_str(),
             "vhost": queue.vhost.as_str(),
@@ -142,21 +159,19 @@ impl Shown {
             return shown;
         }
         shown.extend(lengths.map(|(name, value)| (name.to_owned(), value)));
-        self.add_numbers(queue, &mut shown);
+        // One history holds both, and is mostly wanted once.
+        let recent = (self.rates != self.lengths).then(|| of.recent(self.rates));
+        self.add_numbers(queue, recent.as_ref().unwrap_or(&queue.recent), &mut shown);
         shown
     }
 
-    fn add_numbers(&self, queue: &QueueDetails, shown: &mut Map<String, Value>) {
+    fn add_numbers(&self, queue: &QueueDetails, recent: &[Sample], shown: &mut Map<String, Value>) {
         let counts = &queue.counts;
         let (user, operator) = &queue.policies;
         let is_kept = queue.durable && queue.owner.is_none();
         let kept = |number: u64| if is_kept { number } else { 0 };
-        let stats = rates::message_stats(
-            &rates::OF_QUEUE,
-            &queue.activity,
-            &queue.recent,
-            self.rates.is_some(),
-        );
+        let stats =
+            rates::message_stats(&rates::OF_QUEUE, &queue.activity, recent, self.rates.is_some());
         let in_memory = bytes_in_memory(counts);
         let has_room = if counts.ready == 0 && counts.consumers > 0 { 1.0 } else { 0.0 };
         let Value::Object(more) = json!({
@@ -178,11 +193,14 @@ impl Shown {
             "consumers": counts.consumers,
             "consumer_utilisation": has_room,
             "consumer_capacity": has_room,
-            "active_consumers": counts.consumers,
+            "active_consumers": match queue.single_active_consumer {
+                Some(_) => 1,
+                None => counts.consumers,
+            },
             "exclusive_consumer_tag": queue.exclusive_consumer.as_deref(),
             "single_active_consumer_tag": queue.single_active_consumer.as_deref(),
             "memory": in_memory,
-            "head_message_timestamp": null,
+            "head_message_timestamp": queue.head_timestamp_ms.map(secs),
             "dead_letter_unroutable": queue.dead_letter_unroutable,
             "message_stats": stats,
             "leader": self.node,
@@ -197,8 +215,10 @@ impl Shown {
         };
         // Tools that make tables of text stumble over null.
         shown.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
-        if queue.active_ms > 0 {
-            shown.insert("idle_since".to_owned(), json!(date(queue.active_ms)));
+        // Of a queue that nothing has happened to, since the start.
+        let idle_ms = queue.active_ms.max(self.start_ms);
+        if self.now_ms.saturating_sub(idle_ms) >= IDLE_MS {
+            shown.insert("idle_since".to_owned(), json!(date(idle_ms)));
         }
     }
 }
@@ -213,9 +233,24 @@ pub(super) fn list(call: &Call) -> Outcome {
     let rows = lists.flat_map(|list| list.names().iter().map(move |name| QueueRow { list, name }));
     let (wanted, shown) = (Wanted::of(call)?, Shown::of(call));
     wanted.answer_in_order(rows, size, |row| match row.list.queue(row.name) {
-        Some(queue) => Value::Object(shown.object(&queue.details(shown.span()))),
+        Some(queue) => Value::Object(shown.object(&queue, &shown.details(&queue))),
         None => Value::Null,
     })
+}
+
+impl Row for QueueRef {
+    fn place(&self) -> (&str, &str) {
+        (self.vhost().as_str(), self.name().as_str())
+    }
+}
+
+/// `GET /users/:user/queues`: those that the user has declared, of what whoever asks may see.
+pub(super) fn list_of_user(call: &Call) -> Outcome {
+    let (user, mut sight, shown) = (call.path("user"), call.sight(), Shown::of(call));
+    let mut rows = call.broker().queue_refs(None).map_err(|_| Failure::not_found())?;
+    rows.retain(|queue| queue.declared_by() == Some(user) && sight.sees(queue.vhost()));
+    let wanted = Wanted::of(call)?;
+    wanted.answer(rows, |queue| Value::Object(shown.object(queue, &shown.details(queue))))
 }
 
 fn found(call: &Call) -> Result<QueueRef, Failure> {
@@ -227,8 +262,11 @@ fn found(call: &Call) -> Result<QueueRef, Failure> {
 pub(super) fn one(call: &Call) -> Outcome {
     let queue = found(call)?;
     let shown = Shown::of(call);
-    let details = queue.details(shown.span());
-    let mut object = shown.object(&details);
+    let mut details = shown.details(&queue);
+    if details.head_timestamp_ms.is_none() && details.counts.in_memory < details.counts.ready {
+        details.head_timestamp_ms = call.broker().head_timestamp_ms(&queue, crate::clock::now());
+    }
+    let mut object = shown.object(&queue, &details);
     let connections = Connections::of(call);
     let found = queue.consumers();
     let consumers = found.iter().map(|consumer| {
@@ -258,10 +296,7 @@ fn deliveries(consumers: &[ConsumerView], connections: &Connections) -> Value {
         let (_, sum) = channels
             .entry((consumer.connection, consumer.channel))
             .or_insert_with(|| (consumer, Activity::default()));
-        match consumer.no_ack {
-            true => sum.delivered_no_ack += consumer.delivered,
-            false => sum.delivered += consumer.delivered,
-        }
+        *sum += sent(consumer);
     }
     let row = |(consumer, sum): &(&ConsumerView, Activity)| {
         json!({
@@ -365,21 +400,34 @@ pub(super) fn bindings(call: &Call) -> Outcome {
     bindings::answer(call, |binding| binding.to_queue && binding.destination == name)
 }
 
+/// A delivery that is not settled.
+struct UnackedRow(UnackedView, String);
+
+impl Row for UnackedRow {
+    fn place(&self) -> (&str, &str) {
+        (&self.1, &self.0.tag)
+    }
+}
+
 /// `GET /queues/:vhost/:queue/unacked`
 pub(super) fn unacked(call: &Call) -> Outcome {
     let connections = Connections::of(call);
-    let consumers = found(call)?.consumers();
-    let holding = consumers.iter().filter(|consumer| consumer.unsettled > 0);
-    let rows: Vec<_> = holding
-        .map(|consumer| {
-            json!({
-                "consumer_tag": &*consumer.tag,
-                "messages": consumer.unsettled,
-                "channel_details": channel_details(consumer, &connections),
-            })
+    let held = found(call)?.unacked(None, UNACKED_MAX).into_iter();
+    // The order that they come in.
+    let rows = held.enumerate().map(|(at, held)| UnackedRow(held, format!("{at:020}")));
+    let now_ms = crate::clock::now().unix_ms;
+    Wanted::of(call)?.answer(rows.collect(), |UnackedRow(held, _)| {
+        let details = details_of(held.connection, held.channel, &connections);
+        json!({
+            "consumer_tag": &*held.tag,
+            "channel_name": details["name"],
+            "unacked_for_seconds": held.since_ms.map_or(0, |ms| now_ms.saturating_sub(ms) / 1000),
+            "position": held.seq.to_string(),
+            "message_bytes": held.payload_bytes,
+            "redelivered": held.acquired > 0,
+            "channel_details": details,
         })
-        .collect();
-    wire::ok(&Value::Array(rows))
+    })
 }
 
 /// `POST /queues/:vhost/:queue/actions`: RabbitMQ knows none any more either.

@@ -3,8 +3,10 @@
 use polymq_broker::{Activity, Sample, Span};
 use serde_json::{Map, Value, json};
 
-/// Most samples that are shown of one number, and the largest age and step, in steps and seconds.
-const AGE_SECS_MAX: u64 = 86_400;
+use super::wire::Failure;
+
+/// Most steps in an age.
+const STEPS_MAX: i64 = 500;
 
 /// Reads a number of a sample.
 pub(super) type Read = fn(&Sample) -> u64;
@@ -59,11 +61,41 @@ pub(super) const OF_ALL: [Number; 14] = [
     ("disk_writes", |_| 0),
 ];
 
-/// Which samples somebody wants, by the two numbers of a query.
-pub(super) fn span(age_secs: Option<u64>, step_secs: Option<u64>) -> Option<Span> {
-    let (age, step) = (age_secs?, step_secs?);
-    let (age, step) = (age.min(AGE_SECS_MAX), step.clamp(1, AGE_SECS_MAX));
-    Some(Span { age_ms: age * 1000, step_ms: step * 1000 })
+/// Which samples a request wants to see, by `lengths_age`, `lengths_incr` and the like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spans {
+    pub(super) lengths: Option<Span>,
+    pub(super) msg_rates: Option<Span>,
+    pub(super) data_rates: Option<Span>,
+    pub(super) node_stats: Option<Span>,
+}
+
+impl Spans {
+    /// Errors: an age or a step that is not positive, or too many steps.
+    pub(super) fn of(query: &[(String, String)]) -> Result<Self, Failure> {
+        let secs = |name: String| -> Option<i64> {
+            let (_, value) = query.iter().find(|(known, _)| *known == name)?;
+            value.parse().ok()
+        };
+        let of = |what: &str| span(secs(format!("{what}_age")), secs(format!("{what}_incr")));
+        Ok(Self {
+            lengths: of("lengths")?,
+            msg_rates: of("msg_rates")?,
+            data_rates: of("data_rates")?,
+            node_stats: of("node_stats")?,
+        })
+    }
+}
+
+/// Both numbers, or nothing is wanted.
+fn span(age_secs: Option<i64>, step_secs: Option<i64>) -> Result<Option<Span>, Failure> {
+    let (Some(age), Some(step)) = (age_secs, step_secs) else { return Ok(None) };
+    if age <= 0 || step <= 0 || age / step > STEPS_MAX {
+        let text = format!("Invalid range parameters: age {age}, incr {step}");
+        return Err(Failure::bad(text));
+    }
+    let ms = |secs: i64| secs.unsigned_abs().saturating_mul(1000);
+    Ok(Some(Span { age_ms: ms(age), step_ms: ms(step) }))
 }
 
 /// `message_stats`: always complete, with zeros.
@@ -155,6 +187,20 @@ mod tests {
         assert_eq!(details["rate"], json!(2.0));
         assert_eq!(details["avg_rate"], json!(6.0));
         assert_eq!(details["samples"][0], json!({ "sample": 60, "timestamp": 10_000 }));
+    }
+
+    #[test]
+    fn a_span_has_two_numbers_and_at_most_five_hundred_steps() {
+        let of = |age, step| span(age, step).map_err(|failure| failure.reason());
+        let seconds = |age: u64, step: u64| Span { age_ms: age * 1000, step_ms: step * 1000 };
+        assert_eq!(of(Some(60), None), Ok(None));
+        assert_eq!(of(None, Some(5)), Ok(None));
+        assert_eq!(of(Some(2500), Some(5)), Ok(Some(seconds(2500, 5))));
+        assert_eq!(of(Some(5), Some(86_400)), Ok(Some(seconds(5, 86_400))));
+        for (age, step) in [(600, 1), (60, 0), (-1, 5), (2505, 5), (0, 5)] {
+            let text = format!("Invalid range parameters: age {age}, incr {step}");
+            assert_eq!(of(Some(age), Some(step)), Err(text));
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use axum::http::Method;
 use super::{
     bindings,
     call::{Call, Needs},
-    connections, consumers, definitions, exchanges, fixed, health, limits, messages, nodes,
-    overview, parameters, permissions, policies, queues, quorum, users, vhosts,
+    connections, consumers, definitions, exchanges, fixed, health, limits, livelog, messages,
+    nodes, overview, parameters, permissions, policies, queues, quorum, users, vhosts,
     wire::Outcome,
 };
 
@@ -98,6 +98,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Vhost GET "vhosts/:vhost/channels" look connections::channels_of_vhost;
     Management GET "consumers" look consumers::list;
     Vhost GET "consumers/:vhost" look consumers::list;
+    Vhost DELETE "consumers/:vhost/:connection/:channel/:consumer" look consumers::cancel;
 
     Management GET "exchanges" look exchanges::list;
     Vhost GET "exchanges/:vhost" look exchanges::list;
@@ -156,6 +157,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator GET "users/:user" look users::one;
     Administrator PUT "users/:user" act users::put;
     Administrator DELETE "users/:user" look users::delete;
+    Management GET "users/:user/queues" look queues::list_of_user;
     Administrator GET "users/:user/permissions" look permissions::list_of_user;
     Administrator GET "users/:user/topic-permissions" look permissions::topics_of_user;
     Administrator GET "permissions" look permissions::list;
@@ -166,16 +168,18 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator GET "topic-permissions/:vhost/:user" look permissions::topics_of;
     Administrator PUT "topic-permissions/:vhost/:user" look permissions::put_topic;
     Administrator DELETE "topic-permissions/:vhost/:user" look permissions::delete_topics;
+    Administrator GET "topic-permissions/:vhost/:user/:exchange" look permissions::topics_of;
+    Administrator PUT "topic-permissions/:vhost/:user/:exchange" look permissions::put_topic;
     Administrator DELETE "topic-permissions/:vhost/:user/:exchange" look permissions::delete_topics;
 
     Management GET "policies" look policies::list;
     Vhost GET "policies/:vhost" look policies::list;
-    Vhost GET "policies/:vhost/:name" look policies::one;
+    Policymaker GET "policies/:vhost/:name" look policies::one;
     Policymaker PUT "policies/:vhost/:name" look policies::put;
     Policymaker DELETE "policies/:vhost/:name" look policies::delete;
     Management GET "operator-policies" look policies::list_operator;
     Vhost GET "operator-policies/:vhost" look policies::list_operator;
-    Vhost GET "operator-policies/:vhost/:name" look policies::one_operator;
+    Administrator GET "operator-policies/:vhost/:name" look policies::one_operator;
     Administrator PUT "operator-policies/:vhost/:name" look policies::put_operator;
     Administrator DELETE "operator-policies/:vhost/:name" look policies::delete_operator;
     Policymaker GET "parameters" look parameters::list;
@@ -186,8 +190,8 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Policymaker DELETE "parameters/:component/:vhost/:name" look parameters::delete;
     Policymaker GET "global-parameters" look parameters::list_global;
     Policymaker GET "global-parameters/:name" look parameters::one_global;
-    Administrator PUT "global-parameters/:name" look parameters::put_global;
-    Administrator DELETE "global-parameters/:name" look parameters::delete_global;
+    Policymaker PUT "global-parameters/:name" look parameters::put_global;
+    Policymaker DELETE "global-parameters/:name" look parameters::delete_global;
 
     Management GET "vhost-limits" look limits::list_vhosts;
     Vhost GET "vhost-limits/:vhost" look limits::list_vhosts;
@@ -200,7 +204,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
 
     Vhost GET "aliveness-test/:vhost" look health::alive;
     Management GET "healthchecks/node" look health::alarms;
-    Management GET "healthchecks/node/:node" look health::alarms;
+    Management GET "healthchecks/node/:node" look health::alarms_of_node;
     Management GET "health/checks/alarms" look health::alarms;
     Management GET "health/checks/local-alarms" look health::alarms;
     Management GET "health/checks/metadata-store/initialized" look health::initialized;
@@ -228,6 +232,7 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Administrator PUT "feature-flags/:name/enable" look fixed::done;
     Management GET "deprecated-features" look fixed::nothing;
     Management GET "deprecated-features/used" look fixed::nothing;
+    Monitoring GET "livelog" act livelog::follow;
     Administrator GET "config/effective" look nodes::configuration;
     Administrator POST "rebalance/queues" look fixed::done;
     Administrator DELETE "reset" look fixed::done;
@@ -238,12 +243,24 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Monitoring GET "federation-links" look fixed::nothing;
     Monitoring GET "federation-links/:vhost" look fixed::nothing;
     Monitoring GET "federation-links/state/down" look fixed::nothing;
+    Monitoring GET "federation-links/:vhost/state/down" look fixed::nothing;
+    Policymaker DELETE "federation-links/vhost/:vhost/:id/:node/restart" look fixed::missing;
     Monitoring GET "shovels" look fixed::nothing;
     Monitoring GET "shovels/:vhost" look fixed::nothing;
+    Monitoring GET "shovels/vhost/:vhost/:name" look fixed::missing;
+    Policymaker DELETE "shovels/vhost/:vhost/:name" look fixed::missing;
+    Policymaker DELETE "shovels/vhost/:vhost/:name/restart" look fixed::missing;
     Management GET "stream/connections" look fixed::nothing;
     Vhost GET "stream/connections/:vhost" look fixed::nothing;
+    Vhost GET "stream/connections/:vhost/:connection" look fixed::missing;
+    Vhost DELETE "stream/connections/:vhost/:connection" look fixed::missing;
+    Vhost GET "stream/connections/:vhost/:connection/publishers" look fixed::nothing;
+    Vhost GET "stream/connections/:vhost/:connection/consumers" look fixed::nothing;
     Management GET "stream/publishers" look fixed::nothing;
     Vhost GET "stream/publishers/:vhost" look fixed::nothing;
+    Vhost GET "stream/publishers/:vhost/:queue" look fixed::nothing;
     Management GET "stream/consumers" look fixed::nothing;
     Vhost GET "stream/consumers/:vhost" look fixed::nothing;
+    Vhost PUT "stream/super-streams/:vhost/:name" look fixed::no_streams;
+    Vhost GET "stream/:vhost/:queue/tracking" look fixed::nothing;
 };

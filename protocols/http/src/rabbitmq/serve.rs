@@ -18,6 +18,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use super::{
     call::{Call, Needs},
     names::decode,
+    rates::Spans,
     routes::{Does, ROUTES, Route},
     wire::{Failure, Outcome},
 };
@@ -70,12 +71,12 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         return Err(Failure::internal("the request came from nowhere"));
     };
     let query = parts.uri.query().unwrap_or_default();
-    let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     if let (Needs::Nobody, Does::Free(free)) = (route.needs, route.does) {
         return free();
     }
     let manager = manager(&site, &socket, &parts.headers).await?;
-    let path = route.matches(&path).unwrap_or_default();
+    let parts_of_path = route.matches(&path).unwrap_or_default();
     let is_look = route.method == Method::GET;
     let mut call = Call {
         site,
@@ -83,12 +84,19 @@ async fn answer(site: Arc<Site>, request: Request) -> Outcome {
         headers: parts.headers,
         tags: manager.tags(),
         manager,
-        path,
+        path: parts_of_path,
+        spans: Spans::of(&query)?,
         query,
         body: Bytes::new(),
         is_look,
     };
-    call.check(route.needs)?;
+    if let Err(denied) = call.check(route.needs) {
+        if !is_look {
+            let object = format!("/{}", path.join("/"));
+            call.manager.audit_refused(route.method.as_str(), object);
+        }
+        return Err(denied);
+    }
     call.body = read_body(body).await?;
     if let Does::Act(act) = route.does {
         return act(call).await;
@@ -121,12 +129,12 @@ fn other_method(method: &Method, mut known: Vec<Method>) -> Response {
     }
     known.push(Method::OPTIONS);
     let names: Vec<_> = known.iter().map(Method::as_str).collect();
-    let status = match *method {
-        Method::OPTIONS => StatusCode::OK,
-        _ => StatusCode::METHOD_NOT_ALLOWED,
+    let names = names.join(", ");
+    let mut response = match *method {
+        Method::OPTIONS => StatusCode::OK.into_response(),
+        _ => Failure::other_method(method, &names).into_response(),
     };
-    let mut response = status.into_response();
-    if let Ok(allow) = HeaderValue::try_from(names.join(", ")) {
+    if let Ok(allow) = HeaderValue::try_from(names) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response
@@ -144,7 +152,7 @@ async fn manager(
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure::login(),
         _ => Failure::from(problem),
     })?;
-    let from = socket.peer.address.map(|address| address.to_string()).unwrap_or_default();
+    let from = socket.origin();
     Ok(site.watched.broker.manage(client.principal(), from))
 }
 

@@ -55,12 +55,12 @@ pub(super) fn object_of(view: &UserView) -> Value {
 
 /// `GET /whoami`
 pub(super) fn whoami(call: &Call) -> Outcome {
-    wire::ok(&json!({
+    wire::ok(&Columns::of(call).pick(json!({
         "name": call.user().as_str(),
         "tags": call.tags.names(),
         "is_internal_user": true,
         "login_session_timeout": 480,
-    }))
+    })))
 }
 
 fn answer(call: &Call, views: Vec<UserView>) -> Outcome {
@@ -113,13 +113,13 @@ pub(super) async fn change_of(
         (None, _) => return Err(Failure::bad("tags_not_present")),
     };
     let credentials = match (fields.text("password_hash")?, fields.text("password")?) {
-        (Some(hash), _) if hash.is_empty() => Credentials::none(),
-        (Some(hash), _) => {
+        (Some(_), Some(_)) => {
+            return Err(Failure::bad("both_password_and_password_hash_are_provided"));
+        }
+        (Some(hash), None) if hash.is_empty() => Credentials::none(),
+        (Some(hash), None) => {
             let algorithm = fields.text("hashing_algorithm")?;
             Credentials::imported(algorithm.as_deref().unwrap_or(USUAL_ALGORITHM), &hash)?
-        }
-        (None, Some(password)) if password.is_empty() => {
-            return Err(Failure::bad("a password must not be empty"));
         }
         (None, Some(password)) => hash(broker, password).await?,
         (None, None) => Credentials::none(),
@@ -134,7 +134,10 @@ async fn hash(broker: &BrokerHandle, password: String) -> Result<Credentials, Fa
         let _ = reply.send(credentials);
     });
     let hashed = hashed.await.map_err(|_| Failure::unavailable("the password was not hashed"))?;
-    hashed.map_err(|refusal| Failure::unavailable(refusal.text))
+    hashed.map_err(|refusal| match refusal.kind {
+        RefusalKind::Limit => Failure::unavailable(refusal.text),
+        _ => refusal.into(),
+    })
 }
 
 /// `PUT /users/:user`

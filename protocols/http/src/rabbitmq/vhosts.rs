@@ -21,10 +21,11 @@ impl Row for VhostRow {
     }
 }
 
-fn object_of(call: &Call, view: &VhostView) -> Value {
-    let (record, node) = (&view.record, &call.site.watched.name);
+/// A virtual host as it was made, also for definitions.
+pub(super) fn made(view: &VhostView) -> Value {
+    let record = &view.record;
     let kind = record.default_queue_type.as_deref().unwrap_or("classic");
-    let mut shown = json!({
+    json!({
         "name": view.name.as_str(),
         "description": record.description,
         "tags": record.tags,
@@ -34,29 +35,36 @@ fn object_of(call: &Call, view: &VhostView) -> Value {
             "tags": record.tags,
             "default_queue_type": kind,
         },
-        "tracing": false,
         "protected_from_deletion": record.protected_from_deletion,
-        "cluster_state": { (node.as_str()): "running" },
-    });
+    })
+}
+
+fn object_of(call: &Call, view: &VhostView) -> Value {
+    let node = &call.site.watched.name;
+    let mut shown = made(view);
+    shown["tracing"] = json!(false);
+    shown["cluster_state"] = json!({ (node.as_str()): "running" });
     if call.has_flag("disable_stats") {
         return shown;
     }
-    let (lengths, span) = (call.span("lengths"), call.span("msg_rates"));
-    let widest = span.or(lengths).or_else(|| call.span("data_rates"));
-    let Ok((now, recent)) = call.broker().vhost_totals(view.name.as_str(), widest) else {
+    let (lengths, span) = (call.spans.lengths, call.spans.msg_rates);
+    let data = call.spans.data_rates;
+    let spans = [lengths, span, data];
+    let Ok((now, [of_lengths, recent, of_data])) =
+        call.broker().vhost_totals(view.name.as_str(), spans)
+    else {
         return shown;
     };
-    let numbers = rates::lengths((now.ready, now.unsettled), &recent, lengths.is_some());
+    let numbers = rates::lengths((now.ready, now.unsettled), &of_lengths, lengths.is_some());
     if let Value::Object(shown) = &mut shown {
         shown.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
         let stats = rates::message_stats(&rates::OF_ALL, &now.activity, &recent, span.is_some());
         shown.insert("message_stats".to_owned(), stats);
-        let is_sampled = call.span("data_rates").is_some();
         let octets: [(&str, rates::Read); 2] =
             [("recv_oct", |sample| sample.bytes_in), ("send_oct", |sample| sample.bytes_out)];
         for (name, read) in octets {
             shown.insert(name.to_owned(), json!(read(&now)));
-            let details = rates::details(&recent, is_sampled, read);
+            let details = rates::details(&of_data, data.is_some(), read);
             shown.insert(format!("{name}_details"), details);
         }
     }
@@ -81,34 +89,38 @@ pub(super) fn one(call: &Call) -> Outcome {
     wire::ok(&Columns::of(call).pick(object_of(call, &found(call)?)))
 }
 
-/// `PUT /vhosts/:vhost`
-pub(super) fn put(call: &Call) -> Outcome {
-    let fields = Fields::read(&call.body)?;
-    let name = VhostName::new(call.vhost_name()).map_err(|bad| Failure::bad(bad.to_string()))?;
-    let before = call.manager.vhost(&name).ok().map(|view| view.record).unwrap_or_default();
-    let metadata = fields.get("metadata").map(Fields::of).transpose()?;
-    let nested = metadata.as_ref().unwrap_or(&fields);
-    let kind = match fields.text("default_queue_type")? {
-        None => nested.text("default_queue_type")?,
-        kind => kind,
+/// The record that the fields of a PUT or of definitions make of the one that is there. Each stands
+/// by itself or in `metadata`, as tools and `rabbitmqctl export_definitions` write it.
+///
+/// Errors: fields that are wrong.
+pub(super) fn record_of(fields: &Fields, before: VhostRecord) -> Result<VhostRecord, Failure> {
+    let metadata = match fields.get("metadata") {
+        // How a server in Erlang writes an empty object.
+        Some(Value::Array(items)) if items.is_empty() => Fields::read(b"")?,
+        Some(metadata) => Fields::of(metadata)?,
+        None => Fields::read(b"")?,
     };
-    let record = VhostRecord {
-        description: match fields.text("description")? {
-            None => nested.text("description")?.unwrap_or(before.description),
-            Some(description) => description,
-        },
-        tags: match fields.words("tags")? {
-            None => nested.words("tags")?.unwrap_or(before.tags),
-            Some(tags) => tags,
-        },
+    let of = |name| if fields.get(name).is_some() { fields } else { &metadata };
+    let kind = of("default_queue_type").text("default_queue_type")?;
+    let protection = "protected_from_deletion";
+    Ok(VhostRecord {
+        description: of("description").text("description")?.unwrap_or(before.description),
+        tags: of("tags").words("tags")?.unwrap_or(before.tags),
         default_queue_type: match kind.as_deref() {
             None => before.default_queue_type,
             Some("" | "undefined" | "classic") => None,
             Some(kind) => Some(kind.to_owned()),
         },
-        protected_from_deletion: fields
-            .flag("protected_from_deletion", before.protected_from_deletion)?,
-    };
+        protected_from_deletion: of(protection).flag(protection, before.protected_from_deletion)?,
+    })
+}
+
+/// `PUT /vhosts/:vhost`
+pub(super) fn put(call: &Call) -> Outcome {
+    let fields = Fields::read(&call.body)?;
+    let name = VhostName::new(call.vhost_name()).map_err(|bad| Failure::bad(bad.to_string()))?;
+    let before = call.manager.vhost(&name).ok().map(|view| view.record).unwrap_or_default();
+    let record = record_of(&fields, before)?;
     let is_new = call.manager.put_vhost(&name, record)?;
     if is_new {
         // As in RabbitMQ, whoever makes a virtual host may use it.

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use polymq_contract::{Refusal, RefusalKind};
@@ -39,6 +39,12 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, "Object Not Found", "Not Found")
     }
 
+    /// The path is there, and not asked like this.
+    pub(super) fn other_method(method: &Method, known: &str) -> Self {
+        let text = format!("this path has no {method}; it has {known}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text)
+    }
+
     /// An object that the request needs is missing.
     pub(super) fn missing(reason: impl Into<Value>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", reason)
@@ -47,6 +53,17 @@ impl Failure {
     /// The request is wrong.
     pub(super) fn bad(reason: impl Into<Value>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
+    }
+
+    /// A page, or a size of pages, that can never be.
+    pub(super) fn page_invalid(page: i64, size: i64) -> Self {
+        let text = format!("Invalid pagination parameters: page {page}, page size {size}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_pagination_parameters", text)
+    }
+
+    /// A page of another host asks for a change.
+    pub(crate) fn origin(problem: &Problem) -> Self {
+        Self::new(problem.status(), "not_authorised", problem.to_json()["detail"].clone())
     }
 
     /// A page that there is not.
@@ -102,7 +119,7 @@ impl From<Refusal> for Failure {
         match refusal.kind {
             RefusalKind::NotFound => Self::missing(text),
             RefusalKind::Denied | RefusalKind::Banned | RefusalKind::Reserved => Self::denied(text),
-            RefusalKind::LoginFailed => Self::login(),
+            RefusalKind::LoginFailed | RefusalKind::TooManyLogins => Self::login(),
             RefusalKind::StoreFailed => Self::unavailable(text),
             RefusalKind::Conflict
             | RefusalKind::Invalid

@@ -35,16 +35,17 @@ fn routes(vhost: &str) -> Vec<(String, String)> {
 /// Everything that is defined, as text.
 async fn state(client: &mut Browser) -> Value {
     let mut state = Vec::new();
-    for list in ["queues", "exchanges", "bindings", "policies", "retained"] {
-        let path = match list {
-            "retained" => "/api/v1/vhosts/~/topics".to_owned(),
-            _ => format!("/api/v1/vhosts/~/{list}?fields=name,id,arguments"),
-        };
-        let answer = client.ask(&format!("GET {path}"), &[], b"").await;
-        state.push(answer.json());
-    }
-    for list in ["users", "bans", "vhosts"] {
-        state.push(client.ask(&format!("GET /api/v1/{list}?fields=name"), &[], b"").await.json());
+    for list in [
+        "vhosts/~/queues?fields=name,arguments",
+        "vhosts/~/exchanges?fields=name,arguments",
+        "vhosts/~/bindings?fields=id",
+        "vhosts/~/policies?fields=name",
+        "vhosts/~/topics",
+        "users?fields=name",
+        "bans?fields=id",
+        "vhosts?fields=name",
+    ] {
+        state.push(client.fetch(&format!("/api/v1/{list}")).await);
     }
     json!(state)
 }

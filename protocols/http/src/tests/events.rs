@@ -67,7 +67,9 @@ async fn the_log_and_the_listeners_are_topics_as_well() {
     let back = [("Last-Event-ID", "7-9")];
     client.send("GET /api/v1/events?topics=log,listeners", &back, b"").await;
     let (_, kind, data) = client.event().await;
-    assert_eq!(data["reset"], true, "whoever comes back is told everything again");
+    assert_eq!((kind.as_str(), &data["last_event_id"]), ("gap", &json!("7-9")));
+    let (_, kind, data) = client.event().await;
+    assert_eq!(data["reset"], true, "whoever comes back too late is told everything again");
     assert_eq!((kind.as_str(), &data["topic"]), ("snapshot", &json!("log")));
     let rows = data["rows"].as_object().unwrap();
     let events: Vec<_> = rows.values().map(|line| line["event"].clone()).collect();
@@ -101,4 +103,60 @@ async fn a_trace_is_a_topic_whose_rows_only_come() {
     assert_eq!((kind.as_str(), &data["gone"]), ("delta", &json!([])));
     let rows = data["changed"].as_object().unwrap();
     assert!(rows.values().any(|step| step["event"] == "received"), "{data:#}");
+}
+
+/// Reads events up to one of a kind and topic; its id and data.
+async fn until(reader: &mut super::Browser, wanted: &str) -> (String, serde_json::Value) {
+    loop {
+        let (id, kind, data) = reader.event().await;
+        if kind == wanted {
+            return (id, data);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_back_within_a_minute_misses_nothing() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("q", Vec::new()).await;
+    let mut publisher = world.client("u").await;
+    let publish = "POST /api/v1/vhosts/~/queues/q/messages";
+    let follow = "GET /api/v1/events?topics=queue/~/q";
+    let mut reader = world.client("u").await;
+    reader.send(follow, &[], b"").await;
+    let (snapshot, _) = until(&mut reader, "snapshot").await;
+    publisher.ask(publish, &[], b"m").await;
+    let (delta, data) = until(&mut reader, "delta").await;
+    assert_eq!(data["changed"]["q"]["messages"]["ready"], 1);
+
+    // The first reader has not gone: its connection may be dead without anybody knowing it.
+    let mut again = world.client("u").await;
+    again.send(follow, &[("Last-Event-ID", &snapshot)], b"").await;
+    let (id, data) = until(&mut again, "delta").await;
+    assert_eq!((&id, &data["changed"]["q"]["messages"]["ready"]), (&delta, &json!(1)));
+    loop {
+        // The first one is told nothing more.
+        let line = reader.line().await;
+        assert!(!line.starts_with("event"), "{line}");
+        if line == "0" {
+            break;
+        }
+    }
+
+    drop(again);
+    publisher.ask(publish, &[], b"m").await;
+    let mut third = world.client("u").await;
+    third.send(follow, &[("Last-Event-ID", &delta)], b"").await;
+    let (id, kind, data) = third.event().await;
+    assert_eq!(kind, "delta", "no snapshot: {data}");
+    assert_eq!(data["changed"]["q"]["messages"]["ready"], 2);
+    let number = |id: &str| id.rsplit_once('-').unwrap().1.parse::<u64>().unwrap();
+    assert_eq!(number(&id), number(&delta) + 1);
+
+    let mut other = world.client("reader").await;
+    other.send(follow, &[("Last-Event-ID", &delta)], b"").await;
+    let (_, kind, _) = other.event().await;
+    assert_eq!(kind, "gap", "a stream is of one user");
+    let (_, kind, data) = other.event().await;
+    assert_eq!((kind.as_str(), &data["reset"]), ("snapshot", &json!(true)));
 }

@@ -193,13 +193,16 @@ async fn one_address_has_so_many_connections_and_opens_so_many_a_second() {
         let bounded = |settings: &mut Settings| settings.limits = Arc::new(limits);
         let world = World::start_with(Audience::Loopback, bounded).await;
         let (_first, _second) = (connect(&world).await, connect(&world).await);
-        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
+            basic("watcher")
+        );
         let mut third = connect(&world).await;
         assert_eq!(rest(&mut third).await, "");
         let elsewhere = TcpSocket::new_v4().unwrap();
         elsewhere.bind(([127, 0, 0, 2], 0).into()).unwrap();
         let mut other = elsewhere.connect((Ipv4Addr::LOCALHOST, world.port).into()).await.unwrap();
-        other.write_all(request).await.unwrap();
+        other.write_all(request.as_bytes()).await.unwrap();
         let page = rest(&mut other).await;
         assert!(page.contains(&format!("polymq_sockets_{counter}_total 1\n")), "{page}");
     }
@@ -215,7 +218,7 @@ async fn messages_that_change_their_form_are_counted() {
     let receive = "/api/v1/vhosts/~/queues/q/messages:receive";
     client.post(receive, &json!({ "max": 1 })).await;
     let name = "polymq_conversions_total{";
-    assert!(!world.get("/metrics").await.1.contains(name), "its own form is none");
+    assert!(!world.watch("/metrics").await.1.contains(name), "its own form is none");
     let plain = polymq_model::NewMessage {
         format: &polymq_model::format::PLAIN_FORMAT,
         exchange: "",
@@ -238,6 +241,6 @@ async fn messages_that_change_their_form_are_counted() {
     let outgoing = client::Outgoing { message, delay: None, mandatory: false };
     drop(other.await.unwrap().publish([outgoing]).await);
     client.post(receive, &json!({ "max": 1, "wait": "5s" })).await;
-    let page = world.get("/metrics").await.1;
+    let page = world.watch("/metrics").await.1;
     assert!(page.contains(r#"polymq_conversions_total{from="polymq",to="http"} 1"#), "{page}");
 }

@@ -4,17 +4,22 @@ mod attacks;
 mod definitions;
 mod document;
 mod events;
+mod holding;
 mod limits;
 mod messages;
 mod operation;
 mod pages;
 mod publishing;
 mod rabbitmq;
+mod rabbitmq_answers;
+mod rabbitmq_import;
+mod rabbitmq_owners;
 mod rabbitmq_tools;
 mod receiving;
 mod resources;
 mod rights;
 mod roles;
+mod rules;
 mod session;
 mod subscribing;
 mod tracing;
@@ -58,14 +63,16 @@ fn broker(store: Arc<dyn Store>) -> BrokerHandle {
     });
     let vhost = VhostName::new("/").unwrap();
     broker.create_vhost(vhost.clone());
-    for (user, all) in [("u", ".*"), ("reader", "")] {
+    for (user, all, tags) in
+        [("u", ".*", &[][..]), ("reader", "", &[]), ("watcher", "", &["monitoring"])]
+    {
         let name = UserName::new(user).unwrap();
         broker.put_user(
             name.clone(),
             UserRecord {
                 password_hash: String::new(),
                 scram: String::new(),
-                tags: Vec::new(),
+                tags: tags.iter().map(|tag: &&str| (*tag).to_owned()).collect(),
                 loopback_only: false,
             },
             false,
@@ -90,6 +97,11 @@ pub(super) fn settings() -> Settings {
         limits: Arc::new(Limits { message_bytes_max: 100_000, ..Limits::default() }),
         entropy: Arc::new(|bytes| bytes.fill(7)),
     }
+}
+
+/// The header of a login.
+pub(super) fn basic(user: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:x")))
 }
 
 impl World {
@@ -120,8 +132,10 @@ impl World {
             phase: Arc::clone(&phase),
             configuration: Arc::new(operation::Sample),
             log: Arc::new(operation::Sample),
+            spans: None,
             facts: Box::new(|| Facts {
                 recovered_percent: 42,
+                uptime_secs: 60.0,
                 store_live: Some((3, 400)),
                 files_open: Some(20),
                 files_max: Some(1024),
@@ -161,7 +175,16 @@ impl World {
     }
 
     pub(super) async fn get(&self, path: &str) -> (u16, String) {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        self.get_with(path, "").await
+    }
+
+    /// A page for whoever has the tag `monitoring`.
+    pub(super) async fn watch(&self, path: &str) -> (u16, String) {
+        self.get_with(path, &format!("Authorization: {}\r\n", basic("watcher"))).await
+    }
+
+    async fn get_with(&self, path: &str, headers: &str) -> (u16, String) {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
         let answer = self.send(&head).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
@@ -170,7 +193,7 @@ impl World {
     /// A client who logs in as `user`.
     pub(super) async fn client(&self, user: &str) -> Browser {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:x")));
+        let authorization = basic(user);
         Browser { socket: BufReader::new(socket), authorization }
     }
 

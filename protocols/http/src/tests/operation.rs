@@ -192,3 +192,41 @@ async fn listeners_are_shown_stopped_and_started_by_administrators() {
         audit["items"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
     assert_eq!(actions, ["listener.stop"]);
 }
+
+#[tokio::test]
+async fn there_is_one_member_of_the_cluster_and_no_plugin() {
+    let world = World::start(Audience::Loopback).await;
+    world.tagged("watcher", &["monitoring"]);
+    let mut client = world.client("watcher").await;
+    let cluster = client.get("/api/v1/cluster").await.json();
+    assert_eq!((&cluster["name"], &cluster["this"]), (&json!("test"), &json!("test")));
+    let members = cluster["members"].as_array().unwrap();
+    assert_eq!((members.len(), &members[0]["state"]), (1, &json!("owner")));
+    let plugins = client.get("/api/v1/plugins").await.json();
+    assert_eq!((&plugins["items"], &plugins["next"]), (&json!([]), &Value::Null));
+    client.send("GET /api/v1/events?topics=cluster", &[], b"").await;
+    let (_, kind, data) = client.event().await;
+    assert_eq!((kind.as_str(), &data["rows"]["test"]["state"]), ("snapshot", &json!("owner")));
+}
+
+#[tokio::test]
+async fn the_store_names_the_queues_that_take_most() {
+    let world = World::start(Audience::Loopback).await;
+    world.tagged("watcher", &["monitoring"]);
+    let mut client = world.client("u").await;
+    for (queue, bytes) in [("small", 10), ("none", 0), ("large", 1000)] {
+        world.declare(queue, Vec::new()).await;
+        if bytes > 0 {
+            let publish = format!("POST /api/v1/vhosts/~/queues/{queue}/messages");
+            client.ask(&publish, &[], &vec![b'x'; bytes]).await;
+        }
+    }
+    let mut watcher = world.client("watcher").await;
+    let storage = watcher.get("/api/v1/storage").await.json();
+    let largest = json!([
+        { "vhost": "/", "name": "large", "bytes": 1000 },
+        { "vhost": "/", "name": "small", "bytes": 10 },
+    ]);
+    assert_eq!(storage["largest_queues"], largest);
+    assert_eq!(storage["disk"]["low_in_seconds"], Value::Null, "nobody has asked for long enough");
+}

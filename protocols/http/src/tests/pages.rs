@@ -55,6 +55,15 @@ async fn metrics_are_text_that_prometheus_reads() {
 }
 
 #[tokio::test]
+async fn a_listener_of_metrics_has_nothing_else() {
+    let world = World::start(Audience::Everybody).await;
+    for path in ["/", "/api/overview", "/api/v1/server", "/ws/mqtt", "/.well-known/host-meta"] {
+        assert_eq!(world.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(world.get("/health/live").await.0, 200);
+}
+
+#[tokio::test]
 async fn each_metric_is_announced_once() {
     let world = World::start(Audience::Everybody).await;
     let (_, body) = world.get("/metrics").await;
@@ -71,7 +80,7 @@ async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
     world.declare("orders", Vec::new()).await;
     let mut client = world.client("u").await;
     client.ask("POST /api/v1/vhosts/~/queues/orders/messages", &[], b"x").await;
-    let (status, body) = world.get("/metrics?prefix=rabbitmq").await;
+    let (status, body) = world.watch("/metrics?prefix=rabbitmq").await;
     assert_eq!(status, 200);
     for line in [
         "rabbitmq_queue_messages_ready 1",
@@ -85,8 +94,10 @@ async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
         assert!(body.contains(name), "{name} in {body}");
     }
     assert!(!body.contains("polymq_queues"), "only what was asked for");
-    let (status, _) = world.get("/metrics?prefix=other").await;
+    let (status, _) = world.watch("/metrics?prefix=other").await;
     assert_eq!(status, 400);
+    assert_eq!(world.get("/metrics").await.0, 401);
+    assert_eq!(client.get("/metrics").await.status, 403, "it has no tag");
 }
 
 /// Metrics of RabbitMQ's own dashboard (Grafana 10991, all its revisions) and of those that follow
@@ -139,6 +150,26 @@ const OF_DASHBOARDS: &[(&str, &[&str])] = &[
     ("rabbitmq_global_messages_redelivered_total", &["protocol"]),
     ("rabbitmq_global_messages_acknowledged_total", &["protocol"]),
     ("rabbitmq_global_messages_dead_lettered_total", &["queue_type", "dead_letter_strategy"]),
+    (
+        "rabbitmq_global_messages_dead_lettered_confirmed_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_delivery_limit_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_expired_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_maxlen_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
+    (
+        "rabbitmq_global_messages_dead_lettered_rejected_total",
+        &["queue_type", "dead_letter_strategy"],
+    ),
     ("rabbitmq_message_size_bytes_bucket", &["protocol", "le"]),
     ("rabbitmq_message_size_bytes_sum", &["protocol"]),
     ("rabbitmq_message_size_bytes_count", &["protocol"]),
@@ -163,7 +194,7 @@ async fn every_query_of_rabbitmqs_dashboard_finds_its_metric() {
         let path = "POST /api/v1/vhosts/~/queues/orders/messages";
         client.ask(path, &[], &vec![b'x'; size]).await;
     }
-    let (_, body) = world.get("/metrics").await;
+    let (_, body) = world.watch("/metrics").await;
     let series: Vec<&str> = body.lines().filter(|line| !line.starts_with('#')).collect();
     for (name, labels) in OF_DASHBOARDS {
         let is_it =
@@ -191,17 +222,17 @@ async fn metrics_of_single_queues_are_bounded_or_asked_for() {
     for index in 0..1001 {
         world.declare(&format!("q{index}"), Vec::new()).await;
     }
-    let (status, body) = world.get("/metrics/per-object").await;
+    let (status, body) = world.watch("/metrics/per-object").await;
     assert_eq!(status, 400);
     assert!(body.contains("/metrics/detailed?family=queues"), "{body}");
-    let (status, body) = world.get("/metrics/detailed?family=queues&queue=q7").await;
+    let (status, body) = world.watch("/metrics/detailed?family=queues&queue=q7").await;
     assert_eq!(status, 200);
     let line = "polymq_detailed_queue_messages_ready{vhost=\"/\",queue=\"q7\"} 0";
     assert!(body.contains(line), "{body}");
     assert!(!body.contains("q8"), "{body}");
-    let (status, body) = world.get("/metrics/detailed?family=queue_coarse_metrics").await;
+    let (status, body) = world.watch("/metrics/detailed?family=queue_coarse_metrics").await;
     assert_eq!((status, body.matches("_ready{").count()), (200, 1001));
-    assert_eq!(world.get("/metrics/detailed?family=nothing").await.0, 400);
+    assert_eq!(world.watch("/metrics/detailed?family=nothing").await.0, 400);
 }
 
 #[tokio::test]
@@ -310,4 +341,38 @@ async fn a_certificate_that_ends_soon_is_told_and_keeps_nobody_out() {
     assert_eq!(health::ending(&watched, ends).unwrap(), "`public` has ended");
     let (status, text) = world.get("/health/ready").await;
     assert_eq!((status, text.contains("certificates")), (200, false), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_server_does_beside_messages_is_told() {
+    let world = World::start(Audience::Loopback).await;
+    world.declare("orders", Vec::new()).await;
+    let mut client = world.client("u").await;
+    let queue = "/api/v1/vhosts/~/queues/orders";
+    client.ask(&format!("POST {queue}/messages"), &[], b"x").await;
+    let asked = serde_json::json!({ "max": 1, "lease": "5m" });
+    assert_eq!(client.post(&format!("{queue}/messages:receive"), &asked).await.status, 200);
+    let mut reader = world.client("u").await;
+    reader.send("GET /api/v1/events?topics=jobs", &[], b"").await;
+    assert_eq!(reader.head().await, 200);
+    let (_, body) = world.get("/metrics?prefix=polymq").await;
+    for line in [
+        "polymq_leases 1",
+        "polymq_queues{type=\"classic\"} 1",
+        "polymq_queues{type=\"quorum\"} 0",
+        "polymq_alarms{kind=\"store\"} 0",
+        "polymq_alarms{kind=\"certificates\"} 0",
+        // The sample of a server has reached this mark.
+        "polymq_alarms{kind=\"mark_disk\"} 1",
+        "polymq_publishers_blocked{reason=\"alarm\"} 0",
+        "polymq_jobs{state=\"running\"} 0",
+        "polymq_config_reload_ok 1",
+        "polymq_messages_redelivered_total 0",
+        "polymq_http_request_seconds_count{route=\"v1\"} 3",
+    ] {
+        assert!(body.contains(&format!("\n{line}\n")), "{line} in {body}");
+    }
+    // Other tests of this process have streams as well.
+    assert!(body.contains("polymq_sse_streams{kind=\"events\"} "), "{body}");
+    assert!(body.contains("polymq_listener_connections{listener=\"http\",protocol=\"http\"} "));
 }

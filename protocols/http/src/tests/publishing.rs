@@ -35,7 +35,7 @@ async fn what_cannot_be_is_told() {
     let planned = [("Mq-Headers", r#"{"x-schedule-cron":"* * * * *"}"#)];
     let expected: [Case<'_>; 10] = [
         (nowhere, &[], 404, "exchange_not_found"),
-        ("POST /api/v1/vhosts/none/queues/q/messages", &[], 404, "vhost_not_found"),
+        ("POST /api/v1/vhosts/none/queues/q/messages", &[], 403, "permission_denied"),
         (&format!("{at_topic}?mandatory=true"), &[], 422, "unroutable"),
         (&format!("{at_topic}?mandatry=true"), &[], 400, "unknown_parameter"),
         (&format!("{at_topic}?confirm=soon"), &[], 400, "wrong_type"),

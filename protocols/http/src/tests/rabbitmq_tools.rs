@@ -62,6 +62,18 @@ async fn create(browser: &mut Browser) {
         .await;
 }
 
+/// What `Location` ends with, unescaped as every part of a URL is.
+fn located(made: &Answer) -> String {
+    let last = made.header("location").unwrap().rsplit('/').next().unwrap();
+    percent_decoded(last)
+}
+
+fn percent_decoded(part: &str) -> String {
+    let plain = part.replace('+', "%2B");
+    let mut pairs = form_urlencoded::parse(plain.as_bytes());
+    pairs.next().map_or_else(String::new, |(text, _)| text.into_owned())
+}
+
 /// Binds, and finds the binding by the key that `Location` ends with.
 async fn bind(browser: &mut Browser) -> String {
     let binding = json!({
@@ -71,7 +83,7 @@ async fn bind(browser: &mut Browser) -> String {
     let line = "POST /bindings/app/e/events/q/tasks";
     let made = browser.api(line, &binding.to_string()).await;
     assert_eq!(made.status, 201);
-    let key = made.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
+    let key = located(&made);
     let all = browser.look("/bindings/app").await;
     let row = all.as_array().unwrap().iter().find(|row| row["source"] == "events").unwrap();
     assert_eq!(row["properties_key"], key);
@@ -127,6 +139,30 @@ async fn destroy(browser: &mut Browser, key: &str) {
             ("GET /vhosts/app", "", 404),
         ])
         .await;
+}
+
+// The provider looks for the key of `Location` in the list; what it does not find, it makes again.
+#[tokio::test]
+async fn whatever_the_key_a_new_binding_is_found_by_its_location() {
+    let world = World::managed().await;
+    let mut browser = world.client("admin").await;
+    assert_eq!(browser.api("PUT /queues/%2F/q%2F1", "{}").await.status, 201);
+    let path = "/bindings/%2F/e/amq.topic/q/q%2F1";
+    let keys = ["", "a", "a.#", "*.x", "a b", "a/b", "a:b@c", "a~b", "ü", "a%23", "a+b", "~"];
+    for (key, arguments) in keys.iter().flat_map(|key| [(key, json!({})), (key, json!({ "n": 1 }))])
+    {
+        let binding = json!({ "routing_key": key, "arguments": arguments });
+        let made = browser.api(&format!("POST {path}"), &binding.to_string()).await;
+        let key = located(&made);
+        let all = browser.look(path).await;
+        let is_listed = all.as_array().unwrap().iter().any(|row| row["properties_key"] == key);
+        assert!(is_listed, "{binding}: {key} in {all}");
+        // The header goes into a path as it is.
+        let last = made.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
+        let found = browser.look(&format!("{path}/{last}")).await;
+        assert_eq!(found["routing_key"], binding["routing_key"]);
+        assert_eq!(browser.api(&format!("DELETE {path}/{last}"), "").await.status, 204);
+    }
 }
 
 // cyrilgdn/rabbitmq with rabbit-hole, in the order of the dependencies.

@@ -174,7 +174,7 @@ async fn headers_hold_what_they_can_and_the_rest_is_counted() {
     assert!(headers.contains("\\u007f") && !headers.contains('\u{7f}'), "{headers}");
     let headers: Value = serde_json::from_str(headers).unwrap();
     assert_eq!(headers, properties["headers"]);
-    let page = world.get("/metrics").await.1;
+    let page = world.watch("/metrics").await.1;
     let lost = r#"{from="http",to="http",field="app_id",outcome="no_place"} 1"#;
     assert!(page.contains(&format!("polymq_conversion_fields_total{lost}")), "{page}");
 }

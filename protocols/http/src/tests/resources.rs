@@ -112,6 +112,24 @@ async fn a_consumer_that_is_not_there_cannot_be_ended() {
 }
 
 #[tokio::test]
+async fn a_password_is_not_empty_and_can_be_taken_away() {
+    let (_world, mut client) = world().await;
+    let path = "/api/v1/users/ann";
+    for query in ["", "?dry_run=true"] {
+        let empty = client.put(&format!("{path}{query}"), &json!({ "password": "" })).await;
+        assert_eq!((empty.status, empty.code().as_str()), (400, "invalid_argument"));
+        assert_eq!(empty.json()["at"], "/password");
+    }
+    let old = client.put("/api/users/ann", &json!({ "password": "", "tags": "" })).await;
+    assert_eq!((old.status, client.get(path).await.status), (400, 404));
+    let hash = json!({ "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR" });
+    assert_eq!(client.put(path, &hash).await.json()["has_password"], true);
+    assert_eq!(client.put(path, &json!({ "tags": [] })).await.json()["has_password"], true);
+    let none = client.put(path, &json!({ "password": null })).await;
+    assert_eq!(none.json()["has_password"], false);
+}
+
+#[tokio::test]
 async fn wrong_declarations_are_told() {
     let (_world, mut client) = world().await;
     let path = "/api/v1/vhosts/~/queues/q";

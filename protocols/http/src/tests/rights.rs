@@ -252,3 +252,34 @@ async fn a_queue_that_may_not_be_read_is_read_by_no_path() {
     }
     assert_eq!(world.ready("q"), 1);
 }
+
+#[tokio::test]
+async fn a_delayed_message_is_seen_read_and_changed_by_whoever_may_send_and_read_it() {
+    let world = bounded("mine.#\nours.#", "ours.#", TopicSyntax::Dot).await;
+    world
+        .broker
+        .put_permission(root(), UserName::new("boss").unwrap(), PermissionRecord::all(), false)
+        .unwrap();
+    let (mut boss, mut reader) = (world.client("boss").await, world.client("reader").await);
+    let mut ids = Vec::new();
+    for key in ["mine.a", "ours.a", "secret.a"] {
+        let line = format!("POST {V}/exchanges/amq.topic/messages?routing_key={key}");
+        let told = boss.ask(&line, &[("Mq-Delay", "3600000")], b"planted").await.json();
+        ids.push(told["schedule_id"].as_str().unwrap().to_owned());
+    }
+    let list = format!("{V}/scheduled");
+    let keys = |page: &Value| {
+        let items = page["items"].as_array().unwrap();
+        let one = |item: &Value| (item["routing_key"].clone(), item.get("payload").is_some());
+        items.iter().map(one).collect::<Vec<_>>()
+    };
+    let seen = reader.fetch(&list).await;
+    assert_eq!(keys(&seen), [(json!("mine.a"), false), (json!("ours.a"), true)]);
+    assert_eq!(keys(&boss.fetch(&list).await).len(), 3);
+    for (id, status) in ids.iter().zip([404, 204, 404]) {
+        let line = format!("DELETE {list}/{id}");
+        assert_eq!(reader.ask(&line, &[], b"").await.status, status);
+    }
+    let line = format!("DELETE {list}/{}", ids[2]);
+    assert_eq!(boss.ask(&line, &[], b"").await.status, 204);
+}

@@ -121,3 +121,12 @@ async fn a_page_leases_messages_by_its_cookie() {
     let told = page.ask(&format!("POST {queue}/leases:ack"), &shown, ack.as_bytes()).await.json();
     assert_eq!(told["results"][0]["outcome"], "ok");
 }
+
+#[tokio::test]
+async fn a_login_gets_little_room() {
+    let world = World::start(Audience::Loopback).await;
+    let mut page = world.page().await;
+    let login = json!({ "user": "u", "password": "p".repeat(17 * 1024) });
+    let answer = page.post("/api/v1/session", &login).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+}

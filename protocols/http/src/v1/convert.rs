@@ -84,21 +84,23 @@ enum To {
 /// The protocol that tells by itself.
 const XMPP: &str = "xmpp";
 
-fn asked_schema(all: &mut Schemas) -> Value {
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).chain([XMPP]).collect();
-    json!({
-        "type": "object",
-        "description": "Either `message` or `queued`.",
-        "properties": {
-            "message": MessageDocument::schema(all),
-            "queued": QueuedMessage::schema(all),
-            "to": {
-                "type": "array", "items": { "type": "string", "enum": names },
-                "description": "Protocols; all of them when it is left out.",
+impl Schema for Asked {
+    fn schema(all: &mut Schemas) -> Value {
+        let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).chain([XMPP]).collect();
+        json!({
+            "type": "object",
+            "description": "Either `message` or `queued`.",
+            "properties": {
+                "message": MessageDocument::schema(all),
+                "queued": QueuedMessage::schema(all),
+                "to": {
+                    "type": "array", "items": { "type": "string", "enum": names },
+                    "description": "Protocols; all of them when it is left out.",
+                },
             },
-        },
-        "additionalProperties": false,
-    })
+            "additionalProperties": false,
+        })
+    }
 }
 
 /// Explains.
@@ -111,7 +113,7 @@ pub(super) static EXPLAIN: Operation = Operation {
     permission: "a login; read on the queue for a message that lies in one",
     query: &[],
     headers: &[],
-    body: &[Media::json(asked_schema)],
+    body: &[Media::json(<Asked as Schema>::schema)],
     answers: &[Answer {
         status: 200,
         about: "One line for each field and protocol.",

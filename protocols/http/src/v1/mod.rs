@@ -11,7 +11,9 @@ mod subscribe;
 
 use crate::api::Api;
 
-pub(crate) use streams::Place;
+pub(crate) use management::alarms;
+pub(crate) use management::{Events, Replays, events};
+pub(crate) use streams::{OF_EVENTS, Place, open_streams};
 pub(crate) use subscribe::Readers;
 
 /// All operations.

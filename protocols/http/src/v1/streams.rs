@@ -9,16 +9,22 @@ use polymq_model::UserName;
 use crate::problem::Problem;
 
 /// Streams of one kind, counted by user.
-pub(super) struct Streams {
+pub(crate) struct Streams {
     max: usize,
     what: &'static str,
     open: Mutex<BTreeMap<UserName, usize>>,
 }
 
 /// Streams of what happens to the broker.
-pub(super) static OF_EVENTS: Streams = Streams::new(8, "streams of events");
+pub(crate) static OF_EVENTS: Streams = Streams::new(8, "streams of events");
 /// Streams of messages.
 pub(super) static OF_MESSAGES: Streams = Streams::new(100, "subscriptions");
+
+/// How many are open, by kind.
+pub(crate) fn open_streams() -> [(&'static str, usize); 2] {
+    let count = |streams: &Streams| streams.open.lock().values().sum();
+    [("events", count(&OF_EVENTS)), ("messages", count(&OF_MESSAGES))]
+}
 
 /// A stream of a user, counted until it is dropped.
 pub(crate) struct Place {
@@ -34,7 +40,7 @@ impl Streams {
     /// A place for one more.
     ///
     /// Errors: the user has as many as may be.
-    pub(super) fn enter(&'static self, user: &UserName) -> Result<Place, Problem> {
+    pub(crate) fn enter(&'static self, user: &UserName) -> Result<Place, Problem> {
         let mut open = self.open.lock();
         let count = open.entry(user.clone()).or_default();
         if *count >= self.max {

@@ -50,14 +50,14 @@ impl Mechanism {
 impl Session {
     /// The mechanisms of this connection, best first.
     fn mechanisms(&self) -> Vec<Mechanism> {
-        let offered = self.shared.settings.mechanisms;
+        let offered = self.shared.settings.offer.now();
         let tls = self.peer.tls.as_deref();
         let has_binding = tls.is_some_and(|tls| {
             tls.bindings.exporter.is_some() || !tls.bindings.server_end_point.is_empty()
         });
         let certificate = tls.is_some_and(|tls| tls.certificate_user.is_some());
         let mut all = Vec::new();
-        if offered.external && certificate {
+        if (offered.external && certificate) || self.peer.is_known() {
             all.push(Mechanism::External);
         }
         let hashes =
@@ -68,7 +68,7 @@ impl Session {
                 all.push(Mechanism::Scram(scram));
             }
         }
-        if offered.plain && offered.plain_in_clear.allow(&self.peer) {
+        if offered.plain_for(&self.peer) {
             all.push(Mechanism::Plain);
         }
         all

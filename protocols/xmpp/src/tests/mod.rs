@@ -12,15 +12,15 @@ use std::{sync::Arc, time::Duration, time::Instant};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::BytesMut;
 use polymq_contract::{
-    Answer, ChannelBindings, Command, Delivery, Effects, Event, EventBatch, Outbox,
-    PasswordsInClear, Peer, ProtocolSession, Refusal, RefusalKind, TlsPeer, Transport,
+    Answer, ChannelBindings, Command, Delivery, Effects, Event, EventBatch, Offer, Outbox, Peer,
+    ProtocolSession, Refusal, RefusalKind, TlsPeer, Transport,
 };
 use polymq_model::{
     ConsumerId, Limits, Message, NewMessage, Now, RequestId, Seq, UserName, VhostName,
     format::PLAIN_FORMAT, message::Body,
 };
 
-use crate::{ComponentSettings, Mechanisms, Session, Settings, Xmpp, jid::Domains};
+use crate::{ComponentSettings, Session, Settings, Xmpp, jid::Domains};
 
 pub(super) const HEAD: &str = "<?xml version='1.0'?><stream:stream to='d' version='1.0' \
                                xmlns='jabber:client' \
@@ -47,13 +47,7 @@ pub(super) fn settings() -> Settings {
         stanza_bytes_max: 20_000,
         resume_timeout: Duration::from_secs(300),
         ping_after: Duration::from_secs(60),
-        mechanisms: Mechanisms {
-            plain: true,
-            plain_in_clear: PasswordsInClear::Anywhere,
-            scram_sha_1: true,
-            scram_sha_256: true,
-            external: true,
-        },
+        offer: Offer::default(),
         entropy: Box::new(|bytes| bytes.fill(7)),
     }
 }

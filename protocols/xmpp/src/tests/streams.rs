@@ -1,6 +1,8 @@
 //! Streams, TLS, SASL and binding: RFC 6120, sections 4 to 7.
 
-use polymq_contract::{Login, ProtocolSession, RefusalKind, ScramHash};
+use polymq_contract::{
+    Login, Mechanisms, Offer, PasswordsInClear, ProtocolSession, RefusalKind, ScramHash,
+};
 
 use super::*;
 
@@ -161,7 +163,8 @@ fn plain_without_its_message_is_asked_for_it() {
 #[test]
 fn passwords_in_clear_are_not_asked_for_where_they_are_forbidden() {
     let mut settings = settings();
-    settings.mechanisms.plain_in_clear = PasswordsInClear::Nowhere;
+    let plain_in_clear = PasswordsInClear::Nowhere;
+    settings.offer = Offer::new(Mechanisms { plain_in_clear, ..Mechanisms::ALL });
     let xmpp = Xmpp::new(settings);
     assert!(!World::with(&xmpp, peer()).say(HEAD).contains(">PLAIN<"));
     assert!(World::with(&xmpp, tls_peer()).say(HEAD).contains(">PLAIN<"));

@@ -16,8 +16,8 @@ use polymq_broker::{
     AcceptEverybody, BrokerHandle, Browse, Parts, PermissionRecord, Principal, UserRecord,
 };
 use polymq_contract::{
-    Broker, Command, Connection, DisconnectCause, Effects, Event, EventBatch, Outbox, Peer,
-    Protocol, ProtocolSession, Transport,
+    Broker, Command, Connection, DisconnectCause, Effects, Event, EventBatch, Mechanisms, Offer,
+    Outbox, Peer, Protocol, ProtocolSession, Transport,
 };
 use polymq_json::Json;
 use polymq_memory::MemoryStore;
@@ -28,7 +28,7 @@ use polymq_model::{
 use polymq_mqtt::Mqtt;
 use polymq_stomp::Stomp;
 use polymq_store::{Capabilities, Committer, Durability, OwnerId, ShardId, Store, wait};
-use polymq_xmpp::{Mechanisms, Settings, Xmpp};
+use polymq_xmpp::{Settings, Xmpp};
 
 /// Users that may do everything; none may speak for another.
 pub(crate) const USERS: [&str; 3] = ["guest", "u1", "u2"];
@@ -286,13 +286,13 @@ fn xmpp_settings() -> Settings {
         stanza_bytes_max: 1024 * 1024,
         resume_timeout: Duration::from_secs(300),
         ping_after: Duration::ZERO,
-        mechanisms: Mechanisms {
+        offer: Offer::new(Mechanisms {
             plain: true,
             plain_in_clear: polymq_contract::PasswordsInClear::Anywhere,
             scram_sha_1: false,
             scram_sha_256: false,
             external: false,
-        },
+        }),
         entropy: Box::new(move |bytes: &mut [u8]| {
             let number = random.fetch_add(1, Ordering::Relaxed).to_le_bytes();
             bytes.iter_mut().zip(number).for_each(|(byte, random)| *byte = random);

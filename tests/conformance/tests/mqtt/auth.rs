@@ -1,4 +1,4 @@
-use polymq_contract::{Answer, Command, Login, RefusalKind};
+use polymq_contract::{Answer, Command, Login, Mechanisms, Offer, RefusalKind};
 use polymq_model::{Limits, RequestId, UserName};
 
 use crate::world::*;
@@ -56,7 +56,8 @@ fn scram_login_ends_with_connack() {
 #[test] // Section 4.12
 fn a_method_that_is_switched_off_is_refused_at_once() {
     for properties in [properties("first"), [vec![0x15], text(METHOD)].concat()] {
-        let mqtt = polymq_mqtt::Mqtt::new("amq.topic", false);
+        let offer = Offer::new(Mechanisms { scram_sha_256: false, ..Mechanisms::ALL });
+        let mqtt = polymq_mqtt::Mqtt::new("amq.topic", offer);
         let mut world = World::speaking(mqtt, Limits::default(), None);
         world.send(&connect_5("c", &properties));
         assert_eq!(world.sent()[3], 0x8C);

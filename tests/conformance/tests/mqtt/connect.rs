@@ -295,6 +295,7 @@ fn refusing_connack_is_never_larger_than_the_client_permits() {
 fn refused_logins_have_the_codes_of_their_version() {
     let cases = [
         (RefusalKind::LoginFailed, 4, 0x86),
+        (RefusalKind::TooManyLogins, 3, 0x9F),
         (RefusalKind::Denied, 5, 0x87),
         (RefusalKind::Limit, 3, 0x97),
         (RefusalKind::StoreFailed, 3, 0x88),

@@ -30,6 +30,7 @@ const LEEWAY_SECS: f64 = 30.0;
 /// Checks tokens of one provider.
 pub(crate) struct Provider {
     settings: AuthOauth,
+    is_of_file: bool,
     keys: Arc<RwLock<Keys>>,
     /// Asks the thread that reads keys to do it now.
     reread: mpsc::SyncSender<()>,
@@ -69,10 +70,11 @@ impl Provider {
         }
         let (reread, asked) = mpsc::sync_channel(1);
         let (shared, refresh) = (Arc::clone(&keys), settings.refresh.max(REREAD_AFTER));
+        let (settings, is_of_file) = (settings.clone(), source.is_file());
         thread::Builder::new()
             .name("polymq-oauth2".into())
             .spawn(move || read_again(&source, &asked, &shared, refresh))?;
-        Ok(Some(Self { settings: settings.clone(), keys, reread }))
+        Ok(Some(Self { settings, is_of_file, keys, reread }))
     }
 
     /// True when these are its settings.
@@ -134,13 +136,17 @@ impl Provider {
 }
 
 impl Logins {
-    /// The identity provider as these settings say. One that is the same stays.
+    /// The identity provider as these settings say, with its keys as they are now. One with the
+    /// same URL stays, and asks there.
     ///
     /// Errors: when its keys or authorities cannot be read.
     pub(crate) fn provider(&self, oauth: &AuthOauth) -> anyhow::Result<Option<Arc<Provider>>> {
         let held = self.inner.provider.load_full();
-        match held.filter(|held| held.is_for(oauth)) {
-            Some(held) => Ok(Some(held)),
+        match held.filter(|held| held.is_for(oauth) && !held.is_of_file) {
+            Some(held) => {
+                held.reread.try_send(()).ok();
+                Ok(Some(held))
+            }
             None => Ok(Provider::start(oauth)?.map(Arc::new)),
         }
     }

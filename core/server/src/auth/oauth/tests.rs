@@ -9,9 +9,13 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use polymq_broker::{Credentials, UserRecord};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    super::{Attempt, Directory, PlainWithoutTls, Policy},
+    *,
+};
 
 const NOW: f64 = 1_800_000_000.0;
 
@@ -244,6 +248,62 @@ fn a_new_key_in_the_file_is_found_when_a_token_names_it() {
         thread::yield_now();
     }
     world.issuer = next;
+}
+
+fn policy() -> Policy {
+    Policy {
+        mechanisms: Vec::new(),
+        plain_without_tls: PlainWithoutTls::Never,
+        anonymous: None,
+        failures_per_minute: 0,
+        failures_per_address: 0,
+    }
+}
+
+#[test]
+fn a_reload_reads_the_file_of_keys_again() {
+    let world = World::new();
+    let logins = Logins::start(policy(), &world.provider.settings).unwrap();
+    let token = world.issuer.sign(&json!({ "alg": "ES256", "kid": "e" }), &claims());
+    let read = || logins.provider(&world.provider.settings).map(Option::unwrap);
+    read().unwrap().check_at(token.as_bytes(), NOW).unwrap();
+    std::fs::write(world.file.path(), Issuer::new().jwks()).unwrap();
+    assert_eq!(read().unwrap().check_at(token.as_bytes(), NOW), Err("wrong signature"));
+    std::fs::write(world.file.path(), "").unwrap();
+    assert!(read().is_err());
+}
+
+/// Everybody is known here.
+struct Everybody;
+
+impl Directory for Everybody {
+    fn find(&self, _: &str) -> Option<Arc<UserRecord>> {
+        super::super::user_record(b"x", &[]).ok().map(Arc::new)
+    }
+
+    fn token(&self, _: &[u8]) -> Option<(UserName, Arc<Grant>)> {
+        None
+    }
+
+    fn administrator(&self) -> Option<UserName> {
+        None
+    }
+
+    fn improve(&self, _: &str, _: &str, _: Credentials) {}
+}
+
+#[test]
+fn a_token_with_the_name_of_a_local_user_is_nobodys() {
+    let world = World::new();
+    let logins = Logins::start(policy(), &world.provider.settings).unwrap();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mut claims = claims();
+    claims["exp"] = json!(unix.as_secs() + 600);
+    let token = world.issuer.sign(&json!({ "alg": "ES256", "kid": "e" }), &claims);
+    let attempt = || Attempt { user: String::new(), address: None, is_loopback: true };
+    logins.inner.token(attempt(), token.as_bytes()).unwrap();
+    logins.find_users_in(Everybody);
+    assert!(logins.inner.token(attempt(), token.as_bytes()).is_err());
 }
 
 #[test]

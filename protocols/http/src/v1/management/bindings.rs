@@ -7,7 +7,7 @@ use axum::{
 };
 use polymq_broker::BindingView;
 use polymq_contract::{BindExchange, BindQueue, Command};
-use polymq_model::{Table, sha256};
+use polymq_model::{Table, sha256, topic::valid_key};
 use serde_json::{Value, json};
 
 use super::{
@@ -177,6 +177,11 @@ async fn bind(mut call: Call) -> Result<Response, Problem> {
         }
     };
     let arguments = to_table(&spec.arguments.unwrap_or_else(|| json!({})), "/arguments")?;
+    if let Err(bad) =
+        valid_key(spec.routing_key.as_deref().unwrap_or_default(), &call.site.limits())
+    {
+        return Err(Problem::bad("bad_name", bad.to_string()).at("/routing_key"));
+    }
     let binding = BindingView {
         vhost: vhost.clone(),
         source: if spec.source == "amq.default" { String::new() } else { spec.source },

@@ -34,7 +34,18 @@ impl Caller {
     /// Errors: nobody is shown, the login is refused, the user may not enter the virtual host, or
     /// lacks the role that the operation says it needs.
     pub(super) async fn in_vhost(call: &Call) -> Result<Self, Problem> {
-        Self::new(call, call.client().await?)
+        let refused = match call.client().await {
+            Ok(client) => return Self::new(call, client),
+            Err(refused) => refused,
+        };
+        // Who monitors sees what is in every virtual host, without entering it.
+        if refused.status() == StatusCode::FORBIDDEN && call.is_look() {
+            let caller = Self::new(call, call.identity().await?)?;
+            if caller.has(Role::Monitoring) {
+                return Ok(caller);
+            }
+        }
+        Err(refused)
     }
 
     /// Whoever asks, in a virtual host that is no part of the path.
@@ -57,13 +68,17 @@ impl Caller {
         let broker = call.site.watched.broker.clone();
         let who = client.principal().clone();
         let caller = Self { client, broker, who };
-        match call.permission() {
-            ADMINISTRATOR => caller.needs(Role::Administrator)?,
-            POLICYMAKER => caller.needs(Role::Policymaker)?,
-            MONITORING => caller.needs(Role::Monitoring)?,
-            _ => {}
+        let may = match call.permission() {
+            ADMINISTRATOR => caller.needs(Role::Administrator),
+            POLICYMAKER => caller.needs(Role::Policymaker),
+            MONITORING => caller.needs(Role::Monitoring),
+            _ => Ok(()),
+        };
+        if may.is_err() && !call.is_look() {
+            let (action, object) = call.asked();
+            caller.manage(call).audit_refused(action, object);
         }
-        Ok(caller)
+        may.map(|()| caller)
     }
 
     /// True once the broker has ended the login, as it does with a user who is deleted.
@@ -79,8 +94,7 @@ impl Caller {
     /// The caller as somebody who manages the broker. What it changes is written down with where
     /// the request came from.
     pub(super) fn manage(&self, call: &Call) -> Manager {
-        let from = call.socket.peer.address.map(|address| address.to_string());
-        self.broker.manage(&self.who, from.unwrap_or_default())
+        self.broker.manage(&self.who, call.socket.origin())
     }
 
     /// Writes down a change that was made in the caller's name. Nothing secret may be in it.

@@ -54,6 +54,7 @@ static RELOAD: Operation = Operation {
     tag: "server",
     summary: "Read the files again and apply what can be applied; with a mistake nothing changes",
     permission: ADMINISTRATOR,
+    query: &[DRY_RUN],
     answers: OBJECT,
     ..ROUTE
 };
@@ -75,7 +76,10 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&SHOW, show)
         .route(&CHANGE, change)
         .route(&CHECK, |call| look_again(call, false))
-        .route(&RELOAD, |call| look_again(call, true))
+        .route(&RELOAD, |call| {
+            let applies = !call.flag("dry_run");
+            look_again(call, applies)
+        })
 }
 
 async fn show(call: Call) -> Result<Json<Value>, Problem> {

@@ -139,8 +139,7 @@ async fn close(call: Call) -> Result<Response, Problem> {
         return Ok(Json(json!({ "dry_run": true, "name": found.name() })).into_response());
     }
     let reason = call.query("reason").unwrap_or("closed by an administrator");
-    caller.broker().close_connection(found.id, reason);
-    let object = format!("/connections/{}", found.name());
-    caller.manage(&call).audit("connection.close", object, Value::Null, json!(reason));
+    let closed = caller.manage(&call).close_connection(&found, reason);
+    closed.map_err(|refusal| Problem::refused(&refusal, "connection"))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

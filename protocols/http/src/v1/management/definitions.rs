@@ -7,22 +7,23 @@ use axum::{
 };
 use polymq_broker::{Definition, Difference, Effect, Import, ImportPlan, PolicyKind};
 use polymq_contract::{Refusal, RefusalKind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     caller::{Caller, blocking},
     problems::count_changed,
-    route::{ADMINISTRATOR, DRY_RUN, OBJECT, ROUTE, object},
+    route::{ADMINISTRATOR, DRY_RUN, OBJECT, ROUTE},
 };
 use crate::{
     api::{Api, Kind, Media, Method, Operation, Parameter},
     call::Call,
-    clock,
+    clock, json, mistakes,
     problem::Problem,
     rabbitmq::{
         Failure,
         definitions::{Origin, document, read},
     },
+    schema::{self, Schema, Schemas},
 };
 
 /// The largest document, in bytes.
@@ -71,7 +72,7 @@ static DIFF: Operation = Operation {
     summary: "What importing a document would create, change, delete and leave",
     permission: ADMINISTRATOR,
     query: &[MODE],
-    body: &[Media::json(object)],
+    body: &[Media::json(<Document as Schema>::schema)],
     answers: OBJECT,
     ..ROUTE
 };
@@ -83,10 +84,74 @@ static IMPORT: Operation = Operation {
     summary: "Bring in a document: all of it or nothing",
     permission: ADMINISTRATOR,
     query: &[DRY_RUN, ON_CONFLICT, MODE, EXPECT],
-    body: &[Media::json(object)],
+    body: &[Media::json(<Document as Schema>::schema)],
     answers: OBJECT,
     ..ROUTE
 };
+
+/// What a document may say: what this server exports, and what RabbitMQ does.
+struct Document;
+
+impl Schema for Document {
+    fn schema(all: &mut Schemas) -> Value {
+        all.named("Definitions", |_| {
+            let lists = LISTS.iter().map(|(list, needed, others)| {
+                let of = |name, may_be_absent| (name, "", may_be_absent, kind_of(name));
+                let needed = needed.split(' ').map(|name| of(name, false));
+                let fields: Vec<_> =
+                    needed.chain(others.split(' ').map(|name| of(name, true))).collect();
+                let items = schema::object("", &fields);
+                (*list, "", true, json!({ "type": "array", "items": items }))
+            });
+            let about = ABOUT.iter().map(|name| (*name, "", true, json!({})));
+            schema::object(
+                "Definitions as RabbitMQ writes them",
+                &lists.chain(about).collect::<Vec<_>>(),
+            )
+        })
+    }
+}
+
+/// The lists of a document, with the fields that everything in them has, and those it may have.
+const LISTS: &[(&str, &str, &str)] = &[
+    (
+        "vhosts",
+        "name",
+        "description tags default_queue_type protected_from_deletion metadata limits tracing",
+    ),
+    ("users", "name", "password password_hash hashing_algorithm tags administrator limits"),
+    ("permissions", "user vhost configure write read", "kind"),
+    ("topic_permissions", "user vhost exchange write read", "syntax"),
+    ("parameters", "component vhost name value", "kind"),
+    ("global_parameters", "name value", "kind"),
+    ("policies", "vhost name pattern definition", "apply-to priority"),
+    ("exchanges", "name vhost", "type durable auto_delete internal arguments"),
+    ("queues", "name vhost", "type durable auto_delete arguments"),
+    ("bindings", "source vhost destination destination_type", "routing_key arguments"),
+];
+
+/// What a document says of itself.
+const ABOUT: &[&str] = &[
+    "rabbit_version",
+    "rabbitmq_version",
+    "rabbitmq_definition_format",
+    "original_cluster_name",
+    "original_vhost_name",
+    "explanation",
+    "metadata",
+    "product_name",
+    "product_version",
+    "warnings",
+];
+
+/// What a field of a definition is. What RabbitMQ writes in several ways is looked at later.
+fn kind_of(field: &str) -> Value {
+    match field {
+        "name" | "vhost" | "user" | "source" | "destination" | "destination_type"
+        | "routing_key" | "pattern" | "component" | "exchange" => json!({ "type": "string" }),
+        _ => json!({}),
+    }
+}
 
 pub(super) fn routes(api: Api) -> Api {
     api.route(&EXPORT, export).route(&DIFF, diff).route(&IMPORT, import)
@@ -109,8 +174,11 @@ async fn export(call: Call) -> Result<Json<Value>, Problem> {
 async fn import_of(call: &mut Call, caller: &Caller) -> Result<Import, Problem> {
     call.expect_content_type(&["application/json"])?;
     let bytes = call.bytes(BYTES_MAX).await?;
-    // For the place of a mistake, and a bound of depth.
-    let lists: serde_json::Map<String, Value> = crate::json::read(&bytes)?;
+    // For the places of mistakes, and a bound of depth.
+    let lists: Value = json::read(&bytes)?;
+    if let Some(mistakes) = Problem::together(mistakes::find::<Document>(&lists)) {
+        return Err(mistakes);
+    }
     let (manager, broker) = (caller.manage(call), caller.broker());
     let origin = Origin { manager: &manager, broker };
     let invalid = |failure: Failure| Problem::bad("invalid_definitions", failure.reason());
@@ -120,7 +188,7 @@ async fn import_of(call: &mut Call, caller: &Caller) -> Result<Import, Problem> 
     }
     let there = Value::Object(document(&origin).map_err(invalid)?).to_string();
     let mut have = read(&origin, None, there.as_bytes()).await.map_err(invalid)?;
-    have.retain(|one| lists.contains_key(list_of(one)));
+    have.retain(|one| lists.get(list_of(one)).is_some());
     Ok(Import::replacing(have, wanted))
 }
 
@@ -184,7 +252,7 @@ async fn import(mut call: Call) -> Result<Response, Problem> {
 }
 
 /// Leaves out what a RabbitMQ does not take.
-fn for_rabbitmq(document: &mut serde_json::Map<String, Value>) {
+fn for_rabbitmq(document: &mut Map<String, Value>) {
     let mut warnings = Vec::new();
     let users = document.get_mut("users").and_then(Value::as_array_mut);
     for user in users.into_iter().flatten() {

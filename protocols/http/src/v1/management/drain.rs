@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     caller::Caller,
-    route::{ADMINISTRATOR, ROUTE, object},
+    route::{ADMINISTRATOR, DRY_RUN, ROUTE, object},
 };
 use crate::{
     api::{Answer, Api, Media, Method, Operation},
@@ -24,6 +24,7 @@ static DRAIN: Operation = Operation {
     tag: "server",
     summary: "Take nobody in any more, tell clients, let them finish, and end the process",
     permission: ADMINISTRATOR,
+    query: &[DRY_RUN],
     answers: &[Answer { status: 202, about: "The end has begun", media: &[Media::json(object)] }],
     ..ROUTE
 };
@@ -36,6 +37,10 @@ async fn drain(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let name = call.site.watched.name.clone();
     let connections = call.site.watched.driver.values().open;
+    if call.flag("dry_run") {
+        let shown = json!({ "dry_run": true, "name": name, "connections": connections });
+        return Ok(Json(shown).into_response());
+    }
     caller.manage(&call).audit("server.drain", name.clone(), Value::Null, Value::Null);
     (call.site.watched.drain)();
     let shown = json!({ "name": name, "phase": "draining", "connections": connections });

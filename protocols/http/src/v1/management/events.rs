@@ -3,24 +3,21 @@
 //! Each reader has a task of its own that looks at its topics once a second and compares with what
 //! it has sent. A slow reader is looked at less often, so what waits for it never grows.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use polymq_broker::{BrokerHandle, Role};
 use polymq_model::VhostName;
 use serde_json::{Map, Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use super::{
     caller::{Caller, blocking},
-    jobs, listeners, logs, overview, queues,
+    cluster, jobs, listeners, logs, overview, queues,
+    replay::{Asked, GoingOn, KEPT_FOR, Left, ROWS_BYTES_MAX, Recent, Remembered, Replays},
     route::ROUTE,
     stream::{self, Events},
     traces,
@@ -44,14 +41,15 @@ const TOPICS: Parameter = Parameter {
     name: "topics",
     kind: Kind::Text,
     about: "Up to 20 of overview, connections, queues/{vhost}, queue/{vhost}/{name}, storage, \
-            alarms, listeners, jobs, job/{id}, log and trace/{id}, separated by commas; `~` is the \
-            virtual host `/`",
+            alarms, listeners, cluster, jobs, job/{id}, log and trace/{id}, separated by commas; \
+            `~` is the virtual host `/`",
 };
 
 const LAST_EVENT_ID: Parameter = Parameter {
     name: "Last-Event-ID",
     kind: Kind::Text,
-    about: "Whoever comes back has missed what changed meanwhile: the snapshots say `reset`",
+    about: "Go on behind this event of the same topics, within a minute; when that cannot be, \
+            `gap` comes first and the snapshots say `reset`",
 };
 
 static EVENTS: Operation = Operation {
@@ -64,7 +62,7 @@ static EVENTS: Operation = Operation {
     headers: &[LAST_EVENT_ID],
     answers: &[Answer {
         status: 200,
-        about: "Events `snapshot`, `delta`, `gone` and `closing`",
+        about: "Events `snapshot`, `delta`, `gap` and `closing`",
         media: &[Media::bytes("text/event-stream")],
     }],
     ..ROUTE
@@ -84,6 +82,7 @@ enum Topic {
     Storage,
     Alarms,
     Listeners,
+    Cluster,
     Jobs,
     Job(u64),
     Log,
@@ -100,6 +99,7 @@ impl Topic {
             ("storage", None, None) => Self::Storage,
             ("alarms", None, None) => Self::Alarms,
             ("listeners", None, None) => Self::Listeners,
+            ("cluster", None, None) => Self::Cluster,
             ("log", None, None) => Self::Log,
             ("trace", Some(id), None) => Self::Trace(id.parse().ok()?),
             ("jobs", None, None) => Self::Jobs,
@@ -113,9 +113,12 @@ impl Topic {
     /// Errors: the caller may not follow it.
     fn check(&self, caller: &Caller) -> Result<(), Problem> {
         match self {
-            Self::Overview | Self::Storage | Self::Alarms | Self::Listeners | Self::Log => {
-                caller.needs(Role::Monitoring)
-            }
+            Self::Overview
+            | Self::Storage
+            | Self::Alarms
+            | Self::Listeners
+            | Self::Cluster
+            | Self::Log => caller.needs(Role::Monitoring),
             Self::Trace(id) => {
                 let found = caller.broker().manage(&caller.who, "").trace(*id);
                 found.map(drop).map_err(|refusal| Problem::refused(&refusal, "trace"))
@@ -146,6 +149,17 @@ struct Followed {
     sent: Option<Rows>,
     /// The number of the last row that was sent of a topic whose rows only come.
     last: u64,
+    /// The reader had it before, and misses something.
+    is_reset: bool,
+}
+
+impl Followed {
+    /// Goes on where a reader was.
+    fn go_on(&mut self, remembered: Remembered) {
+        self.sent = remembered.rows.and_then(|rows| serde_json::from_str(&rows).ok());
+        self.last = remembered.last;
+        self.is_reset = self.sent.is_none();
+    }
 }
 
 async fn follow(call: Call) -> Result<Response, Problem> {
@@ -158,32 +172,76 @@ async fn follow(call: Call) -> Result<Response, Problem> {
             Problem::bad("unknown_topic", text).at("topics")
         })?;
         topic.check(&caller)?;
-        followed.push(Followed { name: name.to_owned(), topic, sent: None, last: 0 });
+        let name = name.to_owned();
+        followed.push(Followed { name, topic, sent: None, last: 0, is_reset: false });
     }
     if followed.is_empty() || followed.len() > TOPICS_MAX {
         let text = format!("a stream has 1 to {TOPICS_MAX} topics");
         return Err(Problem::bad("out_of_range", text).at("topics").with("max", TOPICS_MAX));
     }
-    let place = OF_EVENTS.enter(&caller.who.user)?;
+    let names: Vec<String> = followed.iter().map(|topic| topic.name.clone()).collect();
+    let (replays, seen) = (&call.site.replays, call.headers.get("Last-Event-ID"));
+    let seen = seen.map(|id| id.to_str().unwrap_or_default());
+    // Before a place is taken, because the reader that was lost may still have one.
+    let going_on = match seen {
+        Some(id) => replays.take(id, &caller.who, &names).await,
+        None => None,
+    };
+    let (place, is_back) = (OF_EVENTS.enter(&caller.who.user), going_on.is_some());
     let (events, answer) = stream::events();
+    let (start, recent, opening) = begin(&mut followed, seen, going_on);
     let reader = Reader {
         site: Arc::clone(&call.site),
+        asked: replays.enter(start, caller.who.clone(), names),
         caller,
         followed,
-        is_back: call.headers.contains_key("Last-Event-ID"),
-        start: next_start(),
-        number: 0,
+        start,
+        recent,
+        opening,
         events,
-        _place: place,
     };
-    tokio::spawn(reader.run());
+    match place {
+        Ok(place) => drop(tokio::spawn(reader.serve(place))),
+        Err(problem) => {
+            match is_back {
+                true => drop(tokio::spawn(reader.wait_for_another())),
+                false => replays.forget(start),
+            }
+            return Err(problem);
+        }
+    }
     Ok(answer)
 }
 
-/// Tells streams apart, for the ids of their events.
-fn next_start() -> u64 {
-    static STARTS: AtomicU64 = AtomicU64::new(1);
-    STARTS.fetch_add(1, Ordering::Relaxed)
+/// Where a stream begins: its number, the events of before, and what the reader is told first.
+fn begin(
+    followed: &mut [Followed],
+    seen: Option<&str>,
+    going_on: Option<GoingOn>,
+) -> (u64, Recent, String) {
+    if let Some(GoingOn { start, left, missed }) = going_on {
+        let remembered = followed.iter_mut().zip(left.topics);
+        remembered.for_each(|(topic, remembered)| topic.go_on(remembered));
+        return (start, left.recent, missed);
+    }
+    let mut opening = String::new();
+    if let Some(id) = seen {
+        followed.iter_mut().for_each(|topic| topic.is_reset = true);
+        let reason = "what comes behind this event is not kept any more, or was never yours";
+        let data = json!({ "last_event_id": id, "reason": reason });
+        opening = format!("event: gap\ndata: {data}\n\n");
+    }
+    (Replays::new_start(), Recent::new(), opening)
+}
+
+/// Why a reader has ended.
+enum Ended {
+    /// It is gone without a word, and may come back.
+    Lost,
+    /// Another one goes on.
+    Asked(oneshot::Sender<Left>),
+    /// There is nothing more for it.
+    Over,
 }
 
 /// One reader and its task.
@@ -191,35 +249,89 @@ struct Reader {
     site: Arc<Site>,
     caller: Caller,
     followed: Vec<Followed>,
-    /// It has followed before, and what it has seen is forgotten.
-    is_back: bool,
+    /// The first part of the ids of its events.
     start: u64,
-    number: u64,
+    recent: Recent,
+    /// What it is told first.
+    opening: String,
+    /// Another reader wants to go on with the stream.
+    asked: Asked,
     events: Events,
-    _place: Place,
 }
 
 impl Reader {
-    async fn run(mut self) {
+    async fn serve(mut self, place: Place) {
+        let ended = self.run().await;
+        drop(place);
+        let (replays, start) = (Arc::clone(&self.site.replays), self.start);
+        match ended {
+            Ended::Over => replays.forget(start),
+            Ended::Lost => self.wait_for_another().await,
+            Ended::Asked(reply) => {
+                // Whoever has asked does not wait for ever.
+                if reply.send(self.leave().await).is_err() {
+                    replays.forget(start);
+                }
+            }
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = looks.tick() => {}
-                () = self.events.is_left() => return,
+                Some(reply) = self.asked.recv() => return Ended::Asked(reply),
+                () = self.events.is_left() => return Ended::Lost,
             }
             let is_over = self.site.watched.phase.now() == Phase::Draining;
-            let mut text = match self.look().await {
-                Some(text) => text,
-                None => return,
-            };
+            let mut text = std::mem::take(&mut self.opening);
+            match self.look().await {
+                Some(news) => text.push_str(&news),
+                None => return Ended::Over,
+            }
             if is_over {
                 text.push_str(&self.event("closing", "", json!({ "reason": "the server stops" })));
             }
-            if !self.events.send(&mut text).await || is_over {
-                return;
+            let is_sent = tokio::select! {
+                is_sent = self.events.send(&mut text) => is_sent,
+                Some(reply) = self.asked.recv() => return Ended::Asked(reply),
+            };
+            match (is_over, is_sent) {
+                (true, _) => return Ended::Over,
+                (false, false) => return Ended::Lost,
+                (false, true) => {}
             }
         }
+    }
+
+    /// Keeps the stream for a reader that comes back.
+    async fn wait_for_another(self) {
+        let (replays, start) = (Arc::clone(&self.site.replays), self.start);
+        if replays.keep(start, self.leave().await) {
+            while replays.sweep() {
+                sleep(KEPT_FOR / 4).await;
+            }
+        }
+    }
+
+    /// What another reader needs to go on.
+    async fn leave(self) -> Left {
+        let Self { followed, recent, .. } = self;
+        let pack = move || {
+            let mut room = ROWS_BYTES_MAX;
+            let pack = |topic: &Followed| {
+                let rows = topic.sent.as_ref().and_then(|rows| serde_json::to_string(rows).ok());
+                let rows = rows.filter(|rows| rows.len() <= room);
+                room -= rows.as_ref().map_or(0, String::len);
+                Remembered { rows, last: topic.last }
+            };
+            followed.iter().map(pack).collect()
+        };
+        // Without its rows a topic begins anew.
+        let topics = tokio::task::spawn_blocking(pack).await.unwrap_or_default();
+        Left { recent, topics }
     }
 
     /// The events since the last look; `None` when the user may look no more.
@@ -239,7 +351,7 @@ impl Reader {
             let followed = self.followed.get_mut(at)?;
             let name = followed.name.clone();
             let (kind, data) = match &followed.sent {
-                None => ("snapshot", Some(json!({ "rows": rows }))),
+                None => ("snapshot", Some(snapshot(&rows, followed.is_reset))),
                 Some(before) => ("delta", difference(before, &rows)),
             };
             followed.sent = Some(rows);
@@ -253,7 +365,8 @@ impl Reader {
     /// The events of a topic whose rows only come and never change: the log, and traces. What comes
     /// faster than it is kept is missing, as the numbers tell. `None` for another topic.
     fn new_rows(&mut self, at: usize, topic: &Topic) -> Option<String> {
-        let Followed { name, sent, last, .. } = self.followed.get_mut(at)?;
+        let Followed { name, sent, last, is_reset, .. } = self.followed.get_mut(at)?;
+        let is_reset = *is_reset;
         let numbered: Vec<(u64, Value)> = match topic {
             Topic::Log => logs::after(&self.site, *last, sent.is_none()),
             Topic::Trace(id) => traces::after(&self.caller, *id, *last),
@@ -265,21 +378,20 @@ impl Reader {
         let is_first = sent.replace(Rows::new()).is_none();
         let name = name.clone();
         Some(match is_first {
-            true => self.event("snapshot", &name, json!({ "rows": rows })),
+            true => self.event("snapshot", &name, snapshot(&rows, is_reset)),
             false if rows.is_empty() => String::new(),
             false => self.event("delta", &name, json!({ "changed": rows, "gone": [] })),
         })
     }
 
     fn event(&mut self, kind: &str, topic: &str, mut data: Value) -> String {
-        self.number += 1;
         if !topic.is_empty() {
             data["topic"] = json!(topic);
         }
-        if kind == "snapshot" && self.is_back {
-            data["reset"] = json!(true);
-        }
-        format!("id: {}-{}\nevent: {kind}\ndata: {data}\n\n", self.start, self.number)
+        let number = self.recent.next();
+        let text = format!("id: {}-{number}\nevent: {kind}\ndata: {data}\n\n", self.start);
+        self.recent.push(text.clone());
+        text
     }
 
     async fn rows(&self, topic: Topic) -> Result<Rows, Problem> {
@@ -288,9 +400,10 @@ impl Reader {
         let site = Arc::clone(&self.site);
         let look = move || match topic {
             Topic::Overview => one("overview", overview::shown(&broker, None)),
-            Topic::Storage => one("storage", overview::storage_of(&site.watched)),
+            Topic::Storage => one("storage", overview::storage_of(&site)),
             Topic::Alarms => by("id", overview::standing(&site.watched)),
             Topic::Listeners => by("address", listeners::all(&site.watched)),
+            Topic::Cluster => by("name", cluster::members(&site)),
             Topic::Log | Topic::Trace(_) => Rows::new(),
             Topic::Jobs => {
                 let mine = |job: &polymq_broker::JobRecord| sees_all || job.by == who.user.as_str();
@@ -322,6 +435,14 @@ fn connections(broker: &BrokerHandle, who: &polymq_broker::Principal, sees_all: 
     let all = broker.connection_refs();
     let mine = all.iter().filter(|one| sees_all || one.user.as_ref() == Some(&who.user));
     by("id", mine.map(super::connections::shown))
+}
+
+fn snapshot(rows: &Rows, is_reset: bool) -> Value {
+    let mut data = json!({ "rows": rows });
+    if is_reset {
+        data["reset"] = json!(true);
+    }
+    data
 }
 
 fn one(key: &str, row: Value) -> Rows {

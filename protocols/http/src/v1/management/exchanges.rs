@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     caller::{Caller, vhost_of},
     etag, list,
-    problems::not_there,
+    problems::{arguments_differ, not_there},
     route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, PUT, ROUTE},
     value::{from_table, to_table},
 };
@@ -165,17 +165,25 @@ async fn declare(mut call: Call) -> Result<Response, Problem> {
     };
     if call.flag("dry_run") {
         let checked = caller.broker().check_exchange(&vhost, &declare);
-        checked.map_err(|refusal| conflict(Problem::refused(&refusal, "exchange")))?;
+        if let (Err(_), Some(existing)) = (&checked, &existing) {
+            differs(existing, &declare)?;
+        }
+        checked.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;
         let text = json!({ "dry_run": true, "would_create": existing.is_none() });
         return Ok(Json(text).into_response());
     }
     let is_new = existing.is_none();
-    caller
+    let wanted = declare.clone();
+    let declared = caller
         .ask("exchange", |request| {
             Command::DeclareExchange(Box::new(DeclareExchange { request, ..declare }))
         })
-        .await
-        .map_err(conflict)?;
+        .await;
+    if let (Err(_), Some(existing)) = (&declared, &existing) {
+        // Every difference at once, not only the first.
+        differs(existing, &wanted)?;
+    }
+    declared?;
     let found = find(&call, &caller)?;
     if is_new {
         let object = format!("/vhosts/{vhost}/exchanges/{}", found.name);
@@ -186,13 +194,17 @@ async fn declare(mut call: Call) -> Result<Response, Problem> {
     Ok((status, [tag], Json(shown(&found))).into_response())
 }
 
-/// A declaration that conflicts is one whose arguments differ.
-fn conflict(problem: Problem) -> Problem {
-    if problem.code() != "conflict" {
-        return problem;
-    }
-    let detail = problem.to_json()["detail"].as_str().unwrap_or_default().to_owned();
-    Problem::new(StatusCode::CONFLICT, "arguments_differ", detail)
+/// Errors: what is asked for differs from what is there, with every difference.
+fn differs(existing: &ExchangeView, wanted: &DeclareExchange) -> Result<(), Problem> {
+    let want = json!({
+        "type": wanted.kind,
+        "durable": wanted.durable,
+        "auto_delete": wanted.auto_delete,
+        "internal": wanted.internal,
+        "arguments": from_table(&wanted.arguments),
+    });
+    let object = format!("exchange '{}'", existing.name);
+    arguments_differ(&object, &set(existing), &want).map_or(Ok(()), Err)
 }
 
 /// Errors: the right is missing.

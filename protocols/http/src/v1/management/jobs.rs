@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use polymq_broker::{BrokerHandle, JobRecord, JobSpec, JobState, JobStep, MoveTo, Role, Via, Work};
+use polymq_filter::Filter;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +17,7 @@ use super::{
     caller::{Caller, blocking, vhost_of},
     edit::{self, Edit},
     list,
-    problems::{count_changed, not_there},
+    problems::{bad_filter, count_changed, expect_needed, not_there},
     route::{DRY_RUN, JOB, NOTHING, ROUTE},
     shown::{Payload, browsed},
     value::time,
@@ -43,8 +44,9 @@ const WAIT: Parameter = Parameter {
 };
 const EXPECT: Parameter = Parameter {
     name: "expect",
-    kind: Kind::Number,
-    about: "How many messages a dry run has counted; with another number nothing happens",
+    kind: Kind::NumberOr("any"),
+    about: "How many messages a dry run has counted; with another number nothing happens. Whoever \
+            deletes without naming positions must say it, or `any`",
 };
 const BEGIN: &[Parameter] = &[WAIT, DRY_RUN, EXPECT];
 
@@ -158,6 +160,7 @@ static END: Operation = Operation {
     tag: "jobs",
     summary: "End a job before its next batch, or forget one that is over",
     permission: "own jobs; all with tag administrator",
+    query: &[DRY_RUN],
     answers: NOTHING,
     ..ROUTE
 };
@@ -182,6 +185,9 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
     };
     let work = work_of(work, &wanted)?;
     let select = wanted.select.clone().unwrap_or(Select { seqs: None, filter: None, limit: None });
+    if let Some(Err(bad)) = select.filter.as_deref().map(Filter::parse) {
+        return Err(bad_filter(&bad).at("/select/filter"));
+    }
     let spec = JobSpec {
         vhost,
         queue,
@@ -207,26 +213,8 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
             return Err(Problem::bad("invalid_argument", text).at("/edit"));
         }
     };
-    let (is_dry, expected) = (call.flag("dry_run"), call.number("expect"));
-    if is_dry || expected.is_some() {
-        let asked = spec.clone();
-        let preview = caller
-            .blocking("queue", move |broker, who| broker.preview_job(who, &asked, clock::now()))
-            .await?;
-        if let Some(expected) = expected.filter(|expected| *expected != preview.count) {
-            return Err(count_changed(expected, preview.count));
-        }
-        if is_dry {
-            let sample: Vec<Value> =
-                preview.sample.iter().map(|found| browsed(found, Payload::Head)).collect();
-            let shown = json!({
-                "dry_run": true,
-                "count": preview.count,
-                "exact": preview.exact,
-                "sample": sample,
-            });
-            return Ok(Json(shown).into_response());
-        }
+    if let Some(preview) = preview(&call, &caller, &spec).await? {
+        return Ok(preview);
     }
     let record = caller
         .blocking("queue", move |broker, who| {
@@ -241,6 +229,40 @@ async fn start(mut call: Call, work: &'static str) -> Result<Response, Problem> 
     caller.audit(&call, "job.start", object, (Value::Null, asked));
     tokio::spawn(carry_out(caller.broker().clone(), record.id));
     answer(&call, caller.broker(), record).await
+}
+
+/// What the work would do, when only that is asked for.
+///
+/// Errors: it is not to be done, or not as much as is expected, or nobody has said how much is.
+async fn preview(
+    call: &Call,
+    caller: &Caller,
+    spec: &JobSpec,
+) -> Result<Option<Response>, Problem> {
+    let (is_dry, expected) = (call.flag("dry_run"), call.query("expect"));
+    let deletes_unnamed = matches!(spec.work, Work::Purge | Work::Delete) && spec.seqs.is_empty();
+    if !is_dry && (expected == Some("any") || (expected.is_none() && !deletes_unnamed)) {
+        return Ok(None);
+    }
+    let asked = spec.clone();
+    let preview = caller
+        .blocking("queue", move |broker, who| broker.preview_job(who, &asked, clock::now()))
+        .await?;
+    let number = call.number("expect");
+    if let Some(expected) = number.filter(|expected| *expected != preview.count) {
+        return Err(count_changed(expected, preview.count));
+    }
+    if !is_dry {
+        return if number.is_some() { Ok(None) } else { Err(expect_needed(preview.count)) };
+    }
+    let sample = preview.sample.iter().map(|found| browsed(found, Payload::Head));
+    let shown = json!({
+        "dry_run": true,
+        "count": preview.count,
+        "exact": preview.exact,
+        "sample": sample.collect::<Vec<_>>(),
+    });
+    Ok(Some(Json(shown).into_response()))
 }
 
 /// Errors: the target is missing or said twice, or belongs to other work.
@@ -407,6 +429,9 @@ async fn show(call: Call) -> Result<Json<Value>, Problem> {
 async fn end(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let record = find(&call, &caller, Role::Administrator)?;
+    if call.flag("dry_run") {
+        return Ok(Json(json!({ "dry_run": true, "job": shown(&record) })).into_response());
+    }
     let ended = caller.broker().cancel_job(record.id);
     ended.map_err(|refusal| Problem::refused(&refusal, "job"))?;
     let before = json!({ "state": record.state, "done": record.done });

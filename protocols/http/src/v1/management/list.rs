@@ -11,6 +11,7 @@ use crate::{
     api::{Answer, Kind, Media, Parameter},
     call::Call,
     clock,
+    json::unknown_field,
     problem::Problem,
     schema::Schemas,
 };
@@ -73,9 +74,9 @@ fn schema(all: &mut Schemas) -> Value {
 }
 
 /// A page of `items`. A row is only made of an item that is shown, or that a filter or an order
-/// looks at.
+/// looks at; every row has all columns, of which some may be `null`.
 ///
-/// Errors: the filter or the cursor is none.
+/// Errors: the filter or the cursor is none, a column or a limit does not exist.
 pub(super) fn page<T>(
     call: &Call,
     items: Vec<T>,
@@ -83,6 +84,7 @@ pub(super) fn page<T>(
     row: impl Fn(&T) -> Value,
 ) -> Result<Value, Problem> {
     let wanted = Wanted::of(call, "")?;
+    wanted.check_columns(items.first().map(&row))?;
     let items = items.into_iter().map(|item| (key(&item), item));
     Ok(wanted.page(items, |_, _| None, |item| row(item)))
 }
@@ -91,7 +93,7 @@ pub(super) fn page<T>(
 /// it shows. `key_column` is the column that holds the key, and `column` reads one that costs less
 /// than the whole row, to order by.
 ///
-/// Errors: the filter or the cursor is none.
+/// Errors: as of [`page`].
 pub(super) fn page_in_order<T>(
     call: &Call,
     items: &[T],
@@ -100,6 +102,7 @@ pub(super) fn page_in_order<T>(
     row: impl Fn(&T) -> Value,
 ) -> Result<Value, Problem> {
     let wanted = Wanted::of(call, key_column)?;
+    wanted.check_columns(items.first().map(&row))?;
     if wanted.filter.is_none() && wanted.by.is_none() {
         return Ok(wanted.page_by_key(items, key, row));
     }
@@ -117,10 +120,12 @@ struct Wanted<'c> {
     is_reverse: bool,
     fields: Option<Vec<&'c str>>,
     limit: usize,
+    /// Which list it is, and its order: what a cursor belongs to.
+    place: String,
 }
 
 impl<'c> Wanted<'c> {
-    /// Errors: the filter or the cursor is none.
+    /// Errors: the filter, the cursor or the limit is none.
     fn of(call: &'c Call, key_column: &str) -> Result<Self, Problem> {
         let sort = call.query("sort").filter(|sort| !sort.is_empty());
         let (by, is_reverse) = match sort.map(|sort| (sort.strip_prefix('-'), sort)) {
@@ -128,14 +133,33 @@ impl<'c> Wanted<'c> {
             Some((None, field)) => (Some(field), false),
             None => (None, false),
         };
+        let place = format!("{} {}", call.id(), sort.unwrap_or_default());
         Ok(Self {
             filter: filter(call)?,
-            after: call.query("after").map(cursor).transpose()?,
+            after: call.query("after").map(|text| cursor(text, &place)).transpose()?,
             by: by.filter(|by| *by != key_column),
             is_reverse,
             fields: call.query("fields").map(|fields| fields.split(',').collect()),
-            limit: limit(call),
+            limit: limit(call)?,
+            place,
         })
+    }
+
+    /// Errors: a column that is asked for is none of those of a row. Without a row nobody knows.
+    fn check_columns(&self, row: Option<Value>) -> Result<(), Problem> {
+        let Some(Value::Object(columns)) = row else { return Ok(()) };
+        let of_filter = self.filter.iter().flat_map(Filter::fields).map(|name| ("filter", name));
+        let of_fields = self.fields.iter().flatten().map(|name| ("fields", *name));
+        let asked = self.by.map(|by| ("sort", by)).into_iter().chain(of_fields).chain(of_filter);
+        // What is below a column may differ from row to row, as arguments do.
+        let top = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        let is_unknown = |(_, name): &(&str, &str)| {
+            !columns.contains_key(*name) && !columns.contains_key(&top(name))
+        };
+        let known = || columns.keys().map(String::as_str);
+        let mistakes =
+            asked.filter(is_unknown).map(|(at, name)| unknown_field(name, known()).at(at));
+        Problem::together(mistakes.collect()).map_or(Ok(()), Err)
     }
 
     /// A page in the order of the keys, in which the items stand.
@@ -159,7 +183,7 @@ impl<'c> Wanted<'c> {
             false => rest.iter().take(self.limit).collect(),
         };
         let last = shown.last().filter(|_| rest.len() > shown.len());
-        let next = last.map(|last| to_cursor(&Value::Null, key(last)));
+        let next = last.map(|last| to_cursor(&Value::Null, key(last), &self.place));
         self.answer(shown.into_iter().map(row), next, items.len())
     }
 
@@ -203,7 +227,7 @@ impl<'c> Wanted<'c> {
             rows.retain(|row| order((&row.by, &row.key), (by, key)) == Ordering::Greater);
         }
         let next = (rows.len() > self.limit).then(|| rows.get(self.limit - 1)).flatten();
-        let next = next.map(|last| to_cursor(&last.by, &last.key));
+        let next = next.map(|last| to_cursor(&last.by, &last.key, &self.place));
         let shown = rows.into_iter().take(self.limit);
         let made = shown.map(|found| found.made.unwrap_or_else(|| row(&found.item)));
         self.answer(made, next, total)
@@ -229,9 +253,15 @@ impl<'c> Wanted<'c> {
 }
 
 /// How many rows somebody wants.
-pub(super) fn limit(call: &Call) -> usize {
-    let wanted = call.number("limit").and_then(|number| usize::try_from(number).ok());
-    wanted.unwrap_or(ROWS).clamp(1, ROWS_MAX)
+///
+/// Errors: none, or too many.
+pub(super) fn limit(call: &Call) -> Result<usize, Problem> {
+    let Some(wanted) = call.number("limit") else { return Ok(ROWS) };
+    let fits = usize::try_from(wanted).ok().filter(|rows| (1..=ROWS_MAX).contains(rows));
+    fits.ok_or_else(|| {
+        let text = format!("`limit` is {wanted}; it must be from 1 to {ROWS_MAX}");
+        Problem::bad("out_of_range", text).at("limit").with("max", ROWS_MAX)
+    })
 }
 
 /// The filter of a request, if it has one.
@@ -249,16 +279,25 @@ struct Row<T> {
     made: Option<Value>,
 }
 
-fn to_cursor(by: &Value, key: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(json!([by, key]).to_string())
+/// The text of a cursor behind a row of a list.
+pub(super) fn to_cursor(by: &Value, key: &str, place: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(json!([by, key, place]).to_string())
 }
 
-fn cursor(text: &str) -> Result<(Value, String), Problem> {
+/// Reads a cursor.
+///
+/// Errors: it is none, or one of another list or order.
+pub(super) fn cursor(text: &str, place: &str) -> Result<(Value, String), Problem> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
     let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    read.ok_or_else(|| {
-        Problem::bad("bad_cursor", "`after` is not the `next` of an earlier answer").at("after")
-    })
+    let read = read.filter(|(_, _, of): &(Value, String, String)| of == place);
+    read.map(|(by, key, _)| (by, key)).ok_or_else(bad_cursor)
+}
+
+/// A cursor that is none of ours, or of another list.
+pub(super) fn bad_cursor() -> Problem {
+    let text = "`after` is not the `next` of an earlier answer of this list in this order";
+    Problem::bad("bad_cursor", text).at("after")
 }
 
 /// The columns of a row as a filter sees them, by dotted names.
@@ -344,9 +383,10 @@ mod tests {
 
     #[test]
     fn cursors_keep_value_and_key() {
-        let text = to_cursor(&json!(3.5), "a\"b");
-        assert_eq!(cursor(&text).unwrap(), (json!(3.5), "a\"b".to_owned()));
-        assert!(cursor("%%").is_err() && cursor("e30").is_err());
+        let text = to_cursor(&json!(3.5), "a\"b", "listQueues -x");
+        assert_eq!(cursor(&text, "listQueues -x").unwrap(), (json!(3.5), "a\"b".to_owned()));
+        assert!(cursor(&text, "listQueues x").is_err(), "another order");
+        assert!(cursor("%%", "").is_err() && cursor("e30", "").is_err());
     }
 
     #[test]

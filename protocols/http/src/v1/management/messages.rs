@@ -157,7 +157,7 @@ async fn list(call: Call) -> Result<Response, Problem> {
         from: start(call.query("from"))?,
         after: call.query("after").map(|after| position(after, "after")).transpose()?,
         filter: filter(&call)?,
-        limit: limit(&call),
+        limit: limit(&call)?,
         scan_max: SCAN_MAX,
         unacked: call.query("unacked") != Some("false"),
     };

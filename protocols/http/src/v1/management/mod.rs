@@ -3,6 +3,7 @@
 mod bans;
 mod bindings;
 mod caller;
+mod cluster;
 mod config;
 mod connections;
 mod consumers;
@@ -23,6 +24,7 @@ mod overview;
 mod policies;
 mod problems;
 mod queues;
+mod replay;
 mod retained;
 mod route;
 mod scheduled;
@@ -31,6 +33,7 @@ mod shown;
 mod stream;
 mod tokens;
 mod traces;
+mod unacked;
 mod users;
 mod value;
 mod vhosts;
@@ -38,12 +41,16 @@ mod vhosts;
 use crate::api::Api;
 
 pub(super) use caller::Caller;
+pub(crate) use overview::alarms;
+pub(crate) use replay::Replays;
+pub(crate) use stream::{Events, events};
 
 /// Adds the operations of management.
 pub(super) fn routes(api: Api) -> Api {
     [
         bans::routes,
         bindings::routes,
+        cluster::routes,
         config::routes,
         connections::routes,
         consumers::routes,
@@ -65,6 +72,7 @@ pub(super) fn routes(api: Api) -> Api {
         session::routes,
         tokens::routes,
         traces::routes,
+        unacked::routes,
         users::routes,
         vhosts::routes,
     ]

@@ -11,7 +11,7 @@ use super::{
     value::time,
 };
 use crate::{
-    Phase,
+    Phase, Site,
     api::{Api, Kind, Operation, Parameter},
     call::Call,
     clock, health,
@@ -22,6 +22,9 @@ const AGE: Parameter =
     Parameter { name: "age", kind: Kind::Time, about: "Samples of the last 10m, or so long" };
 const EVERY: Parameter =
     Parameter { name: "every", kind: Kind::Time, about: "At which distance: 5s, or more" };
+
+/// How many of the largest queues are told.
+const LARGEST: usize = 10;
 
 static SERVER: Operation = Operation {
     path: "/server",
@@ -43,7 +46,7 @@ static STORAGE: Operation = Operation {
     path: "/storage",
     id: "showStorage",
     tag: "server",
-    summary: "The store: how it feels, what it keeps, how long it takes",
+    summary: "What the store keeps, how long it takes, its largest queues, how long room lasts",
     permission: MONITORING,
     ..ROUTE
 };
@@ -73,7 +76,7 @@ pub(super) fn routes(api: Api) -> Api {
         .route(&AUDIT, audit)
         .route(&OVERVIEW, overview)
         .route(&STORAGE, storage)
-        .route(&ALARMS, alarms)
+        .route(&ALARMS, list_alarms)
 }
 
 async fn server(call: Call) -> Result<Json<Value>, Problem> {
@@ -175,12 +178,35 @@ async fn overview(call: Call) -> Result<Json<Value>, Problem> {
 
 async fn storage(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
-    Ok(Json(storage_of(&call.site.watched)))
+    let shown = blocking(move || {
+        let mut shown = storage_of(&call.site);
+        shown["largest_queues"] = largest(&call.site.watched);
+        shown
+    });
+    shown.await.map(Json)
+}
+
+/// The queues with the most bytes of ready messages.
+fn largest(watched: &crate::Watched) -> Value {
+    let refs = watched.broker.queue_refs(None).unwrap_or_default();
+    let mut sized: Vec<_> = refs.iter().map(|queue| (queue.counts().bytes, queue)).collect();
+    sized.retain(|(bytes, _)| *bytes > 0);
+    sized.sort_unstable_by_key(|(bytes, queue)| {
+        (std::cmp::Reverse(*bytes), queue.vhost().clone(), queue.name().clone())
+    });
+    let row = |(bytes, queue): &(u64, &polymq_broker::QueueRef)| {
+        let (vhost, name) = (queue.vhost().as_str(), queue.name().as_str());
+        json!({ "vhost": vhost, "name": name, "bytes": bytes })
+    };
+    sized.iter().take(LARGEST).map(row).collect()
 }
 
 /// The store as JSON.
-pub(super) fn storage_of(watched: &crate::Watched) -> Value {
-    let facts = (watched.facts)();
+pub(super) fn storage_of(site: &Site) -> Value {
+    let facts = (site.watched.facts)();
+    if let Some(free) = facts.disk_free_bytes {
+        site.forecast.note(clock::now().unix_ms, free);
+    }
     let (messages, bytes) = facts.store_live.unzip();
     let buckets: Vec<Value> = facts
         .store_sync_buckets
@@ -198,6 +224,7 @@ pub(super) fn storage_of(watched: &crate::Watched) -> Value {
             "free_bytes": facts.disk_free_bytes,
             "low_bytes": facts.disk_low_bytes,
             "resume_bytes": facts.disk_resume_bytes,
+            "low_in_seconds": site.forecast.seconds_to(facts.disk_low_bytes),
         },
         "live": { "messages": messages, "bytes": bytes },
         "damage": {
@@ -265,16 +292,29 @@ pub(super) fn standing(watched: &crate::Watched) -> Vec<Value> {
     found
 }
 
+/// The ids of what keeps publishers waiting or needs a look.
+pub(crate) fn alarms(watched: &crate::Watched) -> Vec<String> {
+    let id = |row: Value| row["id"].as_str().unwrap_or_default().to_owned();
+    standing(watched).into_iter().map(id).collect()
+}
+
 async fn audit(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let changes = caller.manage(&call).audited(0);
     let changes = changes.map_err(|refusal| Problem::refused(&refusal, "audit"))?;
     // As wide as the longest, so that text sorts as numbers do.
     let key = |change: &AuditEntry| format!("{:020}", change.number);
-    list::page(&call, changes, key, |change| json!(change)).map(Json)
+    let row = |change: &AuditEntry| {
+        let mut row = json!({ "token": null, "before": null, "after": null });
+        if let (Value::Object(row), Value::Object(said)) = (&mut row, json!(change)) {
+            row.extend(said);
+        }
+        row
+    };
+    list::page(&call, changes, key, row).map(Json)
 }
 
-async fn alarms(call: Call) -> Result<Json<Value>, Problem> {
+async fn list_alarms(call: Call) -> Result<Json<Value>, Problem> {
     Caller::anywhere(&call).await?;
     let found = standing(&call.site.watched);
     let key = |alarm: &Value| alarm["id"].as_str().unwrap_or_default().to_owned();

@@ -18,7 +18,7 @@ use super::{
     bindings,
     caller::{Caller, vhost_of},
     consumers, etag, list,
-    problems::not_there,
+    problems::{arguments_differ, not_there},
     route::{CONDITIONS, DRY_RUN, IF_MATCH, NOTHING, OBJECT, PUT, ROUTE},
     value::{from_table, time, to_table},
 };
@@ -182,6 +182,7 @@ pub(super) fn shown(queue: &QueueDetails) -> Value {
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),
         "arguments": from_table(&queue.arguments),
+        "declared_by": queue.declared_by.as_deref(),
         "policy": queue.policies.0,
         "operator_policy": queue.policies.1,
         "policy_definition": from_table(&queue.policy_definition),
@@ -369,31 +370,13 @@ fn may_configure(caller: &Caller, vhost: &VhostName, queue: &str) -> Result<(), 
 
 /// Errors: what is asked for differs from what is there, with every difference.
 fn differs(existing: &QueueDetails, wanted: &DeclareQueue) -> Result<(), Problem> {
-    let (have, want) = (from_table(&existing.arguments), from_table(&wanted.arguments));
-    let mut different = Vec::new();
-    let mut compare = |name: &str, have: &Value, want: &Value| {
-        if have != want {
-            different.push(json!({ "name": name, "current": have, "wanted": want }));
-        }
-    };
-    compare("durable", &json!(existing.durable), &json!(wanted.durable));
-    compare("auto_delete", &json!(existing.auto_delete), &json!(wanted.auto_delete));
-    let names = |value: &Value| -> Vec<String> {
-        value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
-    };
-    let mut all = names(&have);
-    all.extend(names(&want));
-    all.sort_unstable();
-    all.dedup();
-    for name in all {
-        compare(&name, &have[&name], &want[&name]);
-    }
-    if different.is_empty() {
-        return Ok(());
-    }
-    let text = format!("queue '{}' is there with other settings", existing.name);
-    let problem = Problem::new(StatusCode::CONFLICT, "arguments_differ", text);
-    Err(problem.with("differences", different))
+    let want = json!({
+        "durable": wanted.durable,
+        "auto_delete": wanted.auto_delete,
+        "arguments": from_table(&wanted.arguments),
+    });
+    let object = format!("queue '{}'", existing.name);
+    arguments_differ(&object, &set(existing), &want).map_or(Ok(()), Err)
 }
 
 async fn remove(call: Call) -> Result<Response, Problem> {

@@ -5,7 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use polymq_broker::{Role, ScheduledAt, ScheduledView};
+use polymq_broker::{ScheduledAt, ScheduledView};
 use polymq_model::carry::rfc3339_to_ms;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::{
     caller::{Caller, vhost_of},
     list::{AFTER, ANSWERS, LIMIT, limit},
     route::{DRY_RUN, NOTHING, OBJECT, ROUTE},
-    shown::{Payload, of_message},
+    shown::{Payload, address_of, of_message},
     value::time,
 };
 use crate::{
@@ -32,7 +32,10 @@ record! {
     }
 }
 
-const NEEDS: &str = "write on the exchange of the message, or tag monitoring";
+const NEEDS: &str = "the right to publish the message, or tag monitoring; what is in it is for \
+     whoever may read where it goes";
+const CHANGE: &str =
+    "the rights to publish the message and to read where it goes, or tag administrator";
 const ONE: &str = "/vhosts/{vhost}/scheduled/{id}";
 
 static LIST: Operation = Operation {
@@ -51,7 +54,7 @@ static MOVE: Operation = Operation {
     id: "moveScheduled",
     tag: "scheduled",
     summary: "Have a delayed message leave at another time",
-    permission: "write on the exchange of the message, or tag administrator",
+    permission: CHANGE,
     query: &[DRY_RUN],
     body: &[Media::json(<Reschedule as Schema>::schema)],
     answers: OBJECT,
@@ -63,7 +66,7 @@ static CANCEL: Operation = Operation {
     id: "cancelScheduled",
     tag: "scheduled",
     summary: "Drop a delayed message",
-    permission: "write on the exchange of the message, or tag administrator",
+    permission: CHANGE,
     query: &[DRY_RUN],
     answers: NOTHING,
     ..ROUTE
@@ -73,8 +76,15 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&LIST, index).route(&MOVE, reschedule).route(&CANCEL, cancel)
 }
 
-fn shown(view: &ScheduledView) -> Value {
-    let mut shown = of_message(&view.message, Payload::Head);
+fn shown(view: &ScheduledView, may_read: bool) -> Value {
+    let mut shown = match may_read {
+        true => of_message(&view.message, Payload::Head),
+        false => address_of(&view.message),
+    };
+    // It is below 0 once it is over; here it is still to come.
+    if let Some(delay) = shown.get_mut("properties").and_then(|all| all.get_mut("delay")) {
+        *delay = json!(delay.as_i64().map(i64::unsigned_abs));
+    }
     shown.insert("id".to_owned(), json!(view.at.id.to_string()));
     shown.insert("due_at".to_owned(), time(view.at.due_ms));
     shown.insert("published_at".to_owned(), time(view.message.arrived_ms()));
@@ -85,16 +95,16 @@ async fn index(call: Call) -> Result<Json<Value>, Problem> {
     let caller = Caller::in_vhost(&call).await?;
     let vhost = vhost_of(&call)?;
     let after = call.query("after").map(cursor).transpose()?;
-    let limit = limit(&call);
-    let sees_all = caller.has(Role::Monitoring);
+    let limit = limit(&call)?;
     let found = caller.blocking("vhost", move |broker, who| {
         let total = broker.scheduled_count(&vhost)?;
         let page = broker.scheduled(&vhost, after, limit)?;
         let next = (page.len() == limit).then(|| page.last().map(|last| last.at)).flatten();
         let visible = |view: &ScheduledView| {
-            sees_all || broker.may_write_exchange(who, &vhost, view.message.exchange())
+            let rights = broker.scheduled_rights(who, &vhost, &view.message);
+            rights.see.then(|| shown(view, rights.read))
         };
-        let items: Vec<Value> = page.iter().filter(|view| visible(view)).map(shown).collect();
+        let items: Vec<Value> = page.iter().filter_map(visible).collect();
         let next = next.map(|at| format!("{}-{}", at.due_ms, at.id));
         Ok(json!({
             "items": items,
@@ -126,10 +136,9 @@ async fn changeable(call: &Call, caller: &Caller) -> Result<u64, Problem> {
         Problem::new(StatusCode::NOT_FOUND, "message_not_found", text)
     };
     let id: u64 = call.path("id").parse().map_err(|_| missing())?;
-    let is_administrator = caller.has(Role::Administrator);
     let may = caller.blocking("message", move |broker, who| {
         let message = broker.scheduled_message(&vhost, id)?;
-        Ok(is_administrator || broker.may_write_exchange(who, &vhost, message.exchange()))
+        Ok(broker.scheduled_rights(who, &vhost, &message).change)
     });
     if may.await? { Ok(id) } else { Err(missing()) }
 }

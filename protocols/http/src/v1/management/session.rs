@@ -67,7 +67,7 @@ pub(super) fn routes(api: Api) -> Api {
 }
 
 async fn log_in(mut call: Call) -> Result<Response, Problem> {
-    let SessionLogin { user, password } = call.json().await?;
+    let SessionLogin { user, password } = call.json_of_login().await?;
     let password = Secret::new(password.into_bytes());
     let login = Login::Password { user: user.unwrap_or_default(), password };
     let site = Arc::clone(&call.site);

@@ -73,14 +73,11 @@ pub(super) fn native(message: &Message) -> Value {
 
 /// The message object of the API.
 pub(super) fn of_message(message: &Message, payload: Payload) -> Map<String, Value> {
-    let mut shown = Map::new();
-    shown.insert("exchange".to_owned(), json!(message.exchange()));
-    shown.insert("routing_key".to_owned(), json!(message.key()));
+    let mut shown = address_of(message);
     let properties = JsonProperties::of(message, clock::now().unix_ms, Style::Bare);
     let properties = serde_json::to_value(properties).unwrap_or_default();
     shown.insert("properties".to_owned(), properties);
     let body = message.body();
-    shown.insert("payload_bytes".to_owned(), json!(body.len()));
     if payload == Payload::None {
         return shown;
     }
@@ -92,6 +89,15 @@ pub(super) fn of_message(message: &Message, payload: Payload) -> Map<String, Val
     shown.insert("payload".to_owned(), json!(text));
     shown.insert("payload_encoding".to_owned(), json!(encoding));
     shown.insert("truncated".to_owned(), json!(body.len() > max));
+    shown
+}
+
+/// Where a message goes and how large it is, without what is in it.
+pub(super) fn address_of(message: &Message) -> Map<String, Value> {
+    let mut shown = Map::new();
+    shown.insert("exchange".to_owned(), json!(message.exchange()));
+    shown.insert("routing_key".to_owned(), json!(message.key()));
+    shown.insert("payload_bytes".to_owned(), json!(message.body().len()));
     shown
 }
 

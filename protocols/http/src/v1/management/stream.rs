@@ -55,7 +55,7 @@ pub(super) fn body() -> (Writer, Body) {
 }
 
 /// Server-sent events to one reader.
-pub(super) struct Events {
+pub(crate) struct Events {
     writer: Writer,
     beat: Instant,
 }
@@ -63,7 +63,7 @@ pub(super) struct Events {
 impl Events {
     /// Hands over what is written down in `text` and leaves it empty; after long silence, a sign of
     /// life. False when the reader has gone or takes nothing.
-    pub(super) async fn send(&mut self, text: &mut String) -> bool {
+    pub(crate) async fn send(&mut self, text: &mut String) -> bool {
         if text.is_empty() && self.beat.elapsed() >= BEAT_EVERY {
             text.push_str(": still here\n\n");
         }
@@ -75,13 +75,13 @@ impl Events {
     }
 
     /// Ends when nobody reads any more.
-    pub(super) async fn is_left(&self) {
+    pub(crate) async fn is_left(&self) {
         self.writer.is_left().await;
     }
 }
 
 /// Server-sent events and the answer that carries them.
-pub(super) fn events() -> (Events, Response) {
+pub(crate) fn events() -> (Events, Response) {
     let (writer, body) = body();
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     caller::Caller,
     list,
-    route::PUT,
+    route::{DRY_RUN, PUT},
     users::{OWN, done, list_of, operation, refused, remove_of, user_of},
     value::time,
 };
@@ -40,6 +40,7 @@ const TOKENS: &str = "/users/{user}/tokens";
 static LIST_TOKENS: Operation =
     list_of(TOKENS, "listTokens", "API tokens of a user, without what proves them", OWN);
 static MAKE_TOKEN: Operation = Operation {
+    query: &[DRY_RUN],
     body: &[Media::json(<TokenSpec as Schema>::schema)],
     answers: PUT,
     ..operation(
@@ -96,6 +97,14 @@ async fn make_token(mut call: Call) -> Result<Response, Problem> {
     };
     let name = name.unwrap_or_default();
     let new = NewToken { name, scopes: scopes.unwrap_or_default(), expires_ms };
+    if call.flag("dry_run") {
+        let view = caller.manage(&call).draft_token(&user, new).map_err(refused)?;
+        let mut shown = token(&view);
+        // The one that is made later gets another.
+        shown["id"] = Value::Null;
+        shown["dry_run"] = json!(true);
+        return Ok(Json(shown).into_response());
+    }
     let (view, secret) = caller.manage(&call).make_token(&user, new).map_err(refused)?;
     let mut shown = token(&view);
     shown["token"] = json!(String::from_utf8_lossy(secret.expose()));

@@ -16,7 +16,7 @@ use super::{
     caller::Caller,
     list,
     problems::not_there,
-    route::{MONITORING, NOTHING, ROUTE, object},
+    route::{DRY_RUN, MONITORING, NOTHING, ROUTE, object},
     stream::{self, CLOSING, Events},
     value::time,
 };
@@ -45,6 +45,12 @@ const LAST_EVENT_ID: Parameter = Parameter {
     name: "Last-Event-ID",
     kind: Kind::Text,
     about: "Go on behind this event, as far as it is kept",
+};
+
+const END_WITH_READER: Parameter = Parameter {
+    name: "end_with_reader",
+    kind: Kind::Flag,
+    about: "The trace ends when this reader goes",
 };
 
 record! {
@@ -82,6 +88,7 @@ static START: Operation = Operation {
     tag: "traces",
     summary: "Follow messages on their way; three traces run at a time, each ends by itself",
     permission: "tag monitoring, and read on the queue and exchange that it names",
+    query: &[DRY_RUN],
     body: &[Media::json(<TraceSpec as Schema>::schema)],
     answers: &[Answer { status: 201, about: "It runs", media: &[Media::json(object)] }],
     ..ROUTE
@@ -111,6 +118,7 @@ static END: Operation = Operation {
     tag: "traces",
     summary: "End a trace, or forget one that is over",
     permission: "own traces; all with tag administrator",
+    query: &[DRY_RUN],
     answers: NOTHING,
     ..ROUTE
 };
@@ -120,6 +128,7 @@ static EVENTS: Operation = Operation {
     tag: "traces",
     summary: "Follow a trace by server-sent events, from its beginning as far as it is kept",
     permission: "own traces; all with tag administrator, but those with payloads",
+    query: &[END_WITH_READER],
     headers: &[LAST_EVENT_ID],
     answers: &[Answer {
         status: 200,
@@ -141,6 +150,11 @@ async fn start(mut call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let spec: TraceSpec = call.json().await?;
     let new = new_trace(spec)?;
+    if call.flag("dry_run") {
+        let checked = caller.manage(&call).check_new_trace(&new);
+        checked.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
+        return Ok(Json(json!({ "dry_run": true, "would_create": true })).into_response());
+    }
     let started = caller.manage(&call).start_trace(new, clock::nanos, clock::now().unix_ms);
     let view = started.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
     let location = format!("{}/traces/{}", crate::api::ROOT, view.id);
@@ -245,7 +259,14 @@ async fn show(call: Call) -> Result<Json<Value>, Problem> {
 
 async fn end(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
-    let ended = caller.manage(&call).end_trace(id_of(&call)?);
+    let (manager, id) = (caller.manage(&call), id_of(&call)?);
+    if call.flag("dry_run") {
+        // Only whoever may end it may read it.
+        manager.trace_events(id, u64::MAX, 0).map_err(|refusal| missing(&refusal, &call))?;
+        let found = manager.trace(id).map_err(|refusal| missing(&refusal, &call))?;
+        return Ok(Json(json!({ "dry_run": true, "trace": shown(&found) })).into_response());
+    }
+    let ended = manager.end_trace(id);
     ended.map_err(|refusal| missing(&refusal, &call))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -259,7 +280,8 @@ async fn follow(call: Call) -> Result<Response, Problem> {
     let seen = stream::last_seen(&call);
     let (events, answer) = stream::events();
     let (site, seen) = (Arc::clone(&call.site), seen.unwrap_or(0));
-    let reader = Reader { site, caller, id, seen, events, _place: place };
+    let ends = call.flag("end_with_reader");
+    let reader = Reader { site, caller, id, seen, events, ends, _place: place };
     tokio::spawn(reader.run());
     Ok(answer)
 }
@@ -272,7 +294,18 @@ struct Reader {
     /// The number of the last event that was sent.
     seen: u64,
     events: Events,
+    /// The trace ends with this reader.
+    ends: bool,
     _place: Place,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.ends {
+            // One that is over already is no reason to say anything.
+            let _ = self.caller.broker().manage(&self.caller.who, "").end_trace(self.id);
+        }
+    }
 }
 
 impl Reader {

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     api::{Api, Media, Method, Operation},
     call::Call,
+    json,
     problem::Problem,
     schema::{Schema, record},
 };
@@ -29,6 +30,7 @@ record! {
     /// A user. What is not said stays as it is.
     UserSpec {
         /// A new password; `null` for none, with which nobody can log in by a password.
+        #[serde(default, deserialize_with = "json::given")]
         password: Option<Value>,
         /// A hash that RabbitMQ or this server has exported, instead of a password.
         password_hash: Option<String>,
@@ -282,8 +284,11 @@ async fn save(mut call: Call) -> Result<Response, Problem> {
             let text = "`password` and `password_hash` exclude each other";
             return Err(Problem::bad("invalid_argument", text).at("/password"));
         }
-        (Some(Value::String(_)), None) if call.flag("dry_run") => None,
-        (Some(Value::String(password)), None) => Some(hashed(&caller, password).await?),
+        (Some(Value::Null), None) => Some(Credentials::none()),
+        (Some(Value::String(password)), None) => {
+            let hashed = hashed(&caller, password).await;
+            Some(hashed.map_err(|problem| problem.at("/password"))?)
+        }
         (Some(_), None) => {
             return Err(Problem::bad("wrong_type", "`password` is text").at("/password"));
         }
@@ -294,10 +299,11 @@ async fn save(mut call: Call) -> Result<Response, Problem> {
         }
         (None, None) => None,
     };
+    let change = UserChange { credentials, tags: spec.tags };
     if call.flag("dry_run") {
+        change.check().map_err(refused)?;
         return Ok(dry(is_new));
     }
-    let change = UserChange { credentials, tags: spec.tags };
     let is_new = manager.put_user(&name, change).map_err(refused)?;
     Ok(put(is_new, shown(&manager.find_user(&name).map_err(refused)?)))
 }
