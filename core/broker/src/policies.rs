@@ -170,8 +170,8 @@ pub(crate) struct Matching(Policy);
 
 impl Matching {
     /// Errors: kind `Invalid` with everything that is wrong.
-    pub(crate) fn of(record: &PolicyRecord) -> Result<Self, Refusal> {
-        Policy::compile("new", record.clone()).map(Self)
+    pub(crate) fn of(name: &str, record: &PolicyRecord) -> Result<Self, Refusal> {
+        Policy::compile(name, record.clone()).map(Self)
     }
 
     pub(crate) fn queue(&self, name: &str, is_quorum: bool) -> bool {

@@ -8,7 +8,7 @@ use polymq_model::{ExchangeName, Message, Now, VhostName};
 use crate::{
     BindingView, BrokerHandle, PolicyRecord,
     access::{Principal, Read, Write},
-    declare::{bad_name, check_not_reserved},
+    declare::{bad_name, check_deletable, check_not_reserved},
     definitions::{self, kind},
     policies::Matching,
     publishing::TOPIC_EXCHANGE,
@@ -71,6 +71,13 @@ impl BrokerHandle {
         }
     }
 
+    /// Whether an exchange is one that can be deleted.
+    ///
+    /// Errors: kind `Reserved` for built-in ones.
+    pub fn check_exchange_deletion(&self, vhost: &VhostName, name: &str) -> Result<(), Refusal> {
+        check_deletable(vhost, name)
+    }
+
     /// Whether somebody may make (`add`) or remove a binding, between objects that are there.
     /// Making one needs the topics that may come by it, as far as topic permissions bound them.
     ///
@@ -114,10 +121,10 @@ impl BrokerHandle {
     pub fn policy_matches(
         &self,
         vhost: &VhostName,
-        record: &PolicyRecord,
+        (name, record): (&str, &PolicyRecord),
     ) -> Result<PolicyMatches, Refusal> {
         let vhost = self.0.vhost(vhost.as_str())?;
-        let matching = Matching::of(record)?;
+        let matching = Matching::of(name, record)?;
         let topology = vhost.topology.load_full();
         let queues = topology.queues.values();
         let queues = queues.filter(|q| matching.queue(q.name.as_str(), q.settings.is_quorum));

@@ -8,7 +8,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use polymq_broker::{Activity, ConnectionRef, Principal, QueueCounts, QueueDetails, Sample, Span};
-use polymq_contract::{Command, Consume, Event, Introduction, Outcome, Publish};
+use polymq_contract::{ChannelMode, Command, Consume, Event, Introduction, Outcome, Publish};
 use polymq_model::{PublisherId, RequestId, Value};
 use world::{Client, World, consume_of, publish, session, topic_subscription};
 
@@ -180,6 +180,24 @@ fn a_connection_without_channels_shows_one() {
     let channels = only_connection(&world).channels(None);
     let [channel] = channels.as_slice() else { panic!("{channels:?}") };
     assert_eq!((channel.number, channel.unsettled, channel.activity.delivered), (1, 1, 1));
+}
+
+#[test]
+fn a_channel_shows_what_it_does() {
+    let world = World::new();
+    let mut client = world.connect();
+    introduce(&mut client, 10);
+    for channel in [1, 2] {
+        client.send(Command::OpenChannel { request: RequestId(1), channel });
+    }
+    let mode = ChannelMode::Transaction { publishes: 3, settlements: 2 };
+    client.send(Command::DescribeChannel { channel: 1, mode });
+    client.send(Command::DescribeChannel { channel: 2, mode: ChannelMode::Confirms });
+    let channels = only_connection(&world).channels(None);
+    let [tx, confirms] = channels.as_slice() else { panic!("{channels:?}") };
+    assert_eq!((tx.is_transactional, tx.is_confirming), (true, false));
+    assert_eq!((tx.uncommitted_publishes, tx.uncommitted_settlements), (3, 2));
+    assert_eq!((confirms.is_transactional, confirms.is_confirming), (false, true));
 }
 
 #[test]

@@ -50,6 +50,13 @@ pub enum Command {
     },
     /// Says who the client is, for people. Nothing depends on it.
     Introduce(Box<Introduction>),
+    /// Says what a channel does, for people. Nothing depends on it.
+    DescribeChannel {
+        /// Its number.
+        channel: u32,
+        /// What it does.
+        mode: ChannelMode,
+    },
     /// From now on tell where publishes with a number go, by [`crate::Event::Placed`].
     TellPlaces,
     /// What comes are single requests, of a virtual host that is opened later, and no client that
@@ -304,6 +311,7 @@ impl Command {
             | Self::SetGroupPrefetch { .. }
             | Self::CloseChannel { .. }
             | Self::Introduce(_)
+            | Self::DescribeChannel { .. }
             | Self::TellPlaces
             | Self::Visit
             | Self::EnterChannel { .. }
@@ -423,6 +431,20 @@ pub struct Consume {
     pub tag: String,
     /// Arguments, `x-priority` among them.
     pub arguments: Arguments,
+}
+
+/// What a channel does beside the usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelMode {
+    /// Its publishes are confirmed.
+    Confirms,
+    /// A transaction is under way, with what waits for its commit.
+    Transaction {
+        /// Messages to publish.
+        publishes: usize,
+        /// Deliveries to settle.
+        settlements: usize,
+    },
 }
 
 /// Publishes and settlements that belong together.

@@ -31,8 +31,8 @@ pub use answer::{Answer, ListedBinding, ListedQueue, OpenedClientSession};
 pub use broadcast::Broadcast;
 pub use broker::{Broker, Connection, DisconnectCause};
 pub use command::{
-    Arguments, BindExchange, BindQueue, Command, Consume, DeclareExchange, DeclareQueue,
-    OpenClientSession, Publish, Transaction, Will,
+    Arguments, BindExchange, BindQueue, ChannelMode, Command, Consume, DeclareExchange,
+    DeclareQueue, OpenClientSession, Publish, Transaction, Will,
 };
 pub use conversions::{Conversions, Pair};
 pub use counters::{Counter, Counters};

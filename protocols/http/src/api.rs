@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, on},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Site, call::Call, openapi, problem::Problem, schema::Schemas};
 
@@ -164,12 +164,16 @@ impl Api {
 
     /// The routes, with the document among them.
     pub(crate) fn router(self) -> Router<Arc<Site>> {
-        let document: Arc<str> = format!("{:#}", self.document()).into();
-        let show = move || {
-            let document = Arc::clone(&document);
+        let document = Arc::new(self.document());
+        let show = move |State(site): State<Arc<Site>>| {
+            let mut document = Value::clone(&document);
             async move {
+                let prefix = &site.settings().path_prefix;
+                if !prefix.is_empty() {
+                    document["servers"] = json!([{ "url": prefix }]);
+                }
                 let json = [(axum::http::header::CONTENT_TYPE, "application/json")];
-                (json, document.to_string())
+                (json, format!("{document:#}"))
             }
         };
         self.router

@@ -96,6 +96,11 @@ impl Call {
         self.operation.id
     }
 
+    /// The path of something in the API, as clients ask for it.
+    pub(crate) fn location(&self, path: &str) -> String {
+        format!("{}{}{path}", self.site.settings().path_prefix, api::ROOT)
+    }
+
     /// What is asked for, for the audit file: the operation and its path.
     pub(crate) fn asked(&self) -> (&'static str, String) {
         let part = |part: &str| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {

@@ -115,6 +115,11 @@ impl Problem {
         self.header(header::RETRY_AFTER, RETRY_AFTER_SECS)
     }
 
+    /// A message is larger than it may be.
+    pub(crate) fn too_large(text: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", text)
+    }
+
     /// Nobody has logged in, and somebody must.
     pub(crate) fn login_required() -> Self {
         let text = "log in with `Authorization: Basic` or `Authorization: Bearer`";

@@ -276,6 +276,7 @@ impl Conversation {
             | Command::LeaveChannel { .. }
             | Command::CloseChannel { .. }
             | Command::Introduce(_)
+            | Command::DescribeChannel { .. }
             | Command::TellPlaces
             | Command::Visit
             | Command::CloseClientSession { .. } => {}

@@ -131,6 +131,7 @@ impl BrokerConnection {
         match command {
             Command::OpenChannel { request, channel } => self.open_channel(request, channel),
             Command::CloseChannel { channel } => self.close_channel(channel),
+            Command::DescribeChannel { channel, mode } => self.facts.group(channel).describe(mode),
             Command::Introduce(introduction) => self.facts.introduce(*introduction),
             _ => {}
         }

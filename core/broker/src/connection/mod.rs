@@ -188,9 +188,10 @@ impl BrokerConnection {
             Command::LeaveChannel { publisher } => self.leave_channel(publisher),
             Command::Authenticate { request, login } => self.authenticate(request, *login),
             Command::OpenVhost { request, vhost } => self.open_vhost(request, vhost),
-            Command::OpenChannel { .. } | Command::CloseChannel { .. } | Command::Introduce(_) => {
-                self.present(command);
-            }
+            Command::OpenChannel { .. }
+            | Command::CloseChannel { .. }
+            | Command::DescribeChannel { .. }
+            | Command::Introduce(_) => self.present(command),
             Command::TellPlaces => self.tells_places = true,
             Command::Visit => self.is_visit = true,
             Command::DeclareExchange(declare) => self.declare_exchange(&declare),

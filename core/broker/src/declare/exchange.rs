@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polymq_contract::{DeclareExchange, Refusal, RefusalKind};
-use polymq_model::ExchangeName;
+use polymq_model::{ExchangeName, VhostName};
 use polymq_store::ShardBatch;
 
 use super::{bad_name, check_not_reserved};
@@ -72,16 +72,7 @@ impl Core {
         name: &str,
         if_unused: bool,
     ) -> Result<Option<ShardBatch>, Refusal> {
-        if name.is_empty() {
-            return Err(default_exchange());
-        }
-        if name.starts_with("amq.") {
-            let text = format!(
-                "deletion of system exchange '{name}' in vhost '{}' not allowed",
-                vhost.name
-            );
-            return Err(Refusal::new(RefusalKind::Reserved, text));
-        }
+        check_deletable(&vhost.name, name)?;
         vhost.edit(|topology, destinations| {
             let Some(exchange) = topology.exchange(name).cloned() else { return Ok(None) };
             if if_unused && !exchange.bindings.is_empty() {
@@ -156,6 +147,18 @@ impl Core {
             Ok(())
         })
     }
+}
+
+/// Errors: `Reserved` for built-in exchanges.
+pub(crate) fn check_deletable(vhost: &VhostName, name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(default_exchange());
+    }
+    if name.starts_with("amq.") {
+        let text = format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed");
+        return Err(Refusal::new(RefusalKind::Reserved, text).about("exchange", name, None));
+    }
+    Ok(())
 }
 
 fn default_exchange() -> Refusal {

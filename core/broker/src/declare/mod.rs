@@ -7,6 +7,7 @@ mod queue;
 
 pub(crate) use binding::check_source;
 pub use change::QueueChange;
+pub(crate) use exchange::check_deletable;
 pub(crate) use queue::no_queue;
 use std::fmt::Display;
 

@@ -72,16 +72,14 @@ impl Choice {
         self.seqs.as_ref().map_or(counts.ready + counts.delayed, |seqs| seqs.len() as u64)
     }
 
-    /// The next messages, [`BATCH_MAX`] at most; maybe none although it is not over.
+    /// The next messages, `max` at most; maybe none although it is not over.
     ///
     /// Errors: kind `StoreFailed`.
-    pub(super) fn next(&mut self, core: &Core, now_ms: u64) -> Result<Chosen, Refusal> {
+    pub(super) fn next(&mut self, core: &Core, max: usize, now_ms: u64) -> Result<Chosen, Refusal> {
         let queue = self.queue.clone();
         let reader = Reader::new(core, &queue, false, now_ms);
         let mut chosen = Chosen::default();
-        let max = self
-            .left
-            .map_or(BATCH_MAX, |left| usize::try_from(left).unwrap_or(usize::MAX).min(BATCH_MAX));
+        let max = self.left.map_or(max, |left| usize::try_from(left).unwrap_or(max).min(max));
         match &mut self.seqs {
             Some(seqs) => by_position(seqs, &reader, max, &mut chosen)?,
             None => self.by_filter(&reader, max, &mut chosen)?,
@@ -170,7 +168,7 @@ impl BrokerHandle {
         }
         let mut scanned = 0;
         loop {
-            let chosen = choice.next(&self.0, now.unix_ms)?;
+            let chosen = choice.next(&self.0, BATCH_MAX, now.unix_ms)?;
             scanned += chosen.scanned;
             preview.count += chosen.messages.len() as u64;
             for peeked in chosen.messages {

@@ -30,7 +30,7 @@ use crate::{
 pub use choose::JobPreview;
 pub use record::{JobRecord, JobSpec, JobState, MoveTo, RefusedMessage, Via, Work};
 pub use run::JobStep;
-use run::Run;
+use run::{BATCH_MAX, Run};
 
 /// Jobs that are kept, those at work included.
 const JOBS_MAX: usize = 1000;
@@ -123,12 +123,14 @@ impl BrokerHandle {
         inner.jobs.get(&id).is_none_or(|job| job.cancelled.load(Ordering::SeqCst))
     }
 
-    /// Ends a job before its next batch. What it has done stays. One that is over is forgotten.
+    /// Ends a job: at once, or with the batch that is under way. What it has done stays. One that
+    /// is over is forgotten.
     ///
     /// Errors: kind `NotFound`.
     pub fn cancel_job(&self, id: u64) -> Result<(), Refusal> {
+        let now_ms = self.0.clock_ms();
         let mut inner = self.0.jobs.0.lock();
-        let Some(job) = inner.jobs.get(&id) else {
+        let Some(job) = inner.jobs.get_mut(&id) else {
             return Err(Refusal::missing("job", id.to_string(), format!("no job {id}")));
         };
         job.cancelled.store(true, Ordering::SeqCst);
@@ -136,6 +138,9 @@ impl BrokerHandle {
             inner.jobs.remove(&id);
             drop(inner);
             self.0.unstore_jobs(&[id]);
+        } else if job.run.take().is_some() {
+            job.record.end(JobState::Cancelled, now_ms);
+            self.0.store_job(&job.record);
         }
         Ok(())
     }
@@ -144,15 +149,16 @@ impl BrokerHandle {
     ///
     /// Nothing happens while another thread does a batch of the same job.
     pub fn step_job(&self, id: u64, now: Now) -> JobStep {
-        let (mut run, mut record, cancelled) = {
+        let (mut run, mut record, cancelled, is_first) = {
             let mut inner = self.0.jobs.0.lock();
             let Some(job) = inner.jobs.get_mut(&id) else { return JobStep::Over };
             let Some(run) = job.run.take() else { return JobStep::Over };
-            if job.record.state == JobState::Queued {
+            let is_first = job.record.state == JobState::Queued;
+            if is_first {
                 job.record.state = JobState::Running;
                 job.record.started_ms = now.unix_ms;
             }
-            (run, job.record.clone(), job.cancelled.clone())
+            (run, job.record.clone(), job.cancelled.clone(), is_first)
         };
         let step = match cancelled.load(Ordering::SeqCst) {
             true => {
@@ -164,9 +170,13 @@ impl BrokerHandle {
         let mut inner = self.0.jobs.0.lock();
         if let Some(job) = inner.jobs.get_mut(&id) {
             job.record = record;
-            if job.record.state.is_over() {
+            let is_over = job.record.state.is_over();
+            // Also of one that goes on, so that a restart knows how far it came; but a long list of
+            // positions is not written again and again.
+            if is_over || is_first || job.record.spec.seqs.len() <= BATCH_MAX {
                 self.0.store_job(&job.record);
-            } else {
+            }
+            if !is_over {
                 job.run = Some(run);
             }
         }

@@ -11,6 +11,8 @@ use crate::{access::Principal, core::Core, queue::Queue};
 
 /// Messages of one batch at most.
 pub(super) const BATCH_MAX: usize = 256;
+/// Batches a second of a job that has a rate, so that it is even and can be ended soon.
+const BATCHES_A_SECOND: u32 = 10;
 /// How long to wait for room in the store, in ms.
 const FULL_STORE_RETRY_MS: u64 = 1000;
 /// How long to wait for another job on the same queue, in ms.
@@ -92,7 +94,11 @@ impl Run {
         let Some(_moving) = queue.begin_moving() else {
             return Ok(JobStep::Again { after_ms: BUSY_RETRY_MS });
         };
-        let chosen = self.choice.next(core, now.unix_ms)?;
+        let max = match record.spec.rate {
+            Some(rate) if rate > 0 => (rate / BATCHES_A_SECOND).max(1) as usize,
+            Some(_) | None => BATCH_MAX,
+        };
+        let chosen = self.choice.next(core, max.min(BATCH_MAX), now.unix_ms)?;
         record.scanned += chosen.scanned;
         record.missed += chosen.missed;
         let (done_before, is_over) = (record.done, chosen.is_over);

@@ -1,5 +1,7 @@
 //! Bans.
 
+use std::net::SocketAddr;
+
 use polymq_contract::{Refusal, RefusalKind};
 use serde_json::Value;
 
@@ -24,9 +26,20 @@ impl Manager {
     /// Keeps a user, an address or a client id out from now on; connections that are there end.
     /// True when the ban is new. Needs an administrator.
     ///
-    /// Errors: kind `Denied`; kind `Invalid` for a text that is too long, and for whoever would ban
-    /// itself; kind `Limit`.
+    /// Errors: kind `Denied`; kind `Invalid` for a text that is too long, for an end that is past,
+    /// and for whoever would ban itself or the address it comes from; kind `Limit`.
     pub fn put_ban(&self, id: &str, ban: Ban) -> Result<bool, Refusal> {
+        self.check_ban(id, &ban)?;
+        let after = shown(&ban);
+        let before = self.core.put_ban(id, ban)?;
+        self.audit("ban.put", format!("/bans/{id}"), shown(&before), after);
+        Ok(before.is_none())
+    }
+
+    /// Whether it could ban like this.
+    ///
+    /// Errors: as of [`put_ban`](Self::put_ban).
+    pub fn check_ban(&self, id: &str, ban: &Ban) -> Result<(), Refusal> {
         self.require(Role::Administrator)?;
         let invalid = |text: &str| Err(Refusal::new(RefusalKind::Invalid, text));
         let texts = match &ban.target {
@@ -36,13 +49,19 @@ impl Manager {
         if id.is_empty() || texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
             return invalid("the name of a ban, its target and its reason have up to 1024 bytes");
         }
-        if matches!(&ban.target, BanTarget::User(name) if name == self.user().as_str()) {
-            return invalid("nobody can ban themselves");
+        if ban.until_ms.is_some_and(|until| until <= self.core.clock_ms()) {
+            return invalid("the ban would have ended already");
         }
-        let after = shown(&ban);
-        let before = self.core.put_ban(id, ban)?;
-        self.audit("ban.put", format!("/bans/{id}"), shown(&before), after);
-        Ok(before.is_none())
+        let is_own = match &ban.target {
+            BanTarget::User(name) => name == self.user().as_str(),
+            // Nobody there could take it back.
+            BanTarget::Address(address) => {
+                let own = self.from.parse::<SocketAddr>().map(|own| own.ip().to_canonical());
+                own.is_ok_and(|own| own == address.to_canonical())
+            }
+            BanTarget::ClientId(_) => false,
+        };
+        if is_own { invalid("nobody can ban themselves") } else { Ok(()) }
     }
 
     /// Lets somebody in again. Needs an administrator.

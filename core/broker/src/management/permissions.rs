@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Manager, audit::shown};
 use crate::{
-    access::{PermissionQuestion, PermissionRecord, Role, TopicPermissionRecord, Verdict},
+    access::{Access, PermissionQuestion, PermissionRecord, Role, TopicPermissionRecord, Verdict},
     core::Core,
     definitions::{self, kind},
 };
@@ -81,6 +81,21 @@ impl Manager {
         })
     }
 
+    /// Whether it could set this.
+    ///
+    /// Errors: as of [`put_permission`](Self::put_permission).
+    pub fn check_permission(
+        &self,
+        vhost: &VhostName,
+        user: &UserName,
+        record: &PermissionRecord,
+    ) -> Result<(), Refusal> {
+        self.require(Role::Administrator)?;
+        self.require_user(user)?;
+        self.core.vhost(vhost.as_str())?;
+        Access::default().put_permission(vhost.clone(), user.clone(), record.clone())
+    }
+
     /// Sets what a user may do in a virtual host; what lives by the old rights is asked again at
     /// once. True when there was nothing before. Needs an administrator.
     ///
@@ -92,9 +107,7 @@ impl Manager {
         user: &UserName,
         record: PermissionRecord,
     ) -> Result<bool, Refusal> {
-        self.require(Role::Administrator)?;
-        self.require_user(user)?;
-        self.core.vhost(vhost.as_str())?;
+        self.check_permission(vhost, user, &record)?;
         let before = self.core.access.permission(vhost, user);
         let (old, after) = (shown(&before), shown(&record));
         self.core.put_permission(vhost.clone(), user.clone(), record, true)?;
@@ -128,6 +141,23 @@ impl Manager {
         Ok(all.map(view).collect())
     }
 
+    /// Whether it could set this.
+    ///
+    /// Errors: as of [`put_topic_permission`](Self::put_topic_permission).
+    pub fn check_topic_permission(
+        &self,
+        vhost: &VhostName,
+        user: &UserName,
+        exchange: &str,
+        record: &TopicPermissionRecord,
+    ) -> Result<(), Refusal> {
+        self.require(Role::Administrator)?;
+        self.require_user(user)?;
+        self.core.vhost(vhost.as_str())?;
+        let (vhost, user, record) = (vhost.clone(), user.clone(), record.clone());
+        Access::default().put_topic_permission(vhost, user, exchange, record)
+    }
+
     /// Sets which topics of an exchange a user may write and read; subscriptions that go beyond end
     /// at once. True when there was nothing before. Needs an administrator.
     ///
@@ -140,9 +170,7 @@ impl Manager {
         exchange: &str,
         record: TopicPermissionRecord,
     ) -> Result<bool, Refusal> {
-        self.require(Role::Administrator)?;
-        self.require_user(user)?;
-        self.core.vhost(vhost.as_str())?;
+        self.check_topic_permission(vhost, user, exchange, &record)?;
         let exchange = if exchange == "amq.default" { "" } else { exchange };
         let before = self.topic_permission(vhost, user, exchange);
         let (old, after, value) = (shown(&before), shown(&record), definitions::encode(&record));

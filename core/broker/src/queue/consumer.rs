@@ -4,12 +4,12 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use parking_lot::Mutex;
-use polymq_contract::{Arguments, Event, Outbox};
+use polymq_contract::{Arguments, ChannelMode, Event, Outbox};
 use polymq_model::{ConnectionId, ConsumerId};
 
 use super::unsettled::Unsettled;
@@ -41,8 +41,12 @@ pub(crate) struct Group {
     pub(crate) publisher: AtomicU32,
     /// Publishes that asked for a confirm.
     pub(crate) confirms_asked: AtomicU64,
+    /// It has asked for confirms.
+    pub(crate) is_confirming: AtomicBool,
     /// It has had a transaction.
     pub(crate) is_transactional: AtomicBool,
+    /// Publishes, and deliveries to settle, that wait for a commit.
+    pub(crate) uncommitted: (AtomicUsize, AtomicUsize),
     pub(crate) activity: ActivityCounters,
     pub(crate) history: Mutex<Ring>,
 }
@@ -51,6 +55,18 @@ impl Group {
     /// The group of a channel.
     pub(crate) fn new(connection: ConnectionId, protocol: &'static str, channel: u32) -> Self {
         Self { connection, protocol, channel, ..Self::default() }
+    }
+
+    /// What is shown of the channel.
+    pub(crate) fn describe(&self, mode: ChannelMode) {
+        match mode {
+            ChannelMode::Confirms => self.is_confirming.store(true, Ordering::Relaxed),
+            ChannelMode::Transaction { publishes, settlements } => {
+                self.is_transactional.store(true, Ordering::Relaxed);
+                self.uncommitted.0.store(publishes, Ordering::Relaxed);
+                self.uncommitted.1.store(settlements, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Its bound, 0 for none, and the unsettled deliveries.

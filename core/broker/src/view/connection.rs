@@ -237,10 +237,14 @@ pub struct ChannelView {
     pub unsettled: u32,
     /// Publishes whose confirms have not been told.
     pub unconfirmed: u64,
-    /// Some publish has asked for a confirm.
+    /// Its publishes are confirmed.
     pub is_confirming: bool,
-    /// There has been a transaction.
+    /// It has transactions.
     pub is_transactional: bool,
+    /// Publishes that wait for a commit.
+    pub uncommitted_publishes: usize,
+    /// Deliveries that wait for a commit to be settled.
+    pub uncommitted_settlements: usize,
     /// What has happened on it.
     pub activity: Activity,
     /// Samples of that, oldest first.
@@ -337,8 +341,10 @@ fn view_of(group: &Group, span: Option<Span>) -> ChannelView {
         group_prefetch,
         unsettled,
         unconfirmed: asked.saturating_sub(activity.confirmed),
-        is_confirming: asked > 0,
+        is_confirming: asked > 0 || group.is_confirming.load(Ordering::Relaxed),
         is_transactional: group.is_transactional.load(Ordering::Relaxed),
+        uncommitted_publishes: group.uncommitted.0.load(Ordering::Relaxed),
+        uncommitted_settlements: group.uncommitted.1.load(Ordering::Relaxed),
         activity,
         recent: group.history.lock().pick(span),
     }

@@ -314,7 +314,7 @@ pub struct Route {
 pub struct Convert {
     /// File with a message as JSON, or - for standard input
     pub(crate) file: String,
-    /// Protocols to convert to, as mqtt,stomp
+    /// Protocols to convert to, of amqp, mqtt, stomp, xmpp and http; or one version, as mqtt311
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) to: Vec<String>,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lc_rs::{
@@ -14,6 +14,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use polymq_model::carry::rfc3339_from_ms;
 use serde_json::{Value, json};
 
 use super::Server;
@@ -183,4 +184,28 @@ fn an_api_token_made_over_http_is_good_everywhere_until_it_is_revoked_and_both_a
     let told: Vec<_> = lines.map(|line| line["action"].as_str().unwrap().to_owned()).collect();
     assert_eq!(told, ["token.make", "token.revoke"]);
     assert!(audit.contains("\"user\":\"guest\"") && !audit.contains(token), "{audit}");
+}
+
+#[test]
+fn a_token_that_has_expired_is_told_apart_from_a_wrong_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--dev"]);
+    let guest = format!("Basic {}", base64::prelude::BASE64_STANDARD.encode("guest:guest"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3);
+    let ends = rfc3339_from_ms(i64::try_from(now.as_millis()).unwrap());
+    let new = json!({ "expires_at": ends }).to_string();
+    let (status, body) = ask(&server, "POST /api/v1/users/guest/tokens", &guest, &new);
+    assert_eq!(status, 201, "{body}");
+    let made: Value = serde_json::from_str(&body).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let (mut socket, reason) = connect(&server, "guest", token);
+    assert_eq!(reason, ACCEPTED);
+    assert_eq!(next(&mut socket).0, 0xe0, "DISCONNECT once the token is over");
+    for (shown, code) in [(token, "token_expired"), (&token[..40], "login_failed")] {
+        let (status, body) = ask(&server, "GET /api/v1/session", &format!("Bearer {shown}"), "");
+        let told: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, told["code"].as_str()), (401, Some(code)), "{body}");
+        assert!(!told["detail"].to_string().contains("password"), "{body}");
+    }
+    assert_eq!(server.stop("-TERM"), Some(0));
 }

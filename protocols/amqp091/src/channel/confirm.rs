@@ -100,6 +100,7 @@ impl Channel {
                 return Err(Exception::invalid(method, text));
             }
         }
+        self.describe(context.effects);
         if !select.nowait {
             let ok = confirm::AMQPMethod::SelectOk(confirm::SelectOk {});
             self.put(context.effects, AMQPClass::Confirm(ok));

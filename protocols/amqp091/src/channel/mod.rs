@@ -10,7 +10,7 @@ mod topology;
 mod tx;
 
 use amq_protocol::protocol::{AMQPClass, access, channel as class};
-use polymq_contract::{Answer, Command, Effects, Refusal};
+use polymq_contract::{Answer, ChannelMode, Command, Effects, Refusal};
 use polymq_model::{ConsumerId, Now, PublisherId};
 
 pub(crate) use consume::Arrival;
@@ -213,6 +213,17 @@ impl Channel {
             }
             _ => false,
         }
+    }
+
+    /// Tells people what the channel does.
+    fn describe(&self, effects: &mut Effects) {
+        let mode = match &self.mode {
+            Mode::Plain => return,
+            Mode::Confirm(_) => ChannelMode::Confirms,
+            Mode::Tx(tx) => tx.described(),
+        };
+        let channel = u32::from(self.number);
+        effects.commands.push(Command::DescribeChannel { channel, mode });
     }
 
     /// Gives everything back that the channel holds.

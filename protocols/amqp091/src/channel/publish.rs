@@ -216,7 +216,9 @@ impl Channel {
             message,
         };
         if let Mode::Tx(tx) = &mut self.mode {
-            return tx.publish(publish, context.connection.limits.transaction_bytes_max);
+            tx.publish(publish, context.connection.limits.transaction_bytes_max)?;
+            self.describe(context.effects);
+            return Ok(());
         }
         context.effects.commands.push(Command::Publish(publish));
         Ok(())

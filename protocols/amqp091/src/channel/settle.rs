@@ -129,6 +129,7 @@ impl Channel {
                 false => vec![self.tags.take(settle.tag).ok_or_else(unknown)?],
             };
             tx.settle(taken, outcome);
+            self.describe(context.effects);
             return Ok(());
         }
         let commands = &mut context.effects.commands;

@@ -1,7 +1,7 @@
 //! Transactions: publishes and settlements wait here until `tx.commit` hands them over together.
 
 use amq_protocol::protocol::{AMQPClass, tx};
-use polymq_contract::{Command, Effects, Outcome, Publish, Transaction as Commit};
+use polymq_contract::{ChannelMode, Command, Effects, Outcome, Publish, Transaction as Commit};
 use polymq_model::ConsumerId;
 
 use super::{
@@ -24,6 +24,7 @@ pub(super) struct Transaction {
     bytes: usize,
     /// In order: what was settled, and how. Bounded by what was delivered.
     settled: Vec<(Vec<Unsettled>, Outcome)>,
+    settled_count: usize,
 }
 
 impl Transaction {
@@ -39,10 +40,17 @@ impl Transaction {
     }
 
     pub(super) fn settle(&mut self, taken: Vec<Unsettled>, outcome: Outcome) {
+        self.settled_count += taken.len();
         match self.settled.last_mut() {
             Some((entries, last)) if *last == outcome => entries.extend(taken),
             _ => self.settled.push((taken, outcome)),
         }
+    }
+
+    /// What waits, for people.
+    pub(super) fn described(&self) -> ChannelMode {
+        let (publishes, settlements) = (self.publishes.len(), self.settled_count);
+        ChannelMode::Transaction { publishes, settlements }
     }
 
     /// Consumers of the deliveries that would be settled, with repeats.
@@ -68,6 +76,7 @@ impl Channel {
                         return Err(Exception::invalid(method, text));
                     }
                 }
+                self.describe(context.effects);
                 let ok = tx::AMQPMethod::SelectOk(tx::SelectOk {});
                 self.put(context.effects, AMQPClass::Tx(ok));
                 Ok(())
@@ -76,6 +85,7 @@ impl Channel {
             tx::AMQPMethod::Rollback(_) => {
                 let transaction = std::mem::take(self.transaction(method)?);
                 self.tags.restore(transaction.settled.into_iter().flat_map(|(entries, _)| entries));
+                self.describe(context.effects);
                 let ok = tx::AMQPMethod::RollbackOk(tx::RollbackOk {});
                 self.put(context.effects, AMQPClass::Tx(ok));
                 Ok(())
@@ -104,6 +114,7 @@ impl Channel {
         let publishes = transaction.publishes;
         let commit = Commit { request, publishes, settlements };
         context.effects.commands.push(Command::Commit(Box::new(commit)));
+        self.describe(context.effects);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Publisher confirms and transactions.
 
 use amq_protocol::protocol::{confirm, tx};
-use polymq_contract::{Outcome, PublishOutcome};
+use polymq_contract::{ChannelMode, Outcome, PublishOutcome};
 use polymq_model::{Durability, PublisherId};
 
 use super::*;
@@ -156,6 +156,35 @@ fn transaction_waits_for_its_commit() {
     world.answer(commit.request, Ok(Answer::Done));
     let ok = tx::AMQPMethod::CommitOk(tx::CommitOk {});
     assert_eq!(world.method(), (1, AMQPClass::Tx(ok)));
+}
+
+/// What the commands since the last look say of channel 1, the last of them.
+fn described(world: &mut World) -> Option<ChannelMode> {
+    let commands = std::mem::take(&mut world.effects.commands);
+    let of = |command: Command| match command {
+        Command::DescribeChannel { channel: 1, mode } => Some(mode),
+        _ => None,
+    };
+    commands.into_iter().filter_map(of).next_back()
+}
+
+#[test]
+fn people_are_told_what_waits_for_a_commit() {
+    let (mut world, _) = transactional();
+    let waiting =
+        |publishes, settlements| Some(ChannelMode::Transaction { publishes, settlements });
+    assert_eq!(described(&mut world), waiting(0, 0));
+    world.bytes(&publish_frames(1, ("", "q"), false, &[0, 0], &[b"one"]));
+    world.basic(1, basic::AMQPMethod::Ack(basic::Ack { delivery_tag: 2, multiple: true }));
+    assert_eq!(described(&mut world), waiting(1, 2));
+    tx(&mut world, tx::AMQPMethod::Rollback(tx::Rollback {}));
+    assert_eq!(described(&mut world), waiting(0, 0));
+    world.bytes(&publish_frames(1, ("", "q"), false, &[0, 0], &[b"one"]));
+    tx(&mut world, tx::AMQPMethod::Commit(tx::Commit {}));
+    assert_eq!(described(&mut world), waiting(0, 0));
+    let mut world = World::open();
+    select_confirms(&mut world, true);
+    assert_eq!(described(&mut world), Some(ChannelMode::Confirms));
 }
 
 #[test]

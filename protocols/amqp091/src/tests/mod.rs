@@ -226,6 +226,7 @@ impl World {
                     | Command::LeaveChannel { .. }
                     | Command::CloseChannel { .. }
                     | Command::Introduce(_)
+                    | Command::DescribeChannel { .. }
             )
         };
         let commands = std::mem::take(&mut self.effects.commands);

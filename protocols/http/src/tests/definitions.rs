@@ -186,7 +186,34 @@ async fn a_document_for_a_rabbitmq_has_nothing_that_it_refuses() {
     let rule = json!({ "write": "a/+", "read": "#", "syntax": "slash" });
     let put = client.put("/api/v1/users/bob/topic-permissions/~/x", &rule).await;
     assert!(matches!(put.status, 200 | 201), "{}", put.json());
+    for (path, body) in [
+        (
+            "/vhosts/~/operator-policies/some",
+            json!({ "pattern": "^q", "definition": { "max-length": 3, "overflow": "drop-head" } }),
+        ),
+        (
+            "/vhosts/~/operator-policies/none",
+            json!({ "pattern": "^q", "definition": { "dead-letter-exchange": "x" } }),
+        ),
+        (
+            "/vhosts/~/policies/ours",
+            json!({ "pattern": "^q", "definition": { "expires": 60000, "max-message-size": 9 } }),
+        ),
+        ("/vhosts/~/limits", json!({ "queues_max": 9, "message_bytes_max": 1000 })),
+    ] {
+        let made = client.put(&format!("/api/v1{path}"), &body).await;
+        assert!(matches!(made.status, 200 | 201), "{path}: {}", made.json());
+    }
     let document = client.fetch("/api/v1/definitions?format=rabbitmq").await;
+    let kept = document.to_string();
+    for ours in ["overflow", "dead-letter-exchange", "max-message-size"] {
+        assert!(document["warnings"].to_string().contains(ours), "{ours}: {document:#}");
+        assert!(!kept.contains(&format!("\"{ours}\":")), "{ours}: {document:#}");
+    }
+    for theirs in [r#"{"max-length":3}"#, r#"{"expires":60000}"#, r#"{"max-queues":9}"#] {
+        assert!(kept.contains(theirs), "{theirs}: {document:#}");
+    }
+    assert!(!kept.contains(r#""name":"none""#), "{document:#}");
     let users = document["users"].as_array().unwrap();
     let hash_of = |name: &str| {
         let user = users.iter().find(|user| user["name"] == name).unwrap();

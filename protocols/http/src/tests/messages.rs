@@ -80,6 +80,19 @@ async fn one_message_shows_everything_and_its_payload_is_an_attachment() {
 }
 
 #[tokio::test]
+async fn types_of_headers_may_be_left_out() {
+    let (_world, mut client) = filled(0).await;
+    let properties = json!({ "headers": { "small": 1 }, "header_types": { "/small": "u8" } });
+    let message = json!([{ "routing_key": "q", "payload": "m", "properties": properties }]);
+    let path = "/api/v1/vhosts/~/messages:publish";
+    assert_eq!(client.post(path, &message).await.status, 200);
+    let typed = client.fetch(&format!("{QUEUE}/messages")).await;
+    assert_eq!(typed["items"][0]["properties"]["header_types"]["/small"], "u8");
+    let plain = client.fetch(&format!("{QUEUE}/messages?types=plain")).await;
+    assert_eq!(plain["items"][0]["properties"].get("header_types"), None);
+}
+
+#[tokio::test]
 async fn mistakes_are_told_with_their_place() {
     let (_world, mut client) = filled(1).await;
     for (query, code) in [

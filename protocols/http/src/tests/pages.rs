@@ -355,7 +355,7 @@ async fn what_the_server_does_beside_messages_is_told() {
     let mut reader = world.client("u").await;
     reader.send("GET /api/v1/events?topics=jobs", &[], b"").await;
     assert_eq!(reader.head().await, 200);
-    let (_, body) = world.get("/metrics?prefix=polymq").await;
+    let (_, body) = world.watch("/metrics?prefix=polymq").await;
     for line in [
         "polymq_leases 1",
         "polymq_queues{type=\"classic\"} 1",

@@ -320,7 +320,7 @@ async fn connections_are_listed_and_closed_and_bans_keep_out() {
     let ban = json!({ "user": "u", "reason": "r" });
     assert_eq!(client.put("/api/v1/bans/one", &ban).await.status, 201);
     let mut third = world.client("u").await;
-    assert_eq!(third.get("/api/v1/jobs").await.status, 401);
+    assert_eq!(third.get("/api/v1/jobs").await.code(), "banned");
     assert_eq!(client.delete("/api/v1/bans/one").await.status, 204);
     assert_eq!(third.get("/api/v1/jobs").await.status, 200);
     let two = json!({ "user": "u", "client_id": "c" });

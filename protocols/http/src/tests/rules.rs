@@ -179,7 +179,7 @@ async fn dry_runs_change_nothing() {
     let (_world, mut client) = world().await;
     let tokens = "/api/v1/users/root/tokens";
     let dry = client.post(&format!("{tokens}?dry_run=true"), &json!({})).await.json();
-    assert_eq!(dry, json!({ "dry_run": true, "would_create": true }));
+    assert_eq!((&dry["dry_run"], &dry["id"]), (&json!(true), &Value::Null));
     let wrong = json!({ "scopes": ["nonsense"] });
     assert_eq!(client.post(&format!("{tokens}?dry_run=true"), &wrong).await.status, 400);
     assert_eq!(client.fetch(tokens).await["total"]["value"], 0);
@@ -201,6 +201,75 @@ async fn dry_runs_change_nothing() {
     assert_eq!(reload.code(), "config_invalid");
     let tags = json!({ "tags": [""] });
     assert_eq!(client.put("/api/v1/users/ann?dry_run=true", &tags).await.status, 400);
+}
+
+#[tokio::test]
+async fn dry_runs_refuse_what_would_be_refused() {
+    let (_world, mut client) = world().await;
+    client.put("/api/v1/users/ann", &json!({})).await;
+    let wrong = json!({ "configure": "(", "write": "", "read": "" });
+    let topic = json!({ "write": "(", "read": "" });
+    let banned = json!({ "user": "root" });
+    let here = json!({ "address": "127.0.0.1" });
+    let past = json!({ "user": "ann", "until": "1970-01-01T00:00:00Z" });
+    for (path, body, code) in [
+        ("/api/v1/users/ann/permissions/~", &wrong, "invalid_argument"),
+        ("/api/v1/users/ann/topic-permissions/~/amq.topic", &topic, "invalid_argument"),
+        ("/api/v1/bans/b", &banned, "invalid_argument"),
+        ("/api/v1/bans/b", &here, "invalid_argument"),
+        ("/api/v1/bans/b", &past, "invalid_argument"),
+    ] {
+        for query in ["", "?dry_run=true"] {
+            let answer = client.put(&format!("{path}{query}"), body).await;
+            assert_eq!(answer.code(), code, "{path}{query} {body}");
+        }
+    }
+    for query in ["", "?dry_run=true"] {
+        let answer = client.delete(&format!("{V}/exchanges/amq.topic{query}")).await;
+        assert_eq!(answer.code(), "name_reserved", "{query}");
+    }
+    let policy = json!({ "pattern": "(", "definition": {} });
+    let answer = client.put(&format!("{V}/policies/mine?dry_run=true"), &policy).await;
+    assert!(answer.json()["detail"].to_string().contains("mine"), "{}", answer.json());
+}
+
+#[tokio::test]
+async fn a_path_prefix_is_in_what_is_told() {
+    let world = World::start_with(Audience::Loopback, |settings| {
+        settings.path_prefix = "/mq".to_owned();
+    });
+    let world = world.await;
+    world.tagged("root", &["administrator"]);
+    world.declare("q", Vec::new()).await;
+    let mut client = world.client("root").await;
+    let document = client.fetch("/mq/api/v1/openapi.json").await;
+    assert_eq!(document["servers"], json!([{ "url": "/mq" }]));
+    let binding = json!({ "source": "amq.topic", "destination": "q" });
+    let bound = client.post("/mq/api/v1/vhosts/~/bindings", &binding).await;
+    let location = bound.header("location").unwrap().to_owned();
+    assert_eq!(client.get(&location).await.status, 200, "{location}");
+}
+
+#[tokio::test]
+async fn a_protocol_without_its_version_is_all_of_them() {
+    let (_world, mut client) = world().await;
+    let path = "/api/v1/convert:explain";
+    let message = json!({ "payload": "m", "properties": { "message_id": "1" } });
+    for (to, is_there) in [
+        ("mqtt", &["mqtt311", "mqtt5"][..]),
+        ("stomp", &["stomp10", "stomp11", "stomp12"]),
+        ("amqp", &["amqp091"]),
+        ("mqtt5", &["mqtt5"]),
+    ] {
+        let asked = json!({ "message": message, "to": [to] });
+        let lines = client.post(path, &asked).await.json()["lines"].clone();
+        let mut names: Vec<_> = lines.as_array().unwrap().iter().map(|line| &line["to"]).collect();
+        names.dedup();
+        assert_eq!(names, is_there, "{to}");
+    }
+    let answer = client.post(path, &json!({ "message": message, "to": ["mqt"] })).await;
+    assert_eq!(told(&answer), (400, "wrong_type".to_owned(), json!("/to/0")));
+    assert_eq!(answer.json()["params"]["known"][0], "amqp091");
 }
 
 #[tokio::test]

@@ -94,8 +94,12 @@ impl Schema for Asked {
                 "message": MessageDocument::schema(all),
                 "queued": QueuedMessage::schema(all),
                 "to": {
-                    "type": "array", "items": { "type": "string", "enum": names },
-                    "description": "Protocols; all of them when it is left out.",
+                    "type": "array", "items": { "type": "string" },
+                    "description": format!(
+                        "Protocols, of {}; a name without its digits stands for all versions, and \
+                         all of them are meant when it is left out.",
+                        names.join(", "),
+                    ),
                 },
             },
             "additionalProperties": false,
@@ -207,12 +211,17 @@ fn targets(
     let known = TARGETS.into_iter().map(|(name, target)| (name, To::Model(target))).chain(itself);
     let mut known: Vec<_> = known.collect();
     let Some(asked) = asked else { return Ok(known) };
-    if let Some((place, name)) =
-        (asked.iter().enumerate()).find(|(_, name)| !known.iter().any(|(other, _)| other == name))
-    {
-        let text = format!("there is no protocol `{name}`");
-        return Err(Problem::bad("wrong_type", text).at(format!("/to/{place}")));
+    // Digits are versions: a name without them stands for all versions.
+    let is_meant = |name: &str, wanted: &str| {
+        name == wanted || name.trim_end_matches(|sign: char| sign.is_ascii_digit()) == wanted
+    };
+    let is_known = |wanted: &str| known.iter().any(|(name, _)| is_meant(name, wanted));
+    if let Some((place, wanted)) = asked.iter().enumerate().find(|(_, name)| !is_known(name)) {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let text = format!("there is no protocol `{wanted}`; there are {}", names.join(", "));
+        let problem = Problem::bad("wrong_type", text).at(format!("/to/{place}"));
+        return Err(problem.with("known", names));
     }
-    known.retain(|(name, _)| asked.iter().any(|wanted| wanted == name));
+    known.retain(|(name, _)| asked.iter().any(|wanted| is_meant(name, wanted)));
     Ok(known)
 }

@@ -288,10 +288,9 @@ fn call_is_mandatory(call: &Call) -> bool {
 /// A field that cannot be what it is.
 pub(super) fn problem_of(bad: BadField) -> Problem {
     match bad.kind {
+        BadKind::Wrong if bad.at.ends_with("/routing_key") => Problem::bad("bad_name", bad.text),
         BadKind::Wrong => Problem::bad("bad_message", bad.text),
-        BadKind::TooLarge => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", bad.text)
-        }
+        BadKind::TooLarge => Problem::too_large(bad.text),
         BadKind::NotAvailable => {
             Problem::refused(&Refusal::new(RefusalKind::NotAvailable, bad.text), "message")
         }

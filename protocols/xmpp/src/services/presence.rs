@@ -207,7 +207,8 @@ impl Session {
         self.services.mailbox = Some(consumer);
         let declare = super::roster::mailbox(queue.clone());
         self.ask(turn, declare, |_, _, _| {});
-        let tag = self.jid.to_string();
+        // Its name tells it from the consumer of the resource.
+        let tag = self.jid.bare().to_string();
         // Whoever reads the mailbox without being a client of XMPP comes second.
         let arguments = vec![("x-priority".to_owned(), Value::I64(1))];
         let consume = consume_of(queue, consumer, false);

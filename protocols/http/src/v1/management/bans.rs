@@ -147,6 +147,7 @@ async fn save(mut call: Call) -> Result<Response, Problem> {
     };
     let ban = Ban { target, reason: spec.reason.unwrap_or_default(), until_ms };
     if call.flag("dry_run") {
+        caller.manage(&call).check_ban(call.path("id"), &ban).map_err(refused)?;
         let would_create = find(&call, &caller).is_err();
         let text = json!({ "dry_run": true, "would_create": would_create });
         return Ok(Json(text).into_response());

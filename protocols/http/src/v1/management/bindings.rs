@@ -212,8 +212,7 @@ async fn bind(mut call: Call) -> Result<Response, Problem> {
         caller.audit(&call, "binding.add", object, (Value::Null, shown(&binding)));
     }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let location =
-        format!("{}/vhosts/{}/bindings/{id}", crate::api::ROOT, call.path_as_sent("vhost"));
+    let location = call.location(&format!("/vhosts/{}/bindings/{id}", call.path_as_sent("vhost")));
     let location =
         HeaderValue::from_str(&location).unwrap_or_else(|_| HeaderValue::from_static(""));
     Ok((status, [(header::LOCATION, location)], Json(shown(&binding))).into_response())

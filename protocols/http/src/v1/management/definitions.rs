@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     caller::{Caller, blocking},
+    for_rabbitmq,
     problems::count_changed,
     route::{ADMINISTRATOR, DRY_RUN, OBJECT, ROUTE},
 };
@@ -165,7 +166,7 @@ async fn export(call: Call) -> Result<Json<Value>, Problem> {
     let mut made = made
         .map_err(|failure| Problem::new(failure.status, "invalid_definitions", failure.reason()))?;
     if call.query("format") == Some("rabbitmq") {
-        for_rabbitmq(&mut made);
+        for_rabbitmq::narrow(&mut made);
     }
     Ok(Json(Value::Object(made)))
 }
@@ -249,38 +250,6 @@ async fn import(mut call: Call) -> Result<Response, Problem> {
     let mut told = shown(&done.await??);
     told["dry_run"] = json!(is_dry);
     Ok(Json(told).into_response())
-}
-
-/// Leaves out what a RabbitMQ does not take.
-fn for_rabbitmq(document: &mut Map<String, Value>) {
-    let mut warnings = Vec::new();
-    let users = document.get_mut("users").and_then(Value::as_array_mut);
-    for user in users.into_iter().flatten() {
-        if user["hashing_algorithm"] == "polymq_argon2id" {
-            user["password_hash"] = json!("");
-            user["hashing_algorithm"] = json!("rabbit_password_hashing_sha256");
-            warnings.push(format!(
-                "user {} has no password there before it is given one",
-                user["name"]
-            ));
-        }
-    }
-    if let Some(Value::Array(rules)) = document.get_mut("topic_permissions") {
-        rules.retain(|rule| {
-            let is_known = rule["syntax"].is_null();
-            if !is_known {
-                warnings.push(format!(
-                    "topic permission of user {} on {} is left out: it is no regular expression",
-                    rule["user"], rule["exchange"]
-                ));
-            }
-            is_known
-        });
-    }
-    document.remove("warnings");
-    if !warnings.is_empty() {
-        document.insert("warnings".to_owned(), json!(warnings));
-    }
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -11,7 +11,7 @@ use super::{
     caller::Caller,
     shown::{Payload, of_message},
 };
-use crate::{clock, problem::Problem, schema::record};
+use crate::{clock, json, problem::Problem, schema::record};
 
 /// Where the position is kept that the message had before.
 const EDITED_FROM: &str = "x-edited-from";
@@ -113,8 +113,8 @@ fn build(
     who: &Principal,
 ) -> Result<Message, Problem> {
     let text = Value::Object(object.clone()).to_string();
-    let incoming: IncomingMessage = serde_json::from_str(&text)
-        .map_err(|bad| Problem::bad("wrong_type", bad.to_string()).at("/edit"))?;
+    let incoming: IncomingMessage =
+        json::read(text.as_bytes()).map_err(|problem| problem.below("/edit"))?;
     let bad = |bad: BadField| {
         let code = match bad.kind {
             BadKind::TooLarge => "message_too_large",

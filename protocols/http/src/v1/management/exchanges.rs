@@ -230,6 +230,8 @@ async fn remove(call: Call) -> Result<Response, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, "in_use", text));
     }
     if call.flag("dry_run") {
+        let checked = caller.broker().check_exchange_deletion(&vhost, &exchange);
+        checked.map_err(|refusal| Problem::refused(&refusal, "exchange"))?;
         return Ok(Json(json!({ "dry_run": true, "bindings": bindings })).into_response());
     }
     let object = format!("/vhosts/{vhost}/exchanges/{exchange}");

@@ -354,7 +354,7 @@ async fn answer(call: &Call, broker: &BrokerHandle, begun: JobRecord) -> Result<
         }
     }
     let status = if record.state.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let location = format!("{}/jobs/{}", crate::api::ROOT, record.id);
+    let location = call.location(&format!("/jobs/{}", record.id));
     let location = HeaderValue::from_str(&location);
     let location: [(HeaderName, HeaderValue); 1] =
         [(header::LOCATION, location.unwrap_or_else(|_| HeaderValue::from_static("")))];

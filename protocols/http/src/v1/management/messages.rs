@@ -45,6 +45,11 @@ const PAYLOAD: Parameter = Parameter {
     kind: Kind::Word(Payload::WORDS),
     about: "How much of the payloads: none, the first 4 KiB, or all",
 };
+const TYPES: Parameter = Parameter {
+    name: "types",
+    kind: Kind::Word(&["plain"]),
+    about: "`plain` leaves the types of headers out",
+};
 const UNACKED: Parameter = Parameter {
     name: "unacked",
     kind: Kind::Flag,
@@ -58,7 +63,7 @@ static LIST: Operation = Operation {
     tag: "messages",
     summary: "Look at messages; nothing about them changes",
     permission: "read on the queue",
-    query: &[FROM, LIMIT, AFTER, FILTER, PAYLOAD, UNACKED],
+    query: &[FROM, LIMIT, AFTER, FILTER, PAYLOAD, TYPES, UNACKED],
     answers: PAGE,
     ..ROUTE
 };
@@ -68,7 +73,7 @@ static ONE: Operation = Operation {
     tag: "messages",
     summary: "Look at one message with everything that is known about it",
     permission: "read on the queue",
-    query: &[PAYLOAD],
+    query: &[PAYLOAD, TYPES],
     ..ROUTE
 };
 static RAW: Operation = Operation {
@@ -169,7 +174,20 @@ async fn list(call: Call) -> Result<Response, Problem> {
             broker.browse(who, &vhost, queue.as_str(), &browse, now)
         })
         .await?;
-    Ok(Json(page(found, payload, is_tail)).into_response())
+    let mut page = page(found, payload, is_tail);
+    for item in page["items"].as_array_mut().into_iter().flatten() {
+        drop_types(&call, item);
+    }
+    Ok(Json(page).into_response())
+}
+
+/// Leaves the types of headers out, where only plain JSON is wanted.
+fn drop_types(call: &Call, message: &mut Value) {
+    if call.query("types").is_some()
+        && let Some(properties) = message["properties"].as_object_mut()
+    {
+        properties.remove("header_types");
+    }
 }
 
 fn page(found: Browsed, payload: Payload, is_tail: bool) -> Value {
@@ -202,6 +220,7 @@ async fn one(call: Call) -> Result<Response, Problem> {
             word => Payload::parse(word),
         },
     );
+    drop_types(&call, &mut shown);
     shown["native"] = native(&found.message);
     Ok(Json(shown).into_response())
 }
@@ -334,7 +353,11 @@ impl Searching {
             lines.push_str(&json!({ "hit": browsed(hit, self.payload) }).to_string());
             lines.push('\n');
         }
-        lines.push_str(&json!({ "progress": { "scanned": self.scanned } }).to_string());
+        let queue = self.caller.broker().queue_ref(self.vhost.as_str(), self.queue.as_str());
+        let total =
+            queue.ok().map(|queue| queue.counts()).map(|c| c.ready + c.unsettled + c.delayed);
+        let progress = json!({ "scanned": self.scanned, "total": total });
+        lines.push_str(&json!({ "progress": progress }).to_string());
         lines.push('\n');
         let end = match () {
             () if found.next.is_none() => Some("end_of_queue"),

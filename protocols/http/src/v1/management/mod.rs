@@ -15,6 +15,7 @@ mod etag;
 mod events;
 mod exchanges;
 mod explain;
+mod for_rabbitmq;
 mod jobs;
 mod list;
 mod listeners;

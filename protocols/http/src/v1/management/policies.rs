@@ -165,7 +165,8 @@ async fn show(call: Call, kind: PolicyKind) -> Result<Response, Problem> {
 /// The objects that a policy matches, whether or not another has a higher priority.
 async fn matches(call: &Call, caller: &Caller, record: &PolicyRecord) -> Result<Value, Problem> {
     let (broker, vhost, record) = (caller.broker().clone(), vhost_of(call)?, record.clone());
-    let found = blocking(move || broker.policy_matches(&vhost, &record)).await?;
+    let name = call.path("name").to_owned();
+    let found = blocking(move || broker.policy_matches(&vhost, (&name, &record))).await?;
     let found = found.map_err(|refusal| Problem::refused(&refusal, "policy"))?;
     let named = |names: &[String]| names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
     Ok(json!({

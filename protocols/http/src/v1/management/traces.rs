@@ -157,7 +157,7 @@ async fn start(mut call: Call) -> Result<Response, Problem> {
     }
     let started = caller.manage(&call).start_trace(new, clock::nanos, clock::now().unix_ms);
     let view = started.map_err(|refusal| Problem::refused(&refusal, "vhost"))?;
-    let location = format!("{}/traces/{}", crate::api::ROOT, view.id);
+    let location = call.location(&format!("/traces/{}", view.id));
     let location = HeaderValue::from_str(&location);
     let location = [(header::LOCATION, location.unwrap_or_else(|_| HeaderValue::from_static("")))];
     Ok((StatusCode::CREATED, location, Json(shown(&view))).into_response())

@@ -368,7 +368,7 @@ async fn grant(mut call: Call) -> Result<Response, Problem> {
     let PermissionSpec { configure, write, read } = call.json().await?;
     let record = PermissionRecord { configure, write, read };
     if call.flag("dry_run") {
-        manager.find_user(&user).map_err(refused)?;
+        manager.check_permission(&vhost, &user, &record).map_err(refused)?;
         return Ok(dry(manager.permission(&vhost, &user).is_err()));
     }
     let is_new = manager.put_permission(&vhost, &user, record.clone()).map_err(refused)?;
@@ -415,7 +415,8 @@ async fn grant_topics(mut call: Call) -> Result<Response, Problem> {
     let record = TopicPermissionRecord { write: spec.write, read: spec.read, syntax };
     let manager = caller.manage(&call);
     if call.flag("dry_run") {
-        manager.find_user(&user).map_err(refused)?;
+        let checked = manager.check_topic_permission(&vhost, &user, &exchange, &record);
+        checked.map_err(refused)?;
         let all = manager.topic_permissions().map_err(refused)?;
         let is_there = all
             .iter()
@@ -431,10 +432,15 @@ async fn grant_topics(mut call: Call) -> Result<Response, Problem> {
 async fn revoke_topics(call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
     let (user, vhost, exchange) = (user_of(&call)?, vhost_of(&call)?, call.exchange()?);
-    if call.flag("dry_run") {
-        return Ok(Json(json!({ "dry_run": true })).into_response());
-    }
     let manager = caller.manage(&call);
+    if call.flag("dry_run") {
+        let all = manager.topic_permissions().map_err(refused)?;
+        let is_meant = |known: &&TopicPermissionView| {
+            known.user == user && known.vhost == vhost && known.exchange == exchange
+        };
+        let count = all.iter().filter(is_meant).count();
+        return Ok(Json(json!({ "dry_run": true, "count": count })).into_response());
+    }
     manager.remove_topic_permissions(&vhost, &user, Some(&exchange)).map_err(refused)?;
     Ok(done())
 }
