@@ -92,8 +92,8 @@ impl Authenticator for AcceptEverybody {
 impl Core {
     /// Lets somebody in who has proved who it is.
     ///
-    /// Errors: kind `LoginFailed` for a user of loopback only who comes from elsewhere, and `Banned`
-    /// for one who is.
+    /// Errors: kind `LoginFailed` for a user of loopback only who comes from elsewhere; kind
+    /// `Banned` for one who is.
     pub(crate) fn admit(
         &self,
         user: UserName,

@@ -4,8 +4,9 @@ use amq_protocol::protocol::{AMQPHardError, AMQPSoftError};
 use polymq_contract::{Refusal, RefusalKind};
 use polymq_model::limits::RAISE_LOGIN_SIZE;
 
-use crate::codec::{
-    cold::MethodError, frame::FrameError, id, reader::Malformed, table::TableError,
+use crate::{
+    codec::{cold::MethodError, frame::FrameError, id, reader::Malformed, table::TableError},
+    session::Phase,
 };
 
 /// A reply code of the specification, section 1.2 of its XML.
@@ -127,9 +128,10 @@ impl Exception {
         self
     }
 
-    /// The input is no frame; `is_known` says that the client has logged in.
-    pub(crate) fn frame(error: FrameError, is_known: bool) -> Box<Self> {
+    /// The input is no frame.
+    pub(crate) fn frame(error: FrameError, phase: Phase) -> Box<Self> {
         let mut text = error.to_string();
+        let is_known = matches!(phase, Phase::Running | Phase::Closing);
         if !is_known && matches!(error, FrameError::TooLarge { .. }) {
             text.push_str(RAISE_LOGIN_SIZE);
         }

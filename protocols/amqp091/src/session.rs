@@ -150,8 +150,7 @@ impl Session {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => {
-                    let is_known = matches!(self.phase, Phase::Running | Phase::Closing);
-                    self.fail(0, &Exception::frame(error, is_known), now, effects);
+                    self.fail(0, &Exception::frame(error, self.phase), now, effects);
                     self.garbled = true;
                     break;
                 }

@@ -465,8 +465,7 @@ fn revoking_a_token_ends_its_connections_and_survives_a_restart() {
     let boss = manager(&world);
     let (kept, kept_secret) = boss.make_token(&user("other"), new()).unwrap();
     let (gone, gone_secret) = boss.make_token(&user("other"), new()).unwrap();
-    let text =
-        |secret: polymq_contract::Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
+    let text = |secret: Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
     let (kept_secret, gone_secret) = (text(kept_secret), text(gone_secret));
     let mut client = world.connect_with_token(&gone_secret).unwrap();
     let mut stays = world.connect_with_token(&kept_secret).unwrap();

@@ -101,7 +101,12 @@ fn xmpp_client_loses_queues_and_topics_and_stays() {
     let mut guest = Amqp::connect(&world);
     guest.publish("", "q", &Props::default(), b"m");
     guest.publish_topic("b.x", &Props::default(), b"b");
-    assert!(xmpp.messages().is_empty());
+    let told = xmpp.messages();
+    let event = "http://jabber.org/protocol/pubsub#event";
+    let ended = told.first().and_then(|message| message.child(event, "event"));
+    let ended = ended.and_then(|ended| ended.child(event, "subscription")).expect("its end");
+    let (node, state) = (ended.attr("node"), ended.attr("subscription"));
+    assert_eq!((told.len(), node, state), (1, Some("b.#"), Some("none")));
     guest.publish_topic("a.x", &Props::default(), b"a");
     assert_eq!(xmpp.messages().len(), 1);
     // Its mailbox is its own.
