@@ -43,7 +43,7 @@ impl Core {
         let settings = QueueSettings {
             durable: true,
             durability,
-            declared_by: Mailbox::parse(key).map(|mailbox| mailbox.user.as_str().into()),
+            declared_by: Some(mailbox.user.as_str().into()),
             ..QueueSettings::default()
         };
         // A limit of queues may forbid it; the message then finds nobody.

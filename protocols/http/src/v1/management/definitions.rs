@@ -7,7 +7,7 @@ use axum::{
 };
 use polymq_broker::{Definition, Difference, Effect, Import, ImportPlan, PolicyKind};
 use polymq_contract::{Refusal, RefusalKind};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     caller::{Caller, blocking},
