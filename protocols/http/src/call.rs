@@ -268,12 +268,14 @@ impl Call {
     /// The body as JSON of somebody who has not logged in yet, and so gets little room and time.
     ///
     /// Errors: those of [`json`](Self::json).
-    pub(crate) async fn json_of_login<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+    pub(crate) async fn json_of_login<T: DeserializeOwned + Schema>(
+        &mut self,
+    ) -> Result<T, Problem> {
         self.expect_content_type(&["application/json"])?;
         self.expect_plain()?;
         let limits = self.site.limits();
         let bytes = timeout(limits.login_timeout, self.bytes(limits.login_bytes_max)).await;
-        json::read(&bytes.map_err(|_| too_slow())??)
+        json::read_record(&bytes.map_err(|_| too_slow())??)
     }
 
     /// Errors: the body is compressed, and it is one that has to be read.
