@@ -122,6 +122,8 @@ mod tests {
         "perm delete-topics ann amq.topic --yes",
         "perm topics -o json",
         "trace ls",
+        "listener stop stomp --dry-run",
+        "listener start stomp",
         "trace end 3",
         "defs import file.json --skip-conflicts",
     ];

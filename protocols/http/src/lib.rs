@@ -229,6 +229,7 @@ pub(crate) struct Site {
     conversions: Conversions,
     /// The numbers of the process when somebody asked for them.
     node_history: rabbitmq::NodeHistory,
+    forgotten_logins: rabbitmq::ForgottenLogins,
 }
 
 impl Site {
@@ -248,6 +249,7 @@ impl Site {
             sessions: sessions::Sessions::default(),
             conversions: Conversions::default(),
             node_history: rabbitmq::NodeHistory::default(),
+            forgotten_logins: rabbitmq::ForgottenLogins::default(),
             settings: ArcSwap::from_pointee(settings),
         }
     }

@@ -66,6 +66,12 @@ impl BrokerHandle {
         self.0.forget_samples();
     }
 
+    /// Begins anew: rates come with the second sample after the next question.
+    pub fn forget_samples(&self) {
+        self.0.sampling.asked_ms.store(0, Ordering::Relaxed);
+        self.0.forget_samples();
+    }
+
     /// Everything that there is in the virtual hosts that somebody sees.
     ///
     /// Cost: proportional to the connections, the exchanges, and the queues that have changed since

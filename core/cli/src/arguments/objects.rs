@@ -12,7 +12,7 @@ pub struct Named {
     pub(crate) name: String,
 }
 
-/// A queue that stands still, or goes on.
+/// A queue or a listener that stands still, or goes on.
 #[derive(Debug, Args)]
 pub struct Paused {
     /// Its name

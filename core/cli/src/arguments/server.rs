@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Bare, Common, Ls, Named};
+use super::{Bare, Common, Ls, Named, objects::Paused};
 use crate::{destination::Destination, output::Format};
 
 /// Commands on definitions.
@@ -77,6 +77,11 @@ pub enum ContextCommand {
 pub enum ListenerCommand {
     /// List open ports, with the time at which their certificates end.
     Ls(Ls),
+    /// Let nobody in by a listener, until it is started or the broker starts again; connections
+    /// that are there go on.
+    Stop(Paused),
+    /// Let clients in by a listener that was stopped.
+    Start(Paused),
 }
 
 /// Commands on the configuration of a broker that runs.

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     api::{Call, segment},
     arguments::{
-        Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Route, Shell,
+        Change, Check, Command, ConfigCommand, Convert, ListenerCommand, Ls, Paused, Route, Shell,
     },
     bench,
     destination::Destination,
@@ -75,10 +75,7 @@ pub(crate) fn run(command: Command, program: &mut clap::Command) -> Result<ExitC
         Command::Trace(wanted) => live::trace(&Session::new(&wanted.common)?, &wanted),
         Command::Reload(bare) => server::reload(&Session::new(&bare.common)?),
         Command::Drain(wanted) => server::drain(&Session::new(&wanted.common)?, &wanted),
-        Command::Listener(group) => {
-            let ListenerCommand::Ls(ls) = group.command;
-            Session::new(&group.common)?.list("listeners", &ls, LISTENER_COLUMNS)
-        }
+        Command::Listener(group) => listener(&Session::new(&group.common)?, &group.command),
         Command::Bench(wanted) => bench::run(&wanted),
         Command::Pub(wanted) => messages::publish(&Session::new(&wanted.common)?, &wanted),
         Command::Sub(wanted) => receiving::subscribe(&Session::new(&wanted.common)?, &wanted),
@@ -152,6 +149,16 @@ fn manual(program: &clap::Command, all_to: Option<&Path>) -> Done {
             Ok(written.with_context(|| folder.display().to_string())?)
         }
     }
+}
+
+fn listener(session: &Session, command: &ListenerCommand) -> Done {
+    let (Paused { name, dry_run }, running) = match command {
+        ListenerCommand::Ls(ls) => return session.list("listeners", ls, LISTENER_COLUMNS),
+        ListenerCommand::Stop(paused) => (paused, false),
+        ListenerCommand::Start(paused) => (paused, true),
+    };
+    let path = format!("listeners/{}", segment(name));
+    session.put(&path, &json!({ "running": running }), dry(*dry_run))
 }
 
 fn status(session: &Session) -> Done {

@@ -23,6 +23,16 @@ const QUEUE_COLUMNS: &[&str] =
     &["name", "state", "messages.ready", "messages.unacked", "messages.scheduled", "consumers"];
 const MESSAGE_COLUMNS: &[&str] =
     &["seq", "state", "routing_key", "payload_bytes", "delivery_count", "enqueued_at", "payload"];
+const HELD_COLUMNS: &[&str] = &[
+    "seq",
+    "user",
+    "connection",
+    "consumer",
+    "protocol",
+    "delivered_at",
+    "times_out_at",
+    "payload_bytes",
+];
 /// How often a job is asked how far it is.
 const JOB_PAUSE: Duration = Duration::from_millis(300);
 
@@ -87,13 +97,9 @@ pub(super) fn queue(session: &Session, command: QueueCommand) -> Done {
             session.change(&Call::new("DELETE", &format!("{}/pause", of(&name))), dry(dry_run))
         }
         QueueCommand::Unacked { name, limit } => {
-            let query = [("limit", limit.to_string())];
-            let path = format!("{}/messages", of(&name));
-            let page = session.api.call(&Call::new("GET", &path).query(&query))?;
-            let rows = page.get("items").and_then(Value::as_array).into_iter().flatten();
-            let is_held = |row: &&Value| row.get("state") == Some(&json!("unacked"));
-            let rows: Vec<_> = rows.filter(is_held).cloned().collect();
-            Ok(session.output.rows(&rows, MESSAGE_COLUMNS)?)
+            let limit = usize::try_from(limit).ok();
+            let rows = session.api.list(&format!("{}/unacked", of(&name)), &[], limit)?;
+            Ok(session.output.rows(&rows, HELD_COLUMNS)?)
         }
         QueueCommand::Consumers(Named { name }) => {
             session.list(&format!("{}/consumers", of(&name)), &Ls::default(), CONSUMER_COLUMNS)

@@ -111,6 +111,9 @@ fn what_is_there_is_made_once_more_only_by_whoever_does_not_mind() {
         ("config show nosuch", 4),
         ("route topic:a.b --publisher nosuch", 4),
         ("top -n 1 -o jsonl", 0),
+        ("listener stop stomp", 0),
+        ("listener start stomp", 0),
+        ("listener stop nosuch", 4),
     ] {
         let output = run(&server, &data, &line.split(' ').collect::<Vec<_>>());
         assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");

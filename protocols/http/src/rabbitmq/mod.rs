@@ -37,6 +37,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) use call::Needs;
 pub(crate) use node_numbers::NodeHistory;
+pub(crate) use nodes::ForgottenLogins;
 #[cfg(test)]
 pub(crate) use routes::ROUTES;
 pub(crate) use serve::router;

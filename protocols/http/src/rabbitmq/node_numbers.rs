@@ -114,6 +114,10 @@ impl NodeHistory {
         }
     }
 
+    pub(super) fn forget(&self) {
+        self.0.lock().clear();
+    }
+
     /// The readings of a span, oldest first; without one the last two.
     fn pick(&self, span: Option<Span>) -> Vec<Reading> {
         let kept = self.0.lock();

@@ -1,8 +1,9 @@
 //! The server as a node of a cluster of one.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::atomic::Ordering};
 
 use axum::{http::header, response::IntoResponse};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     overview::{contexts, exchange_types},
     wire::{self, Failure, Outcome, RABBITMQ_VERSION},
 };
+use crate::ConfigValue;
 
 /// Protocols whose logins are told. Strict clients refuse names that they do not know.
 const LOGIN_PROTOCOLS: [&str; 4] = ["amqp", "mqtt", "stomp", "http"];
@@ -54,9 +56,9 @@ fn object(call: &Call) -> Value {
     let watched = &call.site.watched;
     let facts = (watched.facts)();
     let limits = &call.site.limits();
-    let mechanisms = watched.configuration.effective();
-    let mechanisms = mechanisms.into_iter().find(|value| value.key == "auth.mechanisms");
-    let offers = |name: &str| mechanisms.as_ref().is_none_or(|list| list.value.contains(name));
+    let configuration = watched.configuration.effective();
+    let mechanisms = configuration.iter().find(|value| value.key == "auth.mechanisms");
+    let offers = |name: &str| mechanisms.is_none_or(|list| list.value.contains(name));
     let mut shown = json!({
         "name": watched.name,
         "type": "disc",
@@ -94,9 +96,9 @@ fn object(call: &Call) -> Value {
             },
         ],
         "exchange_types": exchange_types(),
-        "log_files": [],
-        "config_files": [],
-        "db_dir": "",
+        "log_files": ["<stderr>"],
+        "config_files": config_files(&configuration),
+        "db_dir": data_dir(&configuration),
         "net_ticktime": 60,
         "cluster_links": [],
         "metrics_gc_queue_length": {
@@ -115,6 +117,25 @@ fn object(call: &Call) -> Value {
         shown.extend(numbers);
     }
     shown
+}
+
+/// The files that values of the configuration stand in.
+fn config_files(values: &[ConfigValue]) -> Vec<&str> {
+    let file = |value: &ConfigValue| {
+        let (file, line) = value.origin.rsplit_once(':')?;
+        line.parse::<u32>().is_ok().then_some(file.len())
+    };
+    let mut files: Vec<&str> =
+        values.iter().filter_map(|value| value.origin.get(..file(value)?)).collect();
+    files.sort_unstable();
+    files.dedup();
+    files
+}
+
+/// Where the data are, as it stands in the configuration.
+fn data_dir(values: &[ConfigValue]) -> &str {
+    let value = values.iter().find(|value| value.key == "server.data_dir");
+    value.map_or("", |value| value.value.trim_matches('"'))
 }
 
 /// `GET /nodes`
@@ -170,17 +191,46 @@ pub(super) fn relative_memory(call: &Call) -> Outcome {
     wire::ok(&json!({ "memory": parts }))
 }
 
+/// Logins of each of [`LOGIN_PROTOCOLS`], right and wrong.
+type Logins = [(u64, u64); LOGIN_PROTOCOLS.len()];
+
+/// The logins that somebody has had forgotten; counters only grow.
+#[derive(Debug, Default)]
+pub(crate) struct ForgottenLogins(Mutex<Logins>);
+
+/// All logins since the start.
+fn logins_of(call: &Call) -> Logins {
+    let counters = call.broker().counters();
+    LOGIN_PROTOCOLS.map(|protocol| {
+        let counts = counters.protocol(protocol);
+        (counts.logins.load(Ordering::Relaxed), counts.logins_failed.load(Ordering::Relaxed))
+    })
+}
+
+/// `DELETE /auth/attempts/:node`
+pub(super) fn forget_logins(call: &Call) -> Outcome {
+    check_name(call)?;
+    *call.site.forgotten_logins.0.lock() = logins_of(call);
+    wire::done()
+}
+
+/// `DELETE /reset`, `/reset/:node`: samples are forgotten; what has been counted stays.
+pub(super) fn reset(call: &Call) -> Outcome {
+    if call.has_path("node") {
+        check_name(call)?;
+    }
+    call.broker().forget_samples();
+    call.site.node_history.forget();
+    wire::done()
+}
+
 /// `GET /auth/attempts/:node`
 pub(super) fn logins(call: &Call) -> Outcome {
     check_name(call)?;
-    let counters = call.broker().counters();
-    let rows = LOGIN_PROTOCOLS.iter().map(|protocol| {
-        let counts = counters.protocol(protocol).read();
-        let of = |name: &str| {
-            let found = counts.iter().find(|(known, _)| *known == name);
-            found.map_or(0, |(_, count)| *count)
-        };
-        let (right, wrong) = (of("logins"), of("logins_failed"));
+    let forgotten = *call.site.forgotten_logins.0.lock();
+    let all = LOGIN_PROTOCOLS.iter().zip(logins_of(call).into_iter().zip(forgotten));
+    let rows = all.map(|(protocol, (now, before))| {
+        let (right, wrong) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
         json!({
             "protocol": protocol,
             "auth_attempts": right + wrong,

@@ -235,11 +235,11 @@ pub(crate) static ROUTES: &[Route] = routes! {
     Monitoring GET "livelog" act livelog::follow;
     Administrator GET "config/effective" look nodes::configuration;
     Administrator POST "rebalance/queues" look fixed::done;
-    Administrator DELETE "reset" look fixed::done;
-    Administrator DELETE "reset/:node" look fixed::done;
+    Administrator DELETE "reset" look nodes::reset;
+    Administrator DELETE "reset/:node" look nodes::reset;
     Monitoring GET "auth/attempts/:node" look nodes::logins;
     Monitoring GET "auth/attempts/:node/source" look fixed::nothing;
-    Administrator DELETE "auth/attempts/:node" look fixed::done;
+    Administrator DELETE "auth/attempts/:node" look nodes::forget_logins;
     Monitoring GET "federation-links" look fixed::nothing;
     Monitoring GET "federation-links/:vhost" look fixed::nothing;
     Monitoring GET "federation-links/state/down" look fixed::nothing;

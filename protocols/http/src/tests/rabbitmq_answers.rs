@@ -246,3 +246,28 @@ async fn a_queue_is_idle_since_the_start_or_its_last_message() {
     assert_eq!(browser.look("/queues/%2F/busy").await["idle_since"], Value::Null);
     assert!(browser.look("/queues/%2F/idle").await["idle_since"].is_string());
 }
+
+#[tokio::test]
+async fn a_node_tells_its_files_and_forgets_what_it_is_asked_to() {
+    let world = World::managed().await;
+    world.declare("q", Vec::new()).await;
+    let mut browser = world.client("admin").await;
+    assert_eq!(browser.look("/nodes/test").await["config_files"], json!(["polymq.toml"]));
+    let logins = |told: &Value| {
+        let told = told.as_array().unwrap().iter().find(|one| one["protocol"] == "http").unwrap();
+        told["auth_attempts"].as_u64().unwrap()
+    };
+    assert!(logins(&browser.look("/auth/attempts/test").await) > 0);
+    assert_eq!(browser.api("DELETE /auth/attempts/test", "").await.status, 204);
+    assert_eq!(logins(&browser.look("/auth/attempts/test").await), 0);
+    browser.look("/queues/%2F/q").await;
+    browser.publish_with("q", json!({})).await;
+    let later = clock::now().unix_ms + 5_000;
+    world.broker.take_samples(polymq_model::Now { unix_ms: later, ..clock::now() });
+    let path = "/queues/%2F/q?lengths_age=60&lengths_incr=5";
+    let samples = |queue: &Value| queue["messages_details"]["samples"].as_array().unwrap().len();
+    assert_eq!(samples(&browser.look(path).await), 2);
+    assert_eq!(browser.api("DELETE /reset/nope", "").await.status, 404);
+    assert_eq!(browser.api("DELETE /reset", "").await.status, 204);
+    assert!(samples(&browser.look(path).await) < 2);
+}
