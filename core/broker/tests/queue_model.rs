@@ -146,3 +146,24 @@ fn what_comes_to_the_head_because_others_were_dropped_expires() {
     run.run(&Step::Policy(Some(1)));
     run.finish();
 }
+
+#[test]
+fn others_come_back_while_what_has_expired_comes_from_the_disk() {
+    let config = Config {
+        single: true,
+        timeout: Some(10),
+        retry: Some(Retry { min: 1, kind: "failed", backoff: "linear" }),
+        ..Config::default()
+    };
+    let mut run = Run::new(config);
+    run.run(&Step::Pause(true));
+    run.run(&Step::Cancel(0));
+    let (l, e4, e0) = ((0, None), (0, Some(4)), (0, Some(0)));
+    run.run(&Step::Publish(vec![l; 3], false));
+    run.run(&Step::Publish(vec![l, e4], true));
+    run.run(&Step::Publish(vec![e0, l, l], true));
+    run.run(&Step::Pause(true));
+    run.run(&Step::Consume(4, 0));
+    run.run(&Step::Publish(vec![l], false));
+    run.finish();
+}

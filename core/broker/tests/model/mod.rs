@@ -264,6 +264,12 @@ impl Model {
         }
     }
 
+    /// When the next message expires that is ready, after `now` and before `end`.
+    pub(crate) fn next_deadline(&self, now: u64, end: u64) -> Option<u64> {
+        let deadlines = self.ready.values().map(|msg| msg.deadline);
+        deadlines.filter(|at| (now + 1..end).contains(at)).min()
+    }
+
     /// What is beyond the length leaves from the head of the lowest level.
     pub(crate) fn drop_over_limit(&mut self) {
         if self.config.overflow != Overflow::DropHead {

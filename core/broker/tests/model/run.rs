@@ -198,10 +198,15 @@ impl Run {
                 }
             }
             Step::Pass(ms) => {
-                self.world.pass((*ms).into());
-                given = self.given();
-                let now = self.now();
-                self.model.look(now, &mut given);
+                let end = self.now() + u64::from(*ms);
+                // What has expired behind an expired head may have to come from the disk, and by
+                // then others may have come back before it. So that is given its moment.
+                while let Some(at) = self.model.next_deadline(self.now(), end) {
+                    let mut given = self.pass_to(at);
+                    given.add(self.pass_to(at));
+                    assert!(given.got.is_empty(), "nobody should have got {:?}", given.got);
+                }
+                given = self.pass_to(end);
             }
             Step::Policy(length) => {
                 let Some(seen) = self.set_policy(*length) else { return false };
@@ -225,6 +230,13 @@ impl Run {
         let always = [Step::Restart, Step::Policy(None), Step::Settle(0, Settle::Accept)];
         let is_kind = |kind: &Step| std::mem::discriminant(kind) == std::mem::discriminant(step);
         always.iter().any(is_kind) || self.amounts() != before
+    }
+
+    fn pass_to(&mut self, at: u64) -> Given {
+        self.world.pass(at - self.now());
+        let mut given = self.given();
+        self.model.look(at, &mut given);
+        given
     }
 
     fn consume(&mut self, prefetch: u8, priority: u8) -> Given {
