@@ -144,7 +144,7 @@ impl Ports {
         if port.is_http() {
             let audience = match endpoint.protocol {
                 EndpointProtocol::Metrics => Audience::Everybody,
-                _ => Audience::Loopback,
+                _ => Audience::Users,
             };
             return Ok(doors.http.serve(HttpListener { name, socket, audience, tls, vhost })?);
         }

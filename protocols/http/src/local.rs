@@ -72,7 +72,7 @@ async fn accept(http: Http, socket: UnixListener, may_enter: fn(u32) -> bool, vh
         };
         let http = http.clone();
         tokio::spawn(async move {
-            connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
+            connection(http, socket, Socket::new(peer, Audience::Users)).await;
             drop(guest);
         });
     }

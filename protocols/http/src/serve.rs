@@ -48,11 +48,11 @@ const LOOK_EVERY: Duration = clock::seconds(5);
 /// Pause after the system refused to accept.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whom a listener has the metrics for, which need no login.
+/// Whom a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Peers on loopback; everything else is for whoever logs in.
-    Loopback,
+    /// Whoever logs in; health needs no login.
+    Users,
     /// Whoever can reach it; there is nothing but metrics and health.
     Everybody,
 }
@@ -104,7 +104,7 @@ impl Pages {
 
     fn of(&self, audience: Audience) -> &Routes {
         match audience {
-            Audience::Loopback => &self.all,
+            Audience::Users => &self.all,
             Audience::Everybody => &self.open,
         }
     }
@@ -257,7 +257,7 @@ impl Http {
         let Some(guest) = Guest::let_in(self, place, peer.address) else { return };
         let http = self.clone();
         tokio::spawn(async move {
-            connection(http, socket, Socket::new(peer, Audience::Loopback)).await;
+            connection(http, socket, Socket::new(peer, Audience::Users)).await;
             drop(guest);
         });
     }

@@ -52,7 +52,7 @@ async fn state(client: &mut Browser) -> Value {
 
 #[tokio::test]
 async fn a_page_of_another_host_writes_nothing() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let mut client = world.client("root").await;
     let headers = [("Origin", "https://evil.example"), ("Content-Type", "application/json")];
@@ -67,7 +67,7 @@ async fn a_page_of_another_host_writes_nothing() {
 
 #[tokio::test]
 async fn reading_changes_nothing() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     world.declare("q", Vec::new()).await;
     let mut client = world.client("root").await;
@@ -86,7 +86,7 @@ async fn reading_changes_nothing() {
 
 #[tokio::test]
 async fn another_virtual_host_shows_and_takes_nothing() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.broker.create_vhost(VhostName::new("other").unwrap());
     world.tagged("maker", &["management", "policymaker"]);
     let json = [("Content-Type", "application/json")];
@@ -108,7 +108,7 @@ async fn another_virtual_host_shows_and_takes_nothing() {
 
 #[tokio::test]
 async fn names_do_not_leave_their_place() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let mut client = world.client("root").await;
     for (path, status) in [
@@ -133,7 +133,7 @@ async fn names_do_not_leave_their_place() {
 
 #[tokio::test]
 async fn an_expression_costs_no_more_than_it_may() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let long = "a".repeat(200);
     world.declare(&long, Vec::new()).await;

@@ -9,7 +9,7 @@ use crate::serve::Audience;
 const HASH: &str = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
 
 async fn world() -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let client = world.client("root").await;
     (world, client)

@@ -7,7 +7,7 @@ use crate::{Phase, serve::Audience};
 
 #[tokio::test]
 async fn a_snapshot_is_followed_by_what_changes() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
     client.send("GET /api/v1/events?topics=queue/~/q,jobs", &[], b"").await;
@@ -34,7 +34,7 @@ async fn a_snapshot_is_followed_by_what_changes() {
 
 #[tokio::test]
 async fn topics_need_what_they_need_one_by_one_and_streams_are_counted() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let mut plain = world.client("reader").await;
     for (topics, status) in [
@@ -61,7 +61,7 @@ async fn topics_need_what_they_need_one_by_one_and_streams_are_counted() {
 
 #[tokio::test]
 async fn the_log_and_the_listeners_are_topics_as_well() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("watcher").await;
     let back = [("Last-Event-ID", "7-9")];
@@ -86,7 +86,7 @@ async fn the_log_and_the_listeners_are_topics_as_well() {
 
 #[tokio::test]
 async fn a_trace_is_a_topic_whose_rows_only_come() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
@@ -117,7 +117,7 @@ async fn until(reader: &mut super::Browser, wanted: &str) -> (String, serde_json
 
 #[tokio::test]
 async fn whoever_comes_back_within_a_minute_misses_nothing() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut publisher = world.client("u").await;
     let publish = "POST /api/v1/vhosts/~/queues/q/messages";

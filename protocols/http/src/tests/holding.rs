@@ -20,7 +20,7 @@ async fn leased(world: &World, count: usize) -> super::Browser {
 
 #[tokio::test]
 async fn messages_that_are_held_are_told_with_their_holder() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = leased(&world, 5).await;
     let path = "/api/v1/vhosts/~/queues/q/unacked";
     let page = client.get(&format!("{path}?limit=3")).await.json();

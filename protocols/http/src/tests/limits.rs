@@ -30,7 +30,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_cut_and_others_are_served() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut slow = connect(&world).await;
     let begun = Instant::now();
     slow.write_all(b"GET /health/live HTTP/1.1\r\nHost:").await.unwrap();
@@ -53,7 +53,7 @@ async fn a_head_that_does_not_end_is_cut_and_others_are_served() {
 
 #[tokio::test]
 async fn a_body_that_stands_still_is_answered_408() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
     let head = format!(
@@ -69,7 +69,7 @@ async fn a_body_that_stands_still_is_answered_408() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_cut_and_its_messages_stay() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut writer = world.client("u").await;
     let body = vec![b'x'; 100_000];
@@ -97,7 +97,7 @@ async fn a_reader_that_takes_nothing_is_cut_and_its_messages_stay() {
 
 #[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let many: String = (0..101).map(|number| format!("H{number}: x\r\n")).collect();
     for (what, lines) in
         [("bytes", format!("Long: {}\r\n", "x".repeat(17 * 1024))), ("headers", many)]
@@ -112,7 +112,7 @@ async fn heads_that_are_too_large_are_refused() {
 
 #[tokio::test]
 async fn bodies_are_counted_while_they_come() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
     let publish = "POST /api/v1/vhosts/~/queues/q/messages";
@@ -145,7 +145,7 @@ async fn bodies_are_counted_while_they_come() {
 #[tokio::test]
 async fn connections_beyond_their_number_wait_for_others_to_go() {
     let few = |settings: &mut Settings| settings.connections_max = 2;
-    let world = World::start_with(Audience::Loopback, few).await;
+    let world = World::start_with(Audience::Users, few).await;
     let (first, _second) = (connect(&world).await, connect(&world).await);
     let mut third = connect(&world).await;
     let request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -160,7 +160,7 @@ async fn connections_beyond_their_number_wait_for_others_to_go() {
 #[tokio::test]
 async fn the_number_of_connections_grows_and_shrinks_while_they_are_open() {
     let few = |settings: &mut Settings| settings.connections_max = 1;
-    let world = World::start_with(Audience::Loopback, few).await;
+    let world = World::start_with(Audience::Users, few).await;
     let first = connect(&world).await;
     let request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut second = connect(&world).await;
@@ -191,7 +191,7 @@ async fn one_address_has_so_many_connections_and_opens_so_many_a_second() {
         (Limits { connection_rate_per_address_max: Some(2), ..Limits::default() }, "too_fast"),
     ] {
         let bounded = |settings: &mut Settings| settings.limits = Arc::new(limits);
-        let world = World::start_with(Audience::Loopback, bounded).await;
+        let world = World::start_with(Audience::Users, bounded).await;
         let (_first, _second) = (connect(&world).await, connect(&world).await);
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nConnection: close\r\n\r\n",
@@ -210,7 +210,7 @@ async fn one_address_has_so_many_connections_and_opens_so_many_a_second() {
 
 #[tokio::test]
 async fn messages_that_change_their_form_are_counted() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
     let publish = "POST /api/v1/vhosts/~/queues/q/messages";

@@ -10,7 +10,7 @@ use crate::serve::Audience;
 const QUEUE: &str = "/api/v1/vhosts/~/queues/q";
 
 async fn world() -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let client = world.client("u").await;
     (world, client)

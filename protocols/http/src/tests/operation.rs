@@ -105,7 +105,7 @@ fn listeners() -> Vec<OpenPort> {
 
 #[tokio::test]
 async fn configuration_is_shown_checked_and_reloaded_by_administrators() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let mut client = world.client("root").await;
     let shown = client.fetch("/api/v1/config").await;
@@ -121,7 +121,7 @@ async fn configuration_is_shown_checked_and_reloaded_by_administrators() {
 
 #[tokio::test]
 async fn the_log_is_followed_with_a_filter_and_gaps_are_told() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("watcher").await;
     client.send("GET /api/v1/logs?level=warn", &[], b"").await;
@@ -146,7 +146,7 @@ async fn the_log_is_followed_with_a_filter_and_gaps_are_told() {
 
 #[tokio::test]
 async fn values_of_the_configuration_are_written_or_their_lines_are_told() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let mut client = world.client("root").await;
     let path = "/api/v1/config";
@@ -170,7 +170,7 @@ async fn values_of_the_configuration_are_written_or_their_lines_are_told() {
 
 #[tokio::test]
 async fn listeners_are_shown_stopped_and_started_by_administrators() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("root").await;
@@ -195,7 +195,7 @@ async fn listeners_are_shown_stopped_and_started_by_administrators() {
 
 #[tokio::test]
 async fn there_is_one_member_of_the_cluster_and_no_plugin() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("watcher").await;
     let cluster = client.get("/api/v1/cluster").await.json();
@@ -211,7 +211,7 @@ async fn there_is_one_member_of_the_cluster_and_no_plugin() {
 
 #[tokio::test]
 async fn the_store_names_the_queues_that_take_most() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let mut client = world.client("u").await;
     for (queue, bytes) in [("small", 10), ("none", 0), ("large", 1000)] {

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn readiness_follows_phase_and_alarms() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     assert_eq!(world.get("/health/ready").await.0, 200);
     assert_eq!(world.get("/health/live").await.0, 200);
 
@@ -76,7 +76,7 @@ async fn each_metric_is_announced_once() {
 
 #[tokio::test]
 async fn metrics_have_the_names_of_dashboards_for_rabbitmq() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("orders", Vec::new()).await;
     let mut client = world.client("u").await;
     client.ask("POST /api/v1/vhosts/~/queues/orders/messages", &[], b"x").await;
@@ -187,7 +187,7 @@ const OF_DASHBOARDS: &[(&str, &[&str])] = &[
 
 #[tokio::test]
 async fn every_query_of_rabbitmqs_dashboard_finds_its_metric() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("orders", Vec::new()).await;
     let mut client = world.client("u").await;
     for size in [100, 101, 20_000] {
@@ -218,7 +218,7 @@ async fn every_query_of_rabbitmqs_dashboard_finds_its_metric() {
 
 #[tokio::test]
 async fn metrics_of_single_queues_are_bounded_or_asked_for() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     for index in 0..1001 {
         world.declare(&format!("q{index}"), Vec::new()).await;
     }
@@ -237,7 +237,7 @@ async fn metrics_of_single_queues_are_bounded_or_asked_for() {
 
 #[tokio::test]
 async fn front_page_says_what_this_is_and_unknown_paths_are_not_found() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let (status, body) = world.get("/").await;
     assert_eq!(status, 200);
     assert!(body.contains("PolyMQ"), "{body}");
@@ -249,7 +249,7 @@ async fn front_page_says_what_this_is_and_unknown_paths_are_not_found() {
 
 #[tokio::test]
 async fn oversized_head_is_refused() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let long = "a".repeat(17 * 1024);
     let answer = world.send(&format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -257,7 +257,7 @@ async fn oversized_head_is_refused() {
 
 #[tokio::test]
 async fn connection_carries_many_requests_and_each_has_an_id() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let first = "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n";
     let second = "GET /api/v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answers = world.send(&format!("{first}{second}")).await;
@@ -271,7 +271,7 @@ async fn connection_carries_many_requests_and_each_has_an_id() {
 
 #[tokio::test]
 async fn pages_of_other_hosts_are_refused_unless_listed() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let from = |method: &str, origin: &str| {
         format!(
             "{method} / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n\
@@ -291,7 +291,7 @@ async fn pages_of_other_hosts_are_refused_unless_listed() {
 
 #[tokio::test]
 async fn both_versions_of_http_are_spoken() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).await.unwrap();
     // The preface and an empty SETTINGS frame (RFC 9113, section 3.4).
     socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
@@ -302,7 +302,7 @@ async fn both_versions_of_http_are_spoken() {
 
 #[tokio::test]
 async fn what_has_begun_is_finished_when_the_server_stops() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut idle = world.client("u").await;
     idle.ask("POST /api/v1/vhosts/~/queues/q/messages", &[], b"x").await;
@@ -345,7 +345,7 @@ async fn a_certificate_that_ends_soon_is_told_and_keeps_nobody_out() {
 
 #[tokio::test]
 async fn what_the_server_does_beside_messages_is_told() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("orders", Vec::new()).await;
     let mut client = world.client("u").await;
     let queue = "/api/v1/vhosts/~/queues/orders";

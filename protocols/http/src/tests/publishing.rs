@@ -11,7 +11,7 @@ const TO_Q: &str = "POST /api/v1/vhosts/~/queues/q/messages";
 
 #[tokio::test]
 async fn message_is_stored_and_its_login_is_kept() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     for _ in 0..3 {
@@ -26,7 +26,7 @@ async fn message_is_stored_and_its_login_is_kept() {
 
 #[tokio::test]
 async fn what_cannot_be_is_told() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     let nowhere = "POST /api/v1/vhosts/~/exchanges/none/messages";
@@ -67,7 +67,7 @@ async fn what_cannot_be_is_told() {
 
 #[tokio::test]
 async fn nobody_publishes_without_a_login_or_a_permission() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let anonymous = format!("{TO_Q} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let answer = world.send(&anonymous).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
@@ -80,7 +80,7 @@ async fn nobody_publishes_without_a_login_or_a_permission() {
 
 #[tokio::test]
 async fn body_is_counted_while_it_comes() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let answer = client.ask(TO_Q, &[], &vec![0; 100_001]).await;
     assert_eq!((answer.status, &*answer.code()), (413, "message_too_large"));
@@ -88,7 +88,7 @@ async fn body_is_counted_while_it_comes() {
 
 #[tokio::test]
 async fn full_queue_is_429_and_an_alarm_503() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let arguments = vec![
         ("x-max-length".to_owned(), polymq_model::Value::I64(1)),
         ("x-overflow".to_owned(), polymq_model::Value::String("reject-publish".to_owned())),
@@ -107,7 +107,7 @@ async fn full_queue_is_429_and_an_alarm_503() {
 
 #[tokio::test]
 async fn many_messages_end_in_order_and_each_by_itself() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     let path = "/api/v1/vhosts/~/messages:publish";
@@ -153,7 +153,7 @@ async fn many_messages_end_in_order_and_each_by_itself() {
 
 #[tokio::test]
 async fn confirm_is_as_strong_as_asked_for() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     let none = client.ask(&format!("{TO_Q}?confirm=none"), &[], b"x").await;
@@ -186,7 +186,7 @@ async fn fan_out(world: &World, queues: &[&str], arguments: Table) {
 
 #[tokio::test]
 async fn answer_tells_how_many_queues_took_it() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let line = "POST /api/v1/vhosts/~/exchanges/amq.fanout/messages";
     for (queues, word) in [(0, "unrouted"), (1, "routed"), (2, "routed")] {
@@ -210,7 +210,7 @@ async fn answer_tells_how_many_queues_took_it() {
 
 #[tokio::test]
 async fn what_one_queue_refuses_is_refused_whatever_the_others_do() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let arguments = vec![
         ("x-max-length".to_owned(), polymq_model::Value::I64(0)),
         ("x-overflow".to_owned(), polymq_model::Value::String("reject-publish".to_owned())),
@@ -224,7 +224,7 @@ async fn what_one_queue_refuses_is_refused_whatever_the_others_do() {
 
 #[tokio::test]
 async fn delayed_publish_is_answered_with_its_schedule_id() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     for confirm in ["stored", "routed"] {
@@ -297,7 +297,7 @@ impl Worker {
 
 #[tokio::test]
 async fn request_is_answered_with_what_any_client_replies() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     let headers = [("Mq-Correlation-Id", "c1"), ("Content-Type", "text/plain")];
@@ -316,7 +316,7 @@ async fn request_is_answered_with_what_any_client_replies() {
 async fn request_waits_for_the_store_only_if_it_is_to_be_stored() {
     let capabilities = Capabilities { durable: true, ..MemoryStore::new().capabilities() };
     let store = Arc::new(MemoryStore::posing_as(capabilities));
-    let world = World::start_on(Arc::clone(&store), Audience::Loopback, |_| ()).await;
+    let world = World::start_on(Arc::clone(&store), Audience::Users, |_| ()).await;
     world.declare("q", Table::new()).await;
     let mut worker = Worker::start(&world).await;
     let mut client = world.client("u").await;
@@ -339,7 +339,7 @@ async fn request_waits_for_the_store_only_if_it_is_to_be_stored() {
 
 #[tokio::test]
 async fn conversion_is_explained_field_by_field() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let path = "/api/v1/convert:explain";
     let message = json!({ "properties": { "priority": 7 }, "payload": "x" });
@@ -368,7 +368,7 @@ async fn conversion_is_explained_field_by_field() {
 
 #[tokio::test]
 async fn conversion_of_a_message_that_lies_in_a_queue_is_explained() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut client = world.client("u").await;
     client.ask(TO_Q, &[("Mq-Priority", "7")], b"x").await;

@@ -19,7 +19,7 @@ const USERS: [(&str, &[&str]); 6] = [
 
 impl World {
     pub(super) async fn managed() -> Self {
-        let world = Self::start(Audience::Loopback).await;
+        let world = Self::start(Audience::Users).await;
         for (user, tags) in USERS {
             let name = UserName::new(user).unwrap();
             let record = UserRecord {

@@ -8,7 +8,7 @@ use super::*;
 const Q: &str = "/api/v1/vhosts/~/queues/q";
 
 async fn world(messages: usize) -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     for number in 1..=messages {

@@ -40,7 +40,7 @@ impl Browser {
 }
 
 async fn world() -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let client = world.client("root").await;
     (world, client)

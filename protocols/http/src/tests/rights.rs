@@ -38,7 +38,7 @@ fn manager(world: &World) -> Manager {
 
 /// A world in which `reader` may have every queue and exchange, and these topics of `amq.topic`.
 async fn bounded(write: &str, read: &str, syntax: TopicSyntax) -> World {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let reader = UserName::new("reader").unwrap();
     let boss = UserName::new("boss").unwrap();
     world.broker.put_user(boss, record(&["administrator"]), false);

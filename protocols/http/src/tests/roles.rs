@@ -41,7 +41,7 @@ fn filled(path: &str) -> String {
 
 #[tokio::test]
 async fn each_route_needs_what_it_says_and_nothing_without_a_login() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     for (user, tags) in ROLES {
         world.tagged(user, tags);
     }

@@ -8,7 +8,7 @@ use crate::serve::Audience;
 const V: &str = "/api/v1/vhosts/~";
 
 async fn world() -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("root", &["administrator"]);
     let client = world.client("root").await;
     (world, client)
@@ -235,7 +235,7 @@ async fn dry_runs_refuse_what_would_be_refused() {
 
 #[tokio::test]
 async fn a_path_prefix_is_in_what_is_told() {
-    let world = World::start_with(Audience::Loopback, |settings| {
+    let world = World::start_with(Audience::Users, |settings| {
         settings.path_prefix = "/mq".to_owned();
     });
     let world = world.await;

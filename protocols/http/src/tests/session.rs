@@ -37,7 +37,7 @@ async fn logged_in(page: &mut Browser, user: &str) -> (String, String) {
 
 #[tokio::test]
 async fn a_cookie_stands_for_a_login_and_changes_need_its_token() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut page = world.page().await;
     assert_eq!(page.get("/api/v1/session").await.code(), "login_required");
     let (cookie, token) = logged_in(&mut page, "u").await;
@@ -65,7 +65,7 @@ async fn a_cookie_stands_for_a_login_and_changes_need_its_token() {
 
 #[tokio::test]
 async fn another_password_and_a_ban_end_a_session() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("ann", &["administrator"]);
     let mut page = world.page().await;
     let (cookie, token) = logged_in(&mut page, "ann").await;
@@ -92,7 +92,7 @@ async fn another_password_and_a_ban_end_a_session() {
 
 #[tokio::test]
 async fn a_login_must_be_json() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut page = world.page().await;
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let refused = page.ask("POST /api/v1/session", &form, b"user=u&password=p").await;
@@ -104,7 +104,7 @@ async fn a_login_must_be_json() {
 
 #[tokio::test]
 async fn a_page_leases_messages_by_its_cookie() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Vec::new()).await;
     let mut page = world.page().await;
     let (cookie, token) = logged_in(&mut page, "u").await;
@@ -124,7 +124,7 @@ async fn a_page_leases_messages_by_its_cookie() {
 
 #[tokio::test]
 async fn a_login_gets_little_room() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut page = world.page().await;
     let login = json!({ "user": "u", "password": "p".repeat(17 * 1024) });
     let answer = page.post("/api/v1/session", &login).await;

@@ -21,7 +21,7 @@ async fn open(world: &World, query: &str, headers: &[(&str, &str)]) -> Browser {
 
 #[tokio::test]
 async fn pattern_is_read_live() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let mut reader = open(&world, "exchange=amq.topic&pattern=sensors.*.temp", &[]).await;
     publish(&mut client, "sensors.7.temp", "21").await;
@@ -42,7 +42,7 @@ async fn pattern_is_read_live() {
 
 #[tokio::test]
 async fn reader_with_a_name_goes_on_where_it_was() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let query = "exchange=amq.topic&pattern=a.%23&name=dash&keep=5m";
     let mut reader = open(&world, query, &[]).await;
@@ -67,7 +67,7 @@ async fn reader_with_a_name_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn what_was_lost_is_told() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let query = "exchange=amq.topic&pattern=a&name=dash";
     let mut reader = open(&world, query, &[]).await;
@@ -87,7 +87,7 @@ async fn what_was_lost_is_told() {
 
 #[tokio::test]
 async fn queue_is_read_and_acknowledged() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     for body in ["1", "2"] {
@@ -109,7 +109,7 @@ async fn queue_is_read_and_acknowledged() {
 
 #[tokio::test]
 async fn deletion_of_the_queue_cancels_the_subscription() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut reader = open(&world, "queue=q&ack=auto", &[]).await;
     let mut client = world.client("u").await;
@@ -122,7 +122,7 @@ async fn deletion_of_the_queue_cancels_the_subscription() {
 
 #[tokio::test]
 async fn pattern_of_a_fanout_exchange_may_be_empty() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     let mut client = world.client("u").await;
     let mut reader = open(&world, "exchange=amq.fanout&pattern=", &[]).await;
     let path = format!("POST {V}/exchanges/amq.fanout/messages?routing_key=k");
@@ -132,7 +132,7 @@ async fn pattern_of_a_fanout_exchange_may_be_empty() {
 
 #[tokio::test]
 async fn subscription_that_cannot_be_is_refused() {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.declare("q", Table::new()).await;
     let mut client = world.client("u").await;
     for (query, headers, status, code) in [

@@ -9,7 +9,7 @@ use crate::serve::Audience;
 const QUEUE: &str = "/api/v1/vhosts/~/queues/q";
 
 async fn world() -> (World, Browser) {
-    let world = World::start(Audience::Loopback).await;
+    let world = World::start(Audience::Users).await;
     world.tagged("watcher", &["monitoring"]);
     let client = world.client("watcher").await;
     let dead = vec![
