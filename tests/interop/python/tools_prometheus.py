@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pika
 
-from cases import AMQP_URL, HTTP_PORT, Skip, at_end, case, equal, eventually, main
+from cases import (
+    AMQP_URL, HTTP_PORT, PASS, USER, Skip, at_end, case, equal, eventually, main)
 
 # Queries join every metric with who the node is, by these labels.
 IDENTITY = ('* on(instance, job) group_left(rabbitmq_cluster, rabbitmq_node) '
@@ -36,6 +37,7 @@ def start():
 global: {{scrape_interval: 500ms}}
 scrape_configs:
   - job_name: polymq
+    basic_auth: {{username: "{USER}", password: "{PASS}"}}
     static_configs:
       - targets: ["127.0.0.1:{HTTP_PORT}"]
         labels: {{namespace: test}}
