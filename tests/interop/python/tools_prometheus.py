@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pika
 
-from cases import (
-    AMQP_URL, HTTP_PORT, PASS, USER, Skip, at_end, case, equal, eventually, main)
+from cases import AMQP_URL, METRICS_PORT, Skip, at_end, case, equal, eventually, main
 
 # Queries join every metric with who the node is, by these labels.
 IDENTITY = ('* on(instance, job) group_left(rabbitmq_cluster, rabbitmq_node) '
@@ -37,9 +36,8 @@ def start():
 global: {{scrape_interval: 500ms}}
 scrape_configs:
   - job_name: polymq
-    basic_auth: {{username: "{USER}", password: "{PASS}"}}
     static_configs:
-      - targets: ["127.0.0.1:{HTTP_PORT}"]
+      - targets: ["127.0.0.1:{METRICS_PORT}"]
         labels: {{namespace: test}}
 """)
     log = open(FOLDER / "log", "w")

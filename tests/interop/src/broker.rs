@@ -44,6 +44,7 @@ pub(crate) struct Ports {
     pub(crate) stomp: u16,
     pub(crate) xmpp: u16,
     pub(crate) http: u16,
+    pub(crate) metrics: u16,
 }
 
 /// One started broker, its data and its addresses. Dropping it ends the process.
@@ -54,6 +55,8 @@ pub struct Broker {
     stomp: Relay,
     xmpp: Relay,
     http: Relay,
+    /// The port of metrics itself, as nobody is cut off there.
+    metrics: u16,
     processes: Vec<Child>,
     dir: TempDir,
     /// Settings of ours beside the usual ones.
@@ -85,6 +88,7 @@ impl Broker {
             stomp: Relay::open()?,
             xmpp: Relay::open()?,
             http: Relay::open()?,
+            metrics: 0,
             processes: Vec::new(),
             dir: tempfile::tempdir()?,
             settings: Vec::new(),
@@ -107,6 +111,7 @@ impl Broker {
             stomp: Relay::open()?,
             xmpp: Relay::open()?,
             http: Relay::open()?,
+            metrics: 0,
             processes: Vec::new(),
             settings: prosody.settings(dir.path()),
             prosody: Some(prosody),
@@ -132,6 +137,12 @@ impl Broker {
     #[must_use]
     pub fn http_port(&self) -> u16 {
         self.http.port()
+    }
+
+    /// Loopback port of metrics, another after a restart.
+    #[must_use]
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics
     }
 
     /// Loopback port for AMQP clients, the same for the whole test.
@@ -222,6 +233,7 @@ impl Broker {
         self.stomp.lead_to(ports.stomp);
         self.xmpp.lead_to(ports.xmpp);
         self.http.lead_to(ports.http);
+        self.metrics = ports.metrics;
         Ok(())
     }
 

@@ -141,6 +141,7 @@ fn ready_ports(child: &mut Child) -> Result<Ports> {
         stomp: port("stomp")?,
         xmpp: port("xmpp")?,
         http: port("http")?,
+        metrics: port("metrics")?,
     })
 }
 

@@ -173,6 +173,7 @@ impl Run {
             .env("XMPP_HOST", "127.0.0.1")
             .env("XMPP_PORT", broker.xmpp_port().to_string())
             .env("HTTP_PORT", broker.http_port().to_string())
+            .env("METRICS_PORT", broker.metrics_port().to_string())
             .env("XMPP_CA", broker.certificate())
             .env("NODE_EXTRA_CA_CERTS", broker.certificate())
             .env("POLYMQ_BIN", peers::program())
