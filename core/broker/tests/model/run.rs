@@ -197,17 +197,7 @@ impl Run {
                     self.model.dispatch(now, &mut given);
                 }
             }
-            Step::Pass(ms) => {
-                let end = self.now() + u64::from(*ms);
-                // What has expired behind an expired head may have to come from the disk, and by
-                // then others may have come back before it. So that is given its moment.
-                while let Some(at) = self.model.next_deadline(self.now(), end) {
-                    let mut given = self.pass_to(at);
-                    given.add(self.pass_to(at));
-                    assert!(given.got.is_empty(), "nobody should have got {:?}", given.got);
-                }
-                given = self.pass_to(end);
-            }
+            Step::Pass(ms) => given = self.pass((*ms).into()),
             Step::Policy(length) => {
                 let Some(seen) = self.set_policy(*length) else { return false };
                 given = seen;
@@ -230,6 +220,18 @@ impl Run {
         let always = [Step::Restart, Step::Policy(None), Step::Settle(0, Settle::Accept)];
         let is_kind = |kind: &Step| std::mem::discriminant(kind) == std::mem::discriminant(step);
         always.iter().any(is_kind) || self.amounts() != before
+    }
+
+    /// Lets time pass. What has expired behind an expired head may have to come from the disk, and
+    /// by then others may have come back before it; so each deadline is given its moment.
+    fn pass(&mut self, ms: u64) -> Given {
+        let end = self.now() + ms;
+        while let Some(at) = self.model.next_deadline(self.now(), end) {
+            let mut given = self.pass_to(at);
+            given.add(self.pass_to(at));
+            assert!(given.got.is_empty(), "nobody should have got {:?}", given.got);
+        }
+        self.pass_to(end)
     }
 
     fn pass_to(&mut self, at: u64) -> Given {
