@@ -61,11 +61,12 @@ impl LocalSocket {
 
 impl Drop for LocalSocket {
     fn drop(&mut self) {
-        self.accepting.stop();
-        // One that has come after us may have put its own there.
+        // The file first: whoever finds that nobody answers any more finds no file either. One that
+        // has come after us may have put its own there.
         if identity(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
+        self.accepting.stop();
     }
 }
 
