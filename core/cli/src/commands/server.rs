@@ -182,9 +182,11 @@ pub(super) fn drain(session: &Session, wanted: &Drain) -> Done {
         return say("the broker drains");
     }
     let mut bar = Bar::new();
-    // What answers is closed by its answer, and a broker that has ended answers nothing.
+    // A broker that has ended answers nothing. The first question may go over a connection that was
+    // kept, and that the broker has closed by now; the second opens one.
+    let answers = || session.api.call_whatever_status("/health/live").is_ok();
     let mut rounds = 0;
-    while session.api.call_whatever_status("/health/live").is_ok() {
+    while answers() || answers() {
         rounds += 1;
         bar.show("draining", rounds, None)?;
         thread::sleep(DRAIN_PAUSE);
