@@ -223,6 +223,11 @@ impl Api {
         };
         let usage = |error: ureq::http::Error| Failure::Usage(format!("{url}: {error}"));
         let answer = match &call.body {
+            // Without a length the end of nothing would be written after the head, to a broker that
+            // may have answered and gone by then.
+            Content::Nothing if matches!(call.method, "POST" | "PUT" | "PATCH") => {
+                self.agent.run(request.body("").map_err(usage)?)
+            }
             Content::Nothing => self.agent.run(request.body(()).map_err(usage)?),
             Content::Json(body) => {
                 let request = request.header("content-type", "application/json");

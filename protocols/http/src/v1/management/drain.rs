@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Answer, Api, Media, Method, Operation},
-    call::Call,
+    call::{BODY_BYTES_MAX, Call},
     problem::Problem,
 };
 
@@ -33,8 +33,10 @@ pub(super) fn routes(api: Api) -> Api {
     api.route(&DRAIN, drain)
 }
 
-async fn drain(call: Call) -> Result<Response, Problem> {
+async fn drain(mut call: Call) -> Result<Response, Problem> {
     let caller = Caller::anywhere(&call).await?;
+    // The answer closes the connection: whoever still sent a body would not get to read it.
+    call.bytes(BODY_BYTES_MAX).await?;
     let name = call.site.watched.name.clone();
     let connections = call.site.watched.driver.values().open;
     if call.flag("dry_run") {
