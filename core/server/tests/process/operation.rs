@@ -200,16 +200,21 @@ fn until(socket: &mut TcpStream, wanted: &str) -> String {
     text
 }
 
+/// The cookie of a session that begins.
+fn cookie_of(admin: &Admin<'_>) -> String {
+    let login = json!({ "user": "admin", "password": admin.password });
+    let begun = admin.ask("POST /api/v1/session", &login);
+    let set = begun.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    set.split(';').next().unwrap().to_owned()
+}
+
 #[test]
 fn the_cookie_of_a_session_is_the_login_that_sasl_external_names() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Server::start(&data, &[]);
     let admin = Admin::new(&server, &data);
-    let login = json!({ "user": "admin", "password": admin.password });
-    let begun = admin.ask("POST /api/v1/session", &login);
-    let set = begun.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    let cookie = set.split(';').next().unwrap();
+    let cookie = &cookie_of(&admin);
 
     let mut amqp = upgrade(&server, "/ws/amqp", cookie).unwrap();
     amqp.write_all(&masked(2, b"AMQP\0\0\x09\x01")).unwrap();
@@ -242,10 +247,7 @@ fn a_page_is_known_to_web_sockets_by_the_cookie_of_its_session() {
     let data = dir.path().join("data");
     let server = Server::start(&data, &[]);
     let admin = Admin::new(&server, &data);
-    let login = json!({ "user": "admin", "password": admin.password });
-    let begun = admin.ask("POST /api/v1/session", &login);
-    let set = begun.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    let cookie = set.split(';').next().unwrap();
+    let cookie = &cookie_of(&admin);
 
     let mut json = upgrade(&server, "/ws/json?vhost=/", cookie).unwrap();
     let said: Value = serde_json::from_slice(&frame(&mut json)).unwrap();

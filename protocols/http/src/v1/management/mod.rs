@@ -33,6 +33,7 @@ mod session;
 mod shown;
 mod stream;
 mod tokens;
+mod topic;
 mod traces;
 mod unacked;
 mod users;
